@@ -1,0 +1,74 @@
+"""What every loss returns, what it may say of itself, and how it becomes a number."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["AnchorLoss", "Traits", "per_anchor", "traits", "traits_of", "value"]
+
+
+class AnchorLoss(NamedTuple):
+    r"""Per anchor, the sum and the weight it stands for.
+
+    Both [anchors], or [anchors, terms] where a paper averages terms apart. Rows computed in blocks, or on several ranks,
+    are added up exactly, since the value is $\sum_t \sum_a total_{at} / \sum_a count_{at}$.
+    """
+
+    total: Tensor
+    count: Tensor
+
+
+def value(loss: AnchorLoss) -> Tensor:
+    """The number to minimise; 0, with a graph, where nothing counts."""
+    total, count = loss.total.sum(0), loss.count.sum(0)
+    return torch.where(count > 0, total / torch.where(count > 0, count, 1.0), total * 0.0).sum()
+
+
+def per_anchor(loss: AnchorLoss) -> Tensor:
+    """The value of each anchor [anchors]; 0 where it counts for nothing."""
+    total, count = loss.total, loss.count
+    each = torch.where(count > 0, total / torch.where(count > 0, count, 1.0), total * 0.0)
+    return each if each.ndim == 1 else each.sum(1)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a loss says of itself to whoever calls it.
+
+    Attributes:
+        similarity: name of the similarity that its paper measures with; used unless another is asked for.
+        whole: tells from the options whether the loss is not a sum over anchors, so that it can't be streamed.
+        learned: options that are learned with the encoder; their defaults are the starting points.
+        proxies: the columns are class proxies.
+    """
+
+    similarity: str = "cosine"
+    whole: Callable[[Mapping[str, Any]], bool] = lambda options: False
+    learned: tuple[str, ...] = ()
+    proxies: bool = False
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def traits(
+    *, similarity: str = "cosine", whole: bool | Callable[[Mapping[str, Any]], bool] = False,
+    learned: tuple[str, ...] = (), proxies: bool = False,
+) -> Callable[[F], F]:  # fmt: skip
+    """Decorator of a loss: see `Traits`. A loss without it has the defaults."""
+    test = whole if callable(whole) else (lambda options: whole)
+
+    def mark(function: F) -> F:
+        function.__dict__["traits"] = Traits(similarity, test, learned, proxies)
+        return function
+
+    return mark
+
+
+def traits_of(function: Callable[..., Any]) -> Traits:
+    """What a loss says of itself."""
+    found = getattr(function, "traits", None)
+    return found if isinstance(found, Traits) else Traits()

@@ -1,0 +1,37 @@
+"""Multi-similarity loss."""
+
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import any_of, log1p_sum_exp, widen
+
+__all__ = ["multi_similarity"]
+
+
+def multi_similarity(
+    similarity: Tensor, pairs: Pairs, *, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5
+) -> AnchorLoss:
+    r"""Weighs each pair by itself and by its neighbours.
+
+    $$L_i = \frac{1}{\alpha} \log\Big(1 + \sum_{p} e^{-\alpha (s_{ip} - \lambda)}\Big)
+          + \frac{1}{\beta} \log\Big(1 + \sum_{n} e^{\beta (s_{in} - \lambda)}\Big)$$
+
+    averaged over anchors that have a pair. Meant for the cosine and for the miner of the same name.
+
+    Args:
+        similarity: [anchors, references].
+        pairs: masks of the same shape.
+        alpha: sharpness on positives. 2 is the paper's (sec. 4.1).
+        beta: sharpness on negatives. 50 is the paper's.
+        base: the similarity lambda at which both sides balance. The paper's text says 1, its released code 0.5, as here.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, CVPR 2019, eq. 15.
+    """
+    s = widen(similarity)
+    pull = log1p_sum_exp(-alpha * (s - base), pairs.positive) / alpha
+    push = log1p_sum_exp(beta * (s - base), pairs.negative) / beta
+    return AnchorLoss(pull + push, any_of(pairs.positive | pairs.negative).to(s.dtype))

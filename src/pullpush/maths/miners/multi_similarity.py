@@ -1,0 +1,31 @@
+"""The miner of the multi-similarity loss."""
+
+from torch import Tensor
+
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import max_of, min_of
+
+__all__ = ["multi_similarity"]
+
+
+def multi_similarity(similarity: Tensor, pairs: Pairs, *, epsilon: float = 0.1) -> Pairs:
+    r"""Keeps negatives closer than the farthest positive, and positives farther than the closest negative, with slack.
+
+    $$ \text{negative kept:}\; s_{in} > \min_p s_{ip} - \epsilon \qquad \text{positive kept:}\; s_{ip} < \max_n s_{in} + \epsilon $$
+
+    An anchor without positives keeps no negative and the other way round: there is nothing to compare with.
+
+    Args:
+        similarity: [anchors, references].
+        pairs: masks of the same shape.
+        epsilon: slack, in units of the similarity. 0.1 is the paper's.
+
+    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, CVPR 2019, eq. 10 and 11.
+    """
+    s = similarity.detach()
+    farthest_positive = min_of(s, pairs.positive)[:, None]
+    closest_negative = max_of(s, pairs.negative)[:, None]
+    return Pairs(
+        pairs.positive & (s < closest_negative + epsilon),
+        pairs.negative & (s > farthest_positive - epsilon),
+    )

@@ -1,0 +1,56 @@
+"""Which cells of the rectangle are positive and which negative."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+__all__ = ["RELATIONS", "Pairs", "Relation", "make_pairs", "same_class", "shared_label"]
+
+
+class Pairs(NamedTuple):
+    """Two boolean masks [anchors, references]; a cell is in one of them or in none."""
+
+    positive: Tensor
+    negative: Tensor
+
+
+Relation = Callable[[Tensor, Tensor], Tensor]
+
+
+def same_class(labels: Tensor, reference_labels: Tensor) -> Tensor:
+    """Positive where the classes are equal. Labels [n] and [m], int64, to bool [n, m]."""
+    return labels[:, None] == reference_labels[None, :]
+
+
+def shared_label(labels: Tensor, reference_labels: Tensor) -> Tensor:
+    """Positive where two label sets overlap. Multi-hot labels [n, classes] and [m, classes] to bool [n, m]."""
+    return (labels.float() @ reference_labels.float().mT) > 0
+
+
+RELATIONS: dict[str, Relation] = {"same_class": same_class, "shared_label": shared_label}
+
+
+def make_pairs(
+    labels: Tensor,
+    ids: Tensor,
+    reference_labels: Tensor,
+    reference_ids: Tensor,
+    relation: Relation = same_class,
+    valid: Tensor | None = None,
+) -> Pairs:
+    """The masks of a rectangle.
+
+    A cell whose two ids are equal is an embedding beside itself and is in neither mask; nothing else decides that.
+
+    Args:
+        labels, reference_labels: int64 [n] and [m], or whatever the relation takes.
+        ids, reference_ids: int64 [n] and [m].
+        relation: labels to positives.
+        valid: bool [m], False for columns that hold nothing (places of a memory not yet filled).
+    """
+    positive = relation(labels, reference_labels)
+    other = ids[:, None] != reference_ids[None, :]
+    if valid is not None:
+        other = other & valid[None, :]
+    return Pairs(positive & other, ~positive & other)

@@ -1,0 +1,76 @@
+"""Reductions under a mask. What an empty row gives is decided here and nowhere else.
+
+All take `x` and a boolean `mask` of a shape that broadcasts with it, and reduce `dim` (the references by default).
+Gradients are finite for every mask: what is masked out has gradient zero, and so has an empty row.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "any_of", "count_of", "log1p_sum_exp", "logsumexp_of", "max_of", "mean_of", "min_of", "sum_of", "widen",
+]  # fmt: skip
+
+
+def widen(x: Tensor) -> Tensor:
+    """bfloat16 and float16 as float32; wider types as they are. Sums and exponentials need the digits."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def any_of(mask: Tensor, dim: int = -1) -> Tensor:
+    """True where a row has at least one cell."""
+    return mask.any(dim)
+
+
+def count_of(mask: Tensor, dim: int = -1, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Number of cells of a row, as a float."""
+    return mask.sum(dim, dtype=dtype)
+
+
+def sum_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    """Sum of a row; 0 where it is empty."""
+    return torch.where(mask, x, 0.0).sum(dim)
+
+
+def mean_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    """Mean of a row; 0 where it is empty."""
+    return sum_of(x, mask, dim) / count_of(mask, dim, x.dtype).clamp(min=1)
+
+
+def max_of(x: Tensor, mask: Tensor, dim: int = -1, empty: float = float("-inf")) -> Tensor:
+    """Largest of a row; `empty` where it is empty."""
+    return _extreme(x, mask, dim, empty, largest=True)
+
+
+def min_of(x: Tensor, mask: Tensor, dim: int = -1, empty: float = float("inf")) -> Tensor:
+    """Smallest of a row; `empty` where it is empty."""
+    return _extreme(x, mask, dim, empty, largest=False)
+
+
+def _extreme(x: Tensor, mask: Tensor, dim: int, empty: float, largest: bool) -> Tensor:
+    limit = torch.finfo(x.dtype).min if largest else torch.finfo(x.dtype).max
+    filled = torch.where(mask, x, limit)
+    found = filled.amax(dim) if largest else filled.amin(dim)
+    return torch.where(any_of(mask, dim), found, empty)
+
+
+def logsumexp_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    r"""$\log \sum_{mask} e^{x}$ of a row; the most negative finite number where it is empty.
+
+    Finite, so that `softplus`, `logaddexp` and differences of it keep finite values and gradients. Count only rows
+    with cells, or rely on exp(empty) = 0.
+    """
+    lowest = torch.finfo(x.dtype).min
+    masked = torch.where(mask, x, lowest)
+    top = masked.amax(dim, keepdim=True).detach()
+    # The shift is 0 for an empty row: lowest - lowest would make every masked cell count as e^0.
+    shift = torch.where(top == lowest, 0.0, top)
+    total = torch.where(mask, (masked - shift).exp(), 0.0).sum(dim)
+    value = total.clamp(min=torch.finfo(x.dtype).tiny).log() + shift.squeeze(dim)
+    # A row with cells holds e^0 at its largest, so 0 means empty; NaN is not 0 and stays.
+    return torch.where(total == 0, lowest / 4, value)
+
+
+def log1p_sum_exp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    r"""$\log(1 + \sum_{mask} e^{x})$ of a row; 0 where it is empty."""
+    return torch.nn.functional.softplus(logsumexp_of(x, mask, dim))
