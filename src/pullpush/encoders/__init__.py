@@ -1,1 +1,9 @@
+"""Encoders: images and strings to embeddings, and the model bundle on disk."""
 
+from pullpush.encoders.bundle import load, save
+from pullpush.encoders.image import ImageEncoder
+from pullpush.encoders.model import Model
+from pullpush.encoders.text import TextEncoder
+from pullpush.encoders.towers import TwoTowers
+
+__all__ = ["ImageEncoder", "Model", "TextEncoder", "TwoTowers", "load", "save"]

@@ -1,0 +1,165 @@
+"""The model on disk: a folder that rebuilds the encoders without downloading anything.
+
+model.safetensors   the image encoder, and the head of the text encoder
+config.json         version, fingerprint, both encoders' options with the preprocessing, `extra`
+text/               the transformer, as sentence-transformers saves it (only with a text encoder)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pullpush.encoders import image as image_module
+from pullpush.encoders import text as text_module
+from pullpush.encoders.image import ImageEncoder
+from pullpush.encoders.model import Model
+from pullpush.encoders.text import TextEncoder
+from pullpush.errors import UserError
+
+FORMAT, VERSION = "pullpush model", 1
+WEIGHTS, CONFIG, TEXT = "model.safetensors", "config.json", "text"
+
+
+def save(
+    folder: str | os.PathLike[str],
+    image: ImageEncoder,
+    text: TextEncoder | None = None,
+    extra: dict[str, Any] | None = None,
+    *,
+    replace: bool = False,
+) -> str:
+    """Writes the bundle and returns its fingerprint.
+
+    Everything is written beside (`.NAME.partial`) and then renamed: `folder` is there whole or not at all. `extra` is
+    any JSON value to keep with it; it does not change the fingerprint.
+
+    Raises: `UserError` when `folder` exists (unless `replace`), or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not replace:
+        raise UserError(f"'{folder}' exists already and is kept. Choose another folder or remove it.")
+    partial, previous = _beside(folder, "partial"), _beside(folder, "previous")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a save that was killed
+        partial.mkdir(parents=True)
+        fingerprint = _write(partial, image, text, extra)
+        if folder.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            folder.rename(previous)  # killed between these two, `load` finds the previous one
+        partial.rename(folder)
+        shutil.rmtree(previous, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"Cannot write the model to '{folder}': {error}. Free space or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return fingerprint
+
+
+def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
+    """The model of a bundle folder, or of a run folder (its `model/`).
+
+    Raises: `UserError` when there is none, when it was written by a later version, or when a file is damaged.
+    """
+    folder = _find(Path(path))
+    config = _read_config(folder)
+    seen = _fingerprint(folder, config)
+    if seen != config["fingerprint"]:
+        raise UserError(
+            f"The model in '{folder}' is damaged: its files do not match its fingerprint. Restore it from a copy, "
+            "or write it again from the run's checkpoint."
+        )
+    tensors = load_file(folder / WEIGHTS)
+    image = image_module.rebuild(config["image"])
+    try:
+        image.load_state_dict(_below("image", tensors))
+    except RuntimeError as error:
+        raise UserError(
+            f"The model in '{folder}' was written with timm {config['timm']}, whose '{image.name}' differs from that of "
+            f"timm {timm.__version__}. Install the former."
+        ) from error
+    image.loaded = dataclasses.replace(image.loaded, source="bundle", matched=len(image.state_dict()))
+    text = None
+    if config["text"] is not None:
+        text = text_module.rebuild(config["text"], folder / TEXT)
+        text.head.load_state_dict(_below("text.head", tensors))
+        text.to(device)
+    return Model(image.to(device), text, seen, config["extra"])
+
+
+def _write(folder: Path, image: ImageEncoder, text: TextEncoder | None, extra: dict[str, Any] | None) -> str:
+    tensors = {f"image.{key}": value for key, value in image.state_dict().items()}
+    if text is not None:
+        tensors |= {f"text.head.{key}": value for key, value in text.head.state_dict().items()}
+        text.save_backbone(folder / TEXT)
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, folder / WEIGHTS)
+    config = {
+        "format": FORMAT,
+        "version": VERSION,
+        "image": image.config(),
+        "text": text.config() if text is not None else None,
+        "timm": timm.__version__,
+        "loaded": str(image.loaded),
+        "extra": extra or {},
+    }
+    config["fingerprint"] = _fingerprint(folder, config)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return config["fingerprint"]
+
+
+def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
+    """sha256 over the encoders' options, and the name and content of every file that they read."""
+    digest = hashlib.sha256(json.dumps([config["image"], config["text"]], sort_keys=True).encode())
+    for file in [folder / WEIGHTS, *sorted(each for each in (folder / TEXT).rglob("*") if each.is_file())]:
+        digest.update(file.relative_to(folder).as_posix().encode())
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _find(path: Path) -> Path:
+    for folder in (path, path / "model"):
+        for each in (folder, _beside(folder, "previous")):
+            if (each / CONFIG).is_file():
+                return each
+    raise UserError(f"No model in '{path}': neither a model folder nor a run folder with model/ ({CONFIG} is missing).")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        written_by, version = config["format"], config["version"]
+        missing = {"image", "text", "timm", "extra", "fingerprint"} - config.keys()
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"'{file}' is damaged or no pullpush model: {error}. Restore it from a copy.") from error
+    if written_by != FORMAT or version != VERSION:
+        raise UserError(
+            f"'{file}' has the format {written_by!r}, version {version}; this pullpush reads {FORMAT!r}, "
+            f"version {VERSION}. Use the pullpush that wrote it."
+        )
+    if missing or not (folder / WEIGHTS).is_file():
+        lost = ", ".join(sorted(missing)) or WEIGHTS
+        raise UserError(f"The model in '{folder}' is damaged: {lost} is missing. Restore it from a copy.")
+    return config
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix += "."
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")

@@ -1,0 +1,32 @@
+"""The model hub, asked once and briefly whether it is there, so that nobody waits through its retries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import huggingface_hub
+from huggingface_hub import constants
+
+
+def hub_reachable(timeout: float = 5.0) -> bool:
+    """Whether the Hugging Face hub answers at all within `timeout` seconds."""
+    try:
+        huggingface_hub.get_session().head(constants.ENDPOINT, timeout=timeout)
+    except Exception:  # the HTTP library behind the session differs between versions, and so do its exceptions
+        return False
+    return True
+
+
+@contextmanager
+def hub_or_cache() -> Iterator[None]:
+    """Within it, downloads work as usual; when the hub does not answer, only files already cached are tried.
+
+    The hub's own client retries for 20 s and more a file before it looks into its cache.
+    """
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not hub_reachable()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
