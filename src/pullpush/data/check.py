@@ -1,0 +1,207 @@
+"""What is wrong with the images, before anything is trained on them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pullpush.data.items import Items, crop
+from pullpush.data.opening import DECODE_ERRORS, decode, reason
+from pullpush.errors import UserError
+
+TINY = 8
+IMBALANCE = 10
+
+
+@dataclass(frozen=True)
+class BadItem:
+    """An item whose image cannot be read."""
+
+    row: int
+    path: str
+    reason: str
+
+
+@dataclass
+class Findings:
+    """What `inspect` found. `bad` cannot be read; the rest is worth a look."""
+
+    bad: list[BadItem] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    tiny: list[int] = field(default_factory=list)
+    animated: list[int] = field(default_factory=list)
+    duplicates: list[list[int]] = field(default_factory=list)
+    across_classes: list[list[int]] = field(default_factory=list)
+
+
+@dataclass
+class _Seen:
+    reason: str = ""
+    kind: str = "RGB"
+    animated: bool = False
+    size: tuple[int, int] = (0, 0)
+    digest: bytes = b""
+
+
+def check(items: Items) -> list[BadItem]:
+    """The items whose images cannot be read (missing, empty, truncated, not an image), each decoded once, in row
+    order."""
+    return inspect(items).bad
+
+
+def inspect(items: Items) -> Findings:
+    """Decodes each image once, in threads (Pillow lets them run side by side), and collects what is wrong or unusual.
+
+    Duplicates are images with the same pixels after conversion to RGB: the same file twice, and the same picture saved
+    twice. `across_classes` are those duplicates whose labels differ.
+    """
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        seen = list(pool.map(lambda row: _look(items, row), range(len(items)), chunksize=64))
+    found = Findings()
+    same: dict[bytes, list[int]] = defaultdict(list)
+    for row, look in enumerate(seen):
+        if look.reason:
+            found.bad.append(BadItem(row, items.path(row), look.reason))
+            continue
+        same[look.digest].append(row)
+        found.kinds[look.kind] += 1
+        if look.animated:
+            found.animated.append(row)
+        if min(look.size) < TINY:
+            found.tiny.append(row)
+    labels = items.table["label"].to_numpy()
+    found.duplicates = [rows for rows in same.values() if len(rows) > 1]
+    found.across_classes = [rows for rows in found.duplicates if len(set(labels[rows])) > 1]
+    return found
+
+
+def _look(items: Items, row: int) -> _Seen:
+    path = items.path(row)
+    seen = _Seen()
+    try:
+        if os.path.exists(path):
+            if os.path.getsize(path) == 0:
+                return _Seen(reason="the file is empty (0 bytes)")
+            with Image.open(path) as image:
+                seen.kind, seen.animated = image.mode, getattr(image, "n_frames", 1) > 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = crop(decode(path), items.box(row), path)
+    except DECODE_ERRORS as error:
+        return _Seen(reason=reason(error))
+    except UserError as error:
+        return _Seen(reason=str(error))
+    seen.size = picture.size
+    seen.digest = hashlib.blake2b(np.asarray(picture).tobytes() + repr(picture.size).encode(), digest_size=16).digest()
+    return seen
+
+
+@dataclass
+class Summary:
+    """What `pullpush data` shows: problems first, then the counts."""
+
+    problems: list[str]
+    notes: list[str]
+    splits: pd.DataFrame
+    sizes: pd.DataFrame
+    examples: pd.DataFrame
+
+
+def summary(items: Items, findings: Findings | None = None, *, examples: int = 5) -> Summary:
+    """Problems in sentences (worst first), items and classes a split, sizes of the classes, a few items.
+
+    `findings` come from `inspect`, which decodes all images; without them the images are not looked at.
+    """
+    return Summary(
+        problems=[*(_image_problems(items, findings) if findings else []), *_class_problems(items)],
+        notes=list(items.notes),
+        splits=_splits(items),
+        sizes=_sizes(items),
+        examples=_examples(items, examples),
+    )
+
+
+def _image_problems(items: Items, found: Findings) -> list[str]:
+    lines = [f"cannot be read: {bad.path} ({bad.reason})" for bad in found.bad[:10]]
+    if len(found.bad) > 10:
+        lines.append(f"... and {len(found.bad) - 10} more images that cannot be read")
+    table = items.table
+    for rows in found.across_classes[:3]:
+        names = ", ".join(dict.fromkeys(items.classes[label] for label in table["label"].iloc[rows]))
+        lines.append(
+            f"the same picture in {len(rows)} items of different classes ({names}): {table['path'].iloc[rows[0]]}"
+        )
+    if len(found.across_classes) > 3:
+        lines.append(f"... and {len(found.across_classes) - 3} more pictures in different classes")
+    spare = sum(len(rows) - 1 for rows in found.duplicates)
+    if spare:
+        lines.append(f"{spare} of {len(items)} items have the same pixels as another item")
+    if found.tiny:
+        lines.append(
+            f"{len(found.tiny)} images are smaller than {TINY} pixels, the first is {items.path(found.tiny[0])}"
+        )
+    if found.animated:
+        lines.append(
+            f"{len(found.animated)} images are animated; their first frame counts: {items.path(found.animated[0])}"
+        )
+    other = {kind: count for kind, count in found.kinds.items() if kind != "RGB"}
+    if other:
+        lines.append("converted to RGB: " + ", ".join(f"{count} {kind}" for kind, count in sorted(other.items())))
+    return lines
+
+
+def _class_problems(items: Items) -> list[str]:
+    lines = []
+    sizes = items.table["label"].value_counts()
+    single = sizes.index[sizes == 1]
+    if len(sizes) < 2:
+        lines.append(f"only {len(sizes)} class: nothing can be learned without a second one")
+    if len(single):
+        few, dots = ", ".join(items.classes[label] for label in sorted(single)[:3]), ", ..." if len(single) > 3 else ""
+        lines.append(f"{len(single)} of {len(sizes)} classes have one item, so no positive ({few}{dots})")
+    if len(sizes) and sizes.max() >= IMBALANCE * sizes.min():
+        lines.append(
+            f"imbalance: the largest class ({items.classes[sizes.idxmax()]}) has {sizes.max()} items, the smallest "
+            f"({items.classes[sizes.idxmin()]}) has {sizes.min()}"
+        )
+    split = items.table[items.table["split"] != ""].groupby("label")["split"].nunique()
+    if (split > 1).any():
+        both = split.index[split > 1]
+        lines.append(f"{len(both)} classes are in two splits, the first is {items.classes[both[0]]}")
+    return lines
+
+
+def _splits(items: Items) -> pd.DataFrame:
+    table = items.table.assign(split=items.table["split"].replace("", "(none)"))
+    groups = table.groupby("split", sort=False)
+    frame = pd.DataFrame({"items": groups.size(), "classes": groups["label"].nunique()})
+    for role in ("query", "gallery"):
+        if (table["role"] == role).any():
+            frame[role] = groups["role"].apply(lambda roles, role=role: int(roles.isin([role, "both"]).sum()))
+    order = [s for s in ("train", "validation", "test", "(none)") if s in frame.index]
+    return frame.loc[order].reset_index()
+
+
+def _sizes(items: Items) -> pd.DataFrame:
+    counts = items.table["label"].value_counts().value_counts().sort_index()
+    return pd.DataFrame({"items a class": counts.index.to_numpy(), "classes": counts.to_numpy()})
+
+
+def _examples(items: Items, count: int) -> pd.DataFrame:
+    rows = np.linspace(0, max(len(items) - 1, 0), min(count, len(items))).astype(int)
+    table = items.table.iloc[rows]
+    return pd.DataFrame(
+        {
+            "class": [items.classes[label] for label in table["label"]],
+            "text": ["; ".join(text) for text in table["text"]],
+            "path": table["path"].to_numpy(),
+        }
+    )

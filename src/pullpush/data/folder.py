@@ -1,0 +1,102 @@
+"""A folder of class folders."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from PIL import Image
+
+from pullpush.data.items import Items
+from pullpush.errors import UserError
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
+    """Images in class folders: the class is the folder, relative to `root` (`shoes/boots/1.jpg` is of `shoes/boots`).
+
+    A `train` folder beside `validation` (or `val`, `valid`) or `test` gives the splits; classes are then counted below
+    them.
+
+    Args:
+        root: The folder.
+        given_splits: Whether to keep the splits of such a layout; if not, the same class of two splits becomes one.
+
+    Raises:
+        UserError: the folder is missing, holds no images, or images of fewer than two classes.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(
+            f"the folder {root} {'is a file' if root.exists() else 'does not exist'}; it should hold a folder a class"
+        )
+    files, skipped = _walk(root)
+    if not files:
+        raise UserError(
+            f"the folder {root} holds no images{_what(skipped)}; it should hold a folder a class: CLASS/IMAGE.jpg"
+        )
+    splits = _split_folders(root)
+    paths, classes, split, loose = [], [], [], 0
+    for file in files:
+        parts = file.relative_to(root).parts[:-1]
+        given = ""
+        if splits and parts and parts[0] in splits:
+            given, parts = splits[parts[0]], parts[1:]
+        if not parts:
+            loose += 1
+            continue
+        paths.append(str(file))
+        classes.append("/".join(parts))
+        split.append(given if given_splits else "")
+    if len(set(classes)) < 2:
+        found = f"the one class {classes[0]!r}" if classes else f"{loose} images beside each other and no class folder"
+        raise UserError(
+            f"the folder {root} holds {found}; training needs two classes or more, one folder each: CLASS/IMAGE.jpg"
+        )
+    notes = []
+    if loose:
+        notes.append(f"{loose} images lie in no class folder and are left out")
+    if skipped:
+        notes.append(f"{sum(skipped.values())} files are left out{_what(skipped)}")
+    return Items.build(root.resolve().name, paths, classes, notes, split=split)
+
+
+def _walk(root: Path) -> tuple[list[Path], Counter[str]]:
+    """All image files in order, and the other files' suffixes counted. Links are followed, each folder once."""
+    suffixes = set(Image.registered_extensions())
+    files, skipped, seen = [], Counter[str](), set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
+        if real in seen:
+            continue
+        seen.add(real)
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in suffixes:
+                files.append(Path(folder, name))
+            else:
+                skipped[suffix or "no suffix"] += 1
+    return files, skipped
+
+
+def _split_folders(root: Path) -> dict[str, str]:
+    names = {entry.name for entry in root.iterdir() if entry.is_dir()}
+    found = {name: SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in SPLIT_FOLDERS}
+    return found if "train" in found.values() and len(set(found.values())) > 1 else {}
+
+
+def _what(skipped: Counter[str]) -> str:
+    if not skipped:
+        return ""
+    return f" ({', '.join(f'{count} {suffix}' for suffix, count in skipped.most_common(3))})"

@@ -1,0 +1,191 @@
+"""The item table: one row an item, whatever it was read from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from pullpush.data.opening import open_image
+from pullpush.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+ROLES = ("query", "gallery", "both")
+BOX = ("x_1", "y_1", "x_2", "y_2")
+
+
+@dataclass(eq=False)
+class Items:
+    """Images with their classes.
+
+    `table` has one row an item: `id` (int64, kept by `select`), `label` (int64), `split` (`train`, `validation`, `test`
+    or empty), `role` (`query`, `gallery`, `both`), `category`, `domain`, `text` (a list of descriptions), `path`.
+    Optional columns: `x_1, y_1, x_2, y_2` (the box to crop, in pixels) and `held_out` (bool: a domain that training
+    must not see). Only `path` and `label` must be given, the others have defaults.
+
+    `classes[label]` is the name of a class. `notes` says in sentences what the reader counted or left out.
+    Plain data, so worker processes may have it.
+    """
+
+    table: pd.DataFrame
+    classes: list[str]
+    name: str = "items"
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.table = _complete(self.table, self.name)
+        self.classes = [str(name) for name in self.classes]
+        labels = self.table["label"]
+        if len(labels) and not labels.between(0, len(self.classes) - 1).all():
+            raise UserError(
+                f"{self.name}: labels run from {labels.min()} to {labels.max()}, {len(self.classes)} classes are named"
+            )
+
+    @classmethod
+    def build(
+        cls, name: str, paths: Sequence[str], class_names: Sequence[str], notes: Sequence[str] = (), **columns: Any
+    ) -> Items:
+        """Items from parallel lists; labels number the sorted class names."""
+        classes, labels = np.unique(np.asarray(class_names, dtype=str), return_inverse=True)
+        table = pd.DataFrame({"path": [str(p) for p in paths], "label": labels, **columns})
+        return cls(table, [str(c) for c in classes], name, list(notes))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        return f"Items({self.name!r}, {len(self)} items of {self.table['label'].nunique()} classes)"
+
+    def select(self, mask: Any) -> Items:
+        """The items under a boolean mask, or those at the given row numbers. Ids and labels stay."""
+        mask = np.asarray(mask)
+        rows = np.flatnonzero(mask) if mask.dtype == bool else mask
+        return replace(self, table=self.table.iloc[rows], notes=list(self.notes))
+
+    def split(self, name: str) -> Items:
+        """The items of one split; a UserError when there is no such split."""
+        if name not in SPLITS:
+            raise UserError(f"{name!r} is no split; the splits are {', '.join(SPLITS)}")
+        return self.select(self.table["split"].to_numpy() == name)
+
+    def assign(self, **columns: Any) -> Items:
+        """The same items with some columns replaced."""
+        return replace(self, table=self.table.assign(**columns), notes=list(self.notes))
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """int64 [n]."""
+        return torch.from_numpy(self.table["label"].to_numpy(np.int64, copy=True))
+
+    @property
+    def ids(self) -> torch.Tensor:
+        """int64 [n]."""
+        return torch.from_numpy(self.table["id"].to_numpy(np.int64, copy=True))
+
+    def path(self, row: int) -> str:
+        return str(self.table["path"].iat[row])
+
+    def box(self, row: int) -> tuple[int, int, int, int] | None:
+        """The box to crop, left, top, right, bottom, where the table has one."""
+        if not set(BOX) <= set(self.table.columns):
+            return None
+        values = [float(self.table[c].iat[row]) for c in BOX]
+        if np.isnan(values).any():
+            return None
+        left, top, right, bottom = (round(v) for v in values)
+        return left, top, right, bottom
+
+    def open(self, row: int) -> Image.Image:
+        """The picture in a row, 8-bit RGB, cropped to its box; a UserError that names a file which cannot be read."""
+        image = open_image(self.path(row))
+        return crop(image, self.box(row), self.path(row))
+
+    def save(self, path: str | Path) -> Path:
+        """Writes table, classes, name and notes into one Parquet file; complete or not at all."""
+        path = Path(path)
+        table = pa.Table.from_pandas(self.table, preserve_index=False)
+        extra = {"classes": self.classes, "name": self.name, "notes": self.notes}
+        table = table.replace_schema_metadata(
+            {**(table.schema.metadata or {}), b"pullpush": json.dumps(extra).encode()}
+        )
+        beside = path.with_name(path.name + ".part")
+        pq.write_table(table, beside)
+        os.replace(beside, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Items:
+        """What `save` wrote."""
+        try:
+            table = pq.read_table(path)
+            extra = json.loads((table.schema.metadata or {})[b"pullpush"])
+        except (OSError, KeyError, ValueError) as error:
+            raise UserError(f"{path} is not an item table written by pullpush: {error}") from error
+        return cls(table.to_pandas(), extra["classes"], extra["name"], extra["notes"])
+
+
+def crop(image: Image.Image, box: tuple[int, int, int, int] | None, path: str) -> Image.Image:
+    """`image` cut to `box`, where there is one; the box must overlap the picture."""
+    if box is None:
+        return image
+    left, top, right, bottom = box
+    inside = (max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height))
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise UserError(
+            f"the box {box} lies outside of {path} ({image.width} x {image.height}); mend x_1, y_1, x_2, y_2"
+        )
+    return image.crop(inside)
+
+
+def _complete(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table with all columns, their types and their values checked."""
+    for column in ("path", "label"):
+        if column not in table.columns:
+            raise UserError(
+                f"{name}: the item table needs the column {column!r}; it has {', '.join(map(str, table.columns))}"
+            )
+    table = table.reset_index(drop=True)
+    defaults: Mapping[str, Any] = {
+        "id": np.arange(len(table)),
+        "split": "",
+        "role": "both",
+        "category": "",
+        "domain": "",
+    }
+    table = table.assign(**{column: value for column, value in defaults.items() if column not in table.columns})
+    if "text" not in table.columns:
+        table["text"] = pd.Series([[] for _ in range(len(table))], dtype=object)
+    else:
+        table["text"] = pd.Series([_strings(value) for value in table["text"]], dtype=object)
+    table["id"] = table["id"].astype(np.int64)
+    table["label"] = table["label"].astype(np.int64)
+    for column in ("split", "role", "category", "domain"):
+        table[column] = table[column].fillna("").astype(str)
+    if table["id"].duplicated().any():
+        raise UserError(
+            f"{name}: the id {table['id'][table['id'].duplicated()].iloc[0]} stands for two items; ids must differ"
+        )
+    for column, allowed in (("split", (*SPLITS, "")), ("role", ROLES)):
+        wrong = set(table[column].unique()) - set(allowed)
+        if wrong:
+            can = ", ".join(a or "empty" for a in allowed)
+            raise UserError(f"{name}: {column} {sorted(wrong)[0]!r} is unknown; it can be {can}")
+    return table
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value else []
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return []
+    return [str(v) for v in value]

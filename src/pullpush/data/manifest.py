@@ -1,0 +1,145 @@
+"""A CSV or Parquet file that lists the images."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pullpush.data.folder import SPLIT_FOLDERS
+from pullpush.data.items import BOX, Items
+from pullpush.errors import UserError
+
+COLUMNS = ("label", "path", "split", "is_query", "is_gallery", "category", "domain", "text", *BOX)
+SUFFIXES = (".csv", ".tsv", ".parquet")
+
+
+def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: str = "error") -> Items:
+    """Images listed in a CSV, TSV or Parquet file, with Open Metric Learning's column names.
+
+    Needed: `label` (any name or number), `path` (relative to `root`, by default the file's folder). Known besides:
+    `split` (train, validation or val, test, or empty), `is_query`, `is_gallery`, `category`, `domain`, `x_1, x_2, y_1,
+    y_2` (box to crop), `text` (a description; several are separated by `|`, or a list in Parquet). Other columns are
+    left out and named in the notes.
+
+    Args:
+        file: The manifest.
+        root: The folder that paths are relative to.
+        missing: `error`, or `skip` to leave listed files that do not exist out (counted in the notes).
+
+    Raises:
+        UserError: unreadable file, missing columns, unknown splits, missing files, fewer than two classes.
+    """
+    file = Path(file)
+    frame = _read(file)
+    _check_columns(frame, file)
+    notes = []
+    unknown = [str(c) for c in frame.columns if c not in COLUMNS]
+    if unknown:
+        notes.append(f"columns not used: {', '.join(unknown)}")
+    base = Path(root) if root is not None else file.parent
+    frame = frame.assign(path=[os.path.join(base, str(p)) for p in frame["path"]])
+    frame = existing(frame, f"{file} (paths are relative to {base})", missing, notes)
+    if "is_query" in frame or "is_gallery" in frame:
+        frame, left_out = _roles(frame, file)
+        if left_out:
+            notes.append(f"{left_out} items are neither query nor gallery and are left out")
+    if frame["label"].nunique() < 2:
+        raise UserError(
+            f"{file} lists {len(frame)} images of {frame['label'].nunique()} class; training needs two classes or more"
+        )
+    columns: dict[str, Any] = {c: frame[c].to_numpy() for c in ("category", "domain", "role", *BOX) if c in frame}
+    columns["split"] = _splits(frame, file)
+    if "text" in frame:
+        columns["text"] = [[part.strip() for part in t.split("|")] if isinstance(t, str) else t for t in frame["text"]]
+    return Items.build(file.stem, list(frame["path"]), list(frame["label"].astype(str)), notes, **columns)
+
+
+def existing(frame: pd.DataFrame, origin: str, missing: str, notes: list[str]) -> pd.DataFrame:
+    """The rows whose `path` exists; the others are an error, or (`missing="skip"`) a note."""
+    if missing not in ("error", "skip"):
+        raise UserError(f"missing={missing!r} is unknown; it can be error or skip")
+    there = np.fromiter((os.path.isfile(p) for p in frame["path"]), bool, len(frame))
+    if there.all():
+        return frame
+    gone = frame["path"][~there]
+    few = ", ".join([*gone.iloc[:3], *(["..."] if len(gone) > 3 else [])])
+    if missing == "error" or not there.any():
+        raise UserError(
+            f"{len(gone)} of {len(frame)} images listed in {origin} do not exist: {few}. "
+            "Fetch them, or leave them out with missing=skip."
+        )
+    notes.append(f"{len(gone)} listed images do not exist and are left out: {few}")
+    return frame[there].reset_index(drop=True)
+
+
+def _read(file: Path) -> pd.DataFrame:
+    if not file.is_file():
+        raise UserError(f"the manifest {file} does not exist")
+    try:
+        if file.suffix.lower() == ".parquet":
+            frame = pd.read_parquet(file)
+        else:
+            frame = pd.read_csv(
+                file, sep="\t" if file.suffix.lower() == ".tsv" else ",", dtype={"label": str, "path": str}
+            )
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the manifest {file}: {str(error).splitlines()[0]}") from error
+    if frame.empty:
+        raise UserError(f"the manifest {file} lists no images")
+    return frame
+
+
+def _check_columns(frame: pd.DataFrame, file: Path) -> None:
+    names = [str(c) for c in frame.columns]
+    for column in ("label", "path"):
+        if column not in names:
+            near = difflib.get_close_matches(column, names, 1, 0.5)
+            hint = f"; did you mean {near[0]!r}? Rename it to {column!r}" if near else ""
+            raise UserError(f"{file} has no column {column!r}{hint}. Its columns: {', '.join(names)}")
+        if frame[column].isna().any():
+            row = int(np.flatnonzero(frame[column].isna())[0])
+            raise UserError(
+                f"{file}: {int(frame[column].isna().sum())} rows have no {column}, the first is row {row + 1}"
+            )
+    boxed = [c for c in BOX if c in names]
+    if boxed and len(boxed) < 4:
+        raise UserError(f"{file}: a box needs the columns {', '.join(BOX)}; only {', '.join(boxed)} are there")
+
+
+def _splits(frame: pd.DataFrame, file: Path) -> list[str]:
+    if "split" not in frame:
+        return [""] * len(frame)
+    given = frame["split"].fillna("").astype(str).str.strip().str.lower()
+    wrong = sorted(set(given) - set(SPLIT_FOLDERS) - {""})
+    if wrong:
+        raise UserError(f"{file}: split {wrong[0]!r} is unknown; it can be train, validation, test or empty")
+    return [SPLIT_FOLDERS.get(s, "") for s in given]
+
+
+def _roles(frame: pd.DataFrame, file: Path) -> tuple[pd.DataFrame, int]:
+    query, gallery = (_flags(frame, c, file) for c in ("is_query", "is_gallery"))
+    unsaid = query.isna() & gallery.isna()
+    query, gallery = query.fillna(False).astype(bool), gallery.fillna(False).astype(bool)
+    training = frame["split"].astype(str).str.lower() == "train" if "split" in frame else pd.Series(False, frame.index)
+    role = np.where(
+        unsaid | training | (query & gallery), "both", np.where(query, "query", np.where(gallery, "gallery", ""))
+    )
+    keep = role != ""
+    return frame.assign(role=role)[keep].reset_index(drop=True), int((~keep).sum())
+
+
+def _flags(frame: pd.DataFrame, column: str, file: Path) -> pd.Series:
+    if column not in frame:
+        return pd.Series(np.nan, frame.index, dtype=object)
+    words = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    flags = (
+        frame[column].map(lambda v: None if pd.isna(v) or v == "" else words.get(str(v).lower(), "?")).astype(object)
+    )
+    if (flags == "?").any():
+        raise UserError(f"{file}: {column} must be True, False or empty, not {frame[column][flags == '?'].iloc[0]!r}")
+    return flags

@@ -1,0 +1,265 @@
+"""Batches of row numbers: classes x samples, or plainly shuffled.
+
+Both samplers compute batch b of pass p from the seed alone, so a position is one number, and resuming is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from pullpush.errors import UserError
+
+Labels = torch.Tensor | np.ndarray | Sequence[int]
+
+
+class BatchSampler:
+    """What both samplers share: the position, the rank's part, the state. Usable as `batch_sampler` of a DataLoader.
+
+    `position` counts the batches handed out. A DataLoader with workers fetches ahead, so a loop that saves its state
+    tells how many batches it has consumed: `sampler.seek(consumed)`.
+    """
+
+    def __init__(self, batch: int, seed: int, rank: int, world: int, passes: int | None, rows: int) -> None:
+        if seed < 0:
+            raise UserError(f"seed={seed} must be 0 or more")
+        if not 0 <= rank < world:
+            raise UserError(f"rank={rank} must be from 0 to world - 1 = {world - 1}")
+        self.batch, self.seed, self.rank, self.world, self.passes = batch, seed, rank, world, passes
+        self.position = 0
+        self.notes: list[str] = []
+        self._rows = rows
+        self._plan: tuple[int, int, list[np.ndarray]] = (-1, 0, [])  # pass, its first batch, its batches
+
+    def plan(self, number: int) -> list[np.ndarray]:
+        """What the global batches of a pass are made of (classes, or rows)."""
+        raise NotImplementedError
+
+    def rows(self, number: int, part: np.ndarray) -> np.ndarray:
+        """The rows of one global batch of pass `number`."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        """Batches in the pass at the present position."""
+        return len(self._at(self.position)[2])
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Batches from the present position to the end of the last of `passes`, or for ever if that is None."""
+        left = self.passes
+        while left is None or left > 0:
+            number, start, parts = self._at(self.position)
+            for part in parts[self.position - start :]:
+                self.position += 1
+                rows = self.rows(number, part)
+                share = len(rows) // self.world
+                yield rows[self.rank * share : (self.rank + 1) * share].tolist()
+            left = None if left is None else left - 1
+
+    def seek(self, batches: int) -> None:
+        """Goes to where `batches` batches have been consumed."""
+        if batches < 0:
+            raise UserError(f"batches={batches} must be 0 or more")
+        self.position = int(batches)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self.position, "seed": self.seed, "batch": self.batch, "rows": self._rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where the state was taken; refuses the state of other data or another seed."""
+        for key, mine in (("seed", self.seed), ("batch", self.batch), ("rows", self._rows)):
+            if state[key] != mine:
+                raise UserError(f"the sampler's state was saved with {key}={state[key]}, this sampler has {key}={mine}")
+        self.seek(state["batches"])
+
+    def _at(self, position: int) -> tuple[int, int, list[np.ndarray]]:
+        number, start, parts = self._plan
+        if number < 0 or position < start:
+            number, start, parts = 0, 0, self.plan(0)
+        while position >= start + len(parts):
+            number, start = number + 1, start + len(parts)
+            parts = self.plan(number)
+        self._plan = (number, start, parts)
+        return self._plan
+
+
+class ClassBalancedSampler(BatchSampler):
+    """Batches of P classes with K items each.
+
+    Every class comes once a pass; where P does not divide the number of classes, the last batch is filled up with
+    classes of the same pass, drawn anew. From visit to visit a class goes through all its items before one comes again
+    (as far as K divides them).
+
+    Args:
+        labels: Class of each row, [n].
+        classes: P, classes a batch (over all ranks).
+        samples: K, items a class.
+        seed: Everything drawn hangs on it; no global random state is touched.
+        rank, world: This rank gets P / world classes of each global batch.
+        short: Classes with fewer than K items: `repeat` their items, or `drop` the classes. Counted in `notes`.
+        keys: A key a row (such as its description): two classes that share a key are never in one batch.
+        passes: Passes an iteration lasts; None: for ever.
+
+    Raises:
+        UserError: P larger than the number of classes, P not divisible by world, options out of range.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        classes: int,
+        samples: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        short: str = "repeat",
+        keys: Sequence[Any] | None = None,
+        passes: int | None = 1,
+    ) -> None:
+        labels = np.asarray(labels, dtype=np.int64)
+        super().__init__(classes * samples, seed, rank, world, passes, len(labels))
+        if classes < 1 or samples < 1:
+            raise UserError(f"classes={classes} and samples={samples} must be 1 or more")
+        if classes % world:
+            raise UserError(
+                f"classes={classes} a batch cannot be shared among {world} ranks; take a multiple of {world}"
+            )
+        if short not in ("repeat", "drop"):
+            raise UserError(f"short={short!r} is unknown; it can be repeat or drop")
+        self.classes, self.samples = classes, samples
+        order = np.argsort(labels, kind="stable")
+        names, starts = np.unique(labels[order], return_index=True)
+        members = dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True)) if len(labels) else {}
+        few = [name for name, rows in members.items() if len(rows) < samples]
+        if few:
+            count = sum(len(members[name]) for name in few)
+            how = "their items are repeated" if short == "repeat" else "left out"
+            self.notes.append(
+                f"{len(few)} of {len(members)} classes have fewer than {samples} items ({count} items): {how}"
+            )
+        if short == "drop":
+            members = {name: rows for name, rows in members.items() if len(rows) >= samples}
+        if classes > len(members):
+            raise UserError(
+                f"a batch of {classes} classes needs {classes} classes, there are {len(members)}"
+                f"{f' with {samples} items or more' if short == 'drop' else ''}; lower classes (P)"
+            )
+        self._names = np.array(list(members), dtype=np.int64)  # sorted
+        self._members = members
+        self._keys = None if keys is None else {name: {keys[row] for row in rows} for name, rows in members.items()}
+
+    def plan(self, number: int) -> list[np.ndarray]:
+        draw = np.random.default_rng([self.seed, number])
+        order = draw.permutation(self._names)
+        if self._keys is not None:
+            return _apart(order, self.classes, self._keys)
+        tail = -len(order) % self.classes
+        order = np.concatenate([order, draw.permutation(order[: len(order) - self.classes + tail])[:tail]])
+        return list(order.reshape(-1, self.classes))
+
+    def rows(self, number: int, part: np.ndarray) -> np.ndarray:
+        return np.concatenate([self._visit(int(name), number) for name in part])
+
+    def _visit(self, name: int, number: int) -> np.ndarray:
+        members = self._members[name]
+        windows = max(1, len(members) // self.samples)
+        place = int(np.searchsorted(self._names, name))
+        draw = np.random.default_rng([self.seed, place, number // windows, 1])
+        start = number % windows * self.samples
+        return np.resize(draw.permutation(members), max(len(members), self.samples))[start : start + self.samples]
+
+
+class ShuffledSampler(BatchSampler):
+    """Batches of shuffled rows; each row once a pass, the rest that fills no batch is left for the next pass's shuffle.
+
+    Args:
+        rows: Number of rows, n.
+        batch: Rows a batch (over all ranks).
+        seed, rank, world, passes: as in `ClassBalancedSampler`.
+        keys: A key a row: two rows with the same key are never in one batch.
+
+    Raises:
+        UserError: a batch larger than n, or not divisible by world.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        batch: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        keys: Sequence[Any] | None = None,
+        passes: int | None = 1,
+    ) -> None:
+        super().__init__(batch, seed, rank, world, passes, rows)
+        if not 1 <= batch <= rows:
+            raise UserError(f"a batch of {batch} needs as many items, there are {rows}; lower batch")
+        if batch % world:
+            raise UserError(f"a batch of {batch} cannot be shared among {world} ranks; take a multiple of {world}")
+        self._keys = None if keys is None else {row: {keys[row]} for row in range(rows)}
+
+    def plan(self, number: int) -> list[np.ndarray]:
+        order = np.random.default_rng([self.seed, number]).permutation(self._rows)
+        if self._keys is not None:
+            return _apart(order, self.batch, self._keys, fill=False)
+        return list(order[: len(order) // self.batch * self.batch].reshape(-1, self.batch))
+
+    def rows(self, number: int, part: np.ndarray) -> np.ndarray:
+        return part
+
+
+def _apart(order: np.ndarray, size: int, keys: dict[int, set[Any]], fill: bool = True) -> list[np.ndarray]:
+    """Batches of `size` of the members of `order`, in this order as far as no key comes twice in a batch.
+
+    What does not fit waits for the next batch. `fill`: the last batches are filled up with members that came before.
+    """
+    waiting, batches = order.tolist(), []
+    while waiting:
+        batch, later = _fill([], waiting, size, keys)
+        if len(batch) < size and fill:
+            batch, _ = _fill(batch, order.tolist(), size, keys)
+        if len(batch) < size:
+            if fill or not batches:
+                raise UserError(
+                    f"no batch of {size} can be made without a key coming twice: lower the batch or drop the keys"
+                )
+            break
+        batches.append(np.array(batch))
+        waiting = later
+    return batches
+
+
+def _fill(batch: list[int], pool: list[int], size: int, keys: dict[int, set[Any]]) -> tuple[list[int], list[int]]:
+    """`batch` filled up from `pool` without a key coming twice, and what of the pool is left."""
+    used = set().union(*(keys[member] for member in batch))
+    batch, left = list(batch), []
+    for place, member in enumerate(pool):
+        if len(batch) == size:
+            return batch, left + pool[place:]
+        if keys[member] & used or member in batch:
+            left.append(member)
+        else:
+            batch.append(member)
+            used |= keys[member]
+    return batch, left
+
+
+def seen_per_class(sampler: BatchSampler, labels: Labels, batches: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How often the first `batches` global batches show each class: (labels, their items, times shown), most items
+    first.
+
+    The sampler's position stays as it is.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    names, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    shown = np.zeros(len(names), dtype=np.int64)
+    for position in range(batches):
+        number, start, parts = sampler._at(position)
+        np.add.at(shown, index[sampler.rows(number, parts[position - start])], 1)
+    order = np.argsort(-sizes, kind="stable")
+    return names[order], sizes[order], shown[order]

@@ -1,0 +1,66 @@
+"""One door to all data: a name, a folder or a manifest."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pullpush.data.emoji import read_emoji
+from pullpush.data.folder import read_folder
+from pullpush.data.items import Items
+from pullpush.data.manifest import SUFFIXES, read_manifest
+from pullpush.errors import UserError
+
+READERS: dict[str, Callable[..., Items]] = {
+    "emoji": read_emoji,
+}
+"""Name -> reader. A reader is one function in one file; its keyword arguments are its options."""
+
+
+def open_items(source: str | Path | Items, *, root: str | Path | None = None, **options: Any) -> Items:
+    """Reads a data set.
+
+    Args:
+        source: A name (`READERS`), a folder of class folders, a manifest (.csv, .tsv, .parquet), or Items, which are
+            given back.
+        root: Where a named data set lies; what the paths of a manifest are relative to.
+        options: The reader's own options (the keyword arguments of `read_emoji`, `read_folder`, ...).
+
+    Raises:
+        UserError: unknown source (with the nearest name), unknown option, or what the reader finds wrong.
+    """
+    if isinstance(source, Items):
+        return source
+    name, path = str(source), Path(source)
+    if name in READERS:
+        reader, first = READERS[name], ()
+        label = name
+    elif path.is_dir():
+        reader, first, label = read_folder, (path,), "a folder"
+    elif path.suffix.lower() in SUFFIXES:
+        reader, first, label = read_manifest, (path,), "a manifest"
+    else:
+        raise UserError(_unknown(name, path))
+    known = [p.name for p in inspect.signature(reader).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    if root is not None:
+        if "root" not in known:
+            raise UserError(f"{label} has no option root; leave root={str(root)!r} away")
+        options["root"] = root
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{label} has no option {option!r}{hint} Options: {', '.join(known) or 'none'}")
+    return reader(*first, **options)
+
+
+def _unknown(name: str, path: Path) -> str:
+    if path.is_file():
+        return f"{name} is a file; data are a folder of class folders or a manifest ({', '.join(SUFFIXES)})"
+    names = list(READERS)
+    near = difflib.get_close_matches(name.lower().replace("_", "-"), names, 1, 0.6)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"there is no data set, folder or manifest called {name!r}; {hint}Known data sets: {', '.join(names)}"
