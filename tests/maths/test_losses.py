@@ -213,9 +213,8 @@ def test_any_rectangle_gives_finite_numbers_and_the_oracles_value(case):
         m = columns or data.draw(st.integers(1, 5))
         rows = [data.draw(st.lists(CELLS, min_size=m, max_size=m)) for _ in range(n)]
         similarity = torch.tensor([[s for s, _ in row] for row in rows], dtype=torch.float64)
-        pairs = Pairs(
-            *(torch.tensor([[kind == k for _, kind in row] for row in rows]) for k in ("positive", "negative"))
-        )
+        sides = [torch.tensor([[side == s for _, side in row] for row in rows]) for s in ("positive", "negative")]
+        similarity = in_range(case, similarity)
         r = Rectangle(similarity, Pairs(*sides), template.reference_similarity, template.reference_pairs)
         check_finite(case, r)
         assert case.value(r).item() == pytest.approx(expected(case, r), rel=1e-7, abs=1e-7)

@@ -2,15 +2,16 @@
 
     def my_loss(similarity, positive, negative, *, margin=0.5): -> float
 
-An oracle has the name and the options of its loss; its file lists it in `__all__`. It takes [anchors, references], a list
-of lists of floats and two of bools, and returns the value after averaging, 0.0 where nothing counts. What the tests read besides:
+An oracle has the name, the options and the defaults of its loss; its file lists it in `__all__`. It takes
+[anchors, references], a list of lists of floats and two of bools, and returns the value after averaging, 0.0 where
+nothing counts. What the tests read besides:
 
 - `CASES = {"my_loss": [{"margin": 0.1}, ...]}` in the same file: options to test besides the defaults.
-- The oracle of a loss that takes `reference_similarity` and `reference_pairs` takes the keywords `reference_similarity`,
-  `reference_positive` and `reference_negative`, [references, references].
-- An oracle with the keyword `weights_at` is of a loss that takes some factors as constants in the gradient (detached): it
-  computes these from `weights_at` and the rest from `similarity`; None means the same array. Its differences are then
-  the gradient, though not the slope of the value.
+- The oracle of a loss that takes `reference_similarity` and `reference_pairs` takes the keywords
+  `reference_similarity`, `reference_positive` and `reference_negative`, [references, references].
+- An oracle with the keyword `weights_at` is of a loss that takes some factors as constants in the gradient
+  (detached): it computes these from `weights_at` and the rest from `similarity`; None means the same array. Its
+  differences are then the gradient, though not the slope of the value.
 """
 
 import importlib
