@@ -1,0 +1,105 @@
+"""Curves over steps: raw values faint, a centred moving average on top; and lines with confidence bands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+
+from pullpush.reports.style import Theme
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: `values` at `steps` under the name `label`; both of the same length."""
+
+    label: str
+    steps: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:
+    """Centred moving average that stays inside the data.
+
+        out[i] = mean(values[i - h : i + h + 1]),   h = min(window // 2, i, n - 1 - i)
+
+    The window shrinks on both sides alike towards the ends. So nothing is padded, a constant stays that constant,
+    a straight line stays that line up to its last point, and no value leaves the range of the data. Values that are
+    not finite count as missing: the mean is over those present, NaN where none is.
+
+    Args: values, `[n]`; window, how many values are averaged (default 50; an even number counts its centre too).
+    Raises: ValueError for a window below 1 or values that are not one-dimensional.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or window < 1:
+        raise ValueError(f"smooth takes a one-dimensional array and window >= 1, got {values.shape} and {window}.")
+    present = np.isfinite(values)
+    if not present.any():
+        return np.full(values.shape, np.nan)
+    index = np.arange(len(values))
+    half = np.minimum(window // 2, np.minimum(index, len(values) - 1 - index))
+
+    def window_sum(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        sums = np.concatenate([[0.0], np.cumsum(x)])
+        return sums[index + half + 1] - sums[index - half]
+
+    # Sums around the first value: a constant comes out exact, and a large offset costs no digits.
+    origin = values[present][0]
+    total = window_sum(np.where(present, values, origin) - origin)
+    count = window_sum(present.astype(np.float64))
+    mean = np.divide(total, count, out=np.full(values.shape, np.nan), where=count > 0)
+    return np.clip(origin + mean, values[present].min(), values[present].max())
+
+
+def fitting_window(length: int, window: int = 50) -> int:
+    """The window for a curve of `length` values: a tenth of it at most, so that a short curve keeps its shape."""
+    return max(1, min(window, length // 10))
+
+
+def plot_curves(
+    axes: Axes, curves: Sequence[Curve], theme: Theme, *, window: int = 50, colors: Sequence[str] | None = None
+) -> None:
+    """Draw curves on `axes`, raw values faint behind their moving average.
+
+    A curve of fewer than 50 values is drawn as it is, with a point at each value. The limits of the y axis follow
+    the averages and all raw values but the outermost half per cent at either end: one spike does not flatten the rest.
+
+    Args: window, values in the average (default 50, less on short curves, see `fitting_window`); colors, one a
+        curve (default: the theme's series).
+    """
+    limits: list[float] = []
+    for curve, color in zip(curves, colors or theme.series, strict=False):
+        finite = curve.values[np.isfinite(curve.values)]
+        if not len(finite):
+            continue
+        if len(curve.values) < 50:
+            axes.plot(curve.steps, curve.values, color=color, label=curve.label, marker="o", markersize=3.2)
+            limits += [finite.min(), finite.max()]
+            continue
+        average = smooth(curve.values, fitting_window(len(curve.values), window))
+        axes.plot(curve.steps, curve.values, color=color, alpha=0.22, linewidth=0.8)
+        axes.plot(curve.steps, average, color=color, label=curve.label)
+        limits += [*np.quantile(finite, [0.005, 0.995]), np.nanmin(average), np.nanmax(average)]
+    if limits and max(limits) > min(limits):
+        margin = 0.06 * (max(limits) - min(limits))
+        axes.set_ylim(min(limits) - margin, max(limits) + margin)
+    axes.margins(x=0.02)
+
+
+def plot_line_with_band(
+    axes: Axes,
+    x: ArrayLike,
+    mean: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    *,
+    label: str,
+    color: str,
+    marker: str = "o",
+) -> None:
+    """A line of means with its confidence band, for instance test recall@1 over the margin; all arrays `[n]`."""
+    axes.fill_between(np.asarray(x), np.asarray(low), np.asarray(high), color=color, alpha=0.18, linewidth=0)
+    axes.plot(np.asarray(x), np.asarray(mean), color=color, marker=marker, markersize=4.5, label=label)

@@ -1,0 +1,113 @@
+"""Distributions: similarities of positive and negative pairs, recall of classes, how often classes were seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pullpush.reports.run import Missing
+from pullpush.reports.style import Theme, label, subplots
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Row numbers of sampled pairs, `[m, 2]` each."""
+
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
+
+
+def sample_pairs(labels: NDArray[np.int64], count: int = 100_000, seed: int = 0) -> Sample:
+    """Draw `count` positive and `count` negative pairs, each uniformly over all such pairs, with replacement.
+
+    The same labels and seed give the same pairs, so before and after training are compared on equal ones.
+
+    Raises: Missing when there is no positive or no negative pair.
+    """
+    rng = np.random.default_rng(seed)
+    order = np.argsort(labels, kind="stable")
+    _, start, size = np.unique(labels[order], return_index=True, return_counts=True)
+    weight = size * (size - 1)
+    if weight.sum() == 0 or len(size) < 2:
+        raise Missing("There are no positive or no negative pairs to compare.")
+    chosen = rng.choice(len(size), count, p=weight / weight.sum())
+    first = rng.integers(size[chosen])
+    second = (first + 1 + rng.integers(size[chosen] - 1)) % size[chosen]
+    positive = order[np.stack([start[chosen] + first, start[chosen] + second], axis=1)]
+    negative = np.empty((0, 2), np.int64)
+    while len(negative) < count:  # drawn pairs of one class are thrown away, which leaves negatives uniform
+        drawn = rng.integers(len(labels), size=(2 * count, 2))
+        negative = np.concatenate([negative, drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]]])
+    return Sample(positive, negative[:count])
+
+
+def similarities(embeddings: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cosine similarity of normalised embeddings `[n, dim]` at pairs of rows `[m, 2]`."""
+    return np.einsum("md,md->m", embeddings[pairs[:, 0]], embeddings[pairs[:, 1]], dtype=np.float64)
+
+
+def separation(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
+    """Probability that a positive pair is more similar than a negative one, ties counted half (the area under the ROC)."""
+    ordered = np.sort(negative)
+    below, upto = (np.searchsorted(ordered, positive, side) for side in ("left", "right"))
+    return float((below + upto).mean() / (2 * len(ordered)))
+
+
+def draw_similarities(
+    panels: list[tuple[str, NDArray[np.float64], NDArray[np.float64]]], theme: Theme, title: str
+) -> Figure:
+    """One panel a `(name, positive, negative)`, above one another over one axis of similarity."""
+    figure, axes = subplots(len(panels), width=5.6, height=1.0 + 1.75 * len(panels), sharex=True, squeeze=False)
+    low = min(min(p.min(), n.min()) for _, p, n in panels)
+    high = max(max(p.max(), n.max()) for _, p, n in panels)
+    edges = np.linspace(low - 1e-6, high + 1e-6, 81)
+    for panel, (name, positive, negative) in zip(axes[:, 0], panels, strict=True):
+        for values, color, hatch, text in (
+            (negative, theme.series[1], None, "negative pairs"),
+            (positive, theme.series[0], None, "positive pairs"),
+        ):
+            panel.hist(values, edges, density=True, color=color, alpha=0.28, hatch=hatch)
+            panel.hist(values, edges, density=True, color=color, histtype="step", linewidth=1.5, label=text)
+        panel.set_ylabel("density")
+        panel.text(0.015, 0.94, name, transform=panel.transAxes, va="top", weight="bold", color=theme.muted)
+        panel.text(
+            0.985, 0.94, f"{separation(positive, negative):.3f}\nof positives above negatives",
+            transform=panel.transAxes, va="top", ha="right", size=8.5, color=theme.muted,
+        )  # fmt: skip
+        panel.grid(axis="x", visible=False)
+    axes[0, 0].set_title(title)
+    axes[-1, 0].set_xlabel("cosine similarity")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=2)
+    return figure
+
+
+def draw_class_recall(panels: list[tuple[str, NDArray[np.float64]]], theme: Theme) -> Figure:
+    """How many classes have which recall@1; `panels` are (name, recall of each class), before first."""
+    figure, axes = subplots()
+    edges = np.linspace(0, 1, 11)
+    colors = [theme.before, theme.after][-len(panels) :]
+    width = 0.086 / len(panels)
+    for index, ((name, recall), color) in enumerate(zip(panels, colors, strict=True)):
+        counts, _ = np.histogram(recall, edges)
+        axes.bar(edges[:-1] + 0.007 + width * (index + 0.5), counts, width, color=color, label=name)
+    axes.set_xticks(edges[::2])
+    axes.grid(axis="x", visible=False)
+    label(axes, "Recall@1 of each class", "recall@1 of the class", "classes")
+    axes.legend(loc="upper center")
+    return figure
+
+
+def draw_seen(counts: NDArray[np.float64], theme: Theme) -> Figure:
+    """How often each class was seen in training, classes in falling order."""
+    figure, axes = subplots()
+    ordered = np.sort(counts)[::-1]
+    axes.fill_between(np.arange(len(ordered)), ordered, step="mid", color=theme.after, alpha=0.28, linewidth=0)
+    axes.step(np.arange(len(ordered)), ordered, where="mid", color=theme.after)
+    axes.set_ylim(0, max(1.0, ordered.max() * 1.08))
+    axes.margins(x=0.01)
+    label(axes, "How often each class was seen", "class, most seen first", "items drawn")
+    return figure

@@ -1,0 +1,88 @@
+"""From a run folder to `plots/*.png` and one self-contained `report.html`."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pullpush.reports.run import Missing, Run
+from pullpush.reports.sections import Material, build
+from pullpush.reports.style import write_atomically
+from pullpush.reports.tables import MetricRow, metric_rows
+
+
+def report(run: Path | str, *, window: int = 50) -> Path:
+    """Draw the report of a run from what the run folder holds; nothing is trained or embedded again.
+
+    Writes `plots/*.png` and `report.html`, which opens without a network, and replaces those of an earlier report.
+    Parts whose data are missing are left out, with a sentence in their place.
+
+    Args: run, the run folder (`docs/architecture.md` has its contract); window, steps in the moving average (default 50).
+    Returns: the path of `report.html`.
+    Raises: UserError when the folder is not there.
+    """
+    material = Material(Run(Path(run)), window)
+    sections = build(material)
+    try:
+        metrics = material.run.metrics
+        rows = metric_rows(metrics.get("test") or {})
+    except Missing:
+        metrics, rows = {}, []
+    environment = Environment(
+        loader=PackageLoader("pullpush.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_uri"] = png_uri
+    html = environment.get_template("report.html").render(
+        name=material.run.name,
+        sentence=sentence(material.run, metrics, rows),
+        rows=rows,
+        main=next((row for row in rows if row.name == "recall@1"), None),
+        sections=sections,
+        notes=[*material.run.notes, *material.notes],
+    )
+    path = material.run.path / "report.html"
+    write_atomically(path, html.encode())
+    return path
+
+
+def sentence(run: Run, metrics: dict, rows: list[MetricRow]) -> str:
+    """One sentence of what happened, from as much as is known."""
+    data, loss = (_name(metrics.get(key)) for key in ("data", "loss"))
+    try:
+        steps = f"{int(run.log.index.max()):,} steps"
+    except Missing:
+        steps = "training"
+    start = f"After {steps}" + (f" with the loss {loss}" if loss else "") + (f" on {data}" if data else "")
+    seconds = metrics.get("seconds")
+    start += f" ({duration(seconds)})" if isinstance(seconds, int | float) else ""
+    main = next((row for row in rows if row.name == "recall@1"), None)
+    if main is None or main.after is None:
+        return f"{start}, no evaluation on unseen classes was recorded."
+    text = f"{start}, {100 * main.after:.1f} of 100 queries of unseen classes find an item of their own class first"
+    return f"{text}; before it was {100 * main.before:.1f}." if main.before is not None else f"{text}."
+
+
+def duration(seconds: float) -> str:
+    """48 s, 2 min 23 s, 1 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def png_uri(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def _name(value: object) -> str:
+    """`metrics.json` names data and loss by a string or by a mapping with a name."""
+    if isinstance(value, dict):
+        value = value.get("name") or value.get("source")
+    return str(value) if value else ""

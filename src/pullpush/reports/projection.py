@@ -1,0 +1,124 @@
+"""Maps: embeddings in two dimensions, by UMAP from exact neighbours, the same for the same seed."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pullpush.data.items import Items
+from pullpush.reports.style import MARKERS, Theme, subplots
+
+COLORED = 8
+
+
+@dataclass(frozen=True)
+class Map:
+    """`points` [m, 2] of the items at `rows` [m] of a split, by `method` ("UMAP" or "PCA")."""
+
+    items: Items
+    rows: NDArray[np.int64]
+    points: NDArray[np.float64]
+    method: str
+
+
+def subsample(labels: NDArray[np.int64], limit: int = 3000, seed: int = 0) -> NDArray[np.int64]:
+    """Rows of at most `limit` items, classes whole as far as they fit.
+
+    Classes come in random order; each gives at most `max(20, limit / classes)` items. Returns sorted row numbers.
+    """
+    if len(labels) <= limit:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    classes, inverse = np.unique(labels, return_inverse=True)
+    most = max(20, limit // len(classes))
+    place = rng.permutation(len(classes))[inverse]  # of the item's class in the random order
+    shuffled = rng.permutation(len(labels))
+    by_class = shuffled[np.argsort(place[shuffled], kind="stable")]
+    first = np.searchsorted(place[by_class], place[by_class], side="left")
+    kept = by_class[np.arange(len(labels)) - first < most]
+    return np.sort(kept[:limit])
+
+
+def project(embeddings: NDArray[np.float32], seed: int = 0, neighbours: int = 15) -> tuple[NDArray[np.float64], str]:
+    """Embeddings `[n, dim]`, normalised, in two dimensions: `(points [n, 2], method)`.
+
+    UMAP (McInnes et al. 2018) by cosine distance, with exact neighbours and a start from PCA: that is quicker than the
+    package's own search and spectral start, and keeps the coarse layout of many small classes. Below 3 x `neighbours`
+    points, or where all points agree, PCA alone: a neighbour graph of so few says nothing.
+    """
+    centered = embeddings - embeddings.mean(0)
+    left, scale, _ = np.linalg.svd(centered.astype(np.float64), full_matrices=False)
+    flat = np.zeros((len(embeddings), 2))
+    flat[:, : min(2, len(scale))] = (left * scale)[:, :2]
+    flat *= np.where(flat.sum(0) < 0, -1, 1)
+    spread = flat.std(0)
+    if len(embeddings) < 3 * neighbours or spread.min() < 1e-6:
+        return flat, "PCA"
+    from umap import UMAP  # imports numba: seconds
+
+    x = torch.from_numpy(embeddings)
+    similarity = x @ x.T
+    similarity.fill_diagonal_(2.0)  # each point is its own first neighbour, as UMAP expects
+    top, index = similarity.topk(neighbours, dim=1)
+    distance = (1 - top).clamp_min(0)
+    distance[:, 0] = 0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="umap")
+        points = UMAP(
+            n_neighbors=neighbours,
+            min_dist=0.25,
+            metric="cosine",
+            n_epochs=200,
+            init=(flat / spread).astype(np.float32),
+            precomputed_knn=(index.numpy().astype(np.int32), distance.numpy(), None),
+            random_state=seed,
+        ).fit_transform(embeddings)
+    return np.asarray(points, dtype=np.float64), "UMAP"
+
+
+def make_map(items: Items, embeddings: NDArray[np.float32], limit: int = 3000, seed: int = 0) -> Map:
+    """The map of a split from its embeddings `[n, dim]`."""
+    rows = subsample(items.table["label"].to_numpy(), limit, seed)
+    points, method = project(embeddings[rows], seed)
+    return Map(items, rows, points, method)
+
+
+def colored_classes(labels: NDArray[np.int64], count: int = COLORED, seed: int = 0) -> NDArray[np.int64]:
+    """The classes to colour: at random among those with the most points (the larger half)."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    large = classes[sizes >= np.median(sizes)]
+    return np.sort(np.random.default_rng(seed).permutation(large)[:count])
+
+
+def draw_maps(maps: list[tuple[str, Map]], theme: Theme) -> Figure:
+    """Maps side by side, each with its own coloured classes; `maps` are (title, map)."""
+    figure, axes = subplots(1, len(maps), width=5.2 * len(maps), height=5.9, squeeze=False)
+    for panel, (title, one) in zip(axes[0], maps, strict=True):
+        _draw_map(panel, title, one, theme)
+    return figure
+
+
+def _draw_map(axes: Axes, title: str, one: Map, theme: Theme) -> None:
+    labels = one.items.table["label"].to_numpy()[one.rows]
+    chosen = colored_classes(labels)
+    grey = ~np.isin(labels, chosen)
+    axes.scatter(*one.points[grey].T, s=5, color=theme.faint, linewidths=0, alpha=0.8)
+    for label, color, marker in zip(chosen, theme.series, MARKERS, strict=False):
+        name = one.items.classes[int(label)].replace("_", " ")
+        axes.scatter(
+            *one.points[labels == label].T, s=34, color=color, marker=marker, edgecolors=theme.paper, linewidths=0.7,
+            label=name if len(name) <= 30 else name[:29] + "…", zorder=3,
+        )  # fmt: skip
+    axes.set_title(title)
+    axes.set_xlabel(f"{one.method} 1")
+    axes.set_ylabel(f"{one.method} 2")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2, handletextpad=0.3, columnspacing=1.2)

@@ -1,0 +1,162 @@
+"""One look for every figure: a light and a dark theme, a colour-blind-safe palette, and the saving of both.
+
+A figure is a function `draw(theme) -> Figure`; `save` calls it once a theme. pyplot is not used: it keeps figures in
+global state.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+#: Marks that go with the colours, so that no meaning hangs on colour alone.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of one theme. `series` is the palette of Okabe and Ito (2008), lightened where the page is dark."""
+
+    name: str
+    paper: str
+    ink: str
+    muted: str
+    faint: str
+    grid: str
+    right: str
+    wrong: str
+    series: tuple[str, ...]
+
+    @property
+    def before(self) -> str:
+        return self.muted
+
+    @property
+    def after(self) -> str:
+        return self.series[0]
+
+
+LIGHT = Theme(
+    name="light",
+    paper="#ffffff",
+    ink="#1d2129",
+    muted="#767c86",
+    faint="#c9cdd3",
+    grid="#eceef1",
+    right="#009e73",
+    wrong="#d55e00",
+    series=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d3b", "#1d2129"),
+)
+DARK = Theme(
+    name="dark",
+    paper="#181b20",
+    ink="#e7e9ec",
+    muted="#969ca6",
+    faint="#4a505a",
+    grid="#282c33",
+    right="#22c598",
+    wrong="#f0803c",
+    series=("#56b4e9", "#f0803c", "#22c598", "#dd93bb", "#f2b632", "#4a8fd6", "#f0e442", "#e7e9ec"),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure: PNG bytes for the light and the dark page, and its width in inches (the page's layout)."""
+
+    path: Path
+    light: bytes
+    dark: bytes
+    width: float
+
+
+def settings(theme: Theme) -> dict[str, Any]:
+    """matplotlib settings of a theme."""
+    return {
+        "figure.facecolor": theme.paper,
+        "figure.dpi": 160,
+        "savefig.dpi": 160,
+        "figure.constrained_layout.use": True,
+        "font.family": "sans-serif",
+        "font.size": 9.5,
+        "text.color": theme.ink,
+        "axes.facecolor": theme.paper,
+        "axes.edgecolor": theme.faint,
+        "axes.labelcolor": theme.muted,
+        "axes.labelsize": 9.5,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": theme.grid,
+        "grid.linewidth": 0.8,
+        "xtick.color": theme.faint,
+        "ytick.color": theme.faint,
+        "xtick.labelcolor": theme.muted,
+        "ytick.labelcolor": theme.muted,
+        "xtick.labelsize": 8.5,
+        "ytick.labelsize": 8.5,
+        "legend.frameon": False,
+        "legend.fontsize": 8.5,
+        "legend.handlelength": 1.6,
+        "lines.solid_capstyle": "round",
+        "lines.linewidth": 1.8,
+    }
+
+
+def subplots(rows: int = 1, columns: int = 1, *, width: float = 5.6, height: float = 3.5, **options: Any) -> Any:
+    """`(figure, axes)` of `width` x `height` inches; `options` go to `Figure.subplots`."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def label(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title and both axis titles: no figure goes out without them."""
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def save(draw: Callable[[Theme], Figure], path: Path) -> Picture:
+    """Draw a figure in both themes; the light one is also written to `path` (PNG, atomically)."""
+    images = {}
+    width = 0.0
+    for theme in (LIGHT, DARK):
+        with matplotlib.rc_context(settings(theme)), warnings.catch_warnings():
+            # Class names come in any script; a letter that the font lacks is drawn as a box, which says enough.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            figure = draw(theme)
+            width = float(figure.get_size_inches()[0])
+            stream = io.BytesIO()
+            figure.savefig(stream, format="png", metadata={"Software": None})
+            images[theme.name] = stream.getvalue()
+    write_atomically(path, images["light"])
+    return Picture(path, images["light"], images["dark"], width)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the target and move over it, so that a reader or a crash never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(part).chmod(0o644)
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise

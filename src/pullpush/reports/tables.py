@@ -1,0 +1,154 @@
+"""Numbers of the report: metrics before and after, classes, categories, the environment, how each was obtained."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pullpush.data.items import Items
+from pullpush.reports.neighbours import Ranking, roles
+
+#: metric in metrics.json -> its name on the page
+METRICS = {
+    "recall@1": "recall@1",
+    "recall@2": "recall@2",
+    "recall@4": "recall@4",
+    "recall@8": "recall@8",
+    "recall@10": "recall@10",
+    "r_precision": "R-precision",
+    "map@r": "MAP@R",
+    "nmi": "NMI",
+}
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One line of the before/after table; fractions, None where not known."""
+
+    name: str
+    before: float | None
+    after: float | None
+
+    @property
+    def change(self) -> float | None:
+        return None if self.before is None or self.after is None else self.after - self.before
+
+
+def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:
+    """The lines of `metrics.json["test"]` in the page's order; metrics that neither side has are left out."""
+    before, after = test.get("before") or {}, test.get("after") or {}
+    return [
+        MetricRow(text, before.get(key), after.get(key))
+        for key, text in METRICS.items()
+        if key in before or key in after
+    ]
+
+
+def class_recall(items: Items, ranking: Ranking) -> pd.Series:
+    """recall@1 of each class (index: label), the mean over its queries."""
+    labels = items.table["label"].to_numpy()[ranking.queries]
+    return pd.Series(ranking.hit).groupby(labels).mean()
+
+
+def category_table(items: Items, rankings: Mapping[str, Ranking]) -> pd.DataFrame:
+    """recall@1 of each category (index), a column a ranking, and its `classes` and `queries`; empty without categories."""
+    categories = items.table["category"].to_numpy()
+    if len(set(categories)) < 2:
+        return pd.DataFrame()
+    columns = {}
+    for name, ranking in rankings.items():
+        grouped = pd.Series(ranking.hit).groupby(categories[ranking.queries])
+        columns[name] = grouped.mean()
+        queries = grouped.size()
+    frame = pd.DataFrame(columns)
+    frame["queries"] = queries
+    frame["classes"] = items.table.groupby("category")["label"].nunique()
+    frame.index = [name or "(none)" for name in frame.index]
+    return frame.sort_values(list(rankings)[-1], ascending=False)
+
+
+def recall_interval(items: Items, ranking: Ranking, seed: int = 0, repeats: int = 1000) -> tuple[float, float]:
+    """95% interval of recall@1 by bootstrap over classes: items of one class are not independent."""
+    labels = items.table["label"].to_numpy()[ranking.queries]
+    grouped = pd.Series(ranking.hit).groupby(labels).agg(["sum", "size"]).to_numpy()
+    drawn = np.random.default_rng(seed).integers(len(grouped), size=(repeats, len(grouped)))
+    recall = grouped[drawn, 0].sum(1) / grouped[drawn, 1].sum(1)
+    low, high = np.quantile(recall, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def seen_counts(metrics: Mapping[str, Any]) -> NDArray[np.float64]:
+    """How often each class was seen, from `metrics.json["seen"]`: a list, or class or label -> count; empty without it."""
+    seen = metrics.get("seen") or []
+    return np.asarray(list(seen.values() if isinstance(seen, Mapping) else seen), dtype=np.float64)
+
+
+def split_table(items: Items) -> pd.DataFrame:
+    """Items and classes of each split that is there."""
+    table = items.table[items.table["split"] != ""]
+    frame = table.groupby("split")["label"].agg(items="size", classes="nunique")
+    return frame.reindex([s for s in ("train", "validation", "test") if s in frame.index])
+
+
+def how_obtained(items: Items, test: Items | None, ranking: Ranking | None) -> list[str]:
+    """Sentences on the protocol: splits, queries and references, what was left out, ties, definitions."""
+    table = items.table[items.table["split"] != ""]
+    shared = int((table.groupby("label")["split"].nunique() > 1).sum())
+    lines = [
+        "No class is in two of the splits: every class of the test split is new to the model."
+        if not shared
+        else f"{shared:,} classes are in more than one split: the test split is not one of unseen classes alone."
+    ]
+    if test is not None and ranking is not None:
+        queries, gallery = roles(test)
+        lines.append(
+            f"Leave-one-out on the test split: each of {len(queries):,} items is a query against all others."
+            if np.array_equal(queries, gallery)
+            else f"Query and gallery on the test split: {len(queries):,} queries against {len(gallery):,} gallery items; "
+            "an item that is both never retrieves itself."
+        )
+        lines.append(f"{ranking.left_out:,} queries have no positive in the gallery; they are left out of every mean.")
+    lines += [
+        "An item is told from another by its id: duplicates of a picture with other ids are ordinary references.",
+        "Similarity is the cosine. Ties never help: a model whose similarities are all equal scores like chance.",
+        "recall@k: the share of queries with a positive among the k nearest references. "
+        "R-precision: the share of positives among the R nearest, R being the query's number of positives. "
+        "MAP@R: the mean over the places 1 to R of the precision at each place that holds a positive, 0 elsewhere.",
+        "NMI: normalised mutual information of the classes and a k-means clustering into as many clusters.",
+        "Table and curves are read from metrics.json and log.jsonl. Pictures, histograms, classes and maps are computed "
+        "from the stored embeddings when this page is drawn; every random choice has a fixed seed.",
+    ]
+    return lines
+
+
+PACKAGES = ("pullpush", "torch", "torchvision", "timm", "numpy", "faiss-cpu", "matplotlib", "umap-learn", "bokeh")
+
+
+def environment() -> dict[str, str]:
+    """Versions and processor of the machine that draws the page; no path and no host name."""
+    found = {"Python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    found["processor"] = f"{_processor()}, {os.cpu_count()} cores"
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
