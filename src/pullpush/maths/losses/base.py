@@ -7,14 +7,21 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["AnchorLoss", "Traits", "per_anchor", "traits", "traits_of", "value"]
+from pullpush.errors import UserError
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import count_of, logsumexp_of, sum_of
+
+__all__ = [
+    "AnchorLoss", "Traits", "against_negatives", "check_choice", "of_the_batch", "per_anchor", "traits", "traits_of",
+    "value",
+]  # fmt: skip
 
 
 class AnchorLoss(NamedTuple):
     r"""Per anchor, the sum and the weight it stands for.
 
-    Both [anchors], or [anchors, terms] where a paper averages terms apart. Rows computed in blocks, or on several ranks,
-    are added up exactly, since the value is $\sum_t \sum_a total_{at} / \sum_a count_{at}$.
+    Both [anchors], or [anchors, terms] where a paper averages terms apart. Rows computed in blocks, or on several
+    ranks, are added up exactly, since the value is $\sum_t \sum_a total_{at} / \sum_a count_{at}$.
     """
 
     total: Tensor
@@ -72,3 +79,38 @@ def traits_of(function: Callable[..., Any]) -> Traits:
     """What a loss says of itself."""
     found = getattr(function, "traits", None)
     return found if isinstance(found, Traits) else Traits()
+
+
+def against_negatives(positive_logits: Tensor, negative_logits: Tensor, pairs: Pairs) -> AnchorLoss:
+    r"""The softmax cross entropy of each positive among the anchor's negatives, the core of a family of losses.
+
+    $$L_{ip} = -\log \frac{e^{u_{ip}}}{e^{u_{ip}} + \sum_n e^{v_{in}}}
+            = \mathrm{softplus}\Big(\log \sum_n e^{v_{in}} - u_{ip}\Big)$$
+
+    Args:
+        positive_logits: u [anchors, references], read where a cell is positive.
+        negative_logits: v of the same shape, read where a cell is negative.
+        pairs: masks of the same shape.
+
+    Returns:
+        AnchorLoss [anchors], counting positive pairs.
+    """
+    negatives = logsumexp_of(negative_logits, pairs.negative)[:, None]
+    each = torch.nn.functional.softplus(negatives - positive_logits)
+    return AnchorLoss(sum_of(each, pairs.positive), count_of(pairs.positive, dtype=each.dtype))
+
+
+def of_the_batch(total: Tensor, count: Tensor, anchors: int) -> AnchorLoss:
+    """Sums that belong to all anchors together, [] or [terms], in equal shares: what a loss that is `whole` returns."""
+    shape = (anchors, *total.shape)
+    return AnchorLoss((total / anchors).expand(shape), (count / anchors).expand(shape))
+
+
+def check_choice(option: str, choice: str, known: tuple[str, ...]) -> None:
+    """Refuses an option that is none of `known`.
+
+    Raises:
+        UserError: names the option and what it may be.
+    """
+    if choice not in known:
+        raise UserError(f"unknown {option} {choice!r}: one of {', '.join(map(repr, known))}")

@@ -24,7 +24,7 @@ def multi_similarity(
         pairs: masks of the same shape.
         alpha: sharpness on positives. 2 is the paper's (sec. 4.1).
         beta: sharpness on negatives. 50 is the paper's.
-        base: the similarity lambda at which both sides balance. The paper's text says 1, its released code 0.5, as here.
+        base: the similarity lambda at which both sides balance. The paper's text says 1, its released code 0.5.
 
     Returns:
         AnchorLoss [anchors].

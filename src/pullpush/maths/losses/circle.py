@@ -1,0 +1,61 @@
+"""Circle loss."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss, check_choice, of_the_batch, traits
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import any_of, logsumexp_of, widen
+
+__all__ = ["circle"]
+
+
+def _over_the_batch(options: Mapping[str, Any]) -> bool:
+    return options.get("per", "anchor") == "batch"
+
+
+@traits(whole=_over_the_batch)
+def circle(
+    similarity: Tensor,
+    pairs: Pairs,
+    *,
+    margin: float = 0.4,
+    scale: float = 80.0,
+    per: Literal["anchor", "batch"] = "anchor",
+) -> AnchorLoss:
+    r"""Each similarity at its own pace: the farther from its optimum, the larger its weight.
+
+    $$L = \log\Big(1 + \sum_n e^{\gamma \alpha_n (s_n - m)} \sum_p e^{-\gamma \alpha_p (s_p - 1 + m)}\Big) \qquad
+      \alpha_p = [1 + m - s_p]_+, \quad \alpha_n = [s_n + m]_+$$
+
+    The weights alpha are constants in the gradient.
+
+    Args:
+        similarity: [anchors, references], the cosine.
+        pairs: masks of the same shape.
+        margin: m. 0.4 is the paper's for fine-grained retrieval (sec. 4.4), 0.25 its for faces and persons.
+        scale: gamma. 80 is the paper's for fine-grained retrieval, 256 its for faces.
+        per: "anchor" sums over the pairs of an anchor and averages over anchors that have both kinds of pairs;
+            "batch" sums over all pairs of the batch at once, and can't be streamed.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Raises:
+        UserError: `per` is neither.
+
+    Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020, eq. 4, 5 and 8.
+    """
+    check_choice("per", per, ("anchor", "batch"))
+    s = widen(similarity)
+    push = logsumexp_of(scale * (s.detach() + margin).relu() * (s - margin), pairs.negative)
+    pull = logsumexp_of(-scale * (1 + margin - s.detach()).relu() * (s - 1 + margin), pairs.positive)
+    used = any_of(pairs.positive) & any_of(pairs.negative)
+    if per == "batch":
+        pull, push = logsumexp_of(pull, any_of(pairs.positive)), logsumexp_of(push, any_of(pairs.negative))
+        some = any_of(any_of(pairs.positive)) & any_of(any_of(pairs.negative))
+        return of_the_batch(torch.nn.functional.softplus(pull + push), some.to(s.dtype), len(s))
+    return AnchorLoss(torch.nn.functional.softplus(pull + push), used.to(s.dtype))

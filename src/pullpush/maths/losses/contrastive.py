@@ -1,0 +1,96 @@
+"""Contrastive losses: a hinge on each pair by itself."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss, check_choice, traits
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import any_of, count_of, sum_of, widen
+
+__all__ = ["contrastive", "snr_contrastive"]
+
+Average = Literal["nonzero", "pairs", "anchors"]
+
+
+def contrastive(
+    similarity: Tensor,
+    pairs: Pairs,
+    *,
+    positive_margin: float = 1.0,
+    negative_margin: float = 0.5,
+    squared: bool = False,
+    average: Average = "nonzero",
+) -> AnchorLoss:
+    r"""Pulls each positive above one margin and pushes each negative below another.
+
+    $$L = \operatorname*{avg}_{(i,p)} [m_+ - s_{ip}]_+ + \operatorname*{avg}_{(i,n)} [s_{in} - m_-]_+$$
+
+    Hadsell's form is `similarity="negative_euclidean", positive_margin=0, negative_margin=-1, squared=True`
+    (the paper has a factor 1/2 besides).
+
+    Args:
+        similarity: [anchors, references].
+        pairs: masks of the same shape.
+        positive_margin: in units of the similarity; a positive above it gives nothing. 1, the cosine's end, is XBM's.
+        negative_margin: in units of the similarity; a negative below it gives nothing. 0.5 is XBM's for the cosine.
+        squared: squares each hinge, as in Hadsell et al.
+        average: "nonzero" divides the positive and the negative sum each by the number of pairs that give something;
+            "pairs" each by the number of its pairs; "anchors" both by the number of anchors with a pair, as XBM does.
+
+    Returns:
+        AnchorLoss [anchors, 2], positives and negatives; [anchors] for "anchors".
+
+    Raises:
+        UserError: unknown average.
+
+    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006, eq. 4; on the cosine,
+    Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020, sec. 3.2.
+    """
+    check_choice("average", average, ("nonzero", "pairs", "anchors"))
+    s = widen(similarity)
+    pull, push = (positive_margin - s).relu(), (s - negative_margin).relu()
+    positive, negative = pairs
+    if average == "nonzero":
+        positive, negative = positive & (pull.detach() > 0), negative & (push.detach() > 0)
+    if squared:
+        pull, push = pull.square(), push.square()
+    total = torch.stack([sum_of(pull, pairs.positive), sum_of(push, pairs.negative)], dim=1)
+    if average == "anchors":
+        return AnchorLoss(total.sum(1), any_of(positive | negative).to(s.dtype))
+    return AnchorLoss(total, torch.stack([count_of(positive, dtype=s.dtype), count_of(negative, dtype=s.dtype)], dim=1))
+
+
+@traits(similarity="snr")
+def snr_contrastive(
+    similarity: Tensor,
+    pairs: Pairs,
+    *,
+    positive_margin: float = 0.0,
+    negative_margin: float = -1.0,
+    average: Average = "nonzero",
+) -> AnchorLoss:
+    r"""The contrastive loss on the signal-to-noise ratio.
+
+    $$L = \operatorname*{avg}_{(i,p)} [m_+ - s_{ip}]_+ + \operatorname*{avg}_{(i,n)} [s_{in} - m_-]_+
+      \qquad s_{ij} = -\frac{\mathrm{var}(y_j - x_i)}{\mathrm{var}(x_i)}$$
+
+    The anchor is the signal, its difference from the reference is the noise. The paper's penalty on embeddings whose
+    mean is not zero is left to a regulariser.
+
+    Args:
+        similarity: [anchors, references], the similarity `snr`.
+        pairs: masks of the same shape.
+        positive_margin: minus the noise-to-signal ratio below which a positive gives nothing.
+        negative_margin: minus the ratio above which a negative gives nothing. The paper leaves it open.
+        average: as in `contrastive`.
+
+    Returns:
+        AnchorLoss as in `contrastive`.
+
+    Source: Yuan et al., Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning, CVPR 2019, sec. 3.3.
+    """
+    return contrastive(
+        similarity, pairs, positive_margin=positive_margin, negative_margin=negative_margin, average=average
+    )

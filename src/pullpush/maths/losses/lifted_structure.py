@@ -1,0 +1,61 @@
+"""Lifted structured losses."""
+
+import torch
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss, traits
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import any_of, count_of, logsumexp_of, sum_of, widen
+
+__all__ = ["generalized_lifted_structure", "lifted_structure"]
+
+
+@traits(similarity="negative_euclidean", whole=True)
+def lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: float = 1.0) -> AnchorLoss:
+    r"""Each positive pair against all negatives of both its ends.
+
+    $$L = \frac{1}{2|P|} \sum_{(i,j) \in P} \Big[\log\Big(\sum_{(i,k) \in N} e^{m + s_{ik}}
+        + \sum_{(l,j) \in N} e^{m + s_{lj}}\Big) - s_{ij}\Big]_+^2 \qquad s = -\text{distance}$$
+
+    The negatives of an anchor are in its row, those of a reference in its column: where the columns are the batch
+    itself, this is the paper's sum. It needs all rows at once, so it can't be streamed.
+
+    Args:
+        similarity: [anchors, references], minus the Euclidean distance.
+        pairs: masks of the same shape.
+        margin: m, in units of the distance. 1 is the paper's code's; the paper leaves it open.
+
+    Returns:
+        AnchorLoss [anchors], counting positive pairs.
+
+    Source: Oh Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016, eq. 4.
+    """
+    s = widen(similarity)
+    of_anchor = logsumexp_of(s, pairs.negative)[:, None]
+    of_reference = logsumexp_of(s, pairs.negative, dim=0)[None, :]
+    each = (torch.logaddexp(of_anchor, of_reference) + margin - s).relu().square() / 2
+    return AnchorLoss(sum_of(each, pairs.positive), count_of(pairs.positive, dtype=s.dtype))
+
+
+@traits(similarity="negative_euclidean")
+def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: float = 1.0) -> AnchorLoss:
+    r"""All positives of an anchor against all its negatives.
+
+    $$L_i = \Big[\log \sum_p e^{-s_{ip}} + \log \sum_n e^{m + s_{in}}\Big]_+ \qquad s = -\text{distance}$$
+
+    averaged over anchors that have both kinds of pairs.
+
+    Args:
+        similarity: [anchors, references], minus the Euclidean distance.
+        pairs: masks of the same shape.
+        margin: m, in units of the distance. 1 is among the paper's (0.1 to 1, sec. 4.2).
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, eq. 9.
+    """
+    s = widen(similarity)
+    used = any_of(pairs.positive) & any_of(pairs.negative)
+    each = logsumexp_of(-s, pairs.positive) + logsumexp_of(s, pairs.negative) + margin
+    return AnchorLoss(each.relu(), used.to(s.dtype))
