@@ -1,0 +1,174 @@
+"""Everything that repeats a run, as plain values."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+__all__ = ["BatchConfig", "Config", "DataConfig", "EncoderConfig", "OptimizerConfig", "TextConfig", "write_config"]
+
+
+@dataclass
+class DataConfig:
+    """What to train on.
+
+    Args:
+        source: a name (`pullpush data --help` lists them), a folder of classes, or a CSV or Parquet manifest.
+        root: folder of the download, for the benchmark data sets.
+        options: further options of the reader, such as {skin_tones: true} for emoji.
+        test: share of the classes kept for the test, where the data bring no split.
+        validation: share of the classes kept for validation (of the training classes where the data bring a test).
+        folds: with k > 1, the test classes are one k-th of all and `fold` says which.
+        fold: which of the folds is the test.
+        long_tail: with r > 1, training classes are thinned out so that the largest has r times the items of the smallest.
+        on_bad_item: stop before the first step when an image can't be read, or skip it.
+        check: decode every image once before training.
+        workers: processes that decode images; 0 decodes in the training process.
+        cache: keep decoded images in memory: yes, no, or where they fit (auto).
+    """
+
+    source: str = "emoji"
+    root: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    test: float = 0.5
+    validation: float = 0.1
+    folds: int = 0
+    fold: int = 0
+    long_tail: float = 0.0
+    on_bad_item: Literal["stop", "skip"] = "stop"
+    check: bool = True
+    workers: int = 0
+    cache: Literal["auto", "yes", "no"] = "auto"
+
+
+@dataclass
+class EncoderConfig:
+    """The image encoder.
+
+    Args:
+        name: any timm model.
+        dim: dimension of the embeddings.
+        head: what stands between the backbone and the embedding.
+        weights: auto (the installed package, else timm's hub), none, timm, or a file.
+        size: side of the image in pixels.
+        freeze: train the head only; features of the backbone are computed once and cached.
+        frozen_norm: keep the batch-norm statistics of the pretrained backbone.
+        augment: random crops, flips and colours in training; not with cached features.
+    """
+
+    name: str = "tf_efficientnet_lite0"
+    dim: int = 128
+    head: Literal["linear", "mlp", "none"] = "linear"
+    weights: str = "auto"
+    size: int = 64
+    freeze: bool = False
+    frozen_norm: bool = True
+    augment: bool = True
+
+
+@dataclass
+class TextConfig:
+    """The text encoder, with task image-text.
+
+    Args:
+        name: any sentence-transformers model.
+        head: what stands between the backbone and the embedding.
+        freeze: train the head only; features of the backbone are computed once and cached.
+    """
+
+    name: str = "all-MiniLM-L6-v2"
+    head: Literal["linear", "mlp", "none"] = "mlp"
+    freeze: bool = True
+
+
+@dataclass
+class BatchConfig:
+    """The batch sampler: classes x samples.
+
+    Args:
+        classes: classes in a batch.
+        samples: items of each class.
+        short: classes with fewer items than `samples` are repeated or dropped.
+    """
+
+    classes: int = 32
+    samples: int = 4
+    short: Literal["repeat", "drop"] = "repeat"
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with a linear warm-up and a cosine decay.
+
+    Args:
+        lr: learning rate of the head at its highest.
+        backbone_scale: learning rate of the backbone, as a share of the head's.
+        criterion_scale: learning rate of proxies and other learned options of the loss, as a multiple of the head's.
+        weight_decay: decoupled; biases and norms have none.
+        warmup: share of the steps in which the rate rises.
+        clip: largest norm of the gradient; 0 for no limit.
+    """
+
+    lr: float = 1e-3
+    backbone_scale: float = 1.0
+    criterion_scale: float = 10.0
+    weight_decay: float = 1e-4
+    warmup: float = 0.1
+    clip: float = 1.0
+
+
+@dataclass
+class Config:
+    """A run.
+
+    Args:
+        task: images alone, or images with descriptions.
+        data: what to train on.
+        encoder: the image encoder.
+        text: the text encoder, with task image-text.
+        batch: the batch sampler.
+        loss: its name and options.
+        similarity: instead of the one of the loss's paper.
+        miner: its name and options; name none keeps all pairs. By default the one that belongs to the loss.
+        memory: places of the cross-batch memory and its options; size 0 for none, below 1 as a share of the training set.
+        optimizer: AdamW.
+        steps: optimiser steps.
+        seed: of everything that is drawn.
+        out: the run folder; by default runs/DATA-LOSS-TIME.
+        precision: bf16 computes the encoder in bfloat16.
+        device: cpu, cuda, mps, or whatever is there (auto).
+        devices: processes that train together.
+        compile: compile the criterion.
+        validate_every: steps between evaluations on the validation classes; 0 for eight in a run.
+        checkpoint_every: steps between checkpoints.
+        tensorboard: write TensorBoard's logs beside log.jsonl.
+        report: draw the report at the end.
+    """
+
+    task: Literal["image", "image-text"] = "image"
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loss: dict[str, Any] = field(default_factory=lambda: {"name": "multi_similarity"})
+    similarity: str | None = None
+    miner: dict[str, Any] = field(default_factory=lambda: {"name": "auto"})
+    memory: dict[str, Any] = field(default_factory=lambda: {"size": 0})
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    steps: int = 600
+    seed: int = 0
+    out: str | None = None
+    precision: Literal["32", "bf16"] = "32"
+    device: str = "auto"
+    devices: int = 1
+    compile: bool = False
+    validate_every: int = 0
+    checkpoint_every: int = 50
+    tensorboard: bool = True
+    report: bool = True
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Writes YAML that `pullpush train --config` reads."""
+    path.write_text(yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -1,0 +1,103 @@
+"""What an encoder is fed: training batches by step, and a whole split for evaluation."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pullpush.data.augment import Augmentation, normalise, step_generator
+from pullpush.data.images import ImageDataset, load_pixels, with_steps
+from pullpush.data.items import Items
+from pullpush.data.sampler import BatchSampler
+from pullpush.data.transforms import train_transform
+from pullpush.encoders.preprocessing import Preprocessing
+from pullpush.training.config import DataConfig
+
+__all__ = ["Batch", "EvaluationInputs", "feature_batches", "image_batches"]
+
+# Inputs, row numbers in the training table.
+Batch = tuple[Tensor, Tensor]
+CACHE_BYTES = 2 << 30
+# Decoded a little larger than the encoder's input, so that crops keep their sharpness.
+MARGIN = 1.125
+CHUNK = 256
+
+
+def fits_cache(items: int, size: int, choice: str) -> bool:
+    """Whether decoded images are kept in memory."""
+    return choice == "yes" or (choice == "auto" and items * 3 * size * size < CACHE_BYTES)
+
+
+def image_batches(
+    items: Items, sampler: BatchSampler, preprocessing: Preprocessing, config: DataConfig, augment: bool, seed: int
+) -> Iterator[Batch]:
+    """Training batches from the sampler's position on, normalised float32 [n, 3, size, size].
+
+    What is random hangs on the seed, the step and the rank alone, so a resumed run sees what the uninterrupted one would have seen.
+    """
+    size, mean, std = preprocessing.size, preprocessing.mean, preprocessing.std
+    side = round(size * MARGIN)
+    if fits_cache(len(items), side, config.cache):
+        dataset = ImageDataset(items, cache=side)
+        view = Augmentation(size, mean, std)
+        for rows in sampler:
+            step = sampler.position - 1
+            images, _, _ = dataset.batch(rows)
+            if augment:
+                inputs = view(images, step_generator(seed, step, sampler.rank))
+            else:
+                inputs = normalise(images, mean, std, size)
+            yield inputs.contiguous(memory_format=torch.channels_last), torch.tensor(rows)
+    else:
+        transform = train_transform(size, mean, std) if augment else Single(preprocessing)
+        rows_as_ids = items.assign(id=range(len(items)))
+        dataset = ImageDataset(rows_as_ids, transform, seed=seed)
+        loader: Any = DataLoader(
+            dataset, batch_sampler=with_steps(sampler), num_workers=config.workers, persistent_workers=config.workers > 0
+        )
+        for inputs, _, rows in loader:
+            yield inputs, rows
+
+
+def feature_batches(features: Tensor, sampler: BatchSampler) -> Iterator[Batch]:
+    """Training batches of cached features, from the sampler's position on."""
+    for rows in sampler:
+        chosen = torch.tensor(rows)
+        yield features[chosen], chosen
+
+
+class Single:
+    """The preprocessing of one image, for a dataset; plain data, so worker processes may have it."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+
+    def __call__(self, image: Any) -> Tensor:
+        """float32 [3, size, size]."""
+        return self.preprocessing([image])[0]
+
+
+class EvaluationInputs:
+    """The images of a split as the model sees them in use; decoded once where they fit in memory."""
+
+    def __init__(self, items: Items, preprocessing: Preprocessing, config: DataConfig) -> None:
+        self.preprocessing = preprocessing
+        self.dataset = ImageDataset(items, Single(preprocessing))
+        self.workers = config.workers
+        fits = fits_cache(len(items), preprocessing.size, config.cache)
+        self.pixels = load_pixels(items, preprocessing.size) if fits else None
+
+    @torch.inference_mode()
+    def embed(self, encode: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+        """`encode` of all images, float32 [n, dim], on the CPU."""
+        return torch.cat([encode(inputs.to(device)).float().cpu() for inputs in self._chunks()]).clone()
+
+    def _chunks(self) -> Iterator[Tensor]:
+        if self.pixels is None:
+            loader: Any = DataLoader(self.dataset, CHUNK, num_workers=self.workers)
+            yield from (inputs for inputs, _, _ in loader)
+        else:
+            for chunk in self.pixels.split(CHUNK):
+                yield normalise(chunk, self.preprocessing.mean, self.preprocessing.std)

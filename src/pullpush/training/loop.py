@@ -1,0 +1,229 @@
+"""The training loop, from top to bottom."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from pullpush.errors import UserError
+from pullpush.training.checkpoint import load_checkpoint, save_checkpoint
+from pullpush.training.config import Config
+from pullpush.training.images import ImageTask
+from pullpush.training.log import RunLog
+from pullpush.training.options import config_from
+from pullpush.training.progress import Display
+from pullpush.training.run import create_run, open_run, save_embeddings, save_items, write_json
+from pullpush.training.setup import make_items
+from pullpush.training.signals import Stopped, StopRequest
+
+__all__ = ["train"]
+
+# Steps between looks at the loss: a look waits for the device.
+LOOK_EVERY = 10
+# What the best checkpoint is chosen by: it looks at all positives, recall@1 at the nearest only.
+CHOSEN_BY = "validation/map@r"
+
+
+@dataclass
+class Run:
+    """A run under way. `saved` goes into checkpoints as it is."""
+
+    config: Config
+    folder: Path
+    task: ImageTask
+    fabric: Fabric
+    display: Display
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    log: RunLog
+    since: float
+    saved: dict[str, Any] = field(
+        default_factory=lambda: {"step": 0, "seconds": 0.0, "before": {}, "best": {"step": 0, "score": -1.0, "metrics": {}}}
+    )
+
+
+def train(config: Config | None = None, *, resume: str | Path | None = None, **options: Any) -> Path:
+    """Trains, evaluates on classes that were not trained on, and leaves a run folder.
+
+        train(data="emoji", loss={"name": "circle", "margin": 0.4}, steps=200, out="runs/circle")
+
+    Args:
+        config: of the run; or give its options by name.
+        resume: a run folder to continue from its last checkpoint; it ends as the uninterrupted run would have.
+        options: of the run, nested or dotted, where no `config` is given.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: wrong options or data, an existing run folder, a loss that is no number, a full disk.
+        Stopped: Ctrl-C or SIGTERM; the state is saved first.
+    """
+    torch.set_flush_denormal(True)  # denormal numbers make a CPU step several times slower
+    config = open_run(Path(resume)) if resume else config or config_from(options)
+    precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
+    fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
+    fabric.launch()
+    fabric.seed_everything(config.seed, verbose=False)
+    with Display(config.steps, quiet=not fabric.is_global_zero) as display:
+        run = _begin(config, fabric, display, Path(resume) if resume else None)
+        _fit(run)
+        run.log.close()
+        if fabric.is_global_zero:
+            _finish(run)
+        fabric.barrier()
+    return run.folder
+
+
+def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None) -> Run:
+    """Everything up to the first step; of a resumed run, up to the first step that is not done yet."""
+    since = time.perf_counter()
+    state = load_checkpoint(resume / "checkpoints" / "last.pt") if resume else None
+    items = make_items(config.data, config.seed, display.say)
+    task = ImageTask(config, items, fabric.global_rank, fabric.world_size)
+    folder = resume or create_run(config)
+    display.say(f"{len(items)} items of {items.table['label'].nunique()} classes; run folder {folder}")
+    for note in task.sampler.notes:
+        display.say(note)
+    module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups()))
+    log = RunLog(folder, state["saved"]["step"] if state else 0, config.tensorboard, quiet=not fabric.is_global_zero)
+    run = Run(config, folder, task, fabric, display, module, optimizer, log, since)
+    if state:
+        task.step.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        run.saved = state["saved"]
+        run.since -= run.saved["seconds"]
+        display.say(f"continuing after step {run.saved['step']}")
+    elif fabric.is_global_zero:
+        save_items(folder, items)
+        run.saved["before"] = _test(run, "before", trained=False)
+        display.say(f"test recall@1 of the pretrained backbone: {run.saved['before']['recall@1']:.3f}")
+    return run
+
+
+def _fit(run: Run) -> None:
+    config, optimizer, done = run.config, run.optimizer, run.saved["step"]
+    peaks = [group["initial_lr"] for group in optimizer.param_groups]
+    validate_every = config.validate_every or max(1, config.steps // 8)
+    batches = run.task.batches(done)
+    waiting: list[dict[str, Any]] = []
+    with StopRequest() as stop:
+        for step in range(done + 1, config.steps + 1):
+            rate = learning_rate(step, config.steps, config.optimizer.warmup)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * rate
+
+            loss = run.module(*run.task.arguments(next(batches), run.fabric.device))
+            run.fabric.backward(loss)
+            norm = clip_gradients(run.module, config.optimizer.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            waiting.append({"train/loss": loss.detach(), "gradient_norm": norm, "lr": config.optimizer.lr * rate})
+            last, stopped = step == config.steps, stop.number is not None
+            validate = last or step % validate_every == 0
+            keep = last or stopped or step % config.checkpoint_every == 0
+            if validate or keep or step % LOOK_EVERY == 0:
+                _look(run, step, waiting)
+            if validate:
+                _validate(run, step)
+            if keep:
+                _checkpoint(run, step)
+            if stop.number is not None and not last:
+                raise Stopped(f"stopped after step {step}, saved. Go on with: pullpush train --resume {run.folder}", stop.number)
+
+
+def learning_rate(step: int, steps: int, warmup: float) -> float:
+    """Share of the highest rate at `step` (from 1): linear up over `warmup` of the steps, then half a cosine down."""
+    rising = warmup * steps
+    if step <= rising:
+        return step / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising + 1)))
+
+
+def clip_gradients(module: nn.Module, limit: float) -> torch.Tensor:
+    """Norm of all gradients, which are scaled down to `limit` where they exceed it (0: never)."""
+    return torch.nn.utils.clip_grad_norm_(module.parameters(), limit or math.inf, foreach=True)
+
+
+def _look(run: Run, step: int, waiting: list[dict[str, Any]]) -> None:
+    """Writes down the steps since the last look. Their loss must be a number."""
+    first = step - len(waiting) + 1
+    for at, values in enumerate(waiting, first):
+        numbers = {name: float(value) for name, value in values.items()}
+        if not math.isfinite(numbers["train/loss"]):
+            raise UserError(
+                f"the loss is {numbers['train/loss']} at step {at}: lower --optimizer.lr or the scale of the loss, or look for "
+                f"broken images with `pullpush data`. The checkpoints in {str(run.folder)!r} are from before."
+            )
+        run.log.write(at, numbers)
+    batch = run.config.batch
+    run.display.advance(step, numbers["train/loss"], len(waiting) * batch.classes * batch.samples)
+    waiting.clear()
+
+
+def _validate(run: Run, step: int) -> None:
+    """Metrics on the validation classes; the best weights so far are kept."""
+    metrics = {f"validation/{name}": value for name, value in run.task.validate(run.fabric.device).items()}
+    if not metrics:
+        return
+    run.display.evaluated(step, metrics)
+    run.log.write(step, metrics)
+    if metrics[CHOSEN_BY] > run.saved["best"]["score"]:
+        run.saved["best"] = {"step": step, "score": metrics[CHOSEN_BY], "metrics": metrics}
+        if run.fabric.is_global_zero:
+            save_checkpoint(run.folder / "checkpoints" / "best.pt", {"step": step, "module": run.task.step.state_dict()})
+
+
+def _checkpoint(run: Run, step: int) -> None:
+    run.saved |= {"step": step, "seconds": time.perf_counter() - run.since}
+    if run.fabric.is_global_zero:
+        state = {
+            "saved": run.saved,
+            "module": run.task.step.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        save_checkpoint(run.folder / "checkpoints" / "last.pt", state)
+
+
+def _test(run: Run, when: str, trained: bool) -> dict[str, float]:
+    """Embeds training and test items, keeps the embeddings, and gives the test metrics."""
+    found: dict[str, float] = {}
+    for split in ("train", "test"):
+        if len(run.task.splits[split]):
+            embeddings = run.task.embed(split, run.fabric.device, trained)
+            save_embeddings(run.folder, f"{split}-{when}", embeddings)
+            if split == "test":
+                found = run.task.evaluate("test", embeddings)
+    return found
+
+
+def _finish(run: Run) -> None:
+    """The best weights: tested, saved as a model, written down."""
+    best = run.saved["best"]
+    if best["step"]:
+        run.task.step.load_state_dict(load_checkpoint(run.folder / "checkpoints" / "best.pt")["module"])
+        save_embeddings(run.folder, "validation-after", run.task.embed("validation", run.fabric.device))
+    after = _test(run, "after", trained=True)
+    run.task.save_model(str(run.folder / "model"))
+    validation = {name.removeprefix("validation/"): value for name, value in best["metrics"].items()}
+    metrics = {
+        "data": run.config.data.source,
+        "loss": run.config.loss["name"],
+        "steps": run.config.steps,
+        "best_step": best["step"],
+        "seconds": round(time.perf_counter() - run.since, 1),
+        "test": {"before": run.saved["before"], "after": after},
+        "validation": validation,
+    }
+    write_json(run.folder / "metrics.json", metrics)
+    for name in ("recall@1", "map@r"):
+        before = run.saved["before"][name]
+        run.display.say(f"test {name}: {before:.3f} before, {after[name]:.3f} after, on classes that were never trained on")

@@ -1,0 +1,170 @@
+"""Options of a run by name: from the command line, from YAML, from a mapping. One parser checks them all."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from pullpush.criterion import memory
+from pullpush.errors import UserError
+from pullpush.maths import losses, miners
+from pullpush.training.config import Config
+
+__all__ = ["SHORT", "config_from", "make_parser", "parse", "read_yaml"]
+
+# What people type, and the option it stands for.
+SHORT = {
+    "data": "data.source",
+    "root": "data.root",
+    "on_bad_item": "data.on_bad_item",
+    "encoder": "encoder.name",
+    "text": "text.name",
+    "loss": "loss.name",
+    "miner": "miner.name",
+    "memory": "memory.size",
+}
+# The miner that a loss's paper trains it with.
+MINER_OF = {"multi_similarity": "multi_similarity"}
+GIVEN = {"similarity", "pairs", "reference_similarity", "reference_pairs"}
+
+
+def config_from(values: Mapping[str, Any]) -> Config:
+    """A checked Config of nested or dotted values, with their short forms.
+
+        config_from({"data": "emoji", "loss": {"name": "circle", "margin": 0.4}, "steps": 200})
+
+    Raises:
+        UserError: an unknown option, or a value of the wrong type.
+    """
+    return _parse(_flatten(values), [])
+
+
+def parse(argv: Sequence[str]) -> Config:
+    """A checked Config of a command line; `--config FILE` gives defaults, wherever it stands.
+
+    Raises:
+        UserError: an unknown option, a value of the wrong type, an unreadable file.
+    """
+    from_file: dict[str, Any] = {}
+    words: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == "--config":
+            from_file |= _flatten(read_yaml(Path(value if equals else next(rest, ""))))
+        else:
+            words.append(_long(name) + equals + value if word.startswith("--") else word)
+    return _parse(from_file, words)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a YAML file.
+
+    Raises:
+        UserError: no file, not YAML, not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"can't read the configuration {str(path)!r}: {error}. Give a YAML file.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"the configuration {str(path)!r} is no mapping of options to values")
+    return values
+
+
+def make_parser(loss: str, miner: str, prog: str = "pullpush train") -> ArgumentParser:
+    """The parser of a run's options; those of the loss and of the miner follow from their signatures."""
+    parser = ArgumentParser(prog=prog, exit_on_error=False, add_help=True)
+    parser.add_argument("--config", help="a YAML file with any of the options below; what is typed beside it wins")
+    parser.add_class_arguments(Config, skip={"loss", "miner", "memory"})
+    parser.add_argument("--loss.name", default=loss, help=f"one of: {', '.join(losses.REGISTRY)}")
+    parser.add_function_arguments(losses.REGISTRY[loss], "loss", skip=GIVEN, fail_untyped=False)
+    parser.add_argument("--miner.name", default=miner, help=f"none, or one of: {', '.join(miners.REGISTRY)}")
+    if miner != "none":
+        parser.add_function_arguments(miners.REGISTRY[miner], "miner", skip=GIVEN, fail_untyped=False)
+    parser.add_class_arguments(memory.CrossBatchMemory, "memory", skip={"dim", "size", "items"}, fail_untyped=False)
+    parser.add_argument(
+        "--memory.size", type=float, default=0.0,
+        help="places of the cross-batch memory; 0 for none, below 1 as a share of the training set",
+    )  # fmt: skip
+    return parser
+
+
+def _parse(values: dict[str, Any], words: list[str]) -> Config:
+    for kind in ("loss", "miner"):
+        # Another loss than the file's: the options of the file's loss are not its own.
+        if _said(f"{kind}.name", {}, words) not in (None, values.get(f"{kind}.name")):
+            values = {k: v for k, v in values.items() if not k.startswith(f"{kind}.")}
+    loss = _known("loss", _said("loss.name", values, words) or "multi_similarity", losses.REGISTRY)
+    miner = _said("miner.name", values, words) or "auto"
+    if miner == "auto":
+        miner = MINER_OF.get(loss, "none")
+    if miner != "none":
+        _known("miner", miner, miners.REGISTRY)
+    parser = make_parser(loss, miner)
+    known = [k[2:] for k in parser._option_string_actions if k.startswith("--")]
+    for option in [*values, *(w[2:].partition("=")[0] for w in words if w.startswith("--"))]:
+        _known("option", option, known, f" of loss {loss!r}" if option.startswith("loss.") else "")
+    try:
+        parser.set_defaults({**values, "loss.name": loss, "miner.name": miner})
+        words = [*words, f"--loss.name={loss}", f"--miner.name={miner}"]
+        return _build(Config, parser.parse_args(words))  # type: ignore[no-any-return]
+    except ArgumentError as error:
+        raise UserError(_plain(error)) from error
+
+
+def _plain(error: ArgumentError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines).replace('Parser key "', 'option "').replace("<class 'int'>", "whole number")
+
+
+def _build(cls: type, found: Namespace) -> Any:
+    values: dict[str, Any] = {}
+    for f in fields(cls):
+        value = found[f.name]
+        inner = f.default_factory() if callable(f.default_factory) else None
+        if is_dataclass(inner):
+            value = _build(type(inner), value)
+        elif isinstance(value, Namespace):
+            value = value.as_dict()
+            value = {"name": value["name"], **value} if "name" in value else value
+        values[f.name] = value
+    return cls(**values)
+
+
+def _said(option: str, values: Mapping[str, Any], words: list[str]) -> str | None:
+    found = values.get(option)
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == f"--{option}":
+            found = value if equals else "".join(words[place + 1 : place + 2])
+    return found
+
+
+def _known(kind: str, choice: str, known: Any, where: str = "") -> str:
+    if choice in known:
+        return choice
+    near = get_close_matches(choice, known, 1, cutoff=0.5)
+    shown = f"--{choice}" if kind == "option" else repr(choice)
+    hint = f"did you mean {'--' if kind == 'option' else ''}{near[0]}?" if near else "see pullpush train --help"
+    raise UserError(f"unknown {kind} {shown}{where}: {hint}")
+
+
+def _long(word: str) -> str:
+    name = word[2:].replace("-", "_")
+    return f"--{SHORT.get(name, name)}"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{str(key).replace('-', '_')}"
+        if isinstance(value, Mapping) and name != "data.options":
+            flat |= _flatten(value, f"{name}.")
+        else:
+            flat[SHORT.get(name, name)] = value
+    return flat

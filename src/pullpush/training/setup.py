@@ -1,0 +1,105 @@
+"""From a configuration to the things that it names."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
+from pullpush.data.check import check
+from pullpush.data.items import Items
+from pullpush.data.sources import open_items
+from pullpush.data.splits import class_folds, long_tail, split_by_class
+from pullpush.errors import UserError
+from pullpush.maths import losses
+from pullpush.training.config import Config, DataConfig
+
+__all__ = ["compact_labels", "make_criterion", "make_items"]
+
+SHOWN = 10
+
+
+def make_items(config: DataConfig, seed: int, say: Callable[[str], None]) -> Items:
+    """The items with their splits: read, checked, split by class, thinned out.
+
+    Args:
+        config: what to read.
+        seed: of the splits.
+        say: takes sentences about what was found.
+
+    Raises:
+        UserError: what the reader finds wrong, and unreadable images unless they are to be skipped.
+    """
+    items = open_items(config.source, root=config.root, **config.options)
+    if config.check:
+        items = _without_bad(items, config.on_bad_item, say)
+    if config.folds > 1:
+        items = _fold(items, config, seed)
+    items = split_by_class(items, seed=seed, test=config.test, validation=config.validation)
+    if config.long_tail > 1:
+        items = long_tail(items, seed=seed, ratio=config.long_tail)
+    for note in items.notes:
+        say(note)
+    return items
+
+
+def _without_bad(items: Items, on_bad_item: str, say: Callable[[str], None]) -> Items:
+    bad = check(items)
+    if not bad:
+        return items
+    named = "\n".join(f"  {b.path}: {b.reason}" for b in bad[:SHOWN])
+    more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    found = f"{len(bad)} of {len(items)} images can't be read:\n{named}{more}"
+    if on_bad_item == "stop":
+        raise UserError(f"{found}\nMend or remove them, or go on without them: --on-bad-item skip")
+    say(f"{found}\nGoing on without them.")
+    keep = np.ones(len(items), dtype=bool)
+    keep[[b.row for b in bad]] = False
+    return items.select(keep)
+
+
+def _fold(items: Items, config: DataConfig, seed: int) -> Items:
+    if not 0 <= config.fold < config.folds:
+        raise UserError(f"data.fold={config.fold} must be from 0 to {config.folds - 1}: there are data.folds={config.folds}")
+    fold = class_folds(items.assign(split=""), config.folds, seed=seed)[config.fold]
+    return fold.assign(split=np.where(fold.table["split"] == "validation", "test", "train"))
+
+
+def compact_labels(labels: torch.Tensor) -> torch.Tensor:
+    """The same classes numbered 0 ... C - 1, as proxies need them."""
+    return torch.unique(labels, return_inverse=True)[1]
+
+
+def make_criterion(config: Config, *, classes: int, items: int, training: bool = True) -> Criterion:
+    """The criterion of a run.
+
+    Args:
+        config: of the run.
+        classes, items: number of training classes and items.
+        training: False leaves the memory out and takes no miner: the loss over all pairs.
+    """
+    options = {k: v for k, v in config.loss.items() if k != "name"}
+    traits = losses.traits_of(losses.REGISTRY[config.loss["name"]])
+    proxies = None
+    if traits.proxies:
+        proxies = Proxies(classes, config.encoder.dim, per_class=int(options.get("centers", 1)), seed=config.seed)
+    miner: Any = None if not training or config.miner["name"] == "none" else config.miner
+    return Criterion(
+        config.loss["name"],
+        similarity=config.similarity,
+        miner=miner,
+        memory=_make_memory(config, items) if training else None,
+        proxies=proxies,
+        **({"compile": True} if config.compile else {}),
+        **options,
+    )
+
+
+def _make_memory(config: Config, items: int) -> CrossBatchMemory | None:
+    options = dict(config.memory)
+    size = options.pop("size")
+    if not size:
+        return None
+    places = size if size > 1 else size * items
+    return CrossBatchMemory(max(1, round(places)), config.encoder.dim, **options)
