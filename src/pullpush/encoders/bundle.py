@@ -87,8 +87,8 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
         image.load_state_dict(_below("image", tensors))
     except RuntimeError as error:
         raise UserError(
-            f"The model in '{folder}' was written with timm {config['timm']}, whose '{image.name}' differs from that of "
-            f"timm {timm.__version__}. Install the former."
+            f"The model in '{folder}' was written with timm {config['timm']}, whose '{image.name}' differs from that "
+            f"of timm {timm.__version__}. Install the former."
         ) from error
     image.loaded = dataclasses.replace(image.loaded, source="bundle", matched=len(image.state_dict()))
     text = None

@@ -92,10 +92,10 @@ def _batches(items: Iterable[Any], size: int, progress: str) -> Iterator[Sequenc
     """Lists of up to `size` (position, item)."""
     if size < 1:
         raise UserError(f"The batch size must be at least 1, it is {size}.")
-    total = len(items) if hasattr(items, "__len__") else None
-    numbered = enumerate(
-        track(items, progress, total, console=Console(stderr=True), transient=True) if progress else items
-    )
+    if progress:
+        total = len(items) if hasattr(items, "__len__") else None
+        items = track(items, progress, total, console=Console(stderr=True), transient=True)
+    numbered = enumerate(items)
     while batch := list(islice(numbered, size)):
         yield batch
 

