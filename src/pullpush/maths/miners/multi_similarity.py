@@ -11,7 +11,8 @@ __all__ = ["multi_similarity"]
 def multi_similarity(similarity: Tensor, pairs: Pairs, *, epsilon: float = 0.1) -> Pairs:
     r"""Keeps negatives closer than the farthest positive, and positives farther than the closest negative, with slack.
 
-    $$ \text{negative kept:}\; s_{in} > \min_p s_{ip} - \epsilon \qquad \text{positive kept:}\; s_{ip} < \max_n s_{in} + \epsilon $$
+    $$ \text{negative kept:}\; s_{in} > \min_p s_{ip} - \epsilon \qquad
+       \text{positive kept:}\; s_{ip} < \max_n s_{in} + \epsilon $$
 
     An anchor without positives keeps no negative and the other way round: there is nothing to compare with.
 
@@ -26,6 +27,7 @@ def multi_similarity(similarity: Tensor, pairs: Pairs, *, epsilon: float = 0.1) 
     farthest_positive = min_of(s, pairs.positive)[:, None]
     closest_negative = max_of(s, pairs.negative)[:, None]
     return Pairs(
-        pairs.positive & (s < closest_negative + epsilon),
-        pairs.negative & (s > farthest_positive - epsilon),
+        # "Not closer" instead of "farther": pairs with a NaN are kept, and show it.
+        pairs.positive & ~(s >= closest_negative + epsilon),
+        pairs.negative & ~(s <= farthest_positive - epsilon),
     )
