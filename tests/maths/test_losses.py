@@ -21,8 +21,8 @@ ALL = DEFAULTS + [Case(name, REGISTRY[name], o) for name, options in CASES.items
 # What a person may turn up until exponentials overflow, by the option's name.
 SHARPEST = {"temperature": 0.01, "scale": 1000.0}
 EXTREMES = [
-    Case(c.name, c.loss, {**c.options, option: extreme})
-    for c in ALL
+    Case(c.name, c.loss, {option: extreme})
+    for c in DEFAULTS
     for option, extreme in SHARPEST.items()
     if option in inspect.signature(c.loss).parameters
 ]

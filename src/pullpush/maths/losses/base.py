@@ -12,8 +12,8 @@ from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import count_of, logsumexp_of, sum_of
 
 __all__ = [
-    "AnchorLoss", "Traits", "against_negatives", "check_choice", "of_the_batch", "per_anchor", "traits", "traits_of",
-    "value",
+    "AnchorLoss", "Traits", "against_negatives", "by_class", "check_choice", "of_the_batch", "per_anchor", "traits",
+    "traits_of", "value",
 ]  # fmt: skip
 
 
@@ -25,7 +25,7 @@ class AnchorLoss(NamedTuple):
     """
 
     total: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # tuple.count is of no use here
 
 
 def value(loss: AnchorLoss) -> Tensor:
@@ -114,3 +114,26 @@ def check_choice(option: str, choice: str, known: tuple[str, ...]) -> None:
     """
     if choice not in known:
         raise UserError(f"unknown {option} {choice!r}: one of {', '.join(map(repr, known))}")
+
+
+def by_class(similarity: Tensor, pairs: Pairs, centers: int) -> tuple[Tensor, Pairs]:
+    """Several proxies a class, apart from the classes.
+
+    Args:
+        similarity: [anchors, classes * centers]; the proxies of a class stand beside each other.
+        pairs: masks of the same shape.
+        centers: proxies a class.
+
+    Returns:
+        The similarity [anchors, classes, centers], and masks [anchors, classes], true where any proxy of the class is.
+
+    Raises:
+        UserError: the number of proxies is not a multiple of `centers`.
+    """
+    rows, columns = similarity.shape
+    if centers < 1 or columns % centers:
+        raise UserError(
+            f"{columns} proxies can't be {centers} a class: give Proxies(classes, dim, per_class={centers})"
+        )
+    shape = (rows, columns // centers, centers)
+    return similarity.view(shape), Pairs(*(mask.view(shape).any(-1) for mask in pairs))

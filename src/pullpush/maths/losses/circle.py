@@ -14,7 +14,7 @@ __all__ = ["circle"]
 
 
 def _over_the_batch(options: Mapping[str, Any]) -> bool:
-    return options.get("per", "anchor") == "batch"
+    return bool(options.get("per", "anchor") == "batch")
 
 
 @traits(whole=_over_the_batch)

@@ -1,0 +1,152 @@
+"""Softmax over class proxies on the sphere, with margins on the own class's angle."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss, against_negatives, by_class, traits
+from pullpush.maths.losses.nt_xent import nt_xent
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import widen
+
+__all__ = ["arcface", "cosface", "normalized_softmax", "sphereface", "sub_center_arcface"]
+
+
+@traits(proxies=True)
+def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.05) -> AnchorLoss:
+    r"""Softmax cross entropy on the cosine to the proxies.
+
+    $$L_{ip} = -\log \frac{e^{s_{ip}/\tau}}{e^{s_{ip}/\tau} + \sum_n e^{s_{in}/\tau}}$$
+
+    averaged over anchors.
+
+    Args:
+        similarity: [anchors, proxies], the cosine.
+        pairs: masks of the same shape; an anchor's positive is the proxy of its class.
+        temperature: tau, in units of the similarity. 0.05 is the paper's (sec. 4.2).
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019, eq. 3.
+    """
+    return nt_xent(similarity, pairs, temperature=temperature)
+
+
+@traits(proxies=True)
+def cosface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.35, scale: float = 64.0) -> AnchorLoss:
+    r"""A margin on the own class's cosine.
+
+    $$L_{ip} = -\log \frac{e^{\sigma (s_{ip} - m)}}{e^{\sigma (s_{ip} - m)} + \sum_n e^{\sigma s_{in}}}$$
+
+    averaged over anchors.
+
+    Args:
+        similarity: [anchors, proxies], the cosine.
+        pairs: masks of the same shape; an anchor's positive is the proxy of its class.
+        margin: m, of the cosine. 0.35 is the paper's (sec. 4.1).
+        scale: sigma. 64 is the paper's code's.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Source: Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, CVPR 2018, eq. 4.
+    """
+    s = widen(similarity)
+    return against_negatives(scale * (s - margin), scale * s, pairs)
+
+
+@traits(proxies=True)
+def arcface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.5, scale: float = 64.0) -> AnchorLoss:
+    r"""A margin on the own class's angle.
+
+    $$L_{ip} = -\log \frac{e^{\sigma \phi_{ip}}}{e^{\sigma \phi_{ip}} + \sum_n e^{\sigma s_{in}}} \qquad
+      \phi = \cos(\theta + m), \quad \theta = \arccos s$$
+
+    averaged over anchors. Beyond theta = pi - m, where the cosine would rise again, cos(theta) - m sin(m) is taken
+    instead, as the authors' code does.
+
+    Args:
+        similarity: [anchors, proxies], the cosine.
+        pairs: masks of the same shape; an anchor's positive is the proxy of its class.
+        margin: m, in radians. 0.5 is the paper's (sec. 3.1).
+        scale: sigma. 64 is the paper's.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Source: Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019, eq. 3.
+    """
+    s = widen(similarity)
+    return against_negatives(scale * _cos_of_wider(s, margin), scale * s, pairs)
+
+
+@traits(proxies=True)
+def sub_center_arcface(
+    similarity: Tensor, pairs: Pairs, *, margin: float = 0.5, scale: float = 64.0, centers: int = 3
+) -> AnchorLoss:
+    r"""ArcFace with several proxies a class, of which the nearest counts: the others take the noisy samples.
+
+    $$L_{ic} = -\log \frac{e^{\sigma \phi_{ic}}}{e^{\sigma \phi_{ic}} + \sum_n e^{\sigma \cos \theta_{in}}} \qquad
+      \phi = \cos(\theta + m), \quad \theta_{ic} = \arccos \max_k s_{ick}$$
+
+    over classes c and n, averaged over anchors.
+
+    Args:
+        similarity: [anchors, classes * centers], the cosine; the proxies of a class stand beside each other.
+        pairs: masks of the same shape; an anchor's positives are the proxies of its class.
+        margin: m, in radians. 0.5 is the paper's (sec. 4.1).
+        scale: sigma. 64 is the paper's.
+        centers: proxies a class, `Proxies(classes, dim, per_class=centers)`. 3 is the paper's.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Raises:
+        UserError: the number of proxies is not a multiple of `centers`.
+
+    Source: Deng et al., Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces, ECCV 2020, eq. 3.
+    """
+    cells, classes = by_class(widen(similarity), pairs, centers)
+    s = cells.amax(-1)
+    return against_negatives(scale * _cos_of_wider(s, margin), scale * s, classes)
+
+
+@traits(proxies=True)
+def sphereface(similarity: Tensor, pairs: Pairs, *, margin: int = 4, scale: float = 30.0) -> AnchorLoss:
+    r"""The own class's angle, multiplied.
+
+    $$L_{ip} = -\log \frac{e^{\sigma \psi(\theta_{ip})}}{e^{\sigma \psi(\theta_{ip})} + \sum_n e^{\sigma s_{in}}} \qquad
+      \psi(\theta) = (-1)^k \cos(m \theta) - 2k, \quad \theta = \arccos s \in [k \pi / m, (k + 1) \pi / m]$$
+
+    averaged over anchors. The paper leaves the embedding unnormalised, its length is sigma; the fixed sigma is that of
+    the authors' later SphereFace-R.
+
+    Args:
+        similarity: [anchors, proxies], the cosine.
+        pairs: masks of the same shape; an anchor's positive is the proxy of its class.
+        margin: m, an integer. 4 is the paper's (sec. 4.1).
+        scale: sigma. 30 is SphereFace-R's.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Source: Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, CVPR 2017, eq. 7.
+    """
+    s = widen(similarity).clamp(-1, 1)
+    # cos(m theta) as a polynomial of the cosine (Chebyshev): its gradient is finite at both ends, arccos's is not.
+    before, multiple = torch.ones_like(s), s
+    for _ in range(margin - 1):
+        before, multiple = multiple, 2 * s * multiple - before
+    k = sum(((s < math.cos(i * math.pi / margin)).to(s.dtype) for i in range(1, margin)), torch.zeros_like(s))
+    return against_negatives(scale * ((1 - 2 * (k % 2)) * multiple - 2 * k), scale * s, pairs)
+
+
+def _cos_of_wider(s: Tensor, margin: float) -> Tensor:
+    """cos(arccos(s) + margin), falling all the way; its gradient at |s| = 1, infinite, is that of s * cos(margin)."""
+    square = 1 - s.square()
+    inside = square > torch.finfo(s.dtype).eps
+    sine = torch.where(inside, torch.where(inside, square, 1.0).sqrt(), 0.0)
+    wider = s * math.cos(margin) - sine * math.sin(margin)
+    return torch.where(s > math.cos(math.pi - margin), wider, s - margin * math.sin(margin))

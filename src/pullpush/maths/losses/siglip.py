@@ -1,0 +1,42 @@
+"""Sigmoid loss."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss, traits
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import any_of, sum_of, widen
+
+__all__ = ["siglip"]
+
+LOG_10 = math.log(10)
+
+
+@traits(learned=("log_scale", "bias"))
+def siglip(
+    similarity: Tensor, pairs: Pairs, *, log_scale: float | Tensor = LOG_10, bias: float | Tensor = -10.0
+) -> AnchorLoss:
+    r"""A binary decision for each pair by itself, without any sum to normalise by.
+
+    $$L_i = \sum_p \log\big(1 + e^{-(t s_{ip} + b)}\big) + \sum_n \log\big(1 + e^{t s_{in} + b}\big) \qquad t = e^{t'}$$
+
+    averaged over anchors that have a pair.
+
+    Args:
+        similarity: [anchors, references], the cosine.
+        pairs: masks of the same shape.
+        log_scale: t', learned. Starts at log 10, the paper's.
+        bias: b, learned. Starts at -10, the paper's, since most pairs are negative.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023, eq. 1 of sec. 3.2.
+    """
+    s = widen(similarity)
+    logits = torch.as_tensor(log_scale, dtype=s.dtype, device=s.device).exp() * s + bias
+    used = pairs.positive | pairs.negative
+    each = torch.nn.functional.softplus(torch.where(pairs.positive, -logits, logits))
+    return AnchorLoss(sum_of(each, used), any_of(used).to(s.dtype))

@@ -1,0 +1,71 @@
+"""SoftTriple loss."""
+
+import torch
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss, against_negatives, by_class, traits
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import any_of, widen
+
+__all__ = ["soft_triple"]
+
+
+@traits(proxies=True)
+def soft_triple(
+    similarity: Tensor,
+    pairs: Pairs,
+    *,
+    reference_similarity: Tensor,
+    reference_pairs: Pairs,
+    scale: float = 20.0,
+    gamma: float = 0.1,
+    margin: float = 0.01,
+    tau: float = 0.2,
+    centers: int = 10,
+) -> AnchorLoss:
+    r"""Several proxies a class, mixed by their similarity to the anchor, and drawn together where fewer would do.
+
+    $$L_{ic} = -\log \frac{e^{\lambda (S_{ic} - \delta)}}{e^{\lambda (S_{ic} - \delta)} + \sum_n e^{\lambda S_{in}}}
+      \qquad S_{ic} = \sum_k \frac{e^{s_{ick} / \gamma}}{\sum_l e^{s_{icl} / \gamma}} s_{ick}$$
+
+    averaged over anchors, and added to it, with unit vectors w of C classes with K proxies each,
+
+    $$\frac{\tau}{C K (K - 1)} \sum_c \sum_{k < l} |w_{ck} - w_{cl}| \qquad |w_{ck} - w_{cl}| = \sqrt{2 - 2 s_{ckl}}$$
+
+    Args:
+        similarity: [anchors, classes * centers], the cosine; the proxies of a class stand beside each other.
+        pairs: masks of the same shape; an anchor's positives are the proxies of its class.
+        reference_similarity: the proxies among each other, [classes * centers, classes * centers].
+        reference_pairs: not needed.
+        scale: lambda. 20 is the paper's (sec. 4).
+        gamma: softness of the mixture, in units of the similarity. 0.1 is the paper's.
+        margin: delta. 0.01 is the paper's.
+        tau: weight of the second part. 0.2 is the paper's.
+        centers: K, proxies a class, `Proxies(classes, dim, per_class=centers)`. 10 is the paper's.
+
+    Returns:
+        AnchorLoss [anchors, 2], the two parts.
+
+    Raises:
+        UserError: the number of proxies is not a multiple of `centers`.
+
+    Source: Qian et al., SoftTriple Loss: Deep Metric Learning Without Triplet Sampling, ICCV 2019, eq. 7, 9 and 11.
+    """
+    cells, classes = by_class(widen(similarity), pairs, centers)
+    s = (torch.softmax(cells / gamma, -1) * cells).sum(-1)
+    total, count = against_negatives(scale * (s - margin), scale * s, classes)
+    used = any_of(pairs.positive | pairs.negative).to(s.dtype)
+    spread = tau * _mean_gap(widen(reference_similarity), centers)
+    return AnchorLoss(torch.stack([total, spread * used], 1), torch.stack([count, used], 1))
+
+
+def _mean_gap(s: Tensor, centers: int) -> Tensor:
+    """The distances between a class's proxies, summed over each pair once and divided by C K (K - 1)."""
+    classes = len(s) // centers
+    own = s.view(classes, centers, classes, centers).diagonal(dim1=0, dim2=2)  # [centers, centers, classes]
+    once = torch.ones(centers, centers, dtype=torch.bool, device=s.device).triu(1)[:, :, None]
+    square = 2 - 2 * own
+    # The root has no slope at 0, where proxies coincide.
+    apart = once & (square > torch.finfo(s.dtype).eps)
+    gaps = torch.where(apart, torch.where(apart, square, 1.0).sqrt(), 0.0)
+    return gaps.sum() / max(1, classes * centers * (centers - 1))
