@@ -1,0 +1,177 @@
+"""`evaluate`: retrieval metrics of embeddings, exact, in blocks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from pullpush.errors import UserError
+from pullpush.evaluation.clusters import nmi as nmi_of
+from pullpush.evaluation.neighbours import Ints, Neighbours, matrix
+from pullpush.evaluation.standings import Side, measure, unique_rows
+
+KS = (1, 2, 4, 8, 10, 100)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        metrics: means over the counted queries, fractions: `recall@1`, ..., `r_precision`, `map@r`, `nmi`.
+        per_query: a row a query, in the order given: `label`, `id` (where ids were given), `positives` (R), `rank` of
+            the nearest positive, each metric; NaN where the query has no positive.
+        per_class: a row a class (index `label`): `queries` counted, and the mean of each metric over them.
+        per_category: the same for each category; None without categories.
+        left_out: queries without a positive, which count in no mean.
+        repeated: query rows whose id was seen before (the same item listed twice), which count once.
+        neighbours: the nearest items of the gallery for each query: `indices` (row numbers of the gallery) and
+            `similarities`, both `[queries, neighbours]`.
+        nmi_items: how many items were clustered for `nmi`; fewer than all where all would take too long.
+        protocol: the protocol's name.
+        notes: sentences that belong next to the numbers.
+    """
+
+    metrics: dict[str, float]
+    per_query: pd.DataFrame
+    per_class: pd.DataFrame
+    per_category: pd.DataFrame | None
+    left_out: int
+    repeated: int
+    neighbours: Neighbours
+    nmi_items: int = 0
+    protocol: str = "leave_one_out"
+    notes: tuple[str, ...] = ()
+
+
+def evaluate(
+    embeddings: Any,
+    labels: Any,
+    ids: Any = None,
+    *,
+    gallery: Any = None,
+    gallery_labels: Any = None,
+    gallery_ids: Any = None,
+    categories: Any = None,
+    ks: tuple[int, ...] = KS,
+    nmi: bool = True,
+    neighbours: int = 10,
+    similarity: str = "cosine",
+    seed: int = 0,
+) -> Evaluation:
+    """Retrieval metrics: each query among the others (leave one out), or queries against a gallery.
+
+    Positives of a query are the references of its class. An item never retrieves itself: identity is the id and nothing
+    else. Without ids each row is its own item, and without a gallery the rows are the gallery. Ties never help: metrics
+    are expectations over the order of tied references, so a collapsed model scores as random order does (see
+    `pullpush.maths.metrics`, where the formulas are). Computed on the CPU in float32 similarities and float64 metrics.
+
+    Args:
+        embeddings: queries `[n, dim]`, numpy or torch, any float type.
+        labels: int `[n]`.
+        ids: int `[n]`; a repeated id is the same item listed twice and counts once.
+        gallery: `[m, dim]`; then `gallery_labels` `[m]` is needed, and `gallery_ids` if items can be on both sides.
+        categories: `[n]`, any values (strings, say): means for each.
+        ks: recall@k for these.
+        nmi: cluster queries and gallery by k-means; of large sets, part of the classes (see `clusters.nmi`).
+        neighbours: how many nearest references of each query to return; 0 for none.
+        similarity: `cosine`, `dot` or `euclidean`.
+        seed: of k-means.
+
+    Raises:
+        UserError: for NaN embeddings, lengths that differ, an id with two labels, no query with a positive.
+    """
+    if any(k < 1 for k in ks) or neighbours < 0:
+        raise UserError(
+            f"ks {tuple(ks)}, neighbours {neighbours}: give each k as at least 1, neighbours as at least 0."
+        )
+    queries = side(embeddings, labels, ids, "embeddings", "labels", "ids")
+    if gallery is None:
+        if gallery_labels is not None or gallery_ids is not None:
+            raise UserError("gallery_labels or gallery_ids without a gallery; give gallery=[m, dim] too.")
+        if queries.ids is None:
+            queries = Side(queries.embeddings, queries.labels, np.arange(len(queries.labels)))
+        references = queries
+    else:
+        if (ids is None) != (gallery_ids is None):
+            raise UserError("ids are given for one side only; give both ids and gallery_ids, or neither.")
+        references = side(gallery, gallery_labels, gallery_ids, "gallery", "gallery_labels", "gallery_ids")
+
+    values, found = measure(queries, references, tuple(ks), neighbours, similarity)
+    if ids is not None:
+        values = {"id": queries.ids, **values}
+    per_query = pd.DataFrame({"label": queries.labels, **values})
+    per_query["positives"] = per_query["positives"].astype(np.int64)
+    if categories is not None:
+        per_query.insert(1, "category", _column(categories, len(per_query), "categories"))
+
+    once = per_query.iloc[unique_rows(queries)]
+    counted = once[once["positives"] > 0]
+    if counted.empty:
+        raise UserError(
+            f"none of the {len(once)} queries has a positive: every class has one item in what is searched. "
+            "Evaluate on classes with at least two items, or check the labels of the gallery."
+        )
+    names = [*(f"recall@{k}" for k in ks), "r_precision", "map@r"]
+    figures = {name: float(counted[name].mean()) for name in names}
+    clustered = 0
+    if nmi:
+        figures["nmi"], clustered = _nmi(queries, references, seed)
+    return Evaluation(
+        metrics=figures,
+        per_query=per_query,
+        per_class=_means(counted, "label", names),
+        per_category=None if categories is None else _means(counted, "category", names),
+        left_out=len(once) - len(counted),
+        repeated=len(per_query) - len(once),
+        neighbours=found,
+        nmi_items=clustered,
+        protocol="leave_one_out" if gallery is None else "query_gallery",
+    )
+
+
+def side(embeddings: Any, labels: Any, ids: Any, name: str, label_name: str, id_name: str) -> Side:
+    """Checked rows: finite float32 `[n, dim]`, int64 labels and ids of the same length."""
+    array = matrix(embeddings, name)
+    if labels is None:
+        raise UserError(f"{label_name} are missing; give one label for each of the {len(array)} rows of {name}.")
+    return Side(
+        array,
+        _integers(labels, len(array), label_name),
+        None if ids is None else _integers(ids, len(array), id_name),
+    )
+
+
+def _integers(values: Any, length: int, name: str) -> Ints:
+    column = _column(values, length, name)
+    if column.dtype.kind not in "iub":
+        raise UserError(f"{name} are {column.dtype}, not integers; number the classes first (pandas.factorize does).")
+    return column.astype(np.int64)
+
+
+def _column(values: Any, length: int, name: str) -> NDArray[Any]:
+    column = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if column.shape != (length,):
+        raise UserError(f"{name} have the shape {list(column.shape)}, but there are {length} rows; give one for each.")
+    return column
+
+
+def _means(counted: pd.DataFrame, by: str, names: list[str]) -> pd.DataFrame:
+    groups = counted.groupby(by, sort=True)
+    return pd.concat([groups.size().rename("queries"), groups[names].mean()], axis=1)
+
+
+def _nmi(queries: Side, references: Side, seed: int) -> tuple[float, int]:
+    """NMI of all items, each once."""
+    rows = unique_rows(queries)
+    embeddings, labels = queries.embeddings[rows], queries.labels[rows]
+    if references is not queries:
+        more = unique_rows(references)
+        if queries.ids is not None and references.ids is not None:
+            more = more[~np.isin(references.ids[more], queries.ids)]
+        embeddings = np.concatenate([embeddings, references.embeddings[more]])
+        labels = np.concatenate([labels, references.labels[more]])
+    return nmi_of(embeddings, labels, seed)
