@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torchvision.transforms import v2
 
 from pullpush.errors import UserError
 
@@ -68,7 +69,7 @@ class Augmentation:
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         draw = _Draw(len(images), generator, images.device)
-        pixels = self._warp(images.float(), draw).mul_(1 / 255)
+        pixels = self._warp(images.float(), draw)
         pixels = self._colour(pixels, draw)
         if self.erase:
             self._erase(pixels, draw)
@@ -84,14 +85,14 @@ class Augmentation:
         mirror = 1 - 2 * draw.chance(self.flip)
         angle = draw.uniform(-1, 1) * math.radians(self.rotate)
         cos, sin = angle.cos(), angle.sin()
-        affine = torch.stack(
-            [
-                torch.stack([width * cos * mirror, -height * sin, x], 1),
-                torch.stack([width * sin * mirror, height * cos, y], 1),
-            ],
-            1,
-        )
-        grid = F.affine_grid(affine, [len(pixels), 3, self.size, self.size], align_corners=False)
+        # the same as F.affine_grid, without its batch of small matrix products
+        line = (torch.arange(self.size, device=pixels.device) * 2 + 1) / self.size - 1
+        grid = torch.empty(len(pixels), self.size, self.size, 2, device=pixels.device)
+        for axis, (across, down, shift) in enumerate(
+            ((width * cos * mirror, -height * sin, x), (width * sin * mirror, height * cos, y))
+        ):
+            rows = down.view(-1, 1, 1) * line.view(1, -1, 1) + shift.view(-1, 1, 1)
+            torch.add(across.view(-1, 1, 1) * line.view(1, 1, -1), rows, out=grid[..., axis])
         return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def _colour(self, pixels: torch.Tensor, draw: _Draw) -> torch.Tensor:
@@ -101,12 +102,13 @@ class Augmentation:
         contrast = draw.uniform(1 - self.contrast, 1 + self.contrast)
         brightness = draw.uniform(1 - self.brightness, 1 + self.brightness)
         middle = pixels.mean((2, 3)) @ grey
-        saturate = saturation.view(n, 1, 1) * torch.eye(3) + (1 - saturation).view(n, 1, 1) * grey.expand(3, 3)
-        matrix = (brightness * contrast).view(n, 1, 1) * saturate
-        offset = brightness * (1 - contrast) * middle
-        flat = torch.baddbmm(offset.view(n, 1, 1), matrix, pixels.view(n, 3, -1)).clamp_(0, 1)
-        mean, std = (pixels.new_tensor(v).view(1, 3, 1) for v in (self.mean, self.std))
-        return flat.sub_(mean).div_(std).view(n, 3, height, width)
+        same = torch.eye(3, device=pixels.device)
+        saturate = saturation.view(n, 1, 1) * same + (1 - saturation).view(n, 1, 1) * grey.expand(3, 3)
+        mean, std = (pixels.new_tensor(values).view(3, 1) * 255 for values in (self.mean, self.std))
+        matrix = (brightness * contrast).view(n, 1, 1) * saturate / std
+        offset = ((brightness * (1 - contrast) * middle).view(n, 1, 1) - mean) / std
+        flat = torch.baddbmm(offset, matrix, pixels.view(n, 3, -1))
+        return flat.clamp_(-mean / std, (255 - mean) / std).view(n, 3, height, width)
 
     def _erase(self, pixels: torch.Tensor, draw: _Draw) -> None:
         chosen = draw.chance(self.erase)
@@ -125,11 +127,11 @@ def normalise(
 ) -> torch.Tensor:
     """A uint8 batch [n, 3, h, w] as the encoder takes it, nothing random: float32 [n, 3, size, size], resized where
     needed."""
-    pixels = images.float()
-    if size is not None and images.shape[-2:] != (size, size):
-        pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-    mean_, std_ = (torch.tensor(v, dtype=torch.float32, device=images.device).view(1, 3, 1, 1) for v in (mean, std))
-    return pixels.mul_(1 / 255).sub_(mean_).div_(std_) if pixels is not images else (pixels / 255 - mean_) / std_
+    if size is not None:
+        images = v2.functional.resize(images, [size, size], antialias=True)
+    pixels = images.to(torch.float32, copy=True)
+    scale, shift = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) * 255 for v in (std, mean))
+    return pixels.sub_(shift).div_(scale)
 
 
 class _Draw:
