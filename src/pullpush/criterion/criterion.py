@@ -1,31 +1,39 @@
 """The one module around the pure functions."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pullpush.criterion import distributed
+from pullpush.criterion.choices import Choice, check_options, choose, make_miner
 from pullpush.criterion.columns import Columns
+from pullpush.criterion.compiling import Compiled
 from pullpush.criterion.memory import CrossBatchMemory
 from pullpush.criterion.proxies import Proxies
+from pullpush.criterion.rectangle import Rectangle
 from pullpush.criterion.streaming import stream
 from pullpush.errors import UserError
-from pullpush.maths import losses, miners
+from pullpush.maths import losses
 from pullpush.maths.losses import AnchorLoss
-from pullpush.maths.pairs import RELATIONS, Pairs, make_pairs
-from pullpush.maths.similarity import SIMILARITIES
+from pullpush.maths.pairs import RELATIONS
+from pullpush.maths.reduce import widen
+from pullpush.maths.similarity import SIMILARITIES, cosine, dot, normalize
 
 __all__ = ["Criterion"]
 
-# Rows x columns above which the rectangle is streamed, and the size of a block: a few such arrays fit in the cache.
+# Rows x columns above which the rectangle is streamed, and the size of a block. Small blocks stay in the cache; blocks
+# of a few rows read all columns again and again. Compiled, few arrays are written, so only memory limits a block.
 STREAM_ABOVE = 1 << 22
 BLOCK_CELLS = 1 << 19
+BLOCK_ROWS = 16
+COMPILED_CELLS = 1 << 25
 
-Choice = str | Callable[..., Any] | Mapping[str, Any]
+# A learned scale stays below this, a learned temperature above its inverse (CLIP, sec. 2.5).
+LARGEST_SCALE = 100.0
 
 
 class Criterion(nn.Module):
@@ -34,19 +42,28 @@ class Criterion(nn.Module):
         criterion = Criterion("circle", margin=0.4, scale=80, memory=CrossBatchMemory(8192, dim=128))
         loss = criterion(embeddings, labels)
 
+    In training mode the memory is read and written, and under torch.distributed the anchors are compared with the
+    columns of all ranks: every rank must call, with batches of the same size. In evaluation mode the batch is all there
+    is.
+
     Args:
         loss: name of a loss, or any function of that form.
         similarity: name or function; by default the one of the loss's paper.
         relation: name or function; labels to positives.
         miner: name, function, or mapping with `name` and options; None keeps all pairs.
-        memory: further columns, from recent batches; read and written in training mode only.
+        memory: further columns, from recent batches; of the references, where there are any.
         proxies: class proxies, which then are the only columns.
+        symmetric: with references, the mean of both directions: anchors to references and references to anchors.
+        reverse_memory: further columns of the second direction: a memory of the anchors.
+        learn: a positive option of the loss, such as "temperature" or "scale", learned through its logarithm from the
+            value given; the scale stays at most 100, the temperature at least 0.01.
         block_rows: rows computed at a time. "auto" streams rectangles too large for the cache, None never streams.
+        compile: compile similarity, masks, miner and loss as one graph; without a compiler, a line in the log.
         reduction: "mean" gives the value, "none" the value of each anchor.
         options: of the loss.
 
     Raises:
-        UserError: an unknown name or option; the message gives the nearest right one.
+        UserError: an unknown name or option; the message gives the nearest right one. What does not go together.
     """
 
     unnamed: Tensor
@@ -60,30 +77,51 @@ class Criterion(nn.Module):
         miner: Choice | None = None,
         memory: CrossBatchMemory | None = None,
         proxies: Proxies | None = None,
+        symmetric: bool = False,
+        reverse_memory: CrossBatchMemory | None = None,
+        learn: str | None = None,
         block_rows: int | str | None = "auto",
+        compile: bool = False,
         reduction: str = "mean",
         **options: Any,
     ) -> None:
         super().__init__()
-        self.loss = _choose("loss", loss, losses.REGISTRY)
+        self.loss = choose("loss", loss, losses.REGISTRY)
         self.traits = losses.traits_of(self.loss)
-        self.options = _check_options("loss", self.loss, options)
-        self.similarity = _choose("similarity", similarity or self.traits.similarity, SIMILARITIES)
-        self.relation = _choose("relation", relation, RELATIONS)
-        self.miner = _make_miner(miner)
-        self.memory, self.proxies = memory, proxies
-        if self.traits.proxies and proxies is None:
-            raise UserError(f"loss {loss!r} compares with class proxies: give proxies=Proxies(classes, dim)")
-        if reduction not in ("mean", "none"):
-            raise UserError(f"unknown reduction {reduction!r}: 'mean' or 'none'")
-        self.block_rows, self.reduction = block_rows, reduction
+        self.options = check_options("loss", self.loss, options)
+        self.similarity = choose("similarity", similarity or self.traits.similarity, SIMILARITIES)
+        self.memory, self.reverse_memory, self.proxies = memory, reverse_memory, proxies
+        self.symmetric, self.block_rows, self.reduction = symmetric, block_rows, reduction
+        _check_together(self, loss)
+        self.learn = learn
         self.learned = nn.ParameterDict(
             {k: nn.Parameter(torch.as_tensor(self._start(k), dtype=torch.float32)) for k in self.traits.learned}
         )
-        accepted = inspect.signature(self.loss).parameters
-        self._wants_references = "reference_similarity" in accepted
+        if learn is not None:
+            check_options("loss", self.loss, {learn: None})
+            self.learned[f"log_{learn}"] = nn.Parameter(torch.tensor(float(self._start(learn))).log())
+        # The cosine is the dot product of normalised vectors: normalised once a step, not once a block.
+        self._by_angle = self.similarity is cosine
+        for held in (memory, reverse_memory):
+            if held is not None and self._by_angle:
+                held.keep_unit_length()
+        product = dot if self._by_angle else self.similarity
+        self.rectangle = Rectangle(
+            product, choose("relation", relation, RELATIONS), make_miner(miner), self.loss, self.options
+        )
+        self._compiled = Compiled(self.rectangle.sums) if compile else None
         # Ids for embeddings that come without: each its own item, never used again.
         self.register_buffer("unnamed", torch.tensor(-1, dtype=torch.int64))
+
+    @property
+    def miner(self) -> Any:
+        """The miner with its options, or None."""
+        return self.rectangle.miner
+
+    @property
+    def relation(self) -> Any:
+        """Labels to positives."""
+        return self.rectangle.relation
 
     def forward(
         self,
@@ -109,80 +147,125 @@ class Criterion(nn.Module):
 
         Raises:
             ValueError: shapes or types that do not fit.
+            UserError: ids missing that a table needs; ranks with batches of different sizes.
         """
-        _check_shapes("embeddings", embeddings, "labels", labels)
-        ids = self._name(embeddings) if ids is None else ids
-        anchors = Columns(embeddings, labels, ids)
-        columns = self._columns(anchors, references, reference_labels, reference_ids)
-        loss = self._compute(anchors, columns)
-        if self.memory is not None and self.training:
-            self.memory.enqueue(embeddings, labels, ids)
+        anchors = self._side("embeddings", embeddings, labels, ids, self.reverse_memory if self.symmetric else None)
+        if references is None:
+            if self.symmetric:
+                raise ValueError("symmetric=True compares embeddings with references: give references")
+            return self._directed(anchors, anchors, self.memory)
+        if reference_labels is None:
+            raise ValueError("references come without reference_labels")
+        others = self._side("references", references, reference_labels, reference_ids, self.memory)
+        forth = self._directed(anchors, others, self.memory)
+        return (forth + self._directed(others, anchors, self.reverse_memory)) / 2 if self.symmetric else forth
+
+    def _side(
+        self, name: str, embeddings: Tensor, labels: Tensor, ids: Tensor | None, memory: CrossBatchMemory | None
+    ) -> Columns:
+        if embeddings.ndim != 2 or len(embeddings) != len(labels):
+            raise ValueError(
+                f"{name} must be [n, dim] with one label each, got {list(embeddings.shape)} and "
+                f"labels {list(labels.shape)}"
+            )
+        if ids is None and memory is not None and memory.layout == "table":
+            raise UserError(f"a memory with layout 'table' finds places by ids: give the ids of the {name}")
+        if self.training and distributed.world() > 1:
+            distributed.check_sizes(embeddings)
+        prepared = normalize(embeddings) if self._by_angle else widen(embeddings)
+        return Columns(prepared, labels, self._name(len(labels)) if ids is None else ids)
+
+    def _directed(self, anchors: Columns, columns: Columns, memory: CrossBatchMemory | None) -> Tensor:
+        """The loss of anchors against columns, and the memory's step."""
+        if self.proxies is not None:
+            proxies = self.proxies.columns()
+            weight = distributed.shared(proxies.embeddings) if self.training else proxies.embeddings
+            return self._value(anchors, [proxies._replace(embeddings=normalize(weight) if self._by_angle else weight)])
+        if self.training and distributed.world() > 1:
+            columns = distributed.gather(columns)
+        if memory is None or not self.training:
+            return self._value(anchors, [columns])
+        new = (columns.embeddings.detach(), columns.labels, columns.ids)
+        if memory.when == "before":
+            memory.enqueue(*new)
+        held = memory.columns()
+        held = held._replace(embeddings=held.embeddings.to(columns.embeddings.dtype))
+        if memory.combine == "sum":
+            loss = self._value(anchors, [columns]) + memory.weight * self._value(anchors, [held])
+        elif memory.combine == "memory":
+            loss = self._value(anchors, [columns.where(~memory.ready), held])
+        else:
+            loss = self._value(anchors, [columns, held])
+        if memory.when == "after":
+            memory.enqueue(*new)
         return loss
 
-    def _columns(
-        self, anchors: Columns, references: Tensor | None, labels: Tensor | None, ids: Tensor | None
-    ) -> Columns:
-        if self.proxies is not None:
-            return self.proxies.columns()
-        if references is None:
-            columns = anchors
-        else:
-            if labels is None:
-                raise ValueError("references come without reference_labels")
-            _check_shapes("references", references, "reference_labels", labels)
-            columns = Columns(references, labels, self._name(references) if ids is None else ids)
-        if self.memory is not None and self.training:
-            columns = _joined(columns, self.memory.columns())
-        return columns
-
-    def _compute(self, anchors: Columns, columns: Columns) -> Tensor:
-        block_rows = self._rows_of_a_block(len(anchors.ids), len(columns.ids))
-        if block_rows is None or self.reduction == "none":
-            rectangle = self._rectangle(anchors, columns, self.learned)
-            if self.reduction == "none":
-                return losses.per_anchor(rectangle)
+    def _value(self, anchors: Columns, parts: Sequence[Columns]) -> Tensor:
+        ranks = distributed.world() if self.training else 1
+        whole = self.traits.whole(self.options) or self.rectangle.wants_references
+        if ranks > 1 and whole:
+            # Not a sum over anchors: every rank computes the joined batch.
+            anchors, ranks = distributed.gather(anchors), 1
+        learned = self._learned(ranks)
+        rows, columns = len(anchors.ids), sum(len(p.ids) for p in parts)
+        block_rows = None if whole else self._rows_of_a_block(rows, columns)
+        if self.reduction == "none":
+            # The memory will have changed when the gradient is asked for.
+            own = [p if p.embeddings.requires_grad else p._replace(embeddings=p.embeddings.clone()) for p in parts]
+            return losses.per_anchor(self.rectangle(anchors, own, learned))
+        if block_rows is None and ranks == 1 and len(parts) == 1 and self._compiled is None:
             # Keeps a graph, and NaN, where the batch has no pair at all.
-            return losses.value(rectangle) + 0.0 * anchors.embeddings.sum()
-        names = list(self.learned)
-        same = columns.embeddings is anchors.embeddings
+            return losses.value(self.rectangle(anchors, parts, learned)) + 0.0 * anchors.embeddings.sum()
+        return self._streamed(anchors, parts, learned, block_rows or max(rows, 1), ranks)
 
-        def block(rows: slice, inputs: Sequence[Tensor]) -> AnchorLoss:
-            x, y, *learned = inputs
-            part = Columns(x[rows], anchors.labels[rows], anchors.ids[rows])
-            return self._rectangle(
-                part, columns._replace(embeddings=x if same else y), dict(zip(names, learned, strict=True))
-            )
+    def _streamed(
+        self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor], block_rows: int, ranks: int
+    ) -> Tensor:
+        first, *rest = parts
+        same = first.embeddings is anchors.embeddings
+        names = list(learned)
+        sums = self._compiled or self.rectangle.sums
 
-        inputs = [anchors.embeddings, columns.embeddings.detach() if same else columns.embeddings]
-        return stream(block, len(anchors.ids), block_rows, [*inputs, *self.learned.values()])
+        def block(rows: slice, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+            x, y, *options = inputs
+            own = anchors._replace(embeddings=x)
+            everyone = own if same else first._replace(embeddings=y)
+            some = own if rows == slice(0, len(anchors.ids)) else own.rows(rows)
+            return sums(some, [_numbered(p) for p in (everyone, *rest)], dict(zip(names, options, strict=True)))
 
-    def _rectangle(self, anchors: Columns, columns: Columns, learned: Mapping[str, Tensor]) -> AnchorLoss:
-        similarity, pairs = self._cells(anchors, columns)
-        extra: dict[str, Any] = {}
-        if self._wants_references:
-            same = columns.embeddings is anchors.embeddings
-            extra["reference_similarity"], extra["reference_pairs"] = (
-                (similarity, pairs) if same else self._cells(columns, columns)
-            )
-        if self.miner is not None:
-            pairs = self.miner(similarity, pairs)
-        return self.loss(similarity, pairs, **{**self.options, **learned, **extra})
-
-    def _cells(self, anchors: Columns, columns: Columns) -> tuple[Tensor, Pairs]:
-        similarity = self.similarity(anchors.embeddings, columns.embeddings)
-        pairs = make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation, columns.valid)
-        return similarity, pairs
+        inputs = [anchors.embeddings, anchors.embeddings.detach() if same else first.embeddings]
+        return stream(block, len(anchors.ids), block_rows, [*inputs, *learned.values()], ranks)
 
     def _rows_of_a_block(self, rows: int, columns: int) -> int | None:
-        if self.block_rows is None or self.traits.whole(self.options) or self._wants_references:
+        if self.block_rows is None:
             return None
-        if self.block_rows == "auto":
-            return max(1, BLOCK_CELLS // max(1, columns)) if rows * columns > STREAM_ABOVE else None
-        return int(self.block_rows)
+        if self.block_rows != "auto":
+            return int(self.block_rows)
+        cells = BLOCK_CELLS if self._compiled is None else COMPILED_CELLS
+        if rows * columns <= max(STREAM_ABOVE, cells):
+            return None
+        most = max(BLOCK_ROWS, cells // columns)
+        # Blocks of equal size, as far as they can be.
+        return math.ceil(rows / math.ceil(rows / most))
 
-    def _name(self, embeddings: Tensor) -> Tensor:
-        ids = self.unnamed - torch.arange(len(embeddings), device=self.unnamed.device)
-        self.unnamed -= len(embeddings)
+    def _learned(self, ranks: int) -> dict[str, Tensor]:
+        found = {}
+        for name, parameter in self.learned.items():
+            value = distributed.shared(parameter) if ranks > 1 else parameter
+            if self.learn is not None and name == f"log_{self.learn}":
+                limit = math.log(LARGEST_SCALE)
+                with torch.no_grad():
+                    parameter.clamp_(-limit, limit)
+                name, value = self.learn, value.exp()
+            found[name] = value
+        return found
+
+    def _name(self, count: int) -> Tensor:
+        """Ids never used before; on several ranks, those that the joined batch would get."""
+        ranks = distributed.world() if self.training else 1
+        first = count * distributed.rank() if ranks > 1 else 0
+        ids = self.unnamed - first - torch.arange(count, device=self.unnamed.device)
+        self.unnamed -= count * ranks
         return ids
 
     def _start(self, option: str) -> Any:
@@ -194,46 +277,17 @@ class Criterion(nn.Module):
         return f"{getattr(self.loss, '__name__', self.loss)}({given}), {getattr(self.similarity, '__name__', '?')}"
 
 
-def _joined(first: Columns, second: Columns) -> Columns:
-    valid = [torch.ones_like(c.ids, dtype=torch.bool) if c.valid is None else c.valid for c in (first, second)]
-    return Columns(
-        torch.cat([first.embeddings, second.embeddings.to(first.embeddings.dtype)]),
-        torch.cat([first.labels, second.labels]),
-        torch.cat([first.ids, second.ids]),
-        torch.cat(valid),
-    )
+def _check_together(criterion: Criterion, loss: Any) -> None:
+    if criterion.traits.proxies and criterion.proxies is None:
+        raise UserError(f"loss {loss!r} compares with class proxies: give proxies=Proxies(classes, dim)")
+    if criterion.proxies is not None and (criterion.memory is not None or criterion.symmetric):
+        raise UserError("proxies are the only columns of a criterion: leave memory and symmetric out")
+    if criterion.reverse_memory is not None and not criterion.symmetric:
+        raise UserError("reverse_memory is of the second direction: give symmetric=True")
+    if criterion.reduction not in ("mean", "none"):
+        raise UserError(f"unknown reduction {criterion.reduction!r}: 'mean' or 'none'")
 
 
-def _choose(kind: str, choice: Any, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    if not isinstance(choice, str):
-        return choice  # type: ignore[no-any-return]
-    if choice not in known:
-        near = get_close_matches(choice, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise UserError(f"unknown {kind} {choice!r}: {hint}")
-    return known[choice]
-
-
-def _check_options(kind: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for option in options:
-        if option not in known:
-            near = get_close_matches(option, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known) or 'none'}"
-            raise UserError(f"{kind} {getattr(function, '__name__', function)!r} has no option {option!r}: {hint}")
-    return dict(options)
-
-
-def _make_miner(choice: Choice | None) -> Callable[..., Pairs] | None:
-    if choice is None or callable(choice):
-        return choice
-    options = dict(choice) if isinstance(choice, Mapping) else {"name": choice}
-    function = _choose("miner", options.pop("name"), miners.REGISTRY)
-    return partial(function, **_check_options("miner", function, options))
-
-
-def _check_shapes(name: str, embeddings: Tensor, labels_name: str, labels: Tensor) -> None:
-    if embeddings.ndim != 2 or len(embeddings) != len(labels):
-        raise ValueError(
-            f"{name} must be [n, dim] with one label each, got {list(embeddings.shape)} and {labels_name} {list(labels.shape)}"
-        )
+def _numbered(part: Columns) -> Columns:
+    """See `rectangle.sums`: bools as numbers."""
+    return part if part.valid is None else part._replace(valid=part.valid.to(torch.int64))

@@ -1,52 +1,233 @@
 """The cross-batch memory: embeddings of recent batches as extra columns."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
 
 from pullpush.criterion.columns import Columns
+from pullpush.errors import UserError
+from pullpush.maths.similarity import normalize
 
 __all__ = ["CrossBatchMemory"]
 
+LAYOUTS = ("queue", "table")
+COMBINE = ("joint", "sum", "memory")
+ENQUEUE = ("after", "before")
+STORAGE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
 
 class CrossBatchMemory(nn.Module):
-    """A queue of the most recent embeddings, first in, first out.
+    """The most recent embeddings, without gradients.
 
     Embeddings drift slowly after the first steps, so those of recent batches serve as references at almost no cost.
     Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020 (arXiv 1912.06798).
 
+    Everything that changes is in buffers: a saved and loaded memory goes on as if nothing had happened. All ranks of
+    torch.distributed write the batches of all ranks, so their memories are equal.
+
     Args:
-        size: places.
+        size: places that are compared with; as a fraction (0.5), of `items`.
         dim: dimension of the embeddings.
+        items: number of training items, whose ids are 0 ... items - 1, or the int64 tensor of their ids.
+        layout: "queue" is first in, first out. "table" has one place an item, refreshed whenever the item is seen, of
+            which the `size` most recent are compared with; it needs `items`, and ids with each batch.
+        combine: "joint": one loss over the columns of batch and memory together, exactly that of a batch with these
+            gradient-free columns added. "sum": L(batch, batch) + weight * L(batch, memory). "memory": L(batch, memory),
+            and L(batch, batch) as long as the memory is empty.
+        weight: of the memory's part in "sum".
+        start_step: batches until the memory is written and read: embeddings drift fast at first.
+        enqueue: "after" the loss, or "before" it: then anchors meet their own batch in the memory too, never themselves.
+        storage: "float32", "bfloat16", "float16", "float64"; half precision halves the bytes.
+        label_shape: of one label, for relations which take more than a number.
+
+    Raises:
+        UserError: an unknown choice, a fraction or a table without `items`.
     """
 
     embeddings: Tensor
     labels: Tensor
     ids: Tensor
+    entered: Tensor
     cursor: Tensor
-    filled: Tensor
+    step: Tensor
+    known: Tensor | None
 
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(
+        self,
+        size: int | float,
+        dim: int,
+        *,
+        items: int | Tensor | None = None,
+        layout: str = "queue",
+        combine: str = "joint",
+        weight: float = 1.0,
+        start_step: int = 0,
+        enqueue: str = "after",
+        storage: str = "float32",
+        label_shape: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
-        self.size = size
-        self.register_buffer("embeddings", torch.zeros(size, dim))
-        self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
-        self.register_buffer("ids", torch.zeros(size, dtype=torch.int64))
+        _check("layout", layout, LAYOUTS)
+        _check("combine", combine, COMBINE)
+        _check("enqueue", enqueue, ENQUEUE)
+        _check("storage", storage, tuple(STORAGE))
+        known = items.unique() if isinstance(items, Tensor) else None
+        count = items if known is None else len(known)
+        self.size = _places(size, count)
+        if layout == "table":
+            if count is None:
+                raise UserError("a memory with layout 'table' has a place for each item: give items=")
+            self.size = min(self.size, int(count))
+        self.layout, self.combine, self.weight = layout, combine, weight
+        self.start_step, self.when = start_step, enqueue
+        self.unit_length = False
+        places = self.size if layout == "queue" else int(count or 0)
+        self.register_buffer("embeddings", torch.zeros(places, dim, dtype=STORAGE[storage]))
+        self.register_buffer("labels", torch.zeros(places, *label_shape, dtype=torch.int64))
+        self.register_buffer("ids", torch.zeros(places, dtype=torch.int64))
+        # The step at which a place was written; -1 where it holds nothing.
+        self.register_buffer("entered", torch.full((places,), -1))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("known", known if layout == "table" else None)
+        self.register_load_state_dict_post_hook(lambda module, _: module.keep_unit_length(module.unit_length))
+
+    @property
+    def filled(self) -> Tensor:
+        """Number of places that hold something."""
+        return (self.entered >= 0).sum()
+
+    @property
+    def ready(self) -> Tensor:
+        """Whether there is anything to compare with."""
+        return (self.step >= self.start_step) & (self.entered >= 0).any()
 
     def columns(self) -> Columns:
-        """All places; those not yet filled are not valid."""
-        valid = torch.arange(self.size, device=self.ids.device) < self.filled
-        return Columns(self.embeddings, self.labels, self.ids, valid)
+        """`size` references; those that hold nothing, or not yet, are not valid."""
+        place, entered = self._active()
+        valid = (entered >= 0) & (self.step >= self.start_step)
+        if place is None:
+            return Columns(self.embeddings, self.labels, self.ids, valid)
+        return Columns(self.embeddings[place], self.labels[place], self.ids[place], valid)
+
+    def ages(self) -> Tensor:
+        """Batches since each reference of `columns` was written, int64 [size]; -1 where it holds nothing."""
+        entered = self._active()[1]
+        return torch.where(entered >= 0, self.step - entered, -1)
 
     @torch.no_grad()
     def enqueue(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
-        """Writes a batch over the oldest places. Of a batch larger than the memory the last embeddings stay."""
-        embeddings, labels, ids = embeddings[-self.size :], labels[-self.size :], ids[-self.size :]
-        n = len(ids)
-        places = (self.cursor + torch.arange(n, device=self.ids.device)) % self.size
-        self.embeddings[places] = embeddings.detach().to(self.embeddings.dtype)
-        self.labels[places] = labels
-        self.ids[places] = ids
-        self.cursor.copy_((self.cursor + n) % self.size)
-        self.filled.copy_((self.filled + n).clamp(max=self.size))
+        """Writes a batch: over the oldest places of a queue, into the items' own places of a table.
+
+        Of a batch larger than the queue the last embeddings stay. An empty batch changes nothing. During the first
+        `start_step` batches only the step is counted.
+        """
+        if len(ids):
+            self._write(embeddings, labels, ids, self.step >= self.start_step)
+            self.step += 1
+
+    @torch.no_grad()
+    def fill(self, encoder: Callable[[Any], Tensor], loader: Iterable[Any], *, seed: int = 0) -> None:
+        """Fills the memory with embeddings of the present model, in evaluation mode, whose mode is put back.
+
+        Args:
+            encoder: a batch of inputs to embeddings.
+            loader: batches `(inputs, labels, ids)`. Of a DataLoader, `size` items of its data set are drawn; of
+                anything else the first batches are taken.
+            seed: of the draw.
+        """
+        training = getattr(encoder, "training", False)
+        if isinstance(encoder, nn.Module):
+            encoder.eval()
+        device, left = self.ids.device, self.size
+        for inputs, labels, ids in _drawn(loader, self.size, seed):
+            inputs = inputs.to(device) if isinstance(inputs, Tensor) else inputs
+            found = encoder(inputs)[:left]
+            self._write(found, labels.to(device)[:left], ids.to(device)[:left], self.step >= 0)
+            left -= len(found)
+            if left <= 0:
+                break
+        if isinstance(encoder, nn.Module):
+            encoder.train(training)
+
+    @torch.no_grad()
+    def keep_unit_length(self, wanted: bool = True) -> None:
+        """Normalises what is held and what comes.
+
+        A criterion whose similarity is the cosine asks for it, and need not normalise the whole memory at each step.
+        """
+        self.unit_length = wanted
+        if wanted:
+            self.embeddings.copy_(normalize(self.embeddings))
+
+    def _active(self) -> tuple[Tensor | None, Tensor]:
+        if self.size == len(self.entered):
+            return None, self.entered
+        newest = self.entered.topk(self.size)
+        return newest.indices, newest.values
+
+    def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor, really: Tensor) -> None:
+        if self.layout == "queue":
+            embeddings, labels, ids = embeddings[-self.size :], labels[-self.size :], ids[-self.size :]
+            place = (self.cursor + torch.arange(len(ids), device=self.ids.device)) % self.size
+            self.cursor.copy_(torch.where(really, (self.cursor + len(ids)) % self.size, self.cursor))
+        else:
+            place = self._place_of(ids)
+            # An item twice in a batch: the last one is written by both, whatever the order of writing.
+            last = (ids[:, None] == ids[None, :]).int().cumsum(1).argmax(1)
+            embeddings, labels = embeddings[last], labels[last]
+        embeddings = normalize(embeddings) if self.unit_length else embeddings
+        new = {"embeddings": embeddings.detach(), "labels": labels, "ids": ids, "entered": self.step.expand_as(ids)}
+        for name, value in new.items():
+            buffer = self.get_buffer(name)
+            kept = torch.where(really, value.to(buffer.dtype), buffer[place])
+            buffer[place] = kept
+
+    def _place_of(self, ids: Tensor) -> Tensor:
+        places = len(self.ids)
+        if self.known is None:
+            place, right = ids, (ids >= 0) & (ids < places)
+        else:
+            place = torch.searchsorted(self.known, ids).clamp(max=places - 1)
+            right = self.known[place] == ids
+        # Asking an accelerator would wait for it; there the place out of bounds is its own error.
+        if right.device.type == "cpu" and not right.all():
+            raise UserError(
+                f"id {int(ids[~right][0])} is none of the {places} items of the memory: give items= their ids"
+            )
+        return torch.where(right, place, places)
+
+    def extra_repr(self) -> str:
+        """Sizes and choices."""
+        return f"{self.size} of {len(self.ids)}, dim={self.embeddings.shape[1]}, {self.layout}, {self.combine}"
+
+
+def _places(size: int | float, items: int | None) -> int:
+    if isinstance(size, int) or size > 1:
+        places = int(size)
+    elif items is None:
+        raise UserError(f"memory size {size} is a fraction of the training items: give items= as well")
+    else:
+        places = round(size * items)
+    if places < 1:
+        raise UserError(f"memory size {size} gives no place: take at least 1, or leave the memory out")
+    return places
+
+
+def _check(option: str, choice: str, known: tuple[str, ...]) -> None:
+    if choice not in known:
+        raise UserError(f"memory has no {option} {choice!r}: one of {', '.join(known)}")
+
+
+def _drawn(loader: Iterable[Any], size: int, seed: int) -> Iterable[Any]:
+    if not isinstance(loader, DataLoader):
+        return loader
+    items = len(loader.dataset)  # type: ignore[arg-type]
+    rows = torch.randperm(items, generator=torch.Generator().manual_seed(seed))[:size].tolist()
+    return DataLoader(
+        Subset(loader.dataset, rows), loader.batch_size or 64,
+        collate_fn=loader.collate_fn, num_workers=loader.num_workers,
+    )  # fmt: skip
