@@ -109,11 +109,10 @@ def _rgb(picture: Any, place: str) -> Image.Image:
                 f"Image {place} is an array of {picture.dtype} {list(picture.shape)}. "
                 "Give uint8 [h, w, 3], values 0 to 255."
             )
-        picture = Image.fromarray(picture)
-    if not isinstance(picture, Image.Image):
+    elif not isinstance(picture, Image.Image):
         raise UserError(f"Image {place} is a {type(picture).__name__}. Give paths, PIL images or uint8 arrays.")
     try:
-        return to_rgb(picture)
+        return to_rgb(Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture)
     except Exception as error:  # a lazily opened file is decoded here; see pictures.open_rgb
         name = getattr(picture, "filename", "") or place
         raise UserError(f"Cannot read the image {name}: {error}. Replace or remove it.") from error

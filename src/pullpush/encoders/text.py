@@ -94,6 +94,7 @@ class TextEncoder(nn.Module):
 
     def save_backbone(self, folder: Path) -> None:
         """Writes the transformer with its tokenizer, as sentence-transformers reads it."""
+        self.tokenize([""])  # tokenizers save the padding of their last call: let it be the same for all
         with _no_progress_bars():
             self.backbone.save_pretrained(str(folder), create_model_card=False)
 

@@ -1,0 +1,270 @@
+"""The bundle: what is loaded is what was saved, or a clear refusal."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from pullpush.encoders import ImageEncoder, TextEncoder, load, save
+from pullpush.errors import UserError
+
+
+def small(**options) -> ImageEncoder:
+    return ImageEncoder("test_resnet", **{"weights": "none", "dim": 8, "size": 32, **options})
+
+
+def pictures(n: int = 5) -> list[Image.Image]:
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 40, 37, 3), dtype=np.uint8)
+    return [Image.fromarray(each) for each in pixels]
+
+
+@pytest.fixture
+def bundle(tmp_path) -> Path:
+    save(tmp_path / "run" / "model", small())
+    return tmp_path / "run" / "model"
+
+
+def test_round_trip_of_the_default_encoder(tmp_path) -> None:
+    """Trained head and statistics included, without the pretrained weights at hand."""
+    encoder = ImageEncoder(head="mlp", dim=16, frozen_norm=False)
+    encoder(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)))  # moves the statistics
+    fingerprint = save(tmp_path / "model", encoder, extra={"run": "a"})
+    model = load(tmp_path / "model")
+    with torch.no_grad():
+        expected = encoder.eval()(encoder.preprocessing(pictures()))
+    np.testing.assert_allclose(model.embed(pictures()), expected, atol=1e-6)
+    assert model.fingerprint == fingerprint
+    assert model.preprocessing == encoder.preprocessing
+    assert model.extra == {"run": "a"}
+    assert (model.dim, model.image.loaded.source) == (16, "bundle")
+    assert model.image.frozen_norm is False
+
+
+def test_round_trip_with_text(tmp_path) -> None:
+    text = TextEncoder(dim=8)
+    save(tmp_path / "model", small(), text)
+    model = load(tmp_path / "model")
+    words = ["a smiling cat", "pizza"]
+    np.testing.assert_allclose(model.embed_text(words), text.eval()(words).detach(), atol=1e-6)
+    assert model.embed_text("pizza").shape == (1, 8)
+    assert model.embed_text([]).shape == (0, 8)
+    assert save(tmp_path / "again", model.image, model.text) == model.fingerprint
+
+
+def test_a_run_folder_is_its_model(bundle: Path) -> None:
+    assert load(bundle.parent).fingerprint == load(str(bundle)).fingerprint
+
+
+def test_the_fingerprint_is_of_weights_and_use(tmp_path) -> None:
+    def of(encoder: ImageEncoder, name: str, **extra) -> str:
+        return save(tmp_path / name, encoder, extra=extra)
+
+    first = of(small(), "first")
+    assert of(small(), "same", note="extra does not count") == first
+    nudged = small()
+    with torch.no_grad():
+        nudged.head.bias[0] += 1e-6
+    other_size = small()
+    object.__setattr__(other_size.preprocessing, "size", 48)
+    assert len({first, of(nudged, "nudged"), of(other_size, "size"), of(small(seed=1), "seed")}) == 4
+
+
+def test_embed_takes_paths_pictures_and_arrays_alike(bundle: Path, tmp_path) -> None:
+    model = load(bundle)
+    images = pictures()
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for image, path in zip(images, paths, strict=True):
+        image.save(path)
+    expected = model.embed(images)
+    assert expected.shape == (5, 8)
+    assert expected.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-6)
+    for same in (paths, [str(path) for path in paths], np.stack([np.asarray(i) for i in images]), iter(images)):
+        np.testing.assert_array_equal(model.embed(same), expected)
+    np.testing.assert_allclose(model.embed(images, batch_size=2, progress=True), expected, atol=1e-6)
+    for one in (images[0], paths[0], np.asarray(images[0])):
+        np.testing.assert_allclose(model.embed(one), expected[:1], atol=1e-6)
+    assert model.embed([]).shape == (0, 8)
+
+
+def test_embed_decodes_like_everyone_else(bundle: Path) -> None:
+    """Grey arrays, transparency and lazily opened files all pass through `to_rgb`."""
+    model = load(bundle)
+    clear = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    white = Image.new("RGB", (32, 32), "white")
+    np.testing.assert_array_equal(model.embed([clear, np.asarray(clear)]), model.embed([white, white]))
+    grey = np.asarray(pictures(1)[0].convert("L"))
+    np.testing.assert_array_equal(model.embed([grey]), model.embed([np.stack([grey] * 3, axis=-1)]))
+
+
+def test_embedding_without_normalisation_in_training_is_normalised_in_use(tmp_path) -> None:
+    save(tmp_path / "model", small(normalize=False))
+    np.testing.assert_allclose(np.linalg.norm(load(tmp_path / "model").embed(pictures()), axis=1), 1, atol=1e-6)
+
+
+def test_embed_errors_name_the_image(bundle: Path, tmp_path) -> None:
+    model = load(bundle)
+    whole = tmp_path / "whole.png"
+    pictures(1)[0].save(whole)
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(whole.read_bytes()[:500])
+    cases = [
+        ([whole, cut], "cut.png"),
+        ([Image.open(cut)], "cut.png"),
+        ([tmp_path / "gone.png"], "gone.png"),
+        ([np.zeros((4, 4, 3))], r"number 0 is an array of float64 \[4, 4, 3\].*uint8"),
+        ([pictures(1)[0], np.zeros((4, 4, 5), np.uint8)], "number 1"),
+        ([7], "number 0 is a int"),
+    ]
+    for images, message in cases:
+        with pytest.raises(UserError, match=message):
+            model.embed(images)
+    with pytest.raises(UserError, match="batch size must be at least 1"):
+        model.embed(pictures(), batch_size=0)
+    with pytest.raises(UserError, match=r"no text encoder.*image-text"):
+        model.embed_text(["a cat"])
+
+
+def test_nothing_is_overwritten_unasked(bundle: Path) -> None:
+    before = load(bundle).fingerprint
+    with pytest.raises(UserError, match="model' exists already"):
+        save(bundle, small(seed=1))
+    assert load(bundle).fingerprint == before
+    assert save(bundle, small(seed=1), replace=True) == load(bundle).fingerprint != before
+    assert os.listdir(bundle.parent) == ["model"]
+
+
+def edited(folder: Path, **changes) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def cut_weights(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def swap_tensors(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["image.head.bias"] = tensors["image.head.bias"] + 1
+    save_file(tensors, folder / "model.safetensors")
+
+
+DAMAGE = {
+    "no config": (lambda folder: (folder / "config.json").unlink(), "No model in"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "cut weights": (cut_weights, "do not match its fingerprint"),
+    "other weights": (swap_tensors, "do not match its fingerprint"),
+    "other options": (lambda folder: edited(folder, image={"name": "resnet18"}), "do not match its fingerprint"),
+    "half a config": (lambda folder: (folder / "config.json").write_text('{"format": "pull'), "damaged or no pullpush"),
+    "foreign config": (
+        lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
+        "no pullpush model",
+    ),
+    "a list": (lambda folder: (folder / "config.json").write_text("[]"), "no pullpush model"),
+    "bare config": (
+        lambda folder: (folder / "config.json").write_text('{"format": "pullpush model", "version": 1}'),
+        "extra, fingerprint, image, text, timm is missing",
+    ),
+    "later version": (lambda folder: edited(folder, version=2), "version 2; this pullpush reads .* version 1"),
+    "no folder": (shutil.rmtree, "No model in"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_told_by_name(bundle: Path, damage: str) -> None:
+    harm, message = DAMAGE[damage]
+    harm(bundle)
+    with pytest.raises(UserError, match=message) as caught:
+        load(bundle)
+    assert str(bundle) in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"Cannot write the model to .*file/model"):
+        save(tmp_path / "file" / "model", small())
+
+
+def test_a_failed_save_leaves_the_old_model_and_no_rubbish(bundle: Path, monkeypatch) -> None:
+    before = load(bundle).fingerprint
+
+    def full(*_) -> None:
+        raise OSError("No space left")
+
+    monkeypatch.setattr("pullpush.encoders.bundle.save_file", full)
+    with pytest.raises(UserError, match="No space left"):
+        save(bundle, small(seed=1), replace=True)
+    assert load(bundle).fingerprint == before
+    assert os.listdir(bundle.parent) == ["model"]
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)  # no thread pool, so that forking is safe
+
+from pullpush.encoders import ImageEncoder, bundle
+
+run, encoder = Path(sys.argv[1]), ImageEncoder("test_resnet", weights="none", dim=8, size=32, seed=1)
+old, new = bundle.save(run / "model", encoder), None
+encoder.head.bias.data += 1
+
+
+def die_before(step):
+    calls = 0
+
+    def counted(function):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    bundle.save_file, bundle.shutil.rmtree = counted(bundle.save_file), counted(shutil.rmtree)
+    for name in ("mkdir", "rename", "write_text"):
+        setattr(Path, name, counted(getattr(Path, name)))
+
+
+found, step, status = [], 0, 1
+while status:
+    step += 1
+    child = os.fork()
+    if not child:
+        die_before(step)
+        bundle.save(run / "model", encoder, replace=True)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL), status
+    found.append(bundle.load(run).fingerprint)
+    new = bundle.save(run / "copy", encoder)
+    bundle.save(run / "model", encoder, replace=True)  # the next save mends what the killed one left
+    assert bundle.load(run).fingerprint == new and sorted(os.listdir(run)) == ["copy", "model"], os.listdir(run)
+    encoder.head.bias.data -= 1
+    assert bundle.save(run / "model", encoder, replace=True) == old
+    encoder.head.bias.data += 1
+    shutil.rmtree(run / "copy")
+assert found[-1] == new and set(found) == {old, new}
+print(step - 1, "kills:", *("new" if each == new else "old" for each in found))
+"""
+
+
+def test_killed_at_any_step_there_is_the_old_model_or_the_new(tmp_path) -> None:
+    """SIGKILL before each step that `save` takes on the disk, one after the other."""
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout.split()[0]) >= 7
