@@ -57,7 +57,7 @@ class Items:
     ) -> Items:
         """Items from parallel lists; labels number the sorted class names."""
         classes, labels = np.unique(np.asarray(class_names, dtype=str), return_inverse=True)
-        table = pd.DataFrame({"path": [str(p) for p in paths], "label": labels, **columns})
+        table = pd.DataFrame({"path": [os.path.abspath(p) for p in paths], "label": labels, **columns})
         return cls(table, [str(c) for c in classes], name, list(notes))
 
     def __len__(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import re
+import struct
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +16,10 @@ from pullpush.errors import UserError
 
 _IDX = re.compile(r"^(?P<file>.*ubyte(?:\.gz)?)#(?P<row>\d+)$")
 
-DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError)
+DECODE_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError, TypeError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
 """What Pillow raises on files that are not the images they claim to be."""
 
 

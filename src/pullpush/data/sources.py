@@ -8,16 +8,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pullpush.data.emoji import read_emoji
+import pandas as pd
+
+from pullpush.data import cars, cub, emoji, fashion_mnist, inshop, sop, vehicleid
 from pullpush.data.folder import read_folder
 from pullpush.data.items import Items
 from pullpush.data.manifest import SUFFIXES, read_manifest
+from pullpush.data.official import Counts, compare
 from pullpush.errors import UserError
 
 READERS: dict[str, Callable[..., Items]] = {
-    "emoji": read_emoji,
+    "emoji": emoji.read_emoji,
+    "fashion-mnist": fashion_mnist.read_fashion_mnist,
+    "sop": sop.read_sop,
+    "inshop": inshop.read_inshop,
+    "vehicleid": vehicleid.read_vehicleid,
+    "cub": cub.read_cub,
+    "cars": cars.read_cars,
 }
 """Name -> reader. A reader is one function in one file; its keyword arguments are its options."""
+
+PUBLISHED: dict[str, Counts] = {
+    "emoji": emoji.EXPECTED,
+    "fashion-mnist": fashion_mnist.EXPECTED,
+    "sop": sop.EXPECTED,
+    "inshop": inshop.EXPECTED,
+    "cub": cub.EXPECTED,
+    "cars": cars.EXPECTED,
+    **vehicleid.EXPECTED,
+}
+"""`Items.name` -> the published numbers."""
 
 
 def open_items(source: str | Path | Items, *, root: str | Path | None = None, **options: Any) -> Items:
@@ -34,10 +54,11 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
     """
     if isinstance(source, Items):
         return source
-    name, path = str(source), Path(source)
+    name, path = str(source), Path(source).expanduser()
+    reader: Callable[..., Items]
+    first: tuple[Path, ...]
     if name in READERS:
-        reader, first = READERS[name], ()
-        label = name
+        reader, first, label = READERS[name], (), name
     elif path.is_dir():
         reader, first, label = read_folder, (path,), "a folder"
     elif path.suffix.lower() in SUFFIXES:
@@ -55,6 +76,13 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{label} has no option {option!r}{hint} Options: {', '.join(known) or 'none'}")
     return reader(*first, **options)
+
+
+def compare_with_published(items: Items) -> pd.DataFrame | None:
+    """`part, what, published, found, missing` for a data set whose numbers are published (before `split_by_class`),
+    else None."""
+    expected = PUBLISHED.get(items.name)
+    return None if expected is None else compare(items, expected)
 
 
 def _unknown(name: str, path: Path) -> str:

@@ -1,0 +1,45 @@
+"""CUB-200-2011 birds (Wah et al. 2011), split as in Song et al. 2016: the first half of the classes trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from pullpush.data.items import Items
+from pullpush.data.official import find_tree, finish, read_list
+from pullpush.errors import UserError
+
+EXPECTED = {"train": {"images": 5864, "classes": 100}, "test": {"images": 5924, "classes": 100}}
+
+
+def read_cub(*, root: str | Path | None = None, missing: str = "error") -> Items:
+    """`images.txt` (image_id path), `image_class_labels.txt` (image_id class_id), `classes.txt` (class_id name); images
+    in `images/`.
+
+    Classes 1 to 100 are training, 101 to 200 are test. The file `train_test_split.txt` is for classification (all
+    classes on both sides) and is not read.
+
+    Args:
+        root: The folder, or the one above its `CUB_200_2011`.
+        missing: `error`, or `skip` to go on without listed images that do not exist.
+    """
+    tree = find_tree(root, "CUB-200-2011", ["CUB_200_2011"], "images.txt")
+    names = read_list(tree / "classes.txt", ["class_id", "class"])
+    images = read_list(tree / "images.txt", ["image_id", "path"])
+    labels = read_list(tree / "image_class_labels.txt", ["image_id", "class_id"])
+    frame = images.merge(labels, on="image_id", how="left").merge(names, on="class_id", how="left")
+    if frame["class"].isna().any():
+        lost = frame["path"][frame["class"].isna()]
+        raise UserError(
+            f"{tree}: {len(lost)} images of images.txt have no class in image_class_labels.txt: {lost.iloc[0]}"
+        )
+    first_half = frame["class_id"].astype(int) <= len(names) // 2
+    frame = pd.DataFrame(
+        {
+            "path": [str(tree / "images" / p) for p in frame["path"]],
+            "class": frame["class"],
+            "split": first_half.map({True: "train", False: "test"}),
+        }
+    )
+    return finish("cub", frame, tree, missing)

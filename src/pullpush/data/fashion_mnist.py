@@ -1,0 +1,75 @@
+"""Fashion-MNIST (Xiao et al. 2017), from its idx files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pullpush.data.items import Items
+from pullpush.data.opening import DECODE_ERRORS, read_idx
+from pullpush.errors import UserError
+
+EXPECTED = {"all": {"images": 70000, "classes": 10}}
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+PLACES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist", "data/FashionMNIST/raw")
+"""Looked in where no root is given: the Debian package's, a cache, torchvision's."""
+
+
+def read_fashion_mnist(*, root: str | Path | None = None) -> Items:
+    """`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`, each plain or `.gz`: 28 x 28 grey pictures of
+    ten classes.
+
+    The official division has all classes on both sides; it is kept as `domain` (`train`, `t10k`), and the split is
+    drawn by class.
+
+    Args:
+        root: The folder of the four files; by default the usual places are tried (Debian: `apt install
+            dataset-fashion-mnist`).
+    """
+    folder = _folder(root)
+    paths, classes, domain = [], [], []
+    for part in ("train", "t10k"):
+        images, labels = (_file(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+        try:
+            count, numbers = len(read_idx(str(images))), read_idx(str(labels))
+        except DECODE_ERRORS as error:
+            raise UserError(f"cannot read {images} and {labels.name}: {error}") from error
+        if count != len(numbers):
+            raise UserError(
+                f"{images} holds {count} pictures and {labels.name} {len(numbers)} labels: they do not match"
+            )
+        if len(numbers) and int(numbers.max()) >= len(CLASSES):
+            raise UserError(f"{labels} holds the label {numbers.max()}; Fashion-MNIST has the labels 0 to 9")
+        paths += [f"{images}#{row}" for row in range(count)]
+        classes += [CLASSES[number] for number in numbers]
+        domain += [part] * count
+    return Items.build("fashion-mnist", paths, classes, domain=domain)
+
+
+def _folder(root: str | Path | None) -> Path:
+    places = [Path(place).expanduser() for place in PLACES] if root is None else [Path(root)]
+    for place in places:
+        if any((place / f"train-images-idx3-ubyte{suffix}").exists() for suffix in (".gz", "")):
+            return place
+    looked = " or ".join(str(place) for place in places)
+    raise UserError(
+        f"Fashion-MNIST's train-images-idx3-ubyte(.gz) is not in {looked}; install it "
+        "(Debian: apt install dataset-fashion-mnist) or name its folder with root (--root DIR)"
+    )
+
+
+def _file(folder: Path, name: str) -> Path:
+    for suffix in (".gz", ""):
+        if (folder / f"{name}{suffix}").exists():
+            return folder / f"{name}{suffix}"
+    raise UserError(f"{folder} has no {name}.gz and no {name}; Fashion-MNIST has four files")

@@ -1,0 +1,43 @@
+"""PKU VehicleID (Liu et al. 2016, Deep Relative Distance Learning)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from pullpush.data.items import Items
+from pullpush.data.official import find_tree, finish, read_list
+from pullpush.errors import UserError
+
+SIZES = {"small": 800, "medium": 1600, "large": 2400}
+EXPECTED = {
+    f"vehicleid-{size}": {"train": {"classes": 13164}, "test": {"classes": vehicles}}
+    for size, vehicles in SIZES.items()
+}
+
+
+def read_vehicleid(*, root: str | Path | None = None, test: str = "small", missing: str = "error") -> Items:
+    """`train_test_split/train_list.txt` and `test_list_800.txt`, `_1600`, `_2400` (image name, vehicle id), images in
+    `image/`.
+
+    Image names stand in the lists without `.jpg`. The test has no roles in the lists: one gallery image an id is drawn
+    by the protocol.
+
+    Args:
+        root: The folder, or the one above its `VehicleID_V1.0`.
+        test: The test list: `small` (800 vehicles), `medium` (1600) or `large` (2400).
+        missing: `error`, or `skip` to go on without listed images that do not exist.
+    """
+    by_number = {str(vehicles): size for size, vehicles in SIZES.items()}
+    size = by_number.get(str(test), str(test))
+    if size not in SIZES:
+        raise UserError(f"test={test!r} is no list of VehicleID; it can be {', '.join(SIZES)}")
+    mark = "train_test_split/train_list.txt"
+    tree = find_tree(root, "VehicleID", ["VehicleID_V1.0"], mark)
+    frames = []
+    for split, name in (("train", "train_list.txt"), ("test", f"test_list_{SIZES[size]}.txt")):
+        listed = read_list(tree / "train_test_split" / name, ["image", "vehicle"])
+        paths = [str(tree / "image" / (n if n.endswith(".jpg") else f"{n}.jpg")) for n in listed["image"]]
+        frames.append(pd.DataFrame({"path": paths, "class": listed["vehicle"], "split": split}))
+    return finish(f"vehicleid-{size}", pd.concat(frames, ignore_index=True), tree, missing)
