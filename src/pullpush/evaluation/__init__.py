@@ -4,14 +4,19 @@ from pullpush.evaluation.cross_modal import CrossModal, evaluate_image_text
 from pullpush.evaluation.embed import Embedded, embed
 from pullpush.evaluation.evaluate import Evaluation, evaluate
 from pullpush.evaluation.neighbours import Neighbours, search
+from pullpush.evaluation.protocols import PROTOCOLS, Protocol, evaluate_items, protocol_for
 
 __all__ = [
+    "PROTOCOLS",
     "CrossModal",
     "Embedded",
     "Evaluation",
     "Neighbours",
+    "Protocol",
     "embed",
     "evaluate",
     "evaluate_image_text",
+    "evaluate_items",
+    "protocol_for",
     "search",
 ]

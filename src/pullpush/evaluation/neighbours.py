@@ -130,7 +130,7 @@ def for_each_block(queries: Floats, gallery: Floats, work: Callable[[int, Floats
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:
         for start, block in _blocks(queries, gallery):
-            parts = threads * -(-len(block) // (threads * rows))  # as many for each thread
+            parts = min(len(block), threads * -(-len(block) // (threads * rows)))  # as many for each thread
             edges = np.linspace(0, len(block), parts + 1).astype(int)
             starts, pieces = start + edges[:-1], np.split(block, edges[1:-1])
             list(pool.map(work, starts.tolist(), pieces))

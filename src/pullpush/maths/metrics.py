@@ -70,7 +70,7 @@ def precision_at_k(standing: Standing, k: int) -> Tensor:
 
     P = (k - g) / t clamped to [0, 1]. Returns float64 `[queries]`, NaN where a query has no positive.
     """
-    return _mean_within(standing, torch.full_like(standing.above[:, :1], k))
+    return _mean_within(standing, standing.above.new_full((len(standing.above), 1), k))
 
 
 def r_precision(standing: Standing) -> Tensor:

@@ -1,0 +1,176 @@
+"""The protocols of the published benchmarks: which items are queries, which are the gallery, which K are reported."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pullpush.data.items import Items
+from pullpush.data.splits import check_disjoint
+from pullpush.errors import UserError
+from pullpush.evaluation.evaluate import KS, Evaluation, evaluate
+from pullpush.evaluation.neighbours import Ints, matrix
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a set of test items is scored.
+
+    Attributes:
+        name: stands in every `Evaluation.protocol`.
+        ks: recall@k for these.
+        roles: queries against the gallery, by the items' role; otherwise each item against all others.
+        draws: further metrics from this many draws of one gallery image an id (VehicleID).
+        sizes: numbers of test classes in the published figures; () where there is one size only.
+    """
+
+    name: str
+    ks: tuple[int, ...] = KS
+    roles: bool = False
+    draws: int = 0
+    sizes: tuple[int, ...] = ()
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("leave_one_out"),
+        Protocol("query_gallery", roles=True),
+        Protocol("sop", (1, 10, 100, 1000)),
+        Protocol("cub", (1, 2, 4, 8)),
+        Protocol("cars", (1, 2, 4, 8)),
+        Protocol("inshop", (1, 10, 20, 30), roles=True),
+        Protocol("vehicleid", (1, 5), draws=10, sizes=(800, 1600, 2400)),
+    )
+}
+
+# names of data sets, letters and digits only
+_DATASETS = (
+    (r"sop|stanfordonlineproducts", "sop"),
+    (r"cub|cub200|cub2002011", "cub"),
+    (r"cars|cars196", "cars"),
+    (r"inshop", "inshop"),
+    (r"vehicleid(800|1600|2400)?", "vehicleid"),
+)
+
+
+def protocol_for(items: Items) -> Protocol:
+    """The protocol of a benchmark by the name of its items; else by their roles, or leave one out."""
+    name = re.sub(r"[^a-z0-9]", "", items.name.lower())
+    for pattern, protocol in _DATASETS:
+        if re.fullmatch(pattern, name):
+            return PROTOCOLS[protocol]
+    return PROTOCOLS["leave_one_out" if (items.table["role"] == "both").all() else "query_gallery"]
+
+
+def evaluate_items(
+    embeddings: Any,
+    items: Items,
+    protocol: Protocol | str | None = None,
+    *,
+    nmi: bool = True,
+    neighbours: int = 10,
+    similarity: str = "cosine",
+    seed: int = 0,
+) -> Evaluation:
+    """Score the embeddings of test items by a protocol.
+
+    VehicleID is scored both ways. `all_against_all/recall@k` is each image against all others; `recall@k` without a
+    prefix is the same figure. `one_gallery_image/recall@k` is the mean over ten seeded draws of one image an id as the
+    gallery, with all others as queries; `one_gallery_image/recall@k/deviation` is the standard deviation of one draw.
+
+    Args:
+        embeddings: `[n, dim]`, rows as in `items`.
+        items: usually `items.split("test")`.
+        protocol: one of `PROTOCOLS` or its name; default `protocol_for(items)`.
+        nmi, neighbours, similarity, seed: as in `evaluate`.
+
+    Returns:
+        An `Evaluation` whose `per_query` index and `neighbours.indices` are row numbers of `items`, also where queries
+        and gallery are parts of them.
+
+    Raises:
+        UserError: as `evaluate`; a class in two splits; an unknown protocol; no queries or no gallery.
+    """
+    if isinstance(protocol, str):
+        if protocol not in PROTOCOLS:
+            raise UserError(f"protocol {protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}.")
+        protocol = PROTOCOLS[protocol]
+    protocol = protocol or protocol_for(items)
+    check_disjoint(items)
+    vectors = matrix(embeddings, "embeddings")
+    if len(vectors) != len(items):
+        raise UserError(f"{len(vectors)} embeddings for {len(items)} items of {items.name}; give a row for each item.")
+    every = np.arange(len(items))
+    query, gallery = _by_role(items) if protocol.roles else (every, every)
+    options = {"neighbours": neighbours, "similarity": similarity, "seed": seed}
+    found = _between(vectors, items, query, gallery, protocol.ks, nmi=nmi, **options)
+    metrics, notes = dict(found.metrics), []
+    if protocol.draws:
+        metrics |= {f"all_against_all/recall@{k}": metrics[f"recall@{k}"] for k in protocol.ks}
+        metrics |= _one_gallery_image(vectors, items, protocol, similarity, seed)
+        notes.append(
+            "recall@k without a prefix is all against all; one_gallery_image is the mean of "
+            f"{protocol.draws} draws of one gallery image an id."
+        )
+    classes = items.table["label"].nunique()
+    if protocol.sizes and classes not in protocol.sizes:
+        sizes = ", ".join(map(str, protocol.sizes))
+        notes.append(f"{classes} test classes; published figures of {protocol.name} are for {sizes}.")
+    return replace(found, metrics=metrics, protocol=protocol.name, notes=(*found.notes, *notes))
+
+
+def _between(vectors: Any, items: Items, query: Ints, gallery: Ints, ks: tuple[int, ...], **options: Any) -> Evaluation:
+    """`evaluate` rows `query` against rows `gallery` of the items, with row numbers of the items in the result."""
+    labels, ids = items.table["label"].to_numpy(), items.table["id"].to_numpy()
+    categories = items.table["category"].to_numpy()[query]
+    if np.array_equal(query, gallery):
+        against = {}
+    else:
+        against = {"gallery": vectors[gallery], "gallery_labels": labels[gallery], "gallery_ids": ids[gallery]}
+    found = evaluate(
+        vectors[query],
+        labels[query],
+        ids[query],
+        categories=categories if (categories != "").any() else None,
+        ks=ks,
+        **against,
+        **options,
+    )
+    indices = np.where(found.neighbours.indices >= 0, gallery[found.neighbours.indices], -1)
+    return replace(
+        found, per_query=found.per_query.set_index(query), neighbours=found.neighbours._replace(indices=indices)
+    )
+
+
+def _by_role(items: Items) -> tuple[Ints, Ints]:
+    role = items.table["role"].to_numpy()
+    query, gallery = np.flatnonzero(role != "gallery"), np.flatnonzero(role != "query")
+    for rows, name in ((query, "query"), (gallery, "gallery")):
+        if not len(rows):
+            raise UserError(f"{items.name}: no item has the role {name} or both; check the column role of the items.")
+    return query, gallery
+
+
+def _one_gallery_image(vectors: Any, items: Items, protocol: Protocol, similarity: str, seed: int) -> dict[str, float]:
+    """Mean and deviation of recall@k over seeded draws of one gallery image a class."""
+    labels = items.table["label"].to_numpy()
+    generator = np.random.default_rng(seed)
+    draws = []
+    for _ in range(protocol.draws):
+        shuffled = generator.permutation(len(labels))
+        _, first = np.unique(labels[shuffled], return_index=True)
+        gallery = np.sort(shuffled[first])
+        query = np.setdiff1d(np.arange(len(labels)), gallery)
+        if not len(query):
+            raise UserError(f"{items.name}: every class has one image, so no query is left; give classes two or more.")
+        found = _between(
+            vectors, items, query, gallery, protocol.ks, nmi=False, neighbours=0, similarity=similarity, seed=seed
+        )
+        draws.append([found.metrics[f"recall@{k}"] for k in protocol.ks])
+    result = {}
+    for k, values in zip(protocol.ks, np.array(draws).T, strict=True):
+        result[f"one_gallery_image/recall@{k}"] = float(values.mean())
+        result[f"one_gallery_image/recall@{k}/deviation"] = float(values.std(ddof=1))
+    return result
