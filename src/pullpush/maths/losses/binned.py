@@ -1,0 +1,86 @@
+"""Losses on histograms of the similarities."""
+
+import torch
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss, traits
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import any_of, count_of, sum_of, widen
+
+__all__ = ["fast_ap", "histogram"]
+
+
+@traits(similarity="negative_squared_euclidean")
+def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: int = 10, farthest: float = 4.0) -> AnchorLoss:
+    r"""One minus the average precision, from histograms of the distances.
+
+    $$L_i = 1 - \frac{1}{|P|} \sum_b \frac{H_b^+ h_b^+}{H_b}$$
+
+    where $h^+$ and $h$ are histograms of an anchor's distances to its positives, and to all, and H their running sums,
+    nearest first. A distance is shared by the two nodes beside it, in proportion, so there is a gradient. Averaged over
+    anchors with a positive.
+
+    Args:
+        similarity: [anchors, references], minus a distance.
+        pairs: masks of the same shape.
+        bins: number of bins, between bins + 1 nodes. 10 is the paper's.
+        farthest: distance of the last node, which also takes what is farther. 4 for squared distances of unit vectors.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Source: Cakir et al., Deep Metric Learning to Rank (FastAP), CVPR 2019, sec. 3.
+    """
+    s = widen(similarity)
+    low, share = _places(-s, 0.0, farthest, bins)
+    positive = _histogram(low, share, pairs.positive, bins)
+    negative = _histogram(low, share, pairs.negative, bins)
+    found = positive.cumsum(1)
+    seen = found + negative.cumsum(1)
+    precision = found / torch.where(seen > 0, seen, 1.0)
+    counts = any_of(pairs.positive)
+    positives = count_of(pairs.positive, dtype=s.dtype).clamp(min=1)
+    return AnchorLoss(torch.where(counts, 1 - (positive * precision).sum(1) / positives, 0.0), counts.to(s.dtype))
+
+
+@traits(whole=True)
+def histogram(similarity: Tensor, pairs: Pairs, *, bins: int = 100) -> AnchorLoss:
+    r"""The probability that a negative pair is more similar than a positive one, from two histograms of the batch.
+
+    $$L = \sum_b h_b^- \sum_{c \le b} h_c^+ $$
+
+    where h are the histograms of all positive and of all negative similarities, each summing to 1. A similarity is
+    shared by the two nodes beside it, in proportion. Needs both kinds of pairs; not a sum over anchors.
+
+    Args:
+        similarity: [anchors, references], in [-1, 1]; what lies outside counts at the ends.
+        pairs: masks of the same shape.
+        bins: number of bins over [-1, 1]. 100 is ours; results depend little on it (sec. 4).
+
+    Returns:
+        AnchorLoss [anchors]: the share of each anchor's negatives.
+
+    Source: Ustinova and Lempitsky, Learning Deep Embeddings with Histogram Loss, NIPS 2016, sec. 3.
+    """
+    s = widen(similarity)
+    low, share = _places(s, -1.0, 1.0, bins)
+    positive = _histogram(low, share, pairs.positive, bins).sum(0)
+    below = (positive / positive.sum().clamp(min=1)).cumsum(0)
+    # The value of the running sum at each similarity: a negative's own part of the double sum.
+    each = below[low] * (1 - share) + below[low + 1] * share
+    negatives = pairs.negative & pairs.positive.any()
+    return AnchorLoss(sum_of(each, negatives), count_of(negatives, dtype=s.dtype))
+
+
+def _places(x: Tensor, first: float, last: float, bins: int) -> tuple[Tensor, Tensor]:
+    """The node below each value, and the share of the node above it."""
+    place = ((x - first) * (bins / (last - first))).clamp(0, bins)
+    low = place.detach().floor().long().clamp(0, bins - 1)
+    return low, place - low
+
+
+def _histogram(low: Tensor, share: Tensor, mask: Tensor, bins: int) -> Tensor:
+    """Of each row, [anchors, bins + 1]."""
+    nodes = torch.zeros(len(low), bins + 1, dtype=share.dtype, device=share.device)
+    nodes = nodes.scatter_add(1, low, torch.where(mask, 1 - share, 0.0))
+    return nodes.scatter_add(1, low + 1, torch.where(mask, share, 0.0))

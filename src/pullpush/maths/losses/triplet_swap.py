@@ -1,0 +1,52 @@
+"""Triplet loss with anchor swap."""
+
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss, check_choice, traits
+from pullpush.maths.losses.triplet import AVERAGES
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import count_of, widen
+from pullpush.maths.through import swapped_violations
+
+__all__ = ["triplet_swap"]
+
+
+@traits(similarity="negative_euclidean")
+def triplet_swap(
+    similarity: Tensor,
+    pairs: Pairs,
+    *,
+    reference_similarity: Tensor,
+    reference_pairs: Pairs,
+    margin: float = 1.0,
+    average: str = "all",
+) -> AnchorLoss:
+    r"""The triplet loss over all triplets, where anchor and positive change places if the positive is the closer to the
+    negative.
+
+    $$L = \frac{1}{|T|} \sum_{(i,p,n)} \big[ m + \max(s_{in}, r_{pn}) - s_{ip} \big]_+$$
+
+    r are the similarities of the references with each other, so it can't be streamed.
+
+    Args:
+        similarity: [anchors, references].
+        pairs: masks of the same shape.
+        reference_similarity: r [references, references].
+        reference_pairs: comes with r; not needed.
+        margin: m, in units of the similarity. 1 is the paper's, of distances.
+        average: over "all" triplets, as in the paper, or the "violating" ones, whose loss is above 0.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Raises:
+        UserError: an unknown average.
+
+    Source: Balntas et al., Learning Local Feature Descriptors with Triplets and Shallow Convolutional Neural Networks,
+    BMVC 2016, sec. 3 (in-triplet hard negatives with anchor swap).
+    """
+    check_choice("average", average, AVERAGES)
+    s = widen(similarity)
+    total, violating = swapped_violations(s, reference_similarity, *pairs, margin)
+    positives, negatives = (count_of(mask, dtype=s.dtype) for mask in pairs)
+    return AnchorLoss(total, violating if average == "violating" else positives * negatives)

@@ -1,0 +1,39 @@
+"""Tuplet margin loss."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from pullpush.maths.losses.base import AnchorLoss, against_negatives
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import widen
+
+__all__ = ["tuplet_margin"]
+
+
+def tuplet_margin(similarity: Tensor, pairs: Pairs, *, margin: float = 0.1, scale: float = 64.0) -> AnchorLoss:
+    r"""Each positive against all negatives, with slack in the angle.
+
+    $$L_{ip} = \log\Big(1 + \sum_n e^{\sigma (\cos \theta_{in} - \cos(\theta_{ip} - \beta))}\Big)$$
+
+    averaged over positive pairs; $\theta = \arccos s$. The slack lets positives be, that are closer than beta.
+
+    Args:
+        similarity: [anchors, references], cosines.
+        pairs: masks of the same shape.
+        margin: beta, in radians. 0.1 (5.73 degrees) is the paper's.
+        scale: sigma. 64 is the paper's.
+
+    Returns:
+        AnchorLoss [anchors].
+
+    Source: Yu and Tao, Deep Metric Learning with Tuplet Margin Loss, ICCV 2019, sec. 3.
+    """
+    s = widen(similarity).clamp(-1, 1)
+    squared = 1 - s * s
+    # sin theta without its infinite slope at both ends.
+    inside = squared > torch.finfo(s.dtype).eps
+    sine = torch.where(inside, torch.where(inside, squared, 1.0).sqrt(), 0.0)
+    slack = s * math.cos(margin) + sine * math.sin(margin)
+    return against_negatives(scale * slack, scale * s, pairs)
