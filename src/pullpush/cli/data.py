@@ -1,0 +1,89 @@
+"""pullpush data"""
+
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from pullpush.cli.parse import call
+from pullpush.errors import UserError
+
+__all__ = ["data"]
+
+
+def data(argv: list[str]) -> int:
+    """What is in a data set, problems first."""
+    call(
+        _data, argv, "pullpush data",
+        "  pullpush data emoji\n"
+        "  pullpush data photos/\n"
+        "  pullpush data sop --root downloads/Stanford_Online_Products   counts against the published numbers\n"
+        "  pullpush data sop --make small/sop                            a small tree in that layout, to try things out",
+    )  # fmt: skip
+    return 0
+
+
+def _data(
+    data: str,
+    root: str | None = None,
+    options: dict[str, Any] | None = None,
+    look: bool = True,
+    make: str | None = None,
+    split: bool = True,
+    seed: int = 0,
+) -> None:
+    """A table of what is in a data set, problems first.
+
+    Args:
+        data: a name (emoji, fashion-mnist, sop, inshop, vehicleid, cub, cars), a folder of classes, or a manifest.
+        root: folder of the download, for the benchmark data sets.
+        options: further options of the reader, such as '{skin_tones: true}'.
+        look: decode every image.
+        make: write a small tree in the layout `data` with real images to this new folder instead.
+        split: show the splits that a run with this seed would make.
+        seed: of the splits.
+    """
+    from pullpush.data.check import inspect, summary
+    from pullpush.data.miniature import make_tree
+    from pullpush.data.sources import compare_with_published, open_items
+    from pullpush.data.splits import split_by_class
+
+    if make:
+        print(f"a small tree in the layout of {data}: {make_tree(data, make, seed=seed)}")
+        return
+    items = open_items(data, root=root, **(options or {}))
+    published = compare_with_published(items)
+    trouble = ""
+    if split:
+        try:
+            items = split_by_class(items, seed=seed)
+        except UserError as error:
+            trouble = str(error)
+    found = summary(items, inspect(items) if look else None)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{items.name}[/]: {len(items)} items, {items.table['label'].nunique()} classes")
+    for problem in [*([trouble] if trouble else []), *found.problems]:
+        console.print("  [bold red]![/] ", end="")
+        console.print(problem, markup=False)
+    if not (trouble or found.problems):
+        console.print("  no problems found")
+    for note in found.notes:
+        console.print(f"  {note}", markup=False)
+    for title, frame in (
+        ("against the published numbers", published),
+        ("splits", found.splits),
+        ("sizes of the classes", found.sizes),
+        ("a few items", found.examples),
+    ):
+        if frame is not None and len(frame):
+            console.print(_table(title, frame))
+
+
+def _table(title: str, frame: pd.DataFrame) -> Table:
+    shown = Table(title=title, title_justify="left")
+    for column in frame.columns:
+        shown.add_column(str(column), justify="right" if pd.api.types.is_numeric_dtype(frame[column]) else "left")
+    for row in frame.itertuples(index=False):
+        shown.add_row(*(f"{value:g}" if isinstance(value, float) else str(value) for value in row))
+    return shown

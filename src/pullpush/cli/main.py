@@ -1,0 +1,70 @@
+"""The one door: finds the verb, and turns what goes wrong into one message and an exit status."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from pullpush import __version__
+from pullpush.errors import UserError
+
+__all__ = ["VERBS", "main"]
+
+# Verb: (module of this room, what it does). A verb's module is imported only when the verb is used.
+VERBS = {
+    "train": ("training", "train on images by class and evaluate on classes never trained on"),
+    "evaluate": ("models", "metrics of a run or model on any data"),
+    "embed": ("models", "embeddings of images, to a file"),
+    "data": ("data", "what is in a data set, problems first"),
+    "losses": ("losses", "all losses and miners with their options"),
+    "report": ("reports", "draw a run's report again"),
+    "index": ("search", "build or update a search index"),
+    "search": ("search", "search an index by text, image or item"),
+    "serve": ("search", "serve an index over HTTP, with a page"),
+}
+
+EXAMPLES = """\
+examples:
+  pullpush train                                  the built-in emoji data, the default recipe
+  pullpush train --data photos/ --loss circle --loss.margin 0.4 --out runs/circle
+  pullpush data photos/                           look before you train
+  pullpush evaluate runs/circle --data other/
+  pullpush VERB --help                            options and examples of a verb
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb. Returns 0, 2 for what the user can mend, 130 or 143 for a run that was stopped and saved."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"pullpush {__version__}")
+        return 0
+    try:
+        return _run(words[0], words[1:])
+    except UserError as error:
+        print(f"pullpush: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pullpush: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: `pullpush losses | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(verb: str, words: list[str]) -> int:
+    if verb not in VERBS:
+        near = get_close_matches(verb, VERBS, 1, cutoff=0.5)
+        raise UserError(f"unknown verb {verb!r}: {f'did you mean {near[0]}?' if near else 'see pullpush --help'}")
+    module = importlib.import_module(f"pullpush.cli.{VERBS[verb][0]}")
+    status: int = vars(module)[verb](words)
+    return status
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {verb:<10}{what}" for verb, (_, what) in VERBS.items())
+    return f"usage: pullpush VERB [options]\n\nDeep metric learning: train, evaluate, report, search.\n\nverbs:\n{verbs}\n\n{EXAMPLES}"

@@ -1,0 +1,77 @@
+"""pullpush train"""
+
+import sys
+from argparse import RawDescriptionHelpFormatter
+from pathlib import Path
+
+from jsonargparse import DefaultHelpFormatter
+
+from pullpush.errors import UserError
+
+__all__ = ["train"]
+
+EXAMPLES = """\
+examples:
+  pullpush train                                   the emoji data, the default recipe
+  pullpush train --data photos/ --out runs/photos  a folder with a folder a class
+  pullpush train --data items.csv --encoder resnet50 --encoder.size 224 --batch.classes 16
+  pullpush train --loss circle --loss.margin 0.4 --loss.scale 80 --memory 4096
+  pullpush train --config runs/photos/config.yaml --seed 1 --out runs/photos-1
+  pullpush train --resume runs/photos              go on after Ctrl-C, a kill or a power cut
+  pullpush train --loss circle --help              with the options of that loss
+"""
+
+
+def train(argv: list[str]) -> int:
+    """Trains, prints recall@1 before and after on unseen classes, and draws the report."""
+    resume, rest = _resumed(argv)
+    if "--help" in rest or "-h" in rest:
+        _help(rest)
+        return 0
+    from pullpush.training.loop import train as run
+    from pullpush.training.options import parse
+    from pullpush.training.run import open_run
+    from pullpush.training.signals import Stopped
+
+    if resume and rest:
+        raise UserError(f"--resume goes on with the run's own options; leave {rest[0]!r} away")
+    try:
+        if resume and (Path(resume) / "metrics.json").exists():
+            folder, wanted = Path(resume), open_run(Path(resume)).report
+            print(f"{resume} is finished; its report is drawn again")
+        else:
+            config = open_run(Path(resume)) if resume else parse(rest)
+            folder, wanted = run(config, resume=resume), config.report
+    except Stopped as stopped:
+        print(f"pullpush: {stopped}", file=sys.stderr)
+        return 128 + stopped.number
+    if wanted:
+        from pullpush.reports import report
+
+        print(f"report: {report(folder)}")
+    return 0
+
+
+def _resumed(argv: list[str]) -> tuple[str | None, list[str]]:
+    for place, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name == "--resume":
+            if not equals and place + 1 == len(argv):
+                raise UserError("--resume needs the folder of a run: --resume runs/NAME")
+            after = place + (1 if equals else 2)
+            return (value if equals else argv[place + 1]), argv[:place] + argv[after:]
+    return None, argv
+
+
+def _help(argv: list[str]) -> None:
+    from pullpush.training.options import chosen, make_parser
+
+    class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+        """Keeps the line breaks of the examples."""
+
+    loss, miner, source = chosen([word for word in argv if word not in ("--help", "-h")])
+    parser = make_parser(loss, miner, source)
+    parser.formatter_class = Formatter
+    parser.epilog = EXAMPLES
+    parser.usage = "pullpush train [--data emoji|FOLDER|FILE.csv|FILE.parquet] [--loss NAME] [--encoder NAME] [--OPTION VALUE ...]"
+    parser.print_help()
