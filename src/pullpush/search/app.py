@@ -1,0 +1,309 @@
+"""The HTTP API and the page. What guards them is in `guard.py`, what answers in `service.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from pullpush.errors import UserError
+from pullpush.search.calibration import CUT_OFF
+from pullpush.search.engine import Hit, NoItem
+from pullpush.search.guard import COOKIE, Guard, Rules, same
+from pullpush.search.metrics import Metrics
+from pullpush.search.reference import reference_page
+from pullpush.search.service import Busy, Service
+from pullpush.search.service import Query as Asked
+from pullpush.search.stores.base import FILTERS
+from pullpush.search.uploads import FORMATS, MAX_BYTES, MAX_PIXELS, Refused
+
+PAGE = Path(__file__).parent / "page"
+FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # an id stands for one picture, always
+FRESH = {"cache-control": "no-cache"}
+MOST_HITS, LONGEST, MOST_VALUES, MOST_MAPPED = 200, 500, 200, 30_000
+DRAWN = 12
+"""Groups that the map tells apart by colour; the rest is one more."""
+
+
+class Found(BaseModel):
+    """One item found."""
+
+    id: int
+    score: float
+    closeness: float
+    label: str
+    text: list[str]
+    category: str
+    domain: str
+
+
+class Results(BaseModel):
+    """Hits, closest first; none where nothing is close."""
+
+    hits: list[Found]
+
+
+class Added(BaseModel):
+    ids: list[int]
+
+
+class Session(BaseModel):
+    token: str
+
+
+Words = Annotated[str, Query(max_length=LONGEST, description="words to search for")]
+Count = Annotated[int, Query(ge=1, le=MOST_HITS)]
+Ids = Annotated[list[int], Query(max_length=20, description="ids of items")]
+Close = Annotated[float, Query(ge=-10, le=10, description="hits with less closeness are left out")]
+
+router = APIRouter(prefix="/api")
+
+
+def _service(request: Request) -> Service:
+    return request.app.state.service
+
+
+TheService = Annotated[Service, Depends(_service)]
+
+
+def _writable(request: Request) -> None:
+    if request.app.state.read_only:
+        raise HTTPException(403, "this server is read-only")
+
+
+@router.get("/search", tags=["search"], summary="Search by words, or for items like others")
+async def search(
+    service: TheService,
+    text: Words = "",
+    like: Ids = [],  # noqa: B006 - FastAPI copies it
+    minus: Annotated[str, Query(max_length=LONGEST, description="words to move away from")] = "",
+    minus_id: Ids = [],  # noqa: B006
+    k: Count = 10,
+    label: str = "",
+    category: str = "",
+    domain: str = "",
+    split: str = "",
+    cut_off: Close = CUT_OFF,
+) -> Results:
+    where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
+    asked = Asked(_words(text), (), like, _words(minus), minus_id, {}, k, where, cut_off)
+    return _results(await service.search(asked))
+
+
+@router.post("/search", tags=["search"], summary="Search by a picture, alone or with words")
+async def search_upload(
+    service: TheService,
+    image: Annotated[UploadFile, File(description="PNG, JPEG, GIF or WebP")],
+    text: Annotated[str, Form(max_length=LONGEST)] = "",
+    minus: Annotated[str, Form(max_length=LONGEST)] = "",
+    text_weight: Annotated[float, Form(ge=0, le=10)] = 1.0,
+    image_weight: Annotated[float, Form(ge=0, le=10)] = 1.0,
+    k: Annotated[int, Form(ge=1, le=MOST_HITS)] = 10,
+    label: Annotated[str, Form()] = "",
+    category: Annotated[str, Form()] = "",
+    domain: Annotated[str, Form()] = "",
+    split: Annotated[str, Form()] = "",
+    cut_off: Annotated[float, Form(ge=-10, le=10)] = CUT_OFF,
+) -> Results:
+    where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
+    weights = {"text": text_weight, "image": image_weight}
+    asked = Asked(_words(text), [await image.read()], (), _words(minus), (), weights, k, where, cut_off)
+    return _results(await service.search(asked))
+
+
+@router.get("/items/{item}", tags=["items"], summary="What is known of an item")
+async def get_item(service: TheService, item: int) -> Found:
+    return _found(service.engine.item(item))
+
+
+@router.get("/items/{item}/thumbnail", tags=["items"], summary="Its small picture", response_class=Response)
+async def get_thumbnail(service: TheService, item: int) -> Response:
+    return Response(service.engine.thumbnail(item), media_type="image/webp", headers=FOR_EVER)
+
+
+@router.get(
+    "/items/{item}/image", tags=["items"], summary="Its picture, at most 1024 pixels a side", response_class=Response
+)
+async def get_image(service: TheService, item: int) -> Response:
+    return Response(await service.picture(item), media_type="image/webp", headers=FOR_EVER)
+
+
+@router.post("/items", tags=["items"], summary="Add pictures", status_code=201, dependencies=[Depends(_writable)])
+async def add_items(
+    service: TheService,
+    images: Annotated[list[UploadFile], File(max_length=16)],
+    label: Annotated[str, Form(max_length=LONGEST)] = "",
+    category: Annotated[str, Form(max_length=LONGEST)] = "",
+    text: Annotated[str, Form(max_length=LONGEST)] = "",
+) -> Added:
+    return Added(ids=await service.add([await image.read() for image in images], label, category, text))
+
+
+@router.delete("/items/{item}", tags=["items"], summary="Remove an item", dependencies=[Depends(_writable)])
+async def remove_item(service: TheService, item: int) -> dict[str, int]:
+    return {"removed": await service.remove(item)}
+
+
+@router.get("/index", tags=["index"], summary="What is being searched")
+async def describe(request: Request, service: TheService) -> dict[str, Any]:
+    version = service.engine.version
+    manifest, table = version.manifest, version.table
+    values = {name: sorted({str(v) for v in table[name].unique() if v}) for name in FILTERS}
+    return {
+        "name": service.engine.index.resolve().name,
+        "items": manifest.count,
+        "version": manifest.version,
+        "created": manifest.created,
+        "model": manifest.fingerprint[:12],
+        "text": manifest.text,
+        "store": manifest.facts.get("kind"),
+        "recall@10": manifest.facts.get("recall@10"),
+        "filters": {name: known for name, known in values.items() if 1 < len(known) <= MOST_VALUES},
+        "read_only": request.app.state.read_only,
+        "limits": {"bytes": MAX_BYTES, "pixels": MAX_PIXELS, "formats": list(FORMATS), "text": LONGEST, "k": MOST_HITS},
+    }
+
+
+@router.get("/map", tags=["index"], summary="The map of the collection, coloured by a column")
+async def get_map(service: TheService, by: str = "") -> dict[str, Any]:
+    table = service.engine.version.table
+    if by and by not in FILTERS:
+        raise UserError(f"the map cannot be coloured by {by!r}; by {', '.join(FILTERS)}")
+    column = by or next((n for n in ("category", "domain", "label") if table[n].nunique() > 1), "label")
+    rows = np.flatnonzero(table["map_x"].notna().to_numpy())
+    if len(rows) > MOST_MAPPED:
+        rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_MAPPED])
+    shown = table.iloc[rows]
+    names = [str(name) for name in shown[column].value_counts().index[:DRAWN]]
+    codes = {name: code for code, name in enumerate(names)}
+    return {
+        "by": column,
+        "groups": names,
+        "ids": shown["id"].tolist(),
+        "x": shown["map_x"].round(4).tolist(),
+        "y": shown["map_y"].round(4).tolist(),
+        "group": [codes.get(value, -1) for value in shown[column]],
+        "label": shown["label"].tolist(),
+    }
+
+
+@router.post("/session", tags=["session"], summary="Give the token once; a cookie keeps it", status_code=204)
+async def begin_session(request: Request, session: Session) -> Response:
+    token = request.app.state.token
+    if not token or not same(session.token, token):
+        raise HTTPException(401, "that is not the token")
+    answer = Response(status_code=204)
+    answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+    return answer
+
+
+def make_app(service: Service, rules: Rules, read_only: bool = False) -> Guard:
+    """The application with its guard around it, as ASGI."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        follower = asyncio.create_task(service.follow())
+        yield
+        follower.cancel()
+        service.close()
+
+    app = FastAPI(title="pullpush search", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.service, app.state.read_only, app.state.token = service, read_only, rules.token
+    app.include_router(router)
+    _add_pages(app, service, metrics)
+    _add_errors(app)
+    return Guard(app, rules, metrics)
+
+
+def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", headers=FRESH)
+
+    for name, kind in (("app.js", "text/javascript"), ("style.css", "text/css")):
+        answer = FileResponse(PAGE / name, media_type=kind, headers=FRESH)
+        app.add_api_route(
+            f"/page/{name}", lambda answer=answer: answer, include_in_schema=False, response_class=Response
+        )
+
+    @app.get("/docs", include_in_schema=False)
+    async def documentation() -> HTMLResponse:
+        return HTMLResponse(reference_page(app.openapi()))
+
+    @app.get("/health", tags=["index"], summary="Whether the server lives")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "items": len(service.engine), "version": service.engine.manifest.version}
+
+    @app.get("/metrics", tags=["index"], summary="Counters for Prometheus", response_class=PlainTextResponse)
+    async def counters() -> PlainTextResponse:
+        gauges = {
+            "items": len(service.engine),
+            "index_version": service.engine.manifest.version,
+            "requests_under_way": service.busy,
+            "encoder_batches": service.images.batches + service.texts.batches,
+            "encoder_inputs": service.images.inputs + service.texts.inputs,
+            "cache_hits": service.cache.hits,
+            "cache_misses": service.cache.misses,
+        }
+        return PlainTextResponse(metrics.render(gauges), media_type="text/plain; version=0.0.4")
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Every error as `{"error": {"code", "message"}}`."""
+
+    @app.exception_handler(Busy)
+    async def busy(request: Request, error: Busy) -> JSONResponse:
+        return _error(429, "busy", "too many requests are waiting; try again in a moment", {"retry-after": "1"})
+
+    @app.exception_handler(UserError)
+    async def mistake(request: Request, error: UserError) -> JSONResponse:
+        if isinstance(error, NoItem):
+            return _error(404, "no_item", "there is no such item")
+        if isinstance(error, Refused):
+            return _error(error.status, "refused", str(error))
+        return _error(400, "bad_query", str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:]) or "request"
+        return _error(422, "invalid", f"{place}: {first['msg']}")
+
+    @app.exception_handler(StarletteHTTPException)
+    async def http(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        return _error(error.status_code, f"http_{error.status_code}", str(error.detail), error.headers)
+
+
+def _error(status: int, code: str, message: str, headers: Any = None) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
+
+
+def _words(text: str) -> list[str]:
+    return [text] if text.strip() else []
+
+
+def _found(hit: Hit) -> Found:
+    """Without the path: where a file lies is nothing to a client."""
+    return Found(
+        id=hit.id,
+        score=round(hit.score, 4),
+        closeness=round(hit.closeness, 3),
+        label=hit.label,
+        text=hit.text,
+        category=hit.category,
+        domain=hit.domain,
+    )
+
+
+def _results(hits: list[Hit]) -> Results:
+    return Results(hits=[_found(hit) for hit in hits])

@@ -1,0 +1,341 @@
+"""The search engine: a query of texts, images and items, and the items closest to it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pullpush.encoders import bundle
+from pullpush.encoders.model import Model
+from pullpush.errors import UserError
+from pullpush.search import layout, thumbnails
+from pullpush.search.calibration import CUT_OFF, closeness
+from pullpush.search.index import check_fingerprint
+from pullpush.search.layout import Manifest
+from pullpush.search.stores import Vectors, open_store
+from pullpush.search.stores.base import FILTERS
+from pullpush.search.version import BACKGROUND, TABLE
+
+WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
+"""Default weights of the parts of a query."""
+MOST = 1_000
+
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+
+
+class NoItem(UserError):
+    """An id that is not in the index."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One item found. `score` is the inner product with the query (a cosine), `closeness` the same read against the
+    collection (0 as far as a random item, 1 as close as a good answer; see `calibration.py`)."""
+
+    id: int
+    score: float
+    path: str
+    label: str
+    text: list[str]
+    category: str = ""
+    domain: str = ""
+    closeness: float = 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{"id", "score", "path", "label", "text"}`, as `pullpush search --json` prints it."""
+        return {"id": self.id, "score": self.score, "path": self.path, "label": self.label, "text": self.text}
+
+
+class Version:
+    """A published version, open for reading. Never changes; a new one takes its place."""
+
+    def __init__(self, index: Path, folder: Path, manifest: Manifest, stamp: tuple[int, int]) -> None:
+        layout.verify(folder, manifest, skip=thumbnails.PREFIX)
+        self.index, self.manifest, self.stamp = index, manifest, stamp
+        self.vectors: Vectors = open_store(manifest.store, manifest.uid).open(folder, manifest.version)
+        self.table = pd.read_parquet(folder / TABLE).set_index("id", drop=False)
+        self.background = np.load(folder / BACKGROUND)
+        self.packs = thumbnails.Packs(folder)
+
+    def thumbnail(self, item: int) -> bytes:
+        """WebP. Raises `KeyError` for an unknown id."""
+        row = self.table.loc[item]
+        return self.packs.read(int(row["pack"]), int(row["offset"]), int(row["length"]))
+
+    def hit(self, item: int, score: float, near: float = 1.0) -> Hit:
+        row = self.table.loc[item]
+        path = str(self.index / row["path"])
+        return Hit(item, score, path, row["label"], [str(t) for t in row["text"]], row["category"], row["domain"], near)
+
+
+class Engine:
+    """An index and its model. Safe to use from several threads; picks up a new version by itself.
+
+    Made by `pullpush.search.open`.
+    """
+
+    def __init__(self, index: Path, model: Model | None) -> None:
+        self.index = index
+        self._lock = threading.Lock()
+        self._version = _open_version(index)
+        self._given = model is not None
+        self._model = model
+        if model is not None:
+            check_fingerprint(index, self.manifest, model)
+
+    @property
+    def version(self) -> Version:
+        """The version that is being searched."""
+        return self._version
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._version.manifest
+
+    @property
+    def model(self) -> Model:
+        """The model, loaded when first needed. Raises: `UserError` when it is gone or is another one now."""
+        if self._model is None or self._model.fingerprint != self.manifest.fingerprint:
+            with self._lock:
+                if self._model is None or self._model.fingerprint != self.manifest.fingerprint:
+                    self._model = self._load_model()
+        return self._model
+
+    def __len__(self) -> int:
+        return self.manifest.count
+
+    def query(
+        self,
+        text: str | Sequence[str] | None = None,
+        image: Picture | Sequence[Picture] | None = None,
+        like: int | Sequence[int] | None = None,
+        minus: str | int | Sequence[str | int] | None = None,
+        *,
+        weights: Mapping[str, float] | None = None,
+        k: int = 10,
+        where: Mapping[str, str] | None = None,
+        cut_off: float | None = CUT_OFF,
+    ) -> list[Hit]:
+        """The `k` items closest to a weighted sum of descriptions, images and items, closest first.
+
+        Args:
+            text: Descriptions; the model must have been trained with texts.
+            image: Paths, PIL images or uint8 arrays.
+            like: Ids of items in the index; they are not among the hits.
+            minus: Descriptions or ids to move away from.
+            weights: Of the four parts, by name; defaults in `WEIGHTS`. Within a part all count the same.
+            k: At most this many hits, 1 to 1000.
+            where: Only items with these values of `label`, `category`, `domain` or `split`.
+            cut_off: Hits with less closeness are left out, so that nothing is returned where nothing is close; None
+            keeps all.
+
+        Raises: `UserError` for an empty query, an unknown id, column or value, an unreadable image, and a model that
+        differs.
+        """
+        self.refresh()
+        version = self._version
+        parts = {
+            "text": self.embed_texts(_listed(text)),
+            "image": self.embed_images(_listed(image)),
+            "like": self.known(version, _listed(like)),
+        }
+        away = _listed(minus)
+        words = [each for each in away if isinstance(each, str)]
+        items = [int(each) for each in away if not isinstance(each, str)]
+        parts["minus"] = np.concatenate([self.embed_texts(words), self.known(version, items)])
+        excluded = [int(item) for item in (*_listed(like), *items)]
+        return self.find(
+            mix(parts, weights),
+            k=k,
+            where=where,
+            cut_off=cut_off,
+            exclude=excluded,
+            text=_textual(parts),
+            version=version,
+        )
+
+    def find(
+        self,
+        vector: np.ndarray,
+        *,
+        k: int = 10,
+        where: Mapping[str, str] | None = None,
+        cut_off: float | None = CUT_OFF,
+        exclude: Sequence[int] = (),
+        text: bool = False,
+        version: Version | None = None,
+    ) -> list[Hit]:
+        """Like `query`, for an embedding `[dim]`; `text` says that it comes from descriptions alone."""
+        if not 1 <= k <= MOST:
+            raise UserError(f"k is {k}; it can be 1 to {MOST}")
+        version = version or self._version
+        _check_where(version.table, where)
+        scores, ids = _search(version, vector, k, where, set(exclude))
+        near = closeness(scores, vector, version.background, version.manifest.calibration["text" if text else "image"])
+        keep = near >= cut_off if cut_off is not None else np.ones(len(ids), bool)
+        chosen = zip(ids[keep], scores[keep], near[keep], strict=True)
+        return [version.hit(int(item), float(score), float(n)) for item, score, n in chosen]
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 `[n, dim]`."""
+        if not texts:
+            return np.zeros((0, self.manifest.dim), np.float32)
+        blank = [each for each in texts if not each.strip()]
+        if blank:
+            raise UserError("the text to search for is empty; give a few words")
+        return self.model.embed_text(list(texts))
+
+    def embed_images(self, images: Sequence[Picture]) -> np.ndarray:
+        """float32 `[n, dim]`."""
+        if not len(images):
+            return np.zeros((0, self.manifest.dim), np.float32)
+        return self.model.embed(list(images))
+
+    def thumbnail(self, item: int) -> bytes:
+        """A small picture of an item, WebP. Raises: `UserError` for an unknown id."""
+        try:
+            return self._version.thumbnail(item)
+        except KeyError:
+            raise _no_item(self.index, item) from None
+
+    def item(self, item: int) -> Hit:
+        """What is known of an item (score 1). Raises: `UserError` for an unknown id."""
+        try:
+            return self._version.hit(item, 1.0)
+        except KeyError:
+            raise _no_item(self.index, item) from None
+
+    def refresh(self) -> bool:
+        """Opens the published version if another than the one in use; True if it was. While one thread opens it, the
+        others go on with the old one."""
+        try:
+            changed = layout.stamp(self.index) != self._version.stamp
+        except FileNotFoundError:
+            return False  # the index was moved away; what is open stays readable
+        if not changed or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            fresh = _open_version(self.index)
+            if self._given and self._model is not None:
+                check_fingerprint(self.index, fresh.manifest, self._model)
+            self._version = fresh
+            return True
+        finally:
+            self._lock.release()
+
+    def _load_model(self) -> Model:
+        path = self.manifest.model
+        if not path:
+            raise UserError(
+                f"{self.index} was built with a model that had no path; give it: open({str(self.index)!r}, model=...)"
+            )
+        model = bundle.load(path)
+        check_fingerprint(self.index, self.manifest, model)
+        return model
+
+    def known(self, version: Version, ids: Sequence[int]) -> np.ndarray:
+        """The embeddings of items of `version`, `[n, dim]`. Raises: `UserError` naming an unknown id."""
+        for item in ids:
+            if int(item) not in version.table.index:
+                raise _no_item(self.index, item)
+        if not len(ids):
+            return np.zeros((0, version.manifest.dim), np.float32)
+        return version.vectors.get(np.array([int(item) for item in ids], np.int64))
+
+
+def open_index(index: str | os.PathLike[str], model: Model | str | os.PathLike[str] | None = None) -> Engine:
+    """Opens an index for searching; its checksums are compared first.
+
+    `model`: the model or its path, where it is no longer where it was when the index was built.
+
+    Raises: `UserError` when there is no index, it is damaged, or the model is another than the index's.
+    """
+    loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model
+    return Engine(Path(index), loaded)
+
+
+def mix(parts: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = None) -> np.ndarray:
+    """sum_part weight_part mean(part) (minus: subtracted), of length 1. `parts`: name -> `[n, dim]`, n may be 0.
+
+    Raises: `UserError` for an empty query, an unknown part or a sum of zero.
+    """
+    unknown = set(weights or {}) - set(WEIGHTS)
+    if unknown:
+        raise UserError(f"there is no part {sorted(unknown)[0]!r} to give a weight; the parts are {', '.join(WEIGHTS)}")
+    weights = {**WEIGHTS, **(weights or {})}
+    if not any(len(part) for name, part in parts.items() if name != "minus"):
+        raise UserError("the query is empty; give a text, an image or an item to be like")
+    signed = [
+        (weights[n] if n != "minus" else -weights[n]) * part.mean(axis=0) for n, part in parts.items() if len(part)
+    ]
+    total = np.sum(signed, axis=0)
+    length = float(np.linalg.norm(total))
+    if not np.isfinite(length) or length < 1e-6:
+        raise UserError("the parts of the query cancel each other out; change their weights")
+    return np.asarray(total / length, np.float32)
+
+
+def _search(
+    version: Version, vector: np.ndarray, k: int, where: Mapping[str, str] | None, exclude: set[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best `k` that are not excluded and that the table knows (a shared store may be ahead of it by a moment)."""
+    wanted = k + len(exclude)
+    while True:
+        scores, ids = (array[0] for array in version.vectors.search(vector[None], wanted, where))
+        found = ids >= 0
+        keep = found & ~np.isin(ids, list(exclude)) & np.isin(ids, version.table.index.to_numpy())
+        if keep.sum() >= k or not found.all() or wanted > 16 * MOST:
+            return scores[keep][:k], ids[keep][:k]
+        wanted *= 2
+
+
+def _check_where(table: pd.DataFrame, where: Mapping[str, str] | None) -> None:
+    for column, value in (where or {}).items():
+        if column not in FILTERS:
+            raise UserError(f"items cannot be narrowed by {column!r}; by {', '.join(FILTERS)}")
+        if not (table[column] == value).any():
+            values = [str(v) for v in table[column].unique() if v]
+            near = difflib.get_close_matches(str(value), values, 1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"it can be {', '.join(values[:8]) or 'nothing: it is empty'}"
+            )
+            raise UserError(f"no item has the {column} {value!r}; {hint}")
+
+
+def _open_version(index: Path) -> Version:
+    for _ in range(5):  # the version may be removed by a writer while it is being opened
+        published = layout.current(index)
+        if published is None:
+            raise UserError(
+                f"there is no index in {index}; build one with: pullpush index RUN --images FOLDER --out {index}"
+            )
+        try:
+            return Version(index, *published, layout.stamp(index))
+        except FileNotFoundError:
+            continue
+    raise UserError(f"files of {index} are missing; restore the index from a copy or build it anew")
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, str | os.PathLike | Image.Image | np.ndarray) or not isinstance(value, Iterable):
+        return [value]
+    return list(value)
+
+
+def _textual(parts: Mapping[str, np.ndarray]) -> bool:
+    return len(parts["text"]) > 0 and not len(parts["image"]) and not len(parts["like"])
+
+
+def _no_item(index: Path, item: int) -> NoItem:
+    return NoItem(f"{index} has no item {item}; ids are those that a search returns")

@@ -1,0 +1,354 @@
+"""From a model and pictures to an index, and changes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from pullpush.data.items import Items
+from pullpush.encoders import bundle
+from pullpush.encoders.model import Model
+from pullpush.errors import UserError
+from pullpush.pictures import open_rgb, resize_and_center, to_rgb
+from pullpush.search import layout
+from pullpush.search.journal import Journal, Key
+from pullpush.search.layout import Manifest
+from pullpush.search.source import COLUMNS, KEYS, read_source
+from pullpush.search.stores.base import FILTERS
+from pullpush.search.thumbnails import thumbnail
+from pullpush.search.version import Draft, Opened, owner, read, write
+
+INDEXES = Path("indexes")
+UPLOADS = "uploads"
+CHUNK = 256
+"""Pictures between two marks from which a stopped build continues."""
+
+
+@dataclass
+class Report:
+    """What a build did. `unreadable` lists (path, reason) of files that are not in the index."""
+
+    index: Path
+    count: int
+    added: int
+    changed: int
+    removed: int
+    kept: int
+    seconds: float
+    facts: dict[str, Any]
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        parts = f"{self.added} new, {self.changed} changed, {self.removed} removed, {self.kept} unchanged"
+        recall = self.facts.get("recall@10")
+        measured = f", recall@10 {recall:.3f} of exact search" if recall is not None and recall < 1 else ""
+        lines = [
+            f"{self.index}: {self.count} items ({parts}) in {self.seconds:.1f} s",
+            f"store: {self.facts.get('kind')}{measured}",
+        ]
+        lines += [f"passed over: {path}: {reason}" for path, reason in self.unreadable[:20]]
+        if len(self.unreadable) > 20:
+            lines.append(f"... and {len(self.unreadable) - 20} more that cannot be read")
+        return "\n".join(lines)
+
+
+def build_index(
+    model: str | os.PathLike[str] | Model,
+    source: str | os.PathLike[str] | Items,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    store: str | None = None,
+    projection: str = "umap",
+    rebuild: bool = False,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> Report:
+    """Builds an index of `source`, or brings the one in `out` up to date: only new and changed pictures are embedded.
+
+    Args:
+        model: A run folder, a model bundle, or a loaded `Model`.
+        source: A folder of images, the name of a data set, a manifest, or `Items`.
+        out: The index folder; by default `indexes/NAME of the run`.
+        store: `faiss` (the default; the kind is chosen by size), `faiss:flat`, `faiss:hnsw`, `faiss:ivfpq` or
+            `milvus://host:port/collection`. An existing index keeps its own.
+        projection: The map: `umap`, `pca` or `none`.
+        rebuild: Embed everything anew, also with another model or source; until that is done the old version is served.
+        batch_size: Pictures embedded at a time.
+        progress: Show a bar with rate and time left.
+
+    Stopped at any point, the old version stays, and the same command continues. Unreadable files are reported and
+    passed over. Pictures that were added by hand (`add`) stay, those that were removed by hand stay away.
+
+    Raises: `UserError` when the index is of another model, source or store (unless `rebuild`), when another process
+    writes it, and for an unknown source or store.
+    """
+    started = time.perf_counter()
+    given = isinstance(model, str | os.PathLike)
+    loaded, name = (bundle.load(model), os.path.abspath(model)) if given else (model, "")
+    index = Path(out) if out is not None else INDEXES / default_name(name)
+    items, wanted = read_source(source)
+    label = _source_name(source)
+    with layout.writer(index):
+        old = read(index)
+        if old is not None and not rebuild:
+            _same(index, old.manifest, loaded, label, store)
+        wanted, open_row = _wanted(index, items, wanted, old, rebuild)
+        fresh, gone, changed = _difference(old if not rebuild else None, wanted)
+        journal = Journal(index / layout.BUILDING, loaded.fingerprint)
+        _embed(loaded, open_row, wanted, fresh, journal, batch_size, progress)
+        keys = _keys(wanted)
+        rows = [row for row in fresh if keys[row] not in journal.unreadable]
+        bad = [(wanted["path"][row], journal.unreadable[keys[row]]) for row in fresh if keys[row] in journal.unreadable]
+        if rebuild and old is not None:
+            gone = old.table["id"].to_numpy()
+        draft = Draft(
+            wanted.iloc[rows], journal.read([keys[row] for row in rows]), gone, _texts(loaded), projection, rebuild
+        )
+        manifest = _manifest(index, loaded, name, label, store, old)
+        manifest.unreadable = [[path, reason] for path, reason in bad]
+        if old is None or len(rows) or len(gone):
+            manifest = write(index, manifest, draft, old)
+        journal.clear()
+    changed = 0 if rebuild else len({keys[row][0] for row in rows} & changed)
+    removed = 0 if rebuild else len(gone) - changed
+    kept = manifest.count - len(rows)
+    seconds = time.perf_counter() - started
+    return Report(index, manifest.count, len(rows) - changed, changed, removed, kept, seconds, manifest.facts, bad)
+
+
+def add(
+    index: str | os.PathLike[str],
+    images: Sequence[str | os.PathLike[str] | Image.Image],
+    model: Model | None = None,
+    *,
+    label: str = "",
+    category: str = "",
+    text: str = "",
+) -> list[int]:
+    """Adds pictures by hand and returns their ids. They are kept in the index folder as PNG, and stay in later builds.
+
+    A picture that was added before is not added again: its id is returned.
+
+    Raises: `UserError` when there is no index, a picture cannot be read, or the model is another than the index's.
+    """
+    index = Path(index)
+    pictures = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
+    with layout.writer(index):
+        old = _published(index)
+        loaded = model if model is not None else bundle.load(old.manifest.model)
+        check_fingerprint(index, old.manifest, loaded)
+        paths = [_keep(index, picture) for picture in pictures]
+        new = [row for row, path in enumerate(paths) if path not in set(old.table["path"]) and path not in paths[:row]]
+        ids = dict(zip(old.table["path"], old.table["id"], strict=True))
+        if new:
+            frame = pd.DataFrame({"path": [paths[row] for row in new], "label": label, "category": category})
+            frame = frame.assign(
+                key=frame["path"], size=0, mtime=0, domain="", split="", text=[[text] if text else []] * len(new)
+            )
+            vectors = loaded.embed([pictures[row] for row in new])
+            pairs = zip(vectors, (thumbnail(pictures[row]) for row in new), strict=True)
+            draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), _texts(loaded))
+            back = [path for path in old.manifest.excluded if path not in paths]
+            write(index, replace(old.manifest, excluded=back), draft, old)
+            ids.update(zip(frame["path"], draft.ids, strict=True))
+    return [int(ids[path]) for path in paths]
+
+
+def remove(index: str | os.PathLike[str], ids: Sequence[int]) -> int:
+    """Removes items by id and returns how many. The files of the source stay, but later builds pass them over.
+
+    Raises: `UserError` naming the first id that is not there; then nothing is removed. An index keeps at least one
+    item.
+    """
+    index = Path(index)
+    with layout.writer(index):
+        old = _published(index)
+        chosen = old.table["id"].isin(list(ids))
+        missing = sorted(set(map(int, ids)) - set(old.table["id"]))
+        if missing:
+            raise UserError(f"{index} has no item {missing[0]}; nothing was removed")
+        gone = old.table[chosen]
+        if len(gone):
+            by_hand = gone["origin"] == "source"
+            excluded = sorted({*old.manifest.excluded, *gone.loc[by_hand, "path"]})
+            nothing = old.table[:0]
+            write(index, replace(old.manifest, excluded=excluded), Draft(nothing, (), gone["id"].to_numpy()), old)
+            for path in gone.loc[~by_hand, "path"]:
+                (index / path).unlink(missing_ok=True)
+    return len(gone)
+
+
+def default_name(model: str) -> str:
+    """The run's name: of `runs/demo/model` it is `demo`."""
+    path = Path(model)
+    return (path.parent if path.name == "model" else path).name or "index"
+
+
+def check_fingerprint(index: Path, manifest: Manifest, model: Model) -> None:
+    """Raises: `UserError` when the index was made by another model, whose embeddings cannot be compared."""
+    if model.fingerprint != manifest.fingerprint:
+        raise UserError(
+            f"{index} was built with the model {manifest.fingerprint[:12]} ({manifest.model or 'no path'}), not with "
+            f"{model.fingerprint[:12]}; embeddings of two models cannot be compared. Use that model, or build "
+            f"again with rebuild."
+        )
+
+
+def _same(index: Path, manifest: Manifest, model: Model, source: str, store: str | None) -> None:
+    check_fingerprint(index, manifest, model)
+    for what, known, given in (("source", manifest.source, source), ("store", manifest.store, store)):
+        if given is not None and known != given:
+            raise UserError(
+                f"{index} was built with the {what} {known}, not {given}; choose another folder, or build again "
+                f"with rebuild"
+            )
+
+
+def _manifest(index: Path, model: Model, name: str, source: str, store: str | None, old: Opened | None) -> Manifest:
+    known = old.manifest if old is not None else None
+    return Manifest(
+        version=known.version if known else 0,
+        uid=owner(index),
+        fingerprint=model.fingerprint,
+        dim=model.dim,
+        model=name or (known.model if known else ""),
+        text=model.text is not None,
+        source=source,
+        store=store or (known.store if known else "faiss"),
+        count=known.count if known else 0,
+        next_id=known.next_id if known else 0,
+        facts=known.facts if known else {},
+        excluded=known.excluded if known else [],
+    )
+
+
+def _wanted(
+    index: Path, items: Items, wanted: pd.DataFrame, old: Opened | None, rebuild: bool
+) -> tuple[pd.DataFrame, Callable[[int], Image.Image]]:
+    """The rows that should be in the index, and how to open one. A rebuild also reads what was added by hand."""
+    wanted = wanted.assign(origin="source", row=np.arange(len(wanted)))
+    if old is not None:
+        wanted = wanted[~wanted["path"].isin(old.manifest.excluded)]
+        if rebuild:
+            uploads = old.table[old.table["origin"] == "upload"]
+            wanted = pd.concat([wanted, uploads[[*COLUMNS, "origin"]].assign(row=-1)])
+    wanted = wanted.reset_index(drop=True)
+
+    def open_row(row: int) -> Image.Image:
+        place = int(wanted["row"].iat[row])
+        return items.open(place) if place >= 0 else open_rgb(index / wanted["path"].iat[row])
+
+    return wanted, open_row
+
+
+def _difference(old: Opened | None, wanted: pd.DataFrame) -> tuple[list[int], np.ndarray, set[str]]:
+    """Row numbers to embed, ids to remove, and the keys whose picture or description changed."""
+    if old is None:
+        return list(range(len(wanted))), np.zeros(0, np.int64), set()
+    known = old.table[old.table["origin"] == "source"]
+    before, after = _identities(known), _identities(wanted)
+    there, here = set(before), set(after)
+    fresh = [row for row, identity in enumerate(after) if identity not in there]
+    gone = np.array([identity not in here for identity in before], bool)
+    return fresh, known["id"].to_numpy()[gone], set(known["key"][gone])
+
+
+def _identities(table: pd.DataFrame) -> list[tuple[Any, ...]]:
+    texts = ["\n".join(text) for text in table["text"]]
+    return list(zip(*(table[name] for name in (*KEYS, *FILTERS)), texts, strict=True))
+
+
+def _keys(table: pd.DataFrame) -> list[Key]:
+    return [(str(key), int(size), int(mtime)) for key, size, mtime in table[KEYS].itertuples(index=False)]
+
+
+def _embed(
+    model: Model,
+    open_row: Callable[[int], Image.Image],
+    wanted: pd.DataFrame,
+    fresh: Sequence[int],
+    journal: Journal,
+    batch_size: int,
+    progress: bool,
+) -> None:
+    """Fills the journal with all of `fresh`. The next pictures are decoded while the model works."""
+    keys = _keys(wanted)
+    todo = [row for row in fresh if keys[row] not in journal]
+    size = model.preprocessing.size
+    chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
+    with _bar(len(todo), progress) as advance, ThreadPoolExecutor(4) as pool:
+        ahead = [pool.submit(_decode, open_row, row, size) for row in chunks[0]] if chunks else []
+        for number, chunk in enumerate(chunks):
+            decoded = [future.result() for future in ahead]
+            following = chunks[number + 1] if number + 1 < len(chunks) else []
+            ahead = [pool.submit(_decode, open_row, row, size) for row in following]
+            good = [
+                (keys[row], picture)
+                for row, picture in zip(chunk, decoded, strict=True)
+                if not isinstance(picture, str)
+            ]
+            bad = {keys[row]: reason for row, reason in zip(chunk, decoded, strict=True) if isinstance(reason, str)}
+            vectors = model.embed([picture for _, (picture, _) in good], batch_size=batch_size)
+            journal.add([key for key, _ in good], vectors, [small for _, (_, small) in good], bad)
+            advance(len(chunk))
+
+
+def _decode(open_row: Callable[[int], Image.Image], row: int, size: int) -> tuple[np.ndarray, bytes] | str:
+    """The picture at the size that the model wants, and its thumbnail; or why it cannot be read."""
+    try:
+        picture = open_row(row)
+    except UserError as error:
+        return str(error)
+    return resize_and_center(picture, size), thumbnail(picture)
+
+
+@contextmanager
+def _bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True))
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), disable=not show) as bar:
+        task = bar.add_task("embedding", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _keep(index: Path, picture: Image.Image) -> str:
+    """Stores a picture under the checksum of its pixels, complete or not at all; its path within the index."""
+    name = hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+    path = index / UPLOADS / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        beside = path.with_suffix(".part")
+        picture.save(beside, "PNG")
+        layout.flush(beside)
+        os.replace(beside, path)
+    return path.relative_to(index).as_posix()
+
+
+def _published(index: Path) -> Opened:
+    old = read(index)
+    if old is None:
+        raise UserError(
+            f"there is no index in {index}; build one with: pullpush index RUN --images FOLDER --out {index}"
+        )
+    return old
+
+
+def _source_name(source: str | os.PathLike[str] | Items) -> str:
+    if isinstance(source, Items):
+        return source.name
+    return os.path.abspath(source) if os.path.exists(source) else str(source)
+
+
+def _texts(model: Model) -> Callable[[list[str]], np.ndarray] | None:
+    return model.embed_text if model.text is not None else None

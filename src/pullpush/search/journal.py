@@ -1,0 +1,85 @@
+"""Embeddings of a build on their way: kept in small files, so that a stopped build goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+Key = tuple[str, int, int]
+"""Key, size and time of a picture (`source.KEYS`)."""
+
+
+class Journal:
+    """Chunks in `folder`, each complete or not there. What another model wrote there is dropped."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder
+        owner = folder / "fingerprint"
+        if folder.exists() and not (owner.is_file() and owner.read_text(encoding="utf-8") == fingerprint):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            folder.mkdir()
+            owner.write_text(fingerprint, encoding="utf-8")
+        for part in folder.glob("*.part"):
+            part.unlink()
+        self._chunks = sorted(folder.glob("*.npz"))
+        self._places: dict[Key, tuple[int, int]] = {}
+        self.unreadable: dict[Key, str] = {}
+        for number, chunk in enumerate(self._chunks):
+            with np.load(chunk) as arrays:
+                self._note(number, json.loads(bytes(arrays["head"]).decode()))
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._places or key in self.unreadable
+
+    def add(
+        self, keys: Sequence[Key], vectors: np.ndarray, pictures: Sequence[bytes], unreadable: dict[Key, str]
+    ) -> None:
+        """One chunk: embeddings and thumbnails of `keys`, and the reasons of those that cannot be read."""
+        head = {"keys": list(keys), "unreadable": [[*key, reason] for key, reason in unreadable.items()]}
+        number = int(self._chunks[-1].stem) + 1 if self._chunks else 0
+        path = self.folder / f"{number:06d}.npz"
+        beside = path.with_suffix(".part")
+        with beside.open("wb") as file:
+            np.savez(
+                file,
+                head=np.frombuffer(json.dumps(head).encode(), np.uint8),
+                vectors=np.asarray(vectors, np.float32),
+                lengths=np.array([len(picture) for picture in pictures], np.int64),
+                pictures=np.frombuffer(b"".join(pictures), np.uint8),
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        self._note(len(self._chunks), head)
+        self._chunks.append(path)
+
+    def read(self, keys: Sequence[Key]) -> Iterator[tuple[np.ndarray, bytes]]:
+        """Embedding and thumbnail of each key. Chunks are read once when `keys` come in the order they were added."""
+        loaded, vectors, pictures, ends = -1, np.empty(0), b"", np.empty(0, int)
+        for key in keys:
+            number, row = self._places[key]
+            if number != loaded:
+                with np.load(self._chunks[number]) as arrays:
+                    vectors, pictures, ends = (
+                        arrays["vectors"],
+                        arrays["pictures"].tobytes(),
+                        np.cumsum(arrays["lengths"]),
+                    )
+                loaded = number
+            start = int(ends[row - 1]) if row else 0
+            yield vectors[row], pictures[start : int(ends[row])]
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder)
+
+    def _note(self, number: int, head: dict[str, list]) -> None:
+        for row, key in enumerate(head["keys"]):
+            self._places[tuple(key)] = (number, row)
+        for *key, reason in head["unreadable"]:
+            self.unreadable[tuple(key)] = reason

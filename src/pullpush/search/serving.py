@@ -1,0 +1,99 @@
+"""`serve`: an index behind an HTTP server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from pullpush.encoders.model import Model
+from pullpush.errors import UserError
+from pullpush.search import layout
+from pullpush.search.engine import open_index
+from pullpush.search.index import INDEXES
+
+
+def default_index(folder: str | os.PathLike[str] = INDEXES) -> Path:
+    """The index in `folder` that was published last.
+
+    Raises: `UserError` when there is none.
+    """
+    found = [path.parent for path in Path(folder).glob(f"*/{layout.POINTER}")]
+    if not found:
+        raise UserError(
+            f"there is no index in {folder}; build one with: pullpush index RUN --images FOLDER, or name one"
+        )
+    return max(found, key=lambda index: (index / layout.POINTER).stat().st_mtime_ns)
+
+
+def serve(
+    index: str | os.PathLike[str] | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    *,
+    model: Model | str | os.PathLike[str] | None = None,
+    read_only: bool = False,
+    names: tuple[str, ...] = (),
+    queue: int = 64,
+    timeout: float = 30.0,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serves the page (`/`), the API (`/api`, described at `/docs` and `/openapi.json`), `/health` and `/metrics`.
+
+    Returns when it is told to stop (Ctrl-C, SIGTERM). The model is warm before the port opens.
+
+    Args:
+        index: The index folder; by default the one in `indexes/` that was built last.
+        host: The address to listen at. Other machines reach only `0.0.0.0`, `::` or an address of this machine.
+        port: The port; 0 takes a free one.
+        token: What clients must send (`Authorization: Bearer TOKEN`); the page asks for it once.
+        model: The model or its path, where it is no longer where it was.
+        read_only: No adding and removing. Always so for a server that others reach and that asks for no token.
+        names: Further host names that requests may use, as a proxy's.
+        queue: Requests that may be under way at once; the next ones get 429.
+        timeout: Seconds for one request.
+        ready: Called with the address once the port is open.
+
+    Raises: `UserError` when there is no index, its model is gone or differs, the port is taken, or a package is
+    missing.
+    """
+    try:
+        import uvicorn
+
+        from pullpush.search.app import make_app
+        from pullpush.search.guard import LOOPBACK, Rules
+        from pullpush.search.service import Service
+    except ImportError as error:
+        raise UserError(f"serving needs the package {error.name}: pip install 'pullpush[serve]'") from error
+    engine = open_index(index if index is not None else default_index(), model)
+    service = Service(engine, queue)
+    service.warm()
+    local = host in LOOPBACK
+    hosts = (*LOOPBACK, host, *names) if local or names else None  # reached by any name, unless the names are given
+    rules = Rules(hosts, token or None, timeout=timeout)
+    listener = _listen(host, port)
+    app = make_app(service, rules, read_only or not (local or token))
+    logging.getLogger("pullpush.serve").setLevel(logging.INFO)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=15, limit_concurrency=1024
+    )
+    if ready is not None:
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{listener.getsockname()[1]}")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UserError(f"cannot listen at {host}, port {port}: {error.strerror}; choose another port") from error
+    listener.listen(1024)
+    return listener

@@ -1,0 +1,80 @@
+"""What is to be indexed: a row an image, with the size and time by which a change is noticed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pullpush.data.items import Items
+from pullpush.data.sources import READERS, open_items
+from pullpush.errors import UserError
+from pullpush.search.stores.base import FILTERS
+
+KEYS = ["key", "size", "mtime"]
+"""Two rows with the same values are the same picture, and its embedding is not computed again."""
+COLUMNS = [*KEYS, "path", *FILTERS, "text"]
+
+
+def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataFrame]:
+    """The items of a data set, manifest or folder, and their table with `COLUMNS`; files that are missing have size -1.
+
+    In a folder every image counts, also without class folders; the label is the folder's name, or empty.
+
+    Raises: `UserError` when the source is unknown or holds no image.
+    """
+    if not isinstance(source, Items) and str(source) not in READERS and Path(source).is_dir():
+        items = _folder(Path(source))
+    else:
+        items = open_items(source if isinstance(source, Items) else str(source))
+    if not len(items):
+        raise UserError(f"{source} holds no images; there is nothing to index")
+    table = items.table
+    paths = [os.path.abspath(path) for path in table["path"]]
+    boxes = [items.box(row) for row in range(len(items))] if "x_1" in table.columns else [None] * len(items)
+    stats = [_stat(path) for path in paths]
+    frame = pd.DataFrame(
+        {
+            "key": [path if box is None else f"{path} {box}" for path, box in zip(paths, boxes, strict=True)],
+            "size": np.array([size for size, _ in stats], np.int64),
+            "mtime": np.array([mtime for _, mtime in stats], np.int64),
+            "path": paths,
+            "label": [items.classes[label] for label in table["label"]],
+            "category": table["category"].to_numpy(),
+            "domain": table["domain"].to_numpy(),
+            "split": table["split"].to_numpy(),
+            "text": [list(texts) for texts in table["text"]],
+        }
+    )
+    twice = frame.duplicated(KEYS)
+    rows = np.flatnonzero(~twice)
+    return items.select(rows), frame.iloc[rows].reset_index(drop=True)
+
+
+def _folder(root: Path) -> Items:
+    suffixes = set(Image.registered_extensions())
+    paths, classes, seen = [], [], set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
+        files = [n for n in sorted(names) if os.path.splitext(n)[1].lower() in suffixes and not n.startswith(".")]
+        if real not in seen:
+            paths += [os.path.join(folder, name) for name in files]
+            label = Path(folder).relative_to(root).as_posix()
+            classes += ["" if label == "." else label] * len(files)
+        seen.add(real)
+    if not paths:
+        raise UserError(f"the folder {root} holds no images; there is nothing to index")
+    return Items.build(root.resolve().name, paths, classes)
+
+
+def _stat(path: str) -> tuple[int, int]:
+    """Size and time of the file; of an archive for its pictures (`FILE#7`)."""
+    try:
+        status = os.stat(path if os.path.exists(path) else path.rpartition("#")[0] or path)
+    except OSError:
+        return -1, 0
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,169 @@
+"""Writing the next version of an index: the table, thumbnails, map, calibration and store, published as one."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pullpush.errors import UserError
+from pullpush.search import layout, thumbnails
+from pullpush.search.calibration import calibrate, sample
+from pullpush.search.layout import Manifest
+from pullpush.search.projection import place, project
+from pullpush.search.source import COLUMNS
+from pullpush.search.stores import Change, Store, Vectors, open_store
+
+TABLE, BACKGROUND, REMOVED, UID = "items.parquet", "background.npy", "removed.npy", "uid"
+MAPPED = 100_000
+"""The map shows at most this many items, a fixed random choice."""
+ANEW_AT = 0.2
+"""Share of new and removed items at which map and calibration are made anew; below it new items are placed into the
+old map."""
+
+
+@dataclass
+class Opened:
+    """A published version, as the writer sees it."""
+
+    folder: Path
+    manifest: Manifest
+    table: pd.DataFrame
+
+
+@dataclass
+class Draft:
+    """What the next version adds and what it leaves out.
+
+    `table`: `source.COLUMNS` and `origin` (`source` or `upload`); `pairs`: (embedding, thumbnail) of each of its rows;
+    `gone`: ids to remove; `embed_text`: the model's, or None; `anew`: place nothing into the old map.
+    """
+
+    table: pd.DataFrame
+    pairs: Iterable[tuple[np.ndarray, bytes]]
+    gone: np.ndarray
+    embed_text: Callable[[list[str]], np.ndarray] | None = None
+    projection: str = "umap"
+    anew: bool = False
+    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+def read(index: Path) -> Opened | None:
+    """The published version, checked; None where there is none."""
+    published = layout.current(index)
+    if published is None:
+        return None
+    folder, manifest = published
+    layout.verify(folder, manifest, skip=thumbnails.PREFIX)
+    return Opened(folder, manifest, pd.read_parquet(folder / TABLE))
+
+
+def owner(index: Path) -> str:
+    """The index's own name, given once; a shared store knows by it whose vectors it holds. Call as the writer."""
+    path = index / UID
+    if not path.is_file():
+        beside = index / f"{UID}.part"
+        beside.write_text(uuid.uuid4().hex, encoding="ascii")
+        layout.flush(beside)
+        os.replace(beside, path)
+    return path.read_text(encoding="ascii")
+
+
+def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> Manifest:
+    """Writes and publishes the version after `old`; call as the writer. `draft.ids` are then the new items' ids.
+
+    `manifest` says what is known beforehand; version, counts, facts and checksums are filled in.
+    """
+    store = open_store(manifest.store, manifest.uid)
+    if old is not None and manifest.store == old.manifest.store:
+        _settle_again(store, old)
+    first = old.manifest.next_id if old is not None else 0
+    manifest = replace(manifest, version=old.manifest.version + 1 if old else 1, next_id=first + len(draft.table))
+    draft.ids = np.arange(first, manifest.next_id, dtype=np.int64)
+    folder = layout.staging(index, manifest.version)
+    kept = _kept(old, draft)
+    vectors = np.empty((len(draft.table), manifest.dim), np.float32)
+    table = pd.concat([kept, _new_rows(draft)], ignore_index=True)
+    base = old.folder if old is not None and len(kept) else None
+    table = thumbnails.write(folder, table, base, _filling(vectors, draft.pairs))
+    if not len(table):
+        raise UserError(f"nothing is left to index in {index}; none of the files can be read, or all were removed")
+    change = Change(draft.ids, vectors, draft.table, np.asarray(draft.gone, np.int64))
+    manifest.facts = store.stage(folder, manifest.version, change, base)
+    view = store.open(folder, manifest.version)
+    small = base is not None and not draft.anew and len(draft.ids) + len(draft.gone) <= ANEW_AT * len(table)
+    _map(table, view, vectors if small else None, draft.projection)
+    if small and old is not None:
+        np.save(folder / BACKGROUND, np.load(old.folder / BACKGROUND))
+        manifest.calibration = old.manifest.calibration
+    else:
+        manifest.calibration = _calibrate(folder, table, view, draft)
+    table.to_parquet(folder / TABLE)
+    np.save(folder / REMOVED, change.removed)
+    manifest.count, manifest.created = len(table), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    layout.publish(index, folder, manifest)
+    store.settle(manifest.version, change)
+    layout.prune(index)
+    return manifest
+
+
+def _settle_again(store: Store, old: Opened) -> None:
+    """The writer before may have died between publishing and settling."""
+    removed = np.load(old.folder / REMOVED)
+    if len(removed):
+        empty = np.zeros((0, old.manifest.dim), np.float32)
+        store.settle(old.manifest.version, Change(removed[:0], empty, old.table[:0], removed))
+
+
+def _kept(old: Opened | None, draft: Draft) -> pd.DataFrame:
+    if old is None:
+        return _new_rows(replace(draft, table=draft.table[:0], ids=draft.ids[:0]))
+    return old.table[~old.table["id"].isin(draft.gone)].reset_index(drop=True)
+
+
+def _new_rows(draft: Draft) -> pd.DataFrame:
+    rows = draft.table[[*COLUMNS, "origin"]].reset_index(drop=True)
+    places = {"pack": np.int64(-1), "offset": np.int64(0), "length": np.int64(0)}
+    return rows.assign(id=draft.ids, map_x=np.float32(np.nan), map_y=np.float32(np.nan), **places)
+
+
+def _filling(vectors: np.ndarray, pairs: Iterable[tuple[np.ndarray, bytes]]) -> Iterator[bytes]:
+    """The pictures of `pairs`; their embeddings are put into `vectors` in passing, so that both are read once."""
+    for row, (vector, picture) in enumerate(pairs):
+        vectors[row] = vector
+        yield picture
+
+
+def _map(table: pd.DataFrame, view: Vectors, new: np.ndarray | None, projection: str) -> None:
+    """Fills `map_x`, `map_y`; `new` are the embeddings of the last rows when the others keep their places."""
+    if new is not None:
+        if not len(new):
+            return
+        known = np.flatnonzero(table["map_x"].notna().to_numpy()[: len(table) - len(new)])
+        known = known[sample(len(known))]
+        rows = np.arange(len(table) - len(new), len(table))
+        old_places = table.loc[known, ["map_x", "map_y"]].to_numpy(np.float32)
+        places = place(new, view.get(table["id"].to_numpy()[known]), old_places, seed=len(table))
+    else:
+        rows = np.sort(np.random.default_rng(2).permutation(len(table))[:MAPPED])
+        places = project(view.get(table["id"].to_numpy()[rows]), projection)
+    both = (
+        np.full((len(table), 2), np.nan, np.float32)
+        if new is None
+        else table[["map_x", "map_y"]].to_numpy(np.float32, copy=True)
+    )
+    both[rows] = places
+    table["map_x"], table["map_y"] = both[:, 0], both[:, 1]
+
+
+def _calibrate(folder: Path, table: pd.DataFrame, view: Vectors, draft: Draft) -> dict[str, float | None]:
+    ids = table["id"].to_numpy()
+    np.save(folder / BACKGROUND, view.get(ids[sample(len(ids))]))
+    texts = [text[0] if len(text) else label for text, label in zip(table["text"], table["label"], strict=True)]
+    return calibrate(ids, texts, view.get, view.search, draft.embed_text)
