@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pullpush.maths.losses import AnchorLoss, traits_of, value
+from pullpush.maths.losses import AnchorLoss, traits_of
+from pullpush.maths.losses import value as value_of
 from pullpush.maths.pairs import Pairs, make_pairs, same_class, shared_label
 from pullpush.maths.similarity import SIMILARITIES
 
@@ -81,10 +82,14 @@ class Case:
         return self.loss(r.similarity, r.pairs, **options)
 
     def value(self, r: Rectangle, **changed: Any) -> Tensor:
-        return value(self(r, **changed))
+        return value_of(self(r, **changed))
 
-    def gradients(self, r: Rectangle, **changed: Any) -> list[Tensor]:
+    def gradients(self, r: Rectangle) -> list[Tensor]:
         """Of the value: in the similarity, in the references' own similarity, in what is learned."""
+        return self.value_and_gradients(r)[1]
+
+    def value_and_gradients(self, r: Rectangle) -> tuple[Tensor, list[Tensor]]:
+        """The value and its `gradients`."""
         r = replace(
             r,
             similarity=r.similarity.clone().requires_grad_(),
@@ -92,8 +97,9 @@ class Case:
         )
         learned = {k: torch.tensor(v, dtype=r.similarity.dtype, requires_grad=True) for k, v in self.learned().items()}
         inputs = [r.similarity, r.reference_similarity, *learned.values()]
-        found = torch.autograd.grad(self.value(r, **{**learned, **changed}), inputs, allow_unused=True)
-        return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+        value = self.value(r, **learned)
+        found = torch.autograd.grad(value, inputs, allow_unused=True)
+        return value, [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
 
 
 def make(kind: str, seed: int, anchors: int, similarity: str, group: int) -> Rectangle:

@@ -7,7 +7,7 @@ __all__ = ["decoupled_contrastive", "n_pair", "nt_xent", "sup_con"]
 CASES = {
     "nt_xent": [{"temperature": 0.5}],
     "decoupled_contrastive": [{"temperature": 0.5}],
-    "n_pair": [{"temperature": 1.0}],
+    "n_pair": [{"temperature": 1.0}, {"one_vs_one": True}, {"one_vs_one": True, "temperature": 1.0}],
     "sup_con": [{"temperature": 0.5, "positives": "in"}, {"positives": "in"}],
 }
 
@@ -36,7 +36,7 @@ def nt_xent(similarity, positive, negative, *, temperature=0.1):
     )
 
 
-def n_pair(similarity, positive, negative, *, temperature=0.1):
+def n_pair(similarity, positive, negative, *, temperature=0.1, one_vs_one=False):
     losses = []
     for i in range(len(similarity)):
         for p in range(len(similarity[i])):
@@ -46,7 +46,7 @@ def n_pair(similarity, positive, negative, *, temperature=0.1):
                     for n in range(len(similarity[i]))
                     if negative[i][n]
                 ]
-                losses.append(log1p_sum_exp(terms))
+                losses.append(sum(log1p_sum_exp([x]) for x in terms) if one_vs_one else log1p_sum_exp(terms))
     return mean(losses)
 
 
