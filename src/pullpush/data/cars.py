@@ -11,6 +11,7 @@ import pandas as pd
 from pullpush.data.folder import read_folder
 from pullpush.data.items import Items
 from pullpush.data.official import finish
+from pullpush.data.opening import DECODE_ERRORS
 from pullpush.errors import UserError
 
 EXPECTED = {"train": {"images": 8054, "classes": 98}, "test": {"images": 8131, "classes": 98}}
@@ -75,10 +76,11 @@ def _devkit(tree: Path) -> tuple[list[str], list[int], list[str]]:
 
 def _mat(path: Path, *variables: str) -> dict[str, Any]:
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
         content = loadmat(str(path), squeeze_me=True)
-    except (OSError, ValueError, NotImplementedError, TypeError) as error:
+    except (*DECODE_ERRORS, NotImplementedError, MatReadError) as error:
         why = "the file is missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
         raise UserError(f"cannot read {path}: {why}") from error
     for variable in variables:

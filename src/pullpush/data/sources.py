@@ -73,9 +73,16 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise UserError(f"{label} has no option {option!r}{hint} Options: {', '.join(known) or 'none'}")
     return reader(*first, **options)
+
+
+def reader_of(source: str) -> Callable[..., Items]:
+    """The function that reads a source; its keyword arguments are the source's options."""
+    if source in READERS:
+        return READERS[source]
+    return read_manifest if Path(source).suffix.lower() in SUFFIXES else read_folder
 
 
 def compare_with_published(items: Items) -> pd.DataFrame | None:

@@ -1,0 +1,16 @@
+import numpy as np
+import pytest
+
+from pullpush.data.items import Items
+
+
+@pytest.fixture
+def fake_items():
+    """Items without files: `sizes[i]` items of class `names[i]`."""
+
+    def make(sizes, names=None, **columns):
+        names = names or [f"class {i:03d}" for i in range(len(sizes))]
+        classes = np.repeat(names, sizes)
+        return Items.build("fake", [f"{i}.png" for i in range(len(classes))], classes, **columns)
+
+    return make

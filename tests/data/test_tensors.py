@@ -1,0 +1,208 @@
+"""Images as tensors: dataset, cache, transforms, augmentation of batches."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from pullpush.data.augment import GREY, Augmentation, normalise, step_generator
+from pullpush.data.images import ImageDataset, with_steps
+from pullpush.data.miniature import make_tree
+from pullpush.data.sampler import ClassBalancedSampler
+from pullpush.data.sources import open_items
+from pullpush.data.transforms import cache_transform, eval_transform, train_transform
+from pullpush.errors import UserError
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+STILL = {"scale": (1, 1), "ratio": (1, 1), "flip": 0, "brightness": 0, "contrast": 0, "saturation": 0}
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory):
+    return open_items(make_tree("folder", tmp_path_factory.mktemp("images") / "folder"))
+
+
+@pytest.fixture
+def batch():
+    return torch.randint(0, 256, (6, 3, 20, 20), dtype=torch.uint8, generator=step_generator(0, 0))
+
+
+def test_dataset_with_and_without_cache_agree(items):
+    cached = ImageDataset(items, eval_transform(48, MEAN, STD), cache=48)
+    plain = ImageDataset(items, eval_transform(48, MEAN, STD))
+    assert cached.pixels.shape == (32, 3, 48, 48)
+    for row in (0, 7, 31):
+        image, label, item_id = plain[row]
+        assert (label, item_id) == (items.labels[row], items.ids[row])
+        torch.testing.assert_close(cached[row][0], image)
+    images, labels, ids = cached.batch([3, 1])
+    assert images.dtype == torch.uint8
+    assert labels.tolist() == items.labels[[3, 1]].tolist()
+    assert ids.tolist() == [3, 1]
+    torch.testing.assert_close(normalise(images, MEAN, STD, 48), torch.stack([plain[3][0], plain[1][0]]))
+
+
+def test_cached_images_need_no_file_any_more(tmp_path):
+    items = open_items(make_tree("folder", tmp_path / "folder"))
+    dataset = ImageDataset(items, cache=16)
+    before = dataset[5][0].clone()
+    for path in items.table["path"]:
+        Image.new("RGB", (9, 9)).save(path)
+    assert torch.equal(dataset[5][0], before)
+
+
+def test_a_broken_image_is_named(tmp_path):
+    items = open_items(make_tree("folder", tmp_path / "folder"))
+    with open(items.path(9), "wb") as file:
+        file.write(b"broken")
+    with pytest.raises(UserError, match=r"class_2/1.png: not an image"):
+        ImageDataset(items.select([9]))[0]
+    with pytest.raises(UserError, match="not an image"):
+        ImageDataset(items, cache=16)
+
+
+def test_random_views_hang_on_seed_step_and_row(items):
+    transform = train_transform(24, MEAN, STD, rotate=10, grey=0.1)
+    dataset, other = ImageDataset(items, transform, seed=1), ImageDataset(items, transform, seed=2)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    view = dataset[(4, 100)][0]
+    assert view.shape == (3, 24, 24)
+    assert torch.equal(view, dataset[(4, 100)][0])
+    assert not torch.equal(view, dataset[(4, 101)][0])
+    assert not torch.equal(view, other[(4, 100)][0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_workers_and_resuming_give_the_same_images(items):
+    dataset = ImageDataset(items, train_transform(16, MEAN, STD), seed=3)
+    sampler = ClassBalancedSampler(items.labels, 4, 2, passes=2)
+    whole = [images for images, _, _ in DataLoader(dataset, batch_sampler=with_steps(sampler), num_workers=2)]
+    assert len(whole) == 4
+    sampler.seek(2)
+    rest = [images for images, _, _ in DataLoader(dataset, batch_sampler=with_steps(sampler))]
+    assert torch.equal(rest[0], whole[2])
+    assert torch.equal(rest[1], whole[3])
+
+
+def test_eval_and_cache_transforms_keep_the_middle():
+    wide = Image.new("RGB", (40, 20), "white")
+    wide.paste("red", (10, 0, 30, 20))
+    square = cache_transform(20)(wide)
+    assert square.shape == (3, 20, 20)
+    assert (square[0] == 255).all()
+    assert (square[1] == 0).all()
+    assert cache_transform(8)(Image.new("RGB", (1, 1))).shape == (3, 8, 8)
+    assert eval_transform(16, MEAN, STD, crop=0.875)(wide).shape == (3, 16, 16)
+
+
+def test_augmentation_that_changes_nothing_normalises(batch):
+    same = Augmentation(20, MEAN, STD, **STILL)(batch, step_generator(0, 0))
+    torch.testing.assert_close(same, normalise(batch, MEAN, STD), atol=1e-4, rtol=1e-4)
+
+
+def test_flip_is_a_flip(batch):
+    flipped = Augmentation(20, MEAN, STD, **(STILL | {"flip": 1}))(batch, step_generator(0, 0))
+    torch.testing.assert_close(flipped, normalise(batch.flip(-1), MEAN, STD), atol=1e-4, rtol=1e-4)
+
+
+def test_warp_equals_pytorchs_affine_grid_on_a_quarter_turn(batch):
+    """The grid is written out by hand; a rotation by exactly 90 degrees must be torch.rot90, one way or the other."""
+    turned = Augmentation(20, MEAN, STD, **(STILL | {"rotate": 90}))
+    draws = iter([1.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+
+    class Draw:
+        def uniform(self, low, high):
+            return torch.full((6,), next(draws))
+
+        def chance(self, probability):
+            next(draws)
+            return torch.zeros(6)
+
+    # area, log aspect, x, y, flip, angle
+    result = turned._warp(batch.float(), Draw())
+    candidates = [torch.rot90(batch.float(), k, (2, 3)) for k in (1, 3)]
+    assert min((result - c).abs().max() for c in candidates) < 1e-2
+
+
+def test_crops_lie_inside_the_picture_and_have_the_drawn_area():
+    """A picture of its own coordinates shows where each output pixel was read."""
+    ramp = torch.arange(256, dtype=torch.uint8).expand(200, 1, 256, 256)
+    where = torch.cat([ramp, ramp.transpose(2, 3), ramp], 1)
+    options = STILL | {"scale": (0.3, 0.6), "ratio": (3 / 4, 4 / 3)}
+    view = Augmentation(64, (0, 0, 0), (1, 1, 1), **options)(where, step_generator(0, 0)) * 255
+    across, down = ((view[:, i].amax((1, 2)) - view[:, i].amin((1, 2))) / 255 * 64 / 63 for i in (0, 1))
+    area = across * down
+    assert area.min() > 0.29
+    assert area.max() < 0.62
+    assert area.std() > 0.05
+    assert (across / down).min() < 0.85
+    assert (across / down).max() > 1.15
+    centres = view[:, 0].mean((1, 2))
+    assert centres.std() > 10  # the places differ
+
+
+def test_colour_is_one_matrix_equal_to_the_steps(batch):
+    """The folded matrix against brightness x (contrast about the mean grey of (saturation)), step by step."""
+    options = STILL | {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4}
+    result = Augmentation(20, MEAN, STD, **options)(batch, step_generator(5, 6))
+    generator = step_generator(5, 6)
+    for _ in range(6):  # what the warp draws
+        torch.rand(6, generator=generator)
+    saturation = torch.rand(6, generator=generator) * 0.8 + 0.6
+    torch.rand(6, generator=generator)  # grey
+    contrast, brightness = (torch.rand(6, generator=generator) * 0.8 + 0.6 for _ in range(2))
+    expected = []
+    for i, image in enumerate(batch.double() / 255):
+        grey = sum(weight * image[c] for c, weight in enumerate(GREY))
+        vivid = grey + saturation[i].double() * (image - grey)
+        even = grey.mean() + contrast[i].double() * (vivid - grey.mean())
+        final = (brightness[i].double() * even).clamp(0, 1)
+        expected.append(torch.stack([(final[c] - MEAN[c]) / STD[c] for c in range(3)]))
+    torch.testing.assert_close(result.double(), torch.stack(expected), atol=1e-4, rtol=1e-4)
+
+
+def test_images_differ_in_a_batch_and_steps_repeat(batch):
+    same = batch[:1].expand(6, -1, -1, -1)
+    augment = Augmentation(16, MEAN, STD, rotate=15, erase=0.5, grey=0.2)
+    one, two, next_step = (augment(same, step_generator(7, step)) for step in (3, 3, 4))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, next_step)
+    assert all(not torch.equal(one[0], image) for image in one[1:])
+    seeds = {
+        step_generator(seed, step, rank).initial_seed() for seed in range(5) for step in range(50) for rank in range(2)
+    }
+    assert len(seeds) == 500
+
+
+def test_augmentation_leaves_its_input_alone(batch):
+    before = batch.clone()
+    Augmentation(16, MEAN, STD, erase=1)(batch, step_generator(0, 0))
+    normalise(batch, MEAN, STD, 12)
+    normalise(batch.float(), MEAN, STD)
+    assert torch.equal(batch, before)
+
+
+def test_erase_hides_a_part():
+    white = torch.full((50, 3, 32, 32), 255, dtype=torch.uint8)
+    hidden = (
+        (Augmentation(32, MEAN, STD, **STILL, erase=1)(white, step_generator(0, 0)) == 0).all(1).float().mean((1, 2))
+    )
+    assert (hidden > 0).float().mean() > 0.9
+    assert hidden.max() < 0.25
+
+
+def test_wrong_options():
+    with pytest.raises(UserError, match="scale"):
+        Augmentation(16, scale=(0.9, 0.5))
+    with pytest.raises(UserError, match="flip=2"):
+        Augmentation(16, flip=2)
+
+
+def test_shrinking_is_smooth():
+    stripes = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    stripes[..., ::2] = 255
+    small = normalise(stripes, (0, 0, 0), (1, 1, 1), 16)
+    assert (small - 0.5).abs().max() < 0.1  # without antialiasing the stripes would survive
+    assert F.interpolate(stripes.float(), 16)[0, 0, 0, 0] in (0, 255)
