@@ -12,7 +12,7 @@ from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.encoders import bundle
 from pullpush.encoders.image import ImageEncoder
-from pullpush.evaluation.evaluate import evaluate
+from pullpush.evaluation import evaluate_items
 from pullpush.training.config import Config
 from pullpush.training.features import cached_features, features_key
 from pullpush.training.inputs import Batch, EvaluationInputs, feature_batches, image_batches
@@ -43,8 +43,8 @@ class ImageTask:
         self.sampler = ClassBalancedSampler(
             self.labels, batch.classes, batch.samples, seed=config.seed, rank=rank, world=world, short=batch.short, passes=None
         )
-        self.criterion = make_criterion(config, classes=classes, items=len(train))
-        self.all_pairs = None if self.criterion.proxies else make_criterion(config, classes=0, items=0, training=False)
+        self.criterion = make_criterion(config, classes=classes, ids=train.ids)
+        self.all_pairs = None if self.criterion.proxies else make_criterion(config, classes=0, ids=train.ids, training=False)
         self.features = self._features() if config.encoder.freeze else None
         encode = _Head(self.encoder) if config.encoder.freeze else self.encoder
         self.step = ImageStep(encode, self.criterion)
@@ -90,7 +90,7 @@ class ImageTask:
 
     def evaluate(self, split: str, embeddings: Tensor) -> dict[str, float]:
         """Retrieval metrics by the protocol of the data."""
-        return dict(evaluate(embeddings, self.splits[split].labels, self.splits[split].ids).metrics)
+        return dict(evaluate_items(embeddings, self.splits[split], nmi=split == "test").metrics)
 
     def validate(self, device: torch.device) -> dict[str, float]:
         """Metrics on the validation classes, and the loss there: as in training, and over all pairs."""
@@ -98,7 +98,7 @@ class ImageTask:
         if not len(items):
             return {}
         embeddings = self.embed("validation", device)
-        found = {k: v for k, v in self.evaluate("validation", embeddings).items() if k != "nmi"}
+        found = self.evaluate("validation", embeddings)
         return {**found, **self._validation_losses(embeddings.to(device), items, device)}
 
     def _validation_losses(self, embeddings: Tensor, items: Items, device: torch.device) -> dict[str, float]:

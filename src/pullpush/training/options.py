@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from pullpush.criterion import memory
+from pullpush.data.sources import reader_of
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
-from pullpush.training.config import Config
+from pullpush.training.config import Config, DataConfig
 
-__all__ = ["SHORT", "config_from", "make_parser", "parse", "read_yaml"]
+__all__ = ["SHORT", "chosen", "config_from", "make_parser", "parse", "read_yaml"]
 
 # What people type, and the option it stands for.
 SHORT = {
@@ -49,16 +51,12 @@ def parse(argv: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown option, a value of the wrong type, an unreadable file.
     """
-    from_file: dict[str, Any] = {}
-    words: list[str] = []
-    rest = iter(argv)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        if name == "--config":
-            from_file |= _flatten(read_yaml(Path(value if equals else next(rest, ""))))
-        else:
-            words.append(_long(name) + equals + value if word.startswith("--") else word)
-    return _parse(from_file, words)
+    return _parse(*_sorted_out(argv))
+
+
+def chosen(argv: Sequence[str]) -> tuple[str, str, str]:
+    """The loss, the miner and the source of the data that a command line names: they bring options of their own."""
+    return _chosen(*_sorted_out(argv))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -76,17 +74,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def make_parser(loss: str, miner: str, prog: str = "pullpush train") -> ArgumentParser:
-    """The parser of a run's options; those of the loss and of the miner follow from their signatures."""
-    parser = ArgumentParser(prog=prog, exit_on_error=False, add_help=True)
+def make_parser(loss: str, miner: str, source: str, prog: str = "pullpush train") -> ArgumentParser:
+    """The parser of a run's options; those of the loss, the miner and the reader of the data follow from their signatures."""
+    parser = ArgumentParser(prog=prog, exit_on_error=False)
     parser.add_argument("--config", help="a YAML file with any of the options below; what is typed beside it wins")
-    parser.add_class_arguments(Config, skip={"loss", "miner", "memory"})
+    parser.add_class_arguments(Config, skip={"loss", "miner", "memory", "data.options"})
+    reader = reader_of(source)
+    placed = {p.name for p in signature(reader).parameters.values() if p.kind is not p.KEYWORD_ONLY}
+    parser.add_function_arguments(reader, "data", as_group=False, skip={"root", *placed}, fail_untyped=False)
     parser.add_argument("--loss.name", default=loss, help=f"one of: {', '.join(losses.REGISTRY)}")
     parser.add_function_arguments(losses.REGISTRY[loss], "loss", skip=GIVEN, fail_untyped=False)
     parser.add_argument("--miner.name", default=miner, help=f"none, or one of: {', '.join(miners.REGISTRY)}")
     if miner != "none":
         parser.add_function_arguments(miners.REGISTRY[miner], "miner", skip=GIVEN, fail_untyped=False)
-    parser.add_class_arguments(memory.CrossBatchMemory, "memory", skip={"dim", "size", "items"}, fail_untyped=False)
+    parser.add_class_arguments(memory.CrossBatchMemory, "memory", skip={"dim", "size", "items", "label_shape"}, fail_untyped=False)
     parser.add_argument(
         "--memory.size", type=float, default=0.0,
         help="places of the cross-batch memory; 0 for none, below 1 as a share of the training set",
@@ -94,18 +95,37 @@ def make_parser(loss: str, miner: str, prog: str = "pullpush train") -> Argument
     return parser
 
 
-def _parse(values: dict[str, Any], words: list[str]) -> Config:
-    for kind in ("loss", "miner"):
-        # Another loss than the file's: the options of the file's loss are not its own.
-        if _said(f"{kind}.name", {}, words) not in (None, values.get(f"{kind}.name")):
-            values = {k: v for k, v in values.items() if not k.startswith(f"{kind}.")}
+def _sorted_out(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Values of the configuration files, and the other words with their options in full."""
+    values: dict[str, Any] = {}
+    words: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == "--config":
+            values |= _flatten(read_yaml(Path(value if equals else next(rest, ""))))
+        else:
+            words.append(_long(name) + equals + value if word.startswith("--") else word)
+    return values, words
+
+
+def _chosen(values: dict[str, Any], words: list[str]) -> tuple[str, str, str]:
     loss = _known("loss", _said("loss.name", values, words) or "multi_similarity", losses.REGISTRY)
     miner = _said("miner.name", values, words) or "auto"
     if miner == "auto":
         miner = MINER_OF.get(loss, "none")
     if miner != "none":
         _known("miner", miner, miners.REGISTRY)
-    parser = make_parser(loss, miner)
+    return loss, miner, _said("data.source", values, words) or "emoji"
+
+
+def _parse(values: dict[str, Any], words: list[str]) -> Config:
+    for kind in ("loss", "miner"):
+        # Another loss than the file's: the options of the file's loss are not its own.
+        if _said(f"{kind}.name", {}, words) not in (None, values.get(f"{kind}.name")):
+            values = {k: v for k, v in values.items() if not k.startswith(f"{kind}.")}
+    loss, miner, source = _chosen(values, words)
+    parser = make_parser(loss, miner, source)
     known = [k[2:] for k in parser._option_string_actions if k.startswith("--")]
     for option in [*values, *(w[2:].partition("=")[0] for w in words if w.startswith("--"))]:
         _known("option", option, known, f" of loss {loss!r}" if option.startswith("loss.") else "")
@@ -125,7 +145,7 @@ def _plain(error: ArgumentError) -> str:
 def _build(cls: type, found: Namespace) -> Any:
     values: dict[str, Any] = {}
     for f in fields(cls):
-        value = found[f.name]
+        value = found.get(f.name, {})
         inner = f.default_factory() if callable(f.default_factory) else None
         if is_dataclass(inner):
             value = _build(type(inner), value)
@@ -133,6 +153,8 @@ def _build(cls: type, found: Namespace) -> Any:
             value = value.as_dict()
             value = {"name": value["name"], **value} if "name" in value else value
         values[f.name] = value
+    if cls is DataConfig:
+        values["options"] = {k: v for k, v in found.items() if k not in values}
     return cls(**values)
 
 
@@ -163,8 +185,8 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{str(key).replace('-', '_')}"
-        if isinstance(value, Mapping) and name != "data.options":
-            flat |= _flatten(value, f"{name}.")
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, "data." if name == "data.options" else f"{name}.")
         else:
             flat[SHORT.get(name, name)] = value
     return flat

@@ -71,12 +71,13 @@ def compact_labels(labels: torch.Tensor) -> torch.Tensor:
     return torch.unique(labels, return_inverse=True)[1]
 
 
-def make_criterion(config: Config, *, classes: int, items: int, training: bool = True) -> Criterion:
+def make_criterion(config: Config, *, classes: int, ids: torch.Tensor, training: bool = True) -> Criterion:
     """The criterion of a run.
 
     Args:
         config: of the run.
-        classes, items: number of training classes and items.
+        classes: number of training classes.
+        ids: of the training items, int64 [n].
         training: False leaves the memory out and takes no miner: the loss over all pairs.
     """
     options = {k: v for k, v in config.loss.items() if k != "name"}
@@ -89,17 +90,16 @@ def make_criterion(config: Config, *, classes: int, items: int, training: bool =
         config.loss["name"],
         similarity=config.similarity,
         miner=miner,
-        memory=_make_memory(config, items) if training else None,
+        memory=_make_memory(config, ids) if training else None,
         proxies=proxies,
-        **({"compile": True} if config.compile else {}),
+        compile=config.compile,
         **options,
     )
 
 
-def _make_memory(config: Config, items: int) -> CrossBatchMemory | None:
+def _make_memory(config: Config, ids: torch.Tensor) -> CrossBatchMemory | None:
     options = dict(config.memory)
     size = options.pop("size")
     if not size:
         return None
-    places = size if size > 1 else size * items
-    return CrossBatchMemory(max(1, round(places)), config.encoder.dim, **options)
+    return CrossBatchMemory(size if size < 1 else round(size), config.encoder.dim, items=ids, **options)
