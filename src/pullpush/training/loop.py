@@ -17,7 +17,7 @@ from pullpush.training.images import ImageTask
 from pullpush.training.log import RunLog
 from pullpush.training.options import config_from
 from pullpush.training.progress import Display
-from pullpush.training.run import create_run, open_run, save_embeddings, save_items, write_json
+from pullpush.training.run import create_run, open_run, remove_run, save_embeddings, save_items, write_json
 from pullpush.training.setup import make_items
 from pullpush.training.signals import Stopped, StopRequest
 
@@ -84,9 +84,14 @@ def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None
     """Everything up to the first step; of a resumed run, up to the first step that is not done yet."""
     since = time.perf_counter()
     state = load_checkpoint(resume / "checkpoints" / "last.pt") if resume else None
-    items = make_items(config.data, config.seed, display.say)
-    task = ImageTask(config, items, fabric.global_rank, fabric.world_size)
-    folder = resume or create_run(config)
+    folder = resume or create_run(config, first=fabric.is_global_zero)
+    try:
+        items = make_items(config.data, config.seed, display.say)
+        task = ImageTask(config, items, fabric.global_rank, fabric.world_size)
+    except UserError:
+        if not resume:
+            remove_run(folder)
+        raise
     display.say(f"{len(items)} items of {items.table['label'].nunique()} classes; run folder {folder}")
     for note in task.sampler.notes:
         display.say(note)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import sys
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,13 +18,15 @@ from pullpush.errors import UserError
 from pullpush.training.config import Config, write_config
 from pullpush.training.options import config_from, read_yaml
 
-__all__ = ["create_run", "environment", "open_run", "save_embeddings", "write_json"]
+__all__ = ["create_run", "environment", "open_run", "remove_run", "save_embeddings", "save_items", "write_json"]
 
 LIBRARIES = ("pullpush", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "faiss-cpu", "pillow")
 
 
-def create_run(config: Config) -> Path:
+def create_run(config: Config, first: bool = True) -> Path:
     """A new run folder with its config.yaml; `config.out` names it, else data, loss and time do.
+
+    Of several ranks only the first makes it.
 
     Raises:
         UserError: the folder exists, or can't be written.
@@ -31,6 +34,8 @@ def create_run(config: Config) -> Path:
     name = f"{Path(config.data.source).stem}-{config.loss['name']}-{datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(config.out) if config.out else Path("runs") / name
     config.out = str(folder)
+    if not first:
+        return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{str(folder)!r} exists: choose another --out, or continue that run with --resume {folder}")
     try:
@@ -41,6 +46,12 @@ def create_run(config: Config) -> Path:
     except OSError as error:
         raise UserError(f"can't write the run folder {str(folder)!r}: {error}. Choose another --out.") from error
     return folder
+
+
+def remove_run(folder: Path) -> None:
+    """Takes back a folder that `create_run` made and no step was trained in."""
+    if not any((folder / "checkpoints").iterdir()):
+        shutil.rmtree(folder)
 
 
 def open_run(folder: Path) -> Config:

@@ -1,0 +1,39 @@
+# make demo: the main job on the built-in data.   make test: all checks and tests.   make bench [AREA=loss]: benchmarks.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := demo,text,serve,study,dev
+
+.PHONY: demo test check bench docs clean
+
+demo: $(VENV)/.installed
+	@if [ -f runs/demo/checkpoints/last.pt ]; then $(BIN)/pullpush train --resume runs/demo; \
+	else rm -rf runs/demo; $(BIN)/pullpush train --out runs/demo; fi
+
+test: $(VENV)/.installed
+	sh tools/system.sh
+	$(MAKE) check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src/pullpush/maths
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.run $(if $(AREA),--area $(AREA))
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m docs.build
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info src/*.egg-info
