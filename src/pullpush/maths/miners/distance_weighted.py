@@ -1,0 +1,51 @@
+"""Negatives drawn evenly over all distances."""
+
+import torch
+from torch import Tensor
+
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.sphere import as_cosine, uniform
+
+__all__ = ["distance_weighted"]
+
+
+def distance_weighted(
+    similarity: Tensor,
+    pairs: Pairs,
+    *,
+    dim: int = 128,
+    similarity_name: str = "cosine",
+    closest: float = 0.5,
+    farthest: float = 1.4,
+    seed: int = 0,
+) -> Pairs:
+    r"""Keeps as many negatives of an anchor as it has positives, drawn with weights that make all distances as likely.
+
+    $$ \Pr(n) \propto \min\big(\lambda, q(d_{in})^{-1}\big) \qquad
+       q(d) \propto d^{D - 2} \Big(1 - \frac{d^2}{4}\Big)^{(D - 3) / 2} $$
+
+    where q is the density of distances between points spread evenly on the unit sphere in D dimensions. Drawn without
+    replacement (the largest of log weight plus Gumbel noise). Without it almost every negative is at distance 1.4.
+    The noise comes from the similarities themselves, see `pullpush.maths.sphere.uniform`: nothing has to be saved.
+
+    Args:
+        similarity: [anchors, references], of unit vectors.
+        pairs: masks of the same shape.
+        dim: D.
+        similarity_name: what the rectangle holds, as in `SIMILARITIES`.
+        closest: distance below which weights no longer grow, which sets lambda. 0.5, as in the authors' code.
+        farthest: distance from which on none is drawn: the margin loss of the paper is 0 there. 1.4, as in their code.
+        seed: of the noise.
+
+    Source: Wu et al., Sampling Matters in Deep Embedding Learning, ICCV 2017, sec. 4.1.
+    """
+    s = similarity.detach()
+    distance = (2 - 2 * as_cosine(s, similarity_name).double()).clamp(min=0).sqrt()
+    clipped = distance.clamp(min=closest, max=2 - 1e-9)
+    weight = (2 - dim) * clipped.log() - (dim - 3) / 2 * (1 - clipped**2 / 4).log()
+    allowed = pairs.negative & ~(distance >= farthest)
+    key = torch.where(allowed, weight - (-uniform(s, seed).log()).log(), float("-inf"))
+    wanted = pairs.positive.sum(1, keepdim=True)
+    ordered = key.sort(1, descending=True).values
+    last = ordered.gather(1, (wanted - 1).clamp(min=0))
+    return Pairs(pairs.positive, allowed & (wanted > 0) & ~(key < last))
