@@ -33,8 +33,18 @@ class Space(NamedTuple):
 
     queries: Floats
     gallery: Floats
-    tolerance: Floats
-    """float32 `[queries]`: similarities that differ by less are tied."""
+    scale: NDArray[np.float64]
+    """`[queries]`: no similarity of the query is larger in absolute value."""
+
+
+class Shortlist(NamedTuple):
+    """The columns of each row that can be among its nearest: row after row, in one flat list."""
+
+    rows: Ints
+    columns: Ints
+    values: Floats
+    starts: Ints
+    """int64 `[rows + 1]`: row i holds the places starts[i]:starts[i + 1]."""
 
 
 def search(
@@ -67,13 +77,12 @@ def search(
     own = np.full(len(space.queries), -1)
     if query_ids is not None and gallery_ids is not None:
         own = positions(np.asarray(query_ids), np.asarray(gallery_ids))
-    found = empty_neighbours(len(space.queries), k)
+    found = Neighbours(np.empty((len(own), k), np.int64), np.empty((len(own), k), np.float32))
 
     def select(start: int, rows: Floats) -> None:
-        mask_own(rows, own[start : start + len(rows)])
-        for query, near in enumerate(shortlist(rows, k, np.zeros(len(rows), np.float32)), start):
-            columns, values = largest(*near, k)
-            found.indices[query, : len(columns)], found.similarities[query, : len(columns)] = columns, values
+        at = slice(start, start + len(rows))
+        mask_own(rows, own[at])
+        found.indices[at], found.similarities[at] = nearest(shortlist(rows, k, 0.0), k, space.scale[at])
 
     for_each_block(space.queries, space.gallery, select)
     return found
@@ -96,11 +105,7 @@ def matrix(values: Any, name: str) -> Floats:
 
 
 def prepare(queries: Floats, gallery: Floats, similarity: str) -> Space:
-    """Vectors whose inner product is the similarity (for `euclidean`: q.g - |g|^2 / 2, after the mean is removed).
-
-    Tied means within 16 units of float32 rounding of the largest possible similarity: equal vectors give similarities
-    that differ in the last bits, according to the place in the matrix product in which they were computed.
-    """
+    """Vectors whose inner product is the similarity (for `euclidean`: q.g - |g|^2 / 2, after the mean is removed)."""
     if queries.shape[1] != gallery.shape[1]:
         raise UserError(
             f"queries have {queries.shape[1]} dimensions, the gallery {gallery.shape[1]}; embed both alike."
@@ -117,9 +122,8 @@ def prepare(queries: Floats, gallery: Floats, similarity: str) -> Space:
         gallery = np.hstack([gallery, -half])
     elif similarity != "dot":
         raise UserError(f"similarity {similarity!r} is unknown; choose one of {', '.join(SIMILARITIES)}.")
-    longest = _norm(gallery).max()
-    tolerance = (16 * np.finfo(np.float32).eps * longest * _norm(queries)[:, 0]).astype(np.float32)
-    return Space(queries, gallery, np.maximum(tolerance, np.finfo(np.float32).tiny))
+    scale = _norm(queries)[:, 0] * _norm(gallery).max()
+    return Space(queries, gallery, np.where(scale > 0, scale, 1.0))
 
 
 def for_each_block(queries: Floats, gallery: Floats, work: Callable[[int, Floats], None], rows: int = 64) -> None:
@@ -145,11 +149,11 @@ def _blocks(queries: Floats, gallery: Floats) -> Iterator[tuple[int, Floats]]:
         yield start, np.matmul(part, gallery.T, out=buffer[: len(part)])
 
 
-def shortlist(block: Floats, k: int, slack: Floats) -> list[tuple[Ints, Floats]]:
-    """For each row, the columns that can be among its k largest, or within `slack` of them, and their values.
+def shortlist(block: Floats, k: int, slack: Any) -> Shortlist:
+    """Every column whose value is at least the k-th largest of its row less `slack`, and few others.
 
-    Holds every column whose value is at least the k-th largest less `slack` `[rows]`, and few others: the k-th largest
-    of the maxima of groups of columns bounds the k-th largest of all from below, and is cheap to find.
+    The k-th largest of the maxima of groups of columns bounds the k-th largest of all from below, and is cheap to find.
+    What is -inf is not there. `slack` is one number or `[rows]`.
     """
     count, width = block.shape
     k = min(k, width)
@@ -157,26 +161,45 @@ def shortlist(block: Floats, k: int, slack: Floats) -> list[tuple[Ints, Floats]]
     groups = width // size
     maxima = block[:, : groups * size].reshape(count, size, groups).max(axis=1)
     bounds = np.partition(maxima, groups - k, axis=1)[:, groups - k] - slack
+    bounds = np.maximum(bounds, np.finfo(np.float32).min).astype(np.float32)
     flat = np.flatnonzero(block >= bounds[:, None])
-    ends = np.searchsorted(flat, np.arange(1, count + 1) * width)
-    values = block.ravel()[flat]
-    flat %= width
-    return [(flat[a:b], values[a:b]) for a, b in zip(np.r_[0, ends[:-1]], ends, strict=True)]
+    starts = np.searchsorted(flat, np.arange(count + 1) * width)
+    rows = np.repeat(np.arange(count), np.diff(starts))
+    return Shortlist(rows, flat - rows * width, block.ravel()[flat], starts)
 
 
-def largest(columns: Ints, values: Floats, k: int) -> tuple[Ints, Floats]:
-    """The k largest values and their columns, largest first, of equal ones the first column; -inf is left out."""
-    if len(values) > 4 * k:
-        edge = np.partition(values, len(values) - k)[len(values) - k]
-        keep = np.sort(np.concatenate([np.flatnonzero(values > edge), np.flatnonzero(values == edge)[:k]]))
-        columns, values = columns[keep], values[keep]
-    order = np.argsort(-values, kind="stable")[:k]
-    order = order[values[order] > -np.inf]
-    return columns[order], values[order]
+def keys(rows: Ints, values: Floats, scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Numbers that sort by row, and within a row by value, largest first: 4 row - value / scale.
+
+    So one sort or look-up serves all rows at once. A value is at most `scale`, hence rows stay apart.
+    """
+    return 4.0 * rows - values / scale[rows]
 
 
-def empty_neighbours(queries: int, k: int) -> Neighbours:
-    return Neighbours(np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf, np.float32))
+def nearest(near: Shortlist, k: int, scale: NDArray[np.float64]) -> Neighbours:
+    """The k largest of each row of a shortlist made for k, largest first."""
+    count = len(near.starts) - 1
+    if len(near.values) > 64 * k * count:
+        near = _thin(near, k)
+    order = np.argsort(keys(near.rows, near.values, scale))
+    place = near.starts[:-1, None] + np.arange(k)
+    there = place < near.starts[1:, None]
+    at = order[place[there]]
+    found = Neighbours(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
+    found.indices[there], found.similarities[there] = near.columns[at], near.values[at]
+    return found
+
+
+def _thin(near: Shortlist, k: int) -> Shortlist:
+    """k columns of each row: where a collapsed model ties them all, sorting them is wasted."""
+    kept = []
+    for a, b in zip(near.starts[:-1], near.starts[1:], strict=True):
+        values = near.values[a:b]
+        edge = np.partition(values, len(values) - k)[len(values) - k] if len(values) > k else -np.inf
+        chosen = np.concatenate([np.flatnonzero(values > edge), np.flatnonzero(values == edge)])[:k]
+        kept.append(a + np.sort(chosen))
+    at = np.concatenate(kept)
+    return Shortlist(near.rows[at], near.columns[at], near.values[at], np.r_[0, np.cumsum([len(c) for c in kept])])
 
 
 def positions(ids: NDArray[Any], among: NDArray[Any]) -> Ints:

@@ -17,16 +17,21 @@ from pullpush.evaluation.neighbours import (
     Floats,
     Ints,
     Neighbours,
-    empty_neighbours,
+    Shortlist,
     for_each_block,
-    largest,
+    keys,
     mask_own,
+    nearest,
     positions,
     prepare,
     shortlist,
 )
 from pullpush.maths import metrics
 from pullpush.maths.metrics import Standing
+
+TIE = 16 * float(np.finfo(np.float32).eps)
+"""Similarities that differ by less than this, times the largest possible one, are tied. Equal vectors give similarities
+that differ in the last bits, according to the place in the matrix product where they were computed."""
 
 
 @dataclass(frozen=True)
@@ -58,60 +63,66 @@ def measure(
 
     # queries with equally many positives come together, so that no block is padded much
     order = np.argsort(r, kind="stable")
-    space = prepare(queries.embeddings, gallery.embeddings, similarity)
     names = ["positives", "rank", *(f"recall@{k}" for k in ks), "r_precision", "map@r"]
     values = {name: np.full(len(r), np.nan) for name in names}
-    found = empty_neighbours(len(r), neighbours)
+    found = Neighbours(np.empty((len(r), neighbours), np.int64), np.empty((len(r), neighbours), np.float32))
 
     def work(start: int, block: Floats) -> None:
         at = order[start : start + len(block)]
+        scale = space.scale[start : start + len(block)]
         mask_own(block, own[at])
-        depth = max(neighbours, int(r[at].max()), 1)
-        near = shortlist(block, depth, 3 * space.tolerance[at])
-        for query, (columns, similarities) in zip(at if neighbours else (), near, strict=False):
-            columns, similarities = largest(columns, similarities, neighbours)
-            found.indices[query, : len(columns)] = rows[columns]
-            found.similarities[query, : len(columns)] = similarities
-        standing = stand(block, near, first[at], last[at], r[at], space.tolerance[at])
+        near = shortlist(block, max(neighbours, int(r[at].max()), 1), 3 * TIE * scale)
+        if neighbours:
+            columns, found.similarities[at] = nearest(near, neighbours, scale)
+            found.indices[at] = np.where(columns >= 0, rows[columns], -1)
+        standing = stand(block, near, first[at], last[at], own[at], scale)
         for name, value in _metrics(standing, ks).items():
             values[name][at] = value.numpy()
 
-    for_each_block(space.queries[order], space.gallery[rows], work)
+    space = prepare(queries.embeddings[order], gallery.embeddings[rows], similarity)
+    for_each_block(space.queries, space.gallery, work)
     return values, found
 
 
-def stand(
-    block: Floats, near: list[tuple[Ints, Floats]], first: Ints, last: Ints, r: Ints, tolerance: Floats
-) -> Standing:
-    """The standing of the positives of each row; they are its columns first:last, its own column is -inf.
+def stand(block: Floats, near: Shortlist, first: Ints, last: Ints, own: Ints, scale: NDArray[np.float64]) -> Standing:
+    """The standing of the positives of each row, which are its columns first:last without its own, which is -inf.
 
     Exact for the best positive at any depth, and for every positive that can be among the R nearest. No metric asks
     where the others stand, so they are put right below the shortlist.
 
     Args:
         block: similarities `[queries, gallery]`.
-        near: the `shortlist` of at least the R nearest of each row, with a slack of more than twice the tolerance.
-        first, last: `[queries]`, the slice of positives.
-        r: `[queries]`, how many of the slice are positives (one fewer where it holds the query itself).
-        tolerance: `[queries]`, similarities that differ by less are tied.
+        near: the shortlist of at least the R nearest of each row, with a slack of more than twice the tie's width.
+        first, last: `[queries]`, the slice of columns of the query's class.
+        own: `[queries]`, the query's own column, or -1.
+        scale: `[queries]`, the largest possible similarity.
     """
-    above, tied, positives_above, positives_tied = np.zeros((4, len(block), int(r.max(initial=0))), dtype=np.int64)
-    for i, row in enumerate(block):
-        n = r[i]
-        if not n:
-            continue
-        positive = np.sort(row[first[i] : last[i]])[-n:]
-        edges = np.concatenate([positive - tolerance[i], positive + tolerance[i]])
-        ranked = np.sort(near[i][1])
-        for among, higher, equal in ((ranked, above, tied), (positive, positives_above, positives_tied)):
-            place = among.searchsorted(edges)[::-1]  # best first
-            higher[i, :n] = len(among) - place[:n]
-            equal[i, :n] = place[:n] - place[n:]
-        if edges[n - 1] < ranked[0]:  # the best, or some tied with it, are not in the shortlist
-            above[i, 0] = np.count_nonzero(row >= edges[-1])
-            tied[i, 0] = np.count_nonzero(row >= edges[n - 1]) - above[i, 0]
-    exists = np.arange(above.shape[1]) < r[:, None]
-    return Standing(*map(torch.from_numpy, (above, tied, positives_above, positives_tied, exists)))
+    rows = np.repeat(np.arange(len(block)), last - first)
+    columns = np.arange(len(rows)) + np.repeat(last - np.cumsum(last - first), last - first)
+    other = columns != own[rows]
+    rows, columns = rows[other], columns[other]
+    starts = np.searchsorted(rows, np.arange(len(block) + 1))
+    key = np.sort(keys(rows, block[rows, columns], scale))  # within each row, best first
+    near_key = np.sort(keys(near.rows, near.values, scale))
+
+    place, width = np.arange(len(rows)) - starts[rows], int(np.diff(starts).max(initial=0))
+    above, tied, positives_above, positives_tied = counts = np.zeros((4, len(block), width), dtype=np.int64)
+    for higher, equal, among, begin in (
+        (above, tied, near_key, near.starts),
+        (positives_above, positives_tied, key, starts),
+    ):
+        edges = (np.searchsorted(among, key + shift, side="right") - begin[rows] for shift in (-TIE, TIE))
+        higher[rows, place], reach = edges
+        equal[rows, place] = reach - higher[rows, place]
+
+    has = np.flatnonzero(np.diff(starts))
+    best, farthest = key[starts[has]], near_key[near.starts[has + 1] - 1]
+    for i in has[best + TIE > farthest]:  # the best positive, or some tied with it, are not in the shortlist
+        value = 4.0 * i - key[starts[i]]
+        above[i, 0], reach = (np.count_nonzero(block[i] >= np.float32((value + t) * scale[i])) for t in (TIE, -TIE))
+        tied[i, 0] = reach - above[i, 0]
+    exists = np.arange(width) < np.diff(starts)[:, None]
+    return Standing(*map(torch.from_numpy, (*counts, exists)))
 
 
 def unique_rows(side: Side) -> Ints:
