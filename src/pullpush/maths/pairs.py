@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["RELATIONS", "Pairs", "Relation", "make_pairs", "same_class", "shared_label"]
+__all__ = ["RELATIONS", "Pairs", "Relation", "make_pairs", "same_ancestor", "same_class", "shared_label"]
 
 
 class Pairs(NamedTuple):
@@ -28,7 +28,25 @@ def shared_label(labels: Tensor, reference_labels: Tensor) -> Tensor:
     return (labels.float() @ reference_labels.float().mT) > 0
 
 
-RELATIONS: dict[str, Relation] = {"same_class": same_class, "shared_label": shared_label}
+def same_ancestor(labels: Tensor, reference_labels: Tensor, *, level: int = 0) -> Tensor:
+    """Positive where the paths through a hierarchy agree down to a level.
+
+    Args:
+        labels, reference_labels: int64 [n, levels] and [m, levels], coarsest first.
+        level: the last that must agree, from 0, the coarsest; from the end when negative, so -1 is the same class.
+    """
+    depth = range(labels.shape[1])[level] + 1
+    agree = labels[:, None, 0] == reference_labels[None, :, 0]
+    for column in range(1, depth):
+        agree = agree & (labels[:, None, column] == reference_labels[None, :, column])
+    return agree
+
+
+RELATIONS: dict[str, Relation] = {
+    "same_class": same_class,
+    "shared_label": shared_label,
+    "same_ancestor": same_ancestor,
+}
 
 
 def make_pairs(

@@ -1,0 +1,63 @@
+"""Masks and relations, against their definitions."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from pullpush.maths.pairs import RELATIONS, make_pairs, same_ancestor, same_class, shared_label
+
+# Three levels: animal, mammal or bird, species. The numbers of a level start anew below each ancestor.
+PATHS = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]])
+
+
+def loops(rule, labels, reference_labels):
+    return torch.tensor([[rule(a, b) for b in reference_labels.tolist()] for a in labels.tolist()])
+
+
+@pytest.mark.parametrize("level", [0, 1, 2, -1, -2, -3])
+def test_same_ancestor(level):
+    last = level % 3
+    wanted = loops(lambda a, b: a[: last + 1] == b[: last + 1], PATHS, PATHS[1:])
+    assert torch.equal(same_ancestor(PATHS, PATHS[1:], level=level), wanted)
+
+
+def test_a_level_that_is_not_there():
+    with pytest.raises(IndexError):
+        same_ancestor(PATHS, PATHS, level=3)
+
+
+def test_a_finer_level_has_no_new_positives():
+    masks = [same_ancestor(PATHS, PATHS, level=k) for k in range(3)]
+    assert not (masks[1] & ~masks[0]).any()
+    assert not (masks[2] & ~masks[1]).any()
+
+
+def test_shared_label():
+    labels = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 1], [0, 1, 0]])
+    wanted = loops(lambda a, b: any(x and y for x, y in zip(a, b, strict=True)), labels, labels)
+    assert torch.equal(shared_label(labels, labels), wanted)
+
+
+def test_same_class_keeps_large_labels_apart():
+    """2^53 and 2^53 + 1 are one number in float64."""
+    labels = torch.tensor([2**53, 2**53 + 1])
+    assert torch.equal(same_class(labels, labels), torch.eye(2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("relation", [*RELATIONS.values(), partial(same_ancestor, level=1)], ids=str)
+def test_pairs_leave_out_equal_ids_and_nothing_else(relation):
+    labels = torch.tensor([3, 3, 5, 3]) if relation is same_class else PATHS[:4]
+    ids = torch.tensor([10, 11, 12, 10])
+    pairs = make_pairs(labels, ids, labels, ids, relation)
+    same_id = loops(lambda a, b: a == b, ids, ids)
+    assert torch.equal(pairs.positive | pairs.negative, ~same_id)
+    assert torch.equal(pairs.positive, relation(labels, labels) & ~same_id)
+    assert not (pairs.positive & pairs.negative).any()
+
+
+def test_columns_that_hold_nothing_are_in_no_pair():
+    labels, ids = torch.tensor([1, 1, 2]), torch.arange(3)
+    pairs = make_pairs(labels, ids, labels, ids + 10, valid=torch.tensor([True, False, True]))
+    assert pairs.positive.tolist() == [[True, False, False], [True, False, False], [False, False, True]]
+    assert pairs.negative.tolist() == [[False, False, True], [False, False, True], [True, False, False]]
