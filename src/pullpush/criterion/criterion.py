@@ -14,7 +14,7 @@ from pullpush.criterion.columns import Columns
 from pullpush.criterion.compiling import Compiled
 from pullpush.criterion.memory import CrossBatchMemory
 from pullpush.criterion.proxies import Proxies
-from pullpush.criterion.rectangle import Rectangle
+from pullpush.criterion.rectangle import Rectangle, beside
 from pullpush.criterion.streaming import stream
 from pullpush.errors import UserError
 from pullpush.maths import losses
@@ -188,35 +188,36 @@ class Criterion(nn.Module):
         new = (columns.embeddings.detach(), columns.labels, columns.ids)
         if memory.when == "before":
             memory.enqueue(*new)
-        held = memory.columns()
-        held = held._replace(embeddings=held.embeddings.to(columns.embeddings.dtype))
-        if memory.combine == "sum":
-            loss = self._value(anchors, [columns]) + memory.weight * self._value(anchors, [held])
-        elif memory.combine == "memory":
-            loss = self._value(anchors, [columns.where(~memory.ready), held])
-        else:
-            loss = self._value(anchors, [columns, held])
+        loss = self._with_memory(anchors, columns, memory)
         if memory.when == "after":
             memory.enqueue(*new)
         return loss
 
-    def _value(self, anchors: Columns, parts: Sequence[Columns]) -> Tensor:
+    def _with_memory(self, anchors: Columns, columns: Columns, memory: CrossBatchMemory) -> Tensor:
+        if not memory.warm or (memory.combine == "memory" and memory.empty):
+            return self._value(anchors, [columns])
+        held = memory.columns()
+        held = held._replace(embeddings=held.embeddings.to(columns.embeddings.dtype))
+        if memory.combine == "sum":
+            return self._value(anchors, [columns]) + memory.weight * self._value(anchors, [held], changing=True)
+        return self._value(anchors, [held] if memory.combine == "memory" else [columns, held], changing=True)
+
+    def _value(self, anchors: Columns, parts: Sequence[Columns], *, changing: bool = False) -> Tensor:
+        """The value; with `changing`, columns will have changed when the gradient is asked for."""
         ranks = distributed.world() if self.training else 1
         whole = self.traits.whole(self.options) or self.rectangle.wants_references
         if ranks > 1 and whole:
             # Not a sum over anchors: every rank computes the joined batch.
             anchors, ranks = distributed.gather(anchors), 1
         learned = self._learned(ranks)
-        rows, columns = len(anchors.ids), sum(len(p.ids) for p in parts)
-        block_rows = None if whole else self._rows_of_a_block(rows, columns)
         if self.reduction == "none":
-            # The memory will have changed when the gradient is asked for.
-            own = [p if p.embeddings.requires_grad else p._replace(embeddings=p.embeddings.clone()) for p in parts]
+            own = [p._replace(embeddings=p.embeddings.clone()) for p in parts] if changing else parts
             return losses.per_anchor(self.rectangle(anchors, own, learned))
-        if block_rows is None and ranks == 1 and len(parts) == 1 and self._compiled is None:
+        block_rows = None if whole else self._rows_of_a_block(len(anchors.ids), sum(len(p.ids) for p in parts))
+        if block_rows is None and ranks == 1 and not changing and self._compiled is None:
             # Keeps a graph, and NaN, where the batch has no pair at all.
             return losses.value(self.rectangle(anchors, parts, learned)) + 0.0 * anchors.embeddings.sum()
-        return self._streamed(anchors, parts, learned, block_rows or max(rows, 1), ranks)
+        return self._streamed(anchors, parts, learned, block_rows or max(len(anchors.ids), 1), ranks)
 
     def _streamed(
         self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor], block_rows: int, ranks: int
@@ -226,12 +227,20 @@ class Criterion(nn.Module):
         names = list(learned)
         sums = self._compiled or self.rectangle.sums
 
+        columns = beside(parts)
+        if columns.valid is not None:
+            columns = columns._replace(valid=columns.valid.to(torch.int64))
+        held = [part.embeddings for part in rest]
+
         def block(rows: slice, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             x, y, *options = inputs
             own = anchors._replace(embeddings=x)
-            everyone = own if same else first._replace(embeddings=y)
             some = own if rows == slice(0, len(anchors.ids)) else own.rows(rows)
-            return sums(some, [_numbered(p) for p in (everyone, *rest)], dict(zip(names, options, strict=True)))
+            first_part = x if same else y
+            return sums(
+                some, [first_part, *held], columns._replace(embeddings=first_part),
+                dict(zip(names, options, strict=True)),
+            )  # fmt: skip
 
         inputs = [anchors.embeddings, anchors.embeddings.detach() if same else first.embeddings]
         return stream(block, len(anchors.ids), block_rows, [*inputs, *learned.values()], ranks)
@@ -286,8 +295,3 @@ def _check_together(criterion: Criterion, loss: Any) -> None:
         raise UserError("reverse_memory is of the second direction: give symmetric=True")
     if criterion.reduction not in ("mean", "none"):
         raise UserError(f"unknown reduction {criterion.reduction!r}: 'mean' or 'none'")
-
-
-def _numbered(part: Columns) -> Columns:
-    """See `rectangle.sums`: bools as numbers."""
-    return part if part.valid is None else part._replace(valid=part.valid.to(torch.int64))

@@ -39,7 +39,7 @@ class CrossBatchMemory(nn.Module):
             and L(batch, batch) as long as the memory is empty.
         weight: of the memory's part in "sum".
         start_step: batches until the memory is written and read: embeddings drift fast at first.
-        enqueue: "after" the loss, or "before" it: then anchors meet their own batch in the memory too, never themselves.
+        enqueue: "after" the loss, or "before" it: then anchors meet their batch in the memory too, never themselves.
         storage: "float32", "bfloat16", "float16", "float64"; half precision halves the bytes.
         label_shape: of one label, for relations which take more than a number.
 
@@ -93,7 +93,9 @@ class CrossBatchMemory(nn.Module):
         self.register_buffer("cursor", torch.zeros((), dtype=torch.int64))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("known", known if layout == "table" else None)
-        self.register_load_state_dict_post_hook(lambda module, _: module.keep_unit_length(module.unit_length))
+        # `step`, and how many embeddings were written, as known without asking the device, which would wait for it.
+        self._steps, self._written = 0, 0
+        self.register_load_state_dict_post_hook(_loaded)
 
     @property
     def filled(self) -> Tensor:
@@ -101,14 +103,21 @@ class CrossBatchMemory(nn.Module):
         return (self.entered >= 0).sum()
 
     @property
-    def ready(self) -> Tensor:
-        """Whether there is anything to compare with."""
-        return (self.step >= self.start_step) & (self.entered >= 0).any()
+    def warm(self) -> bool:
+        """Whether `start_step` is reached: from then on the memory is written and read."""
+        return self._steps >= self.start_step
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was written yet."""
+        return self._written == 0
 
     def columns(self) -> Columns:
-        """`size` references; those that hold nothing, or not yet, are not valid."""
+        """`size` references; places that hold nothing are not valid."""
         place, entered = self._active()
-        valid = (entered >= 0) & (self.step >= self.start_step)
+        # A queue that is full stays so.
+        full = self.layout == "queue" and self._written >= self.size
+        valid = None if full else entered >= 0
         if place is None:
             return Columns(self.embeddings, self.labels, self.ids, valid)
         return Columns(self.embeddings[place], self.labels[place], self.ids[place], valid)
@@ -126,8 +135,10 @@ class CrossBatchMemory(nn.Module):
         `start_step` batches only the step is counted.
         """
         if len(ids):
-            self._write(embeddings, labels, ids, self.step >= self.start_step)
+            if self.warm:
+                self._write(embeddings, labels, ids)
             self.step += 1
+            self._steps += 1
 
     @torch.no_grad()
     def fill(self, encoder: Callable[[Any], Tensor], loader: Iterable[Any], *, seed: int = 0) -> None:
@@ -146,7 +157,7 @@ class CrossBatchMemory(nn.Module):
         for inputs, labels, ids in _drawn(loader, self.size, seed):
             inputs = inputs.to(device) if isinstance(inputs, Tensor) else inputs
             found = encoder(inputs)[:left]
-            self._write(found, labels.to(device)[:left], ids.to(device)[:left], self.step >= 0)
+            self._write(found, labels.to(device)[:left], ids.to(device)[:left])
             left -= len(found)
             if left <= 0:
                 break
@@ -169,22 +180,22 @@ class CrossBatchMemory(nn.Module):
         newest = self.entered.topk(self.size)
         return newest.indices, newest.values
 
-    def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor, really: Tensor) -> None:
+    def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
         if self.layout == "queue":
             embeddings, labels, ids = embeddings[-self.size :], labels[-self.size :], ids[-self.size :]
             place = (self.cursor + torch.arange(len(ids), device=self.ids.device)) % self.size
-            self.cursor.copy_(torch.where(really, (self.cursor + len(ids)) % self.size, self.cursor))
+            self.cursor.copy_((self.cursor + len(ids)) % self.size)
         else:
             place = self._place_of(ids)
             # An item twice in a batch: the last one is written by both, whatever the order of writing.
             last = (ids[:, None] == ids[None, :]).int().cumsum(1).argmax(1)
             embeddings, labels = embeddings[last], labels[last]
         embeddings = normalize(embeddings) if self.unit_length else embeddings
-        new = {"embeddings": embeddings.detach(), "labels": labels, "ids": ids, "entered": self.step.expand_as(ids)}
-        for name, value in new.items():
-            buffer = self.get_buffer(name)
-            kept = torch.where(really, value.to(buffer.dtype), buffer[place])
-            buffer[place] = kept
+        self.embeddings[place] = embeddings.detach().to(self.embeddings.dtype)
+        self.labels[place] = labels
+        self.ids[place] = ids
+        self.entered[place] = self.step
+        self._written += len(ids)
 
     def _place_of(self, ids: Tensor) -> Tensor:
         places = len(self.ids)
@@ -195,9 +206,8 @@ class CrossBatchMemory(nn.Module):
             right = self.known[place] == ids
         # Asking an accelerator would wait for it; there the place out of bounds is its own error.
         if right.device.type == "cpu" and not right.all():
-            raise UserError(
-                f"id {int(ids[~right][0])} is none of the {places} items of the memory: give items= their ids"
-            )
+            wrong = int(ids[~right][0])
+            raise UserError(f"id {wrong} is none of the {places} items of the memory: give items= their ids")
         return torch.where(right, place, places)
 
     def extra_repr(self) -> str:
@@ -231,3 +241,8 @@ def _drawn(loader: Iterable[Any], size: int, seed: int) -> Iterable[Any]:
         Subset(loader.dataset, rows), loader.batch_size or 64,
         collate_fn=loader.collate_fn, num_workers=loader.num_workers,
     )  # fmt: skip
+
+
+def _loaded(memory: CrossBatchMemory, _: Any) -> None:
+    memory._steps, memory._written = int(memory.step), int(memory.filled)
+    memory.keep_unit_length(memory.unit_length)

@@ -11,7 +11,7 @@ from pullpush.criterion.columns import Columns
 from pullpush.maths.losses import AnchorLoss
 from pullpush.maths.pairs import Pairs, make_pairs
 
-__all__ = ["Rectangle"]
+__all__ = ["Rectangle", "beside"]
 
 
 class Rectangle:
@@ -40,45 +40,50 @@ class Rectangle:
             parts: the columns, in parts.
             learned: options that are tensors.
         """
-        similarity, pairs = self.cells(anchors, parts)
+        return self._loss(anchors, [p.embeddings for p in parts], beside(parts), learned)
+
+    def sums(
+        self, anchors: Columns, vectors: Sequence[Tensor], columns: Columns, learned: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Sums over the anchors of total and count, a number a term. This is what is compiled.
+
+        Args:
+            anchors: the rows.
+            vectors: embeddings of the columns, in parts.
+            columns: what else is known of them. `valid` may be numbers: a compiled loop over bools is slow.
+            learned: options that are tensors.
+        """
+        valid = None if columns.valid is None else columns.valid > 0
+        loss = self._loss(anchors, vectors, columns._replace(valid=valid), learned)
+        return loss.total.sum(0).reshape(-1), loss.count.sum(0).reshape(-1)
+
+    def _loss(
+        self, anchors: Columns, vectors: Sequence[Tensor], columns: Columns, learned: Mapping[str, Tensor]
+    ) -> AnchorLoss:
+        similarity, pairs = self._cells(anchors, vectors, columns)
         extra: dict[str, Any] = {}
         if self.wants_references:
-            if len(parts) == 1 and parts[0].embeddings is anchors.embeddings:
-                beside = similarity, pairs
-            else:
-                whole = parts[0] if len(parts) == 1 else _joined(parts)
-                beside = self.cells(whole, [whole])
-            extra["reference_similarity"], extra["reference_pairs"] = beside
+            whole = columns._replace(embeddings=torch.cat(list(vectors)))
+            extra["reference_similarity"], extra["reference_pairs"] = (
+                (similarity, pairs)
+                if len(vectors) == 1 and vectors[0] is anchors.embeddings
+                else self._cells(whole, vectors, columns)
+            )
         if self.miner is not None:
             pairs = self.miner(similarity, pairs)
         return self.loss(similarity, pairs, **{**self.options, **learned, **extra})
 
-    def cells(self, anchors: Columns, parts: Sequence[Columns]) -> tuple[Tensor, Pairs]:
-        """Similarities and masks."""
-        found = [self.similarity(anchors.embeddings, part.embeddings) for part in parts]
+    def _cells(self, anchors: Columns, vectors: Sequence[Tensor], columns: Columns) -> tuple[Tensor, Pairs]:
+        found = [self.similarity(anchors.embeddings, part) for part in vectors]
         similarity = found[0] if len(found) == 1 else torch.cat(found, 1)
-        labels, ids, valid = _beside(parts)
-        return similarity, make_pairs(anchors.labels, anchors.ids, labels, ids, self.relation, valid)
-
-    def sums(self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sums over the anchors of total and count, a number a term. This is what is compiled."""
-        loss = self(anchors, [_widened(part) for part in parts], learned)
-        return loss.total.sum(0).reshape(-1), loss.count.sum(0).reshape(-1)
+        pairs = make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation, columns.valid)
+        return similarity, pairs
 
 
-def _beside(parts: Sequence[Columns]) -> tuple[Tensor, Tensor, Tensor | None]:
+def beside(parts: Sequence[Columns]) -> Columns:
+    """Labels, ids and validity of the parts, joined; the embeddings, which are large, are the first part's alone."""
     if len(parts) == 1:
-        return parts[0].labels, parts[0].ids, parts[0].valid
+        return parts[0]
     valid = None if all(p.valid is None for p in parts) else torch.cat([p.holding() for p in parts])
-    return torch.cat([p.labels for p in parts]), torch.cat([p.ids for p in parts]), valid
-
-
-def _joined(parts: Sequence[Columns]) -> Columns:
-    labels, ids, valid = _beside(parts)
-    dtype = parts[0].embeddings.dtype
-    return Columns(torch.cat([p.embeddings.to(dtype) for p in parts]), labels, ids, valid)
-
-
-def _widened(part: Columns) -> Columns:
-    """A number for `valid`: the compiler's loops over bools are an order of magnitude slower."""
-    return part if part.valid is None else part._replace(valid=part.valid > 0)
+    labels, ids = torch.cat([p.labels for p in parts]), torch.cat([p.ids for p in parts])
+    return Columns(parts[0].embeddings, labels, ids, valid)

@@ -17,8 +17,8 @@ def stream(block: Block, rows: int, block_rows: int, inputs: Sequence[Tensor], r
     """The value of all rows, one block of rows at a time: the sum over terms of their sum / their weight.
 
     Sums and weights of the blocks are added up, and so are the gradients of each term's sum, which are divided by the
-    term's weight once that is known. The gradient is computed together with the value: each block's graph is gone before
-    the next is built, and what the block reads (a memory) may change before `backward`.
+    term's weight once that is known. The gradient is computed together with the value: each block's graph is gone
+    before the next is built, and what the block reads (a memory) may change before `backward`.
 
     Args:
         block: `block(rows, inputs) -> (sum [terms], weight [terms])` of those rows; differentiable in `inputs` and in

@@ -19,7 +19,10 @@ def widen(x: Tensor) -> Tensor:
 
 def any_of(mask: Tensor, dim: int = -1) -> Tensor:
     """True where a row has at least one cell."""
-    return mask.any(dim)
+    # bool reductions are slow: eager ones take bytes, compiled ones numbers.
+    if torch.compiler.is_compiling():
+        return mask.sum(dim, dtype=torch.float32) > 0
+    return mask.view(torch.uint8).amax(dim).bool() if mask.shape[dim] else mask.any(dim)
 
 
 def count_of(mask: Tensor, dim: int = -1, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -63,9 +66,10 @@ def logsumexp_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     lowest = torch.finfo(x.dtype).min
     masked = torch.where(mask, x, lowest)
     top = masked.amax(dim, keepdim=True).detach()
-    # The shift is 0 for an empty row: lowest - lowest would make every masked cell count as e^0.
+    # 0 for an empty row: lowest - lowest would make every masked cell count as e^0.
     shift = torch.where(top == lowest, 0.0, top)
-    total = torch.where(mask, (masked - shift).exp(), 0.0).sum(dim)
+    # What is masked out is lowest, and so adds e^(lowest - shift) = 0.
+    total = (masked - shift).exp().sum(dim)
     value = total.clamp(min=torch.finfo(x.dtype).tiny).log() + shift.squeeze(dim)
     # A row with cells holds e^0 at its largest, so 0 means empty; NaN is not 0 and stays.
     return torch.where(total == 0, lowest / 4, value)

@@ -1,0 +1,71 @@
+"""Regularisers, called like a criterion."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pullpush.criterion import distributed
+from pullpush.criterion.choices import check_options, choose
+from pullpush.criterion.columns import Columns
+from pullpush.maths import losses, regularizers
+from pullpush.maths.losses import AnchorLoss
+from pullpush.maths.pairs import RELATIONS, make_pairs
+
+__all__ = ["Regularizer"]
+
+
+class Regularizer(nn.Module):
+    """A penalty on the embeddings themselves, alone or in a `Sum`.
+
+        views = Regularizer("vicreg")
+        loss = views(first, labels, references=second, reference_labels=labels)
+
+    Args:
+        name: of a regulariser, or any function of that form.
+        relation: name or function; labels to positives.
+        options: of the regulariser.
+
+    Raises:
+        UserError: an unknown name or option.
+    """
+
+    def __init__(self, name: str | Callable[..., AnchorLoss], *, relation: Any = "same_class", **options: Any) -> None:
+        super().__init__()
+        self.function = choose("regularizer", name, regularizers.REGISTRY)
+        self.options = check_options("regularizer", self.function, options)
+        self.relation = choose("relation", relation, RELATIONS)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        ids: Tensor | None = None,
+        *,
+        references: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+        reference_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The penalty, over the joined batch of all ranks in training mode; arguments as of `Criterion`."""
+        anchors = self._side(embeddings, labels, ids, 0)
+        columns = anchors
+        if references is not None:
+            if reference_labels is None:
+                raise ValueError("references come without reference_labels")
+            columns = self._side(references, reference_labels, reference_ids, 1 << 62)
+        pairs = make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation)
+        return losses.value(self.function(anchors.embeddings, columns.embeddings, pairs, **self.options))
+
+    def _side(self, embeddings: Tensor, labels: Tensor, ids: Tensor | None, first: int) -> Columns:
+        unnamed = torch.full((len(embeddings),), -1, device=embeddings.device)
+        side = Columns(embeddings, labels, unnamed if ids is None else ids)
+        if self.training and distributed.world() > 1:
+            side = distributed.gather(side)
+        if ids is None:
+            side = side._replace(ids=first + torch.arange(len(side.ids), device=side.ids.device))
+        return side
+
+    def extra_repr(self) -> str:
+        """The regulariser with its options."""
+        return f"{getattr(self.function, '__name__', self.function)}({self.options})"
