@@ -24,11 +24,12 @@ class Curve:
 def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:
     """Centred moving average that stays inside the data.
 
-        out[i] = mean(values[i - h : i + h + 1]),   h = min(window // 2, i, n - 1 - i)
+        out[i] = mean of values[i - h .. i + h] that exist,   h = max(min(window // 2, i, n - 1 - i), window // 8)
 
-    The window shrinks on both sides alike towards the ends. So nothing is padded, a constant stays that constant,
-    a straight line stays that line up to its last point, and no value leaves the range of the data. Values that are
-    not finite count as missing: the mean is over those present, NaN where none is.
+    Towards the ends the window shrinks on both sides alike, so a falling curve is not flattened there; it stops at a
+    quarter, so the curve does not end in the noise of one value, and is cut where the data end. Nothing is padded: a
+    constant stays that constant, a straight line stays that line up to the last `window // 8` points, and no value
+    leaves the range of the data. Values that are not finite count as missing; NaN where a window holds no other.
 
     Args: values, `[n]`; window, how many values are averaged (default 50; an even number counts its centre too).
     Raises: ValueError for a window below 1 or values that are not one-dimensional.
@@ -40,11 +41,12 @@ def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:
     if not present.any():
         return np.full(values.shape, np.nan)
     index = np.arange(len(values))
-    half = np.minimum(window // 2, np.minimum(index, len(values) - 1 - index))
+    half = np.maximum(np.minimum(window // 2, np.minimum(index, len(values) - 1 - index)), window // 8)
+    start, end = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
 
     def window_sum(x: NDArray[np.float64]) -> NDArray[np.float64]:
         sums = np.concatenate([[0.0], np.cumsum(x)])
-        return sums[index + half + 1] - sums[index - half]
+        return sums[end] - sums[start]
 
     # Sums around the first value: a constant comes out exact, and a large offset costs no digits.
     origin = values[present][0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,10 +21,11 @@ from pullpush.errors import UserError
 from pullpush.reports.neighbours import Ranking
 from pullpush.reports.style import Theme
 
-CELL = 0.84  # inches of a picture
-STEP = 1.04  # from picture to picture
-ROW = 1.27  # from row to row: picture, two lines of name, air
-GAP = 0.22  # between the query and its answers
+CELL = 0.86  # inches of a picture with its frame
+STEP = 1.0  # from picture to picture
+ROW = 1.33  # from row to row: picture, two lines of name, air
+INSET = 0.045  # of the picture in its frame
+GAP = 0.3  # between groups of pictures
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """A query, its answers in order, and a remark at the end of the row."""
+    """A query, groups of references in order of similarity, and a remark at the end of the row."""
 
     query: Tile
-    answers: list[Tile]
+    groups: list[list[Tile]]
     note: str = ""
 
 
@@ -70,25 +73,35 @@ def _tile(items: Items, row: int, right: bool | None = None) -> Tile:
     return Tile(thumbnail(items, row), class_name(items, row), right)
 
 
-def _row(items: Items, ranking: Ranking, query: int, note: str = "") -> Row:
-    """The grid's row of the query number `query` of the ranking."""
+def _nearest(items: Items, ranking: Ranking, query: int) -> list[Tile]:
+    """The nearest references of the query number `query` of the ranking."""
     labels = items.table["label"].to_numpy()
-    source = ranking.queries[query]
-    answers = [_tile(items, int(r), bool(labels[r] == labels[source])) for r in ranking.nearest[query] if r >= 0]
-    return Row(_tile(items, int(source)), answers, note)
+    own = labels[ranking.queries[query]]
+    return [_tile(items, int(row), bool(labels[row] == own)) for row in ranking.nearest[query] if row >= 0]
 
 
-def random_rows(items: Items, ranking: Ranking, count: int = 8, seed: int = 0) -> list[Row]:
-    """Queries drawn at random, one a class."""
-    order = np.random.default_rng(seed).permutation(len(ranking.queries))
-    return [_row(items, ranking, q) for q in _one_a_class(items, ranking, order, count)]
+def random_rows(items: Items, rankings: Sequence[Ranking], count: int = 8, seed: int = 0) -> list[Row]:
+    """Queries drawn at random, one a class, with their nearest references in each of the rankings."""
+    queries = rankings[0].queries
+    order = np.random.default_rng(seed).permutation(len(queries))
+    return [
+        Row(_tile(items, int(queries[q])), [_nearest(items, ranking, q) for ranking in rankings])
+        for q in _one_a_class(items, rankings[0], order, count)
+    ]
 
 
 def worst_rows(items: Items, ranking: Ranking, count: int = 6) -> list[Row]:
-    """Queries whose first positive stands farthest behind, one a class."""
+    """Queries whose first positive stands farthest behind, one a class, with that positive at the end."""
     order = np.argsort(-ranking.place, kind="stable")
-    rows = [q for q in _one_a_class(items, ranking, order, count) if ranking.place[q] > 1]
-    return [_row(items, ranking, q, f"first right\nat place {ranking.place[q]:,}") for q in rows]
+    return [
+        Row(
+            _tile(items, int(ranking.queries[q])),
+            [_nearest(items, ranking, q), [_tile(items, int(ranking.first[q]), True)]],
+            f"at place\n{ranking.place[q]:,}",
+        )
+        for q in _one_a_class(items, ranking, order, count)
+        if ranking.place[q] > 1
+    ]
 
 
 def _one_a_class(items: Items, ranking: Ranking, order: NDArray[np.int64], count: int) -> list[int]:
@@ -113,8 +126,8 @@ def confusions(items: Items, ranking: Ranking, count: int = 8) -> list[Confusion
     ranked = sorted(pairs.items(), key=lambda p: (-p[1], sizes[p[0][0]] + sizes[p[0][1]], p[0]))
     return [
         Confusion(
-            [_tile(items, int(r)) for r in np.flatnonzero(labels == a)[:3]],
-            [_tile(items, int(r)) for r in np.flatnonzero(labels == b)[:3]],
+            [_tile(items, int(r)) for r in np.flatnonzero(labels == a)[:2]],
+            [_tile(items, int(r)) for r in np.flatnonzero(labels == b)[:2]],
             n,
             sizes[a] + sizes[b],
         )
@@ -122,50 +135,60 @@ def confusions(items: Items, ranking: Ranking, count: int = 8) -> list[Confusion
     ]
 
 
-def draw_rows(rows: Sequence[Row], title: str, theme: Theme) -> Figure:
-    """Query at the left, references in order of similarity; right ones have a tick, wrong ones a cross."""
-    columns = max(len(row.answers) for row in rows)
-    notes = any(row.note for row in rows)
-    width = STEP * (columns + 1) + GAP + (0.85 if notes else 0)
-    axes = _canvas(width, 0.62 + ROW * len(rows), theme, title)
-    _caption(axes, CELL / 2, 0.5, "query", theme)
-    for column in range(columns):
-        _caption(axes, STEP * (column + 1) + GAP + CELL / 2, 0.5, f"nearest {column + 1}", theme)
+def draw_rows(rows: Sequence[Row], headings: Sequence[str], title: str, theme: Theme) -> Figure:
+    """Query at the left, then the groups of references under their headings; a tick is right, a cross wrong."""
+    sizes = [max(len(row.groups[g]) for row in rows) for g in range(len(headings))]
+    starts = [STEP + GAP + sum(n * STEP + GAP for n in sizes[:g]) for g in range(len(sizes))]
+    end = starts[-1] + sizes[-1] * STEP
+    top = 0.85
+    axes = _canvas(end + (0.5 if any(row.note for row in rows) else CELL - STEP), top + ROW * len(rows), theme, title)
+    _heading(axes, 0, 1, "query", theme)
+    for heading, start, size in zip(headings, starts, sizes, strict=True):
+        _heading(axes, start, size, heading, theme)
     for index, row in enumerate(rows):
-        top = 0.62 + ROW * index
-        _draw_tile(axes, 0, top, row.query, theme)
-        for column, tile in enumerate(row.answers):
-            _draw_tile(axes, STEP * (column + 1) + GAP, top, tile, theme)
-        if row.note:
-            _caption(axes, STEP * (columns + 1) + GAP, top + CELL / 2, row.note, theme, align="left")
+        y = top + ROW * index
+        _draw_tile(axes, 0, y, row.query, theme)
+        for start, group in zip(starts, row.groups, strict=True):
+            for column, tile in enumerate(group):
+                _draw_tile(axes, start + STEP * column, y, tile, theme)
+        axes.text(end, y + CELL / 2, row.note, va="center", size=8, color=theme.muted)
     return axes.figure
 
 
 def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Figure:
-    """Both classes of a pair with up to three pictures each, and the count between them."""
-    middle = 1.5
-    width = 6 * STEP + middle
-    axes = _canvas(width, 0.45 + ROW * len(pairs), theme, title)
+    """Two columns of pairs: pictures of both classes, between them the count."""
+    middle = 1.25
+    half = 4 * STEP + middle
+    columns = min(2, len(pairs))
+    axes = _canvas(columns * half + (columns - 1) * GAP, 0.5 + ROW * math.ceil(len(pairs) / columns), theme, title)
     for index, pair in enumerate(pairs):
-        top = 0.45 + ROW * index
-        for column, tile in enumerate(pair.first):
-            _draw_tile(axes, STEP * (3 - len(pair.first) + column), top, Tile(tile.image, "", None), theme)
+        x, y = (index % columns) * (half + GAP), 0.5 + ROW * (index // columns)
+        left, right = x + 2 * STEP - (STEP - CELL), x + 2 * STEP + middle - (STEP - CELL)
+        for column, tile in enumerate(reversed(pair.first)):
+            _draw_tile(axes, left - CELL - STEP * column, y, Tile(tile.image, ""), theme)
         for column, tile in enumerate(pair.second):
-            _draw_tile(axes, 3 * STEP + middle + STEP * column, top, Tile(tile.image, "", None), theme)
-        left, right = 3 * STEP - (STEP - CELL), 3 * STEP + middle
-        axes.text(left, top + CELL + 0.07, _cut(pair.first[0].name, 44), ha="right", va="top", size=8)
-        axes.text(right, top + CELL + 0.07, _cut(pair.second[0].name, 44), ha="left", va="top", size=8)
+            _draw_tile(axes, right + STEP * column, y, Tile(tile.image, ""), theme)
+        for side, tile, align in ((left, pair.first[0], "right"), (right, pair.second[0], "left")):
+            for line, text in enumerate(_lines(tile.name, 36)):
+                axes.text(side, y + CELL + 0.07 + 0.125 * line, text, ha=align, va="top", size=7.5)
         center = (left + right) / 2
-        axes.text(center, top + CELL / 2 - 0.08, f"{pair.count}", ha="center", va="center", size=17, weight="bold")
-        _caption(axes, center, top + CELL / 2 + 0.2, f"of {pair.queries} queries", theme)
-        axes.annotate("", (right - 0.12, top + CELL / 2 + 0.36), (left + 0.12, top + CELL / 2 + 0.36),
-                      arrowprops={"arrowstyle": "<->", "color": theme.muted, "linewidth": 1})  # fmt: skip
+        axes.text(center, y + 0.3, f"{pair.count:,}", ha="center", va="center", size=17, weight="bold")
+        axes.text(center, y + 0.54, f"of {pair.queries:,} queries", ha="center", va="center", size=8, color=theme.muted)
+        arrow = {"arrowstyle": "<->", "color": theme.muted, "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", (right - 0.16, y + 0.72), (left + 0.16, y + 0.72), arrowprops=arrow)
     return axes.figure
+
+
+def _heading(axes: Axes, x: float, size: int, text: str, theme: Theme) -> None:
+    """A heading over `size` tiles, with a thin rule under it."""
+    end = x + (size - 1) * STEP + CELL
+    axes.text(x, 0.56, text, va="center", size=8.5, color=theme.muted)
+    axes.plot([x, end], [0.71, 0.71], color=theme.faint, linewidth=0.8)
 
 
 def _canvas(width: float, height: float, theme: Theme, title: str) -> Axes:
     """An axes whose unit is the inch, origin at the top left, with a margin around."""
-    margin = 0.15
+    margin = 0.1
     figure = Figure(figsize=(width + 2 * margin, height + 2 * margin), layout="none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(-margin, width + margin)
@@ -175,25 +198,19 @@ def _canvas(width: float, height: float, theme: Theme, title: str) -> Axes:
     return axes
 
 
-def _caption(axes: Axes, x: float, y: float, text: str, theme: Theme, align: str = "center") -> None:
-    axes.text(x, y, text, ha=align, va="center", size=8, color=theme.muted)
-
-
 def _draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:
     color = {True: theme.right, False: theme.wrong, None: theme.faint}[tile.right]
-    frame = FancyBboxPatch(
-        (x, y), CELL, CELL, boxstyle="round,pad=0,rounding_size=0.06", fill=False, edgecolor=color,
-        linewidth=0.9 if tile.right is None else 2.2, zorder=3,
-    )  # fmt: skip
-    axes.add_patch(frame)
+    width = 0.9 if tile.right is None else 2.2
+    axes.add_artist(_rounded(x, y, CELL, fill=False, edgecolor=color, linewidth=width, zorder=3))
     if tile.image is None:
         axes.text(x + CELL / 2, y + CELL / 2, "not\nreadable", ha="center", va="center", size=7, color=theme.muted)
     else:
-        picture = axes.imshow(tile.image, extent=(x, x + CELL, y + CELL, y), interpolation="hanning", aspect="auto")
-        picture.set_clip_path(frame)
+        axes.add_artist(_rounded(x, y, CELL, facecolor="white", edgecolor="none"))
+        inner = (x + INSET, x + CELL - INSET, y + CELL - INSET, y + INSET)
+        axes.imshow(tile.image, extent=inner, interpolation="hanning", aspect="auto", zorder=2)
     if tile.right is not None:
         center = (x + CELL - 0.05, y + 0.05)
-        axes.add_patch(Circle(center, 0.115, facecolor=color, edgecolor=theme.paper, linewidth=1.4, zorder=4))
+        axes.add_artist(Circle(center, 0.115, facecolor=color, edgecolor=theme.paper, linewidth=1.4, zorder=4))
         axes.text(*center, "✓" if tile.right else "✕", color="white", size=8, weight="bold", family="DejaVu Sans",
                   ha="center", va="center_baseline", zorder=5)  # fmt: skip
     for line, text in enumerate(_lines(tile.name)):
@@ -202,9 +219,8 @@ def _draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None
 
 def _lines(name: str, width: int = 17) -> list[str]:
     """At most two lines; what does not fit ends in an ellipsis."""
-    return textwrap.wrap(name.replace("_", " "), width, max_lines=2, placeholder="…")
+    return textwrap.wrap(name.replace("_", " "), width, max_lines=2, placeholder=" …")
 
 
-def _cut(name: str, width: int) -> str:
-    name = name.replace("_", " ")
-    return name if len(name) <= width else name[: width - 1] + "…"
+def _rounded(x: float, y: float, side: float, **style: Any) -> FancyBboxPatch:
+    return FancyBboxPatch((x, y), side, side, boxstyle="round,pad=0,rounding_size=0.07", **style)

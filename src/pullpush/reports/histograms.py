@@ -50,7 +50,7 @@ def similarities(embeddings: NDArray[np.float32], pairs: NDArray[np.int64]) -> N
 
 
 def separation(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
-    """Probability that a positive pair is more similar than a negative one, ties counted half (the area under the ROC)."""
+    """Probability that a positive pair is more similar than a negative one, ties half (area under the ROC)."""
     ordered = np.sort(negative)
     below, upto = (np.searchsorted(ordered, positive, side) for side in ("left", "right"))
     return float((below + upto).mean() / (2 * len(ordered)))
@@ -60,18 +60,20 @@ def draw_similarities(
     panels: list[tuple[str, NDArray[np.float64], NDArray[np.float64]]], theme: Theme, title: str
 ) -> Figure:
     """One panel a `(name, positive, negative)`, above one another over one axis of similarity."""
-    figure, axes = subplots(len(panels), width=5.6, height=1.0 + 1.75 * len(panels), sharex=True, squeeze=False)
+    figure, axes = subplots(len(panels), width=5.6, height=1.0 + 1.8 * len(panels), sharex=True, squeeze=False)
     low = min(min(p.min(), n.min()) for _, p, n in panels)
     high = max(max(p.max(), n.max()) for _, p, n in panels)
     edges = np.linspace(low - 1e-6, high + 1e-6, 81)
     for panel, (name, positive, negative) in zip(axes[:, 0], panels, strict=True):
-        for values, color, hatch, text in (
-            (negative, theme.series[1], None, "negative pairs"),
-            (positive, theme.series[0], None, "positive pairs"),
+        for values, color, text in (
+            (negative, theme.series[1], "negative pairs"),
+            (positive, theme.series[0], "positive pairs"),
         ):
-            panel.hist(values, edges, density=True, color=color, alpha=0.28, hatch=hatch)
-            panel.hist(values, edges, density=True, color=color, histtype="step", linewidth=1.5, label=text)
+            density, _ = np.histogram(values, edges, density=True)
+            panel.stairs(density, edges, color=color, alpha=0.28, fill=True)
+            panel.stairs(density, edges, color=color, linewidth=1.5, label=text)
         panel.set_ylabel("density")
+        panel.set_ylim(0, 1.25 * panel.dataLim.ymax)
         panel.text(0.015, 0.94, name, transform=panel.transAxes, va="top", weight="bold", color=theme.muted)
         panel.text(
             0.985, 0.94, f"{separation(positive, negative):.3f}\nof positives above negatives",
@@ -97,7 +99,7 @@ def draw_class_recall(panels: list[tuple[str, NDArray[np.float64]]], theme: Them
     axes.set_xticks(edges[::2])
     axes.grid(axis="x", visible=False)
     label(axes, "Recall@1 of each class", "recall@1 of the class", "classes")
-    axes.legend(loc="upper center")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

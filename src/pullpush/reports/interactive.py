@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pullpush.reports.grids import class_name, thumbnail
-from pullpush.reports.projection import Map, colored_classes
-from pullpush.reports.style import LIGHT
+from pullpush.reports.projection import Map
 
 TOOLTIP = """
 <div style="display:flex;gap:10px;align-items:center;max-width:260px;padding:2px">
@@ -36,15 +35,11 @@ def interactive_map(one: Map, limit: int = 2000, size: int = 56) -> tuple[str, s
     rows = one.rows[shown]
     table = one.items.table
     labels = table["label"].to_numpy()[rows]
-    palette = dict(
-        zip(colored_classes(table["label"].to_numpy()[one.rows]).tolist(), LIGHT.series[:7] * 2, strict=False)
-    )
     source = ColumnDataSource(
         {
             "x": one.points[shown, 0],
             "y": one.points[shown, 1],
             "label": labels,
-            "color": [palette.get(int(label), "#9aa1ab") for label in labels],
             "picture": [picture_uri(one, int(row), size) for row in rows],
             "name": [html.escape(class_name(one.items, int(row)).replace("_", " ")) for row in rows],
             "detail": [html.escape(_detail(table.iloc[int(row)])) for row in rows],
@@ -55,8 +50,8 @@ def interactive_map(one: Map, limit: int = 2000, size: int = 56) -> tuple[str, s
         x_axis_label=f"{one.method} 1", y_axis_label=f"{one.method} 2", match_aspect=True, toolbar_location="above",
     )  # fmt: skip
     dots = plot.scatter(
-        "x", "y", source=source, size=7, color="color", line_color=None, alpha=0.85,
-        hover_alpha=1, nonselection_alpha=0.12, selection_alpha=1,
+        "x", "y", source=source, size=7, color="#3f8fc4", line_color=None, alpha=0.7,
+        selection_color="#d55e00", selection_alpha=1, nonselection_alpha=0.2,
     )  # fmt: skip
     light_up = CustomJS(
         args={"source": source},

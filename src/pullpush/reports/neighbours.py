@@ -16,17 +16,18 @@ from pullpush.reports.run import Missing
 class Ranking:
     """What a split's queries find; all rows are row numbers of the split.
 
-    `queries` [q]: the rows that have a positive among the references. `nearest` [q, k] and `similarity` [q, k]: the
-    references in falling order of similarity; -1 where there are fewer than k. `hit` [q]: recall@1 of each query, the share of
-    positives among its nearest references (0 or 1 but for ties). `place` [q]: the place of the first positive, behind
-    every negative that is as similar. `left_out`: queries without a positive. `references`: how many there are.
+    `queries` [q]: the rows that have a positive among the references. `nearest` [q, k]: the references in falling order
+    of similarity; -1 where there are fewer than k. `hit` [q]: recall@1 of each query, the share of positives among the
+    references that are most similar (0 or 1 but for ties). `place` [q]: the place of the first positive, behind every
+    negative that is as similar; `first` [q]: the row of that positive. `left_out`: queries without a positive.
+    `references`: how many there are.
     """
 
     queries: NDArray[np.int64]
     nearest: NDArray[np.int64]
-    similarity: NDArray[np.float32]
     hit: NDArray[np.float64]
     place: NDArray[np.int64]
+    first: NDArray[np.int64]
     left_out: int
     references: int
 
@@ -55,13 +56,13 @@ def rank(embeddings: NDArray[np.float32], items: Items, k: int = 5, chunk: int =
         positive = (labels[rows, None] == labels[None, gallery_rows]) & ~itself
         similarity.masked_fill_(itself, -torch.inf)
         top, column = similarity.topk(k, dim=1)
-        first = similarity == top[:, :1]
-        hit = (first & positive).sum(1) / first.sum(1)
-        best = similarity.masked_fill(~positive, -torch.inf).amax(1, keepdim=True)
-        place = 1 + ((similarity >= best) & ~positive & ~itself).sum(1)
+        tied = similarity == top[:, :1]
+        hit = (tied & positive).sum(1) / tied.sum(1)
+        best, right = similarity.masked_fill(~positive, -torch.inf).max(1)
+        place = 1 + ((similarity >= best[:, None]) & ~positive & ~itself).sum(1)
         nearest = gallery_rows[column].masked_fill(top.isneginf(), -1)
         keep = positive.any(1)
-        parts.append(tuple(t[keep] for t in (rows, nearest, top, hit.double(), place)))
+        parts.append(tuple(t[keep] for t in (rows, nearest, hit.double(), place, gallery_rows[right])))
     columns = [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
     left_out = len(query_rows) - len(columns[0])
     if not len(columns[0]):

@@ -108,7 +108,7 @@ def _draw_map(axes: Axes, title: str, one: Map, theme: Theme) -> None:
     labels = one.items.table["label"].to_numpy()[one.rows]
     chosen = colored_classes(labels)
     grey = ~np.isin(labels, chosen)
-    axes.scatter(*one.points[grey].T, s=5, color=theme.faint, linewidths=0, alpha=0.8)
+    axes.scatter(*one.points[grey].T, s=5, color=theme.muted, linewidths=0, alpha=0.45)
     for label, color, marker in zip(chosen, theme.series, MARKERS, strict=False):
         name = one.items.classes[int(label)].replace("_", " ")
         axes.scatter(

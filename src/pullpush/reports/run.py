@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from pullpush.data.items import Items
@@ -41,13 +40,6 @@ class Run:
     def config_text(self) -> str:
         """config.yaml as it stands."""
         return self._file("config.yaml").read_text(encoding="utf-8")
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        try:
-            return yaml.safe_load(self.config_text) or {}
-        except yaml.YAMLError as error:
-            raise Missing(f"config.yaml is not YAML: {error}") from None
 
     @cached_property
     def metrics(self) -> dict[str, Any]:

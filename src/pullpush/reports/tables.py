@@ -60,7 +60,7 @@ def class_recall(items: Items, ranking: Ranking) -> pd.Series:
 
 
 def category_table(items: Items, rankings: Mapping[str, Ranking]) -> pd.DataFrame:
-    """recall@1 of each category (index), a column a ranking, and its `classes` and `queries`; empty without categories."""
+    """recall@1 of each category (index), a column a ranking, `classes` and `queries`; empty without categories."""
     categories = items.table["category"].to_numpy()
     if len(set(categories)) < 2:
         return pd.DataFrame()
@@ -87,7 +87,7 @@ def recall_interval(items: Items, ranking: Ranking, seed: int = 0, repeats: int 
 
 
 def seen_counts(metrics: Mapping[str, Any]) -> NDArray[np.float64]:
-    """How often each class was seen, from `metrics.json["seen"]`: a list, or class or label -> count; empty without it."""
+    """How often each class was seen, from `metrics.json["seen"]`: a list, or class -> count; empty without it."""
     seen = metrics.get("seen") or []
     return np.asarray(list(seen.values() if isinstance(seen, Mapping) else seen), dtype=np.float64)
 
@@ -113,10 +113,14 @@ def how_obtained(items: Items, test: Items | None, ranking: Ranking | None) -> l
         lines.append(
             f"Leave-one-out on the test split: each of {len(queries):,} items is a query against all others."
             if np.array_equal(queries, gallery)
-            else f"Query and gallery on the test split: {len(queries):,} queries against {len(gallery):,} gallery items; "
-            "an item that is both never retrieves itself."
+            else f"Query and gallery on the test split: {len(queries):,} queries against {len(gallery):,} "
+            "gallery items; an item that is both never retrieves itself."
         )
-        lines.append(f"{ranking.left_out:,} queries have no positive in the gallery; they are left out of every mean.")
+        lines.append(
+            f"{ranking.left_out:,} queries have no positive in the gallery; they are left out of every mean."
+            if ranking.left_out
+            else "No query is left out: each has a positive in the gallery."
+        )
     lines += [
         "An item is told from another by its id: duplicates of a picture with other ids are ordinary references.",
         "Similarity is the cosine. Ties never help: a model whose similarities are all equal scores like chance.",
@@ -124,8 +128,8 @@ def how_obtained(items: Items, test: Items | None, ranking: Ranking | None) -> l
         "R-precision: the share of positives among the R nearest, R being the query's number of positives. "
         "MAP@R: the mean over the places 1 to R of the precision at each place that holds a positive, 0 elsewhere.",
         "NMI: normalised mutual information of the classes and a k-means clustering into as many clusters.",
-        "Table and curves are read from metrics.json and log.jsonl. Pictures, histograms, classes and maps are computed "
-        "from the stored embeddings when this page is drawn; every random choice has a fixed seed.",
+        "Table and curves are read from metrics.json and log.jsonl. Pictures, histograms, classes and maps are "
+        "computed from the stored embeddings when this page is drawn; every random choice has a fixed seed.",
     ]
     return lines
 

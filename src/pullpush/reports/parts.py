@@ -1,0 +1,247 @@
+"""The parts of the page. Each draws one thing, or raises `Missing` with the sentence for its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from pullpush.reports import grids, histograms, style, tables
+from pullpush.reports.curves import Curve, plot_curves
+from pullpush.reports.interactive import interactive_map
+from pullpush.reports.material import Block, Material
+from pullpush.reports.projection import Map, draw_maps, make_map
+from pullpush.reports.run import Missing, Run
+from pullpush.reports.style import Theme
+
+# Retrieval
+
+
+def retrieval(material: Material) -> Block:
+    rows = grids.random_rows(material.test, list(material.rankings.values()))
+    headings = [f"nearest references {when} training" for when in material.rankings]
+    return material.picture(
+        "retrieval",
+        partial(grids.draw_rows, rows, headings, "What queries of unseen classes find"),
+        alt="Grid of queries and their five nearest references, right ones with a tick, wrong ones with a cross",
+        caption=f"{len(rows)} queries, drawn at random and not chosen, and their nearest references in order. "
+        "A tick marks a reference of the query's own class, a cross one of another class.",
+    )
+
+
+def worst(material: Material) -> Block:
+    rows = grids.worst_rows(material.test, material.after)
+    if not rows:
+        raise Missing("Every query finds an item of its own class first: there are no worst queries.")
+    return material.picture(
+        "worst_queries",
+        partial(grids.draw_rows, rows, ["nearest references", "first right"], "Worst queries"),
+        alt="Grid of the queries whose first right reference stands farthest behind",
+        caption=f"The queries whose first right reference stands farthest behind, one a class, among "
+        f"{material.after.references:,} references.",
+    )
+
+
+def confused(material: Material) -> Block:
+    pairs = grids.confusions(material.test, material.after)
+    if not pairs:
+        raise Missing("No class is taken for another: each query's nearest reference is of its own class.")
+    return material.picture(
+        "confused_classes",
+        partial(grids.draw_confusions, pairs, "Most confused classes"),
+        alt="Pairs of classes with pictures and counts",
+        caption="Pairs of classes by the number of queries of either one whose nearest reference is of the other.",
+    )
+
+
+# Training
+
+
+def loss_curves(material: Material) -> Block:
+    curves = _curves(
+        material.run,
+        {
+            "train/loss": "training",
+            "validation/loss_miner": "validation, training sampler and miner",
+            "validation/loss_all": "validation, all pairs",
+        },
+    )
+    draw = partial(_draw_curves, curves, material.window, title="Loss", y="loss")
+    return material.picture(
+        "loss", draw, alt="Loss over steps in training and on validation classes",
+        caption="Raw values faint, their centred moving average on top; its window shrinks towards both ends. "
+        "Validation is on classes that training never sees: once with batches and miner as in training, once over "
+        "all pairs. Only the first compares with the training loss; a miner picks hard pairs, so it shifts the level.",
+    )  # fmt: skip
+
+
+def validation_recall(material: Material) -> Block:
+    keys = {f"validation/recall@{k}": f"recall@{k}" for k in (1, 10)} | {"validation/map@r": "MAP@R"}
+    curves = _curves(material.run, keys)
+    draw = partial(_draw_curves, curves, material.window, title="Validation", y="fraction")
+    return material.picture(
+        "validation_recall", draw, alt="Recall on validation classes over steps",
+        caption="Retrieval on the validation classes, which are neither trained on nor in the test.",
+    )  # fmt: skip
+
+
+def learning_rate(material: Material) -> Block:
+    keys = [key for key in material.run.log.columns if key.startswith("train/lr")]
+    if not keys:
+        raise Missing("The log has no learning rate (train/lr).")
+    curves = [material.run.curve(key, _after_slash(key)) for key in keys]
+    draw = partial(_draw_curves, curves, 1, title="Learning rate", y="learning rate")
+    return material.picture(
+        "learning_rate", draw, alt="Learning rate over steps", caption="As the optimiser had it at each step."
+    )
+
+
+def classes_seen(material: Material) -> Block:
+    counts = tables.seen_counts(material.run.metrics)
+    if not len(counts):
+        raise Missing('How often each class was seen was not recorded (metrics.json has no "seen").')
+    return material.picture(
+        "classes_seen", partial(histograms.draw_seen, counts), alt="How often each training class was drawn",
+        caption=f"Items drawn by the sampler from each of {len(counts):,} training classes: "
+        f"between {int(counts.min()):,} and {int(counts.max()):,}, {counts.mean():,.0f} on average.",
+    )  # fmt: skip
+
+
+def _curves(run: Run, keys: Mapping[str, str]) -> list[Curve]:
+    curves = [run.curve(key, name) for key, name in keys.items() if key in run.log]
+    if not curves:
+        raise Missing(f"The log has none of {', '.join(keys)}.")
+    return curves
+
+
+def _draw_curves(curves: list[Curve], window: int, theme: Theme, *, title: str, y: str) -> Figure:
+    figure, axes = style.subplots()
+    plot_curves(axes, curves, theme, window=window)
+    style.label(axes, title, "step", y)
+    if len(curves) > 1 or curves[0].label != y:
+        axes.legend()
+    return figure
+
+
+def _after_slash(key: str) -> str:
+    """train/lr -> learning rate, train/lr_backbone -> learning rate, backbone."""
+    rest = key.removeprefix("train/lr").strip("_/ ")
+    return f"learning rate, {rest}" if rest else "learning rate"
+
+
+# Similarities and classes
+
+
+def similarity(material: Material) -> Block:
+    pairs = histograms.sample_pairs(material.test.table["label"].to_numpy())
+    panels = []
+    for when in material.rankings:
+        embeddings = material.run.embeddings("test", when)
+        positive, negative = (histograms.similarities(embeddings, p) for p in (pairs.positive, pairs.negative))
+        panels.append((f"{when} training", positive, negative))
+    return material.picture(
+        "similarities",
+        partial(histograms.draw_similarities, panels, title="Similarity of pairs of unseen classes"),
+        alt="Histograms of the cosine similarity of positive and negative pairs before and after training",
+        caption=f"{len(pairs.positive):,} positive and as many negative pairs of the test split, drawn at random, "
+        "the same before and after. The number is the chance that a positive pair is more similar than a negative one.",
+    )
+
+
+def class_recall(material: Material) -> Block:
+    panels = [
+        (f"{when} training", tables.class_recall(material.test, r).to_numpy()) for when, r in material.rankings.items()
+    ]
+    recall = panels[-1][1]
+    return material.picture(
+        "class_recall", partial(histograms.draw_class_recall, panels), alt="Distribution of recall@1 over classes",
+        caption=f"After training, in {int((recall == 1).sum()):,} of {len(recall):,} unseen classes every query finds "
+        f"its own class first, in {int((recall == 0).sum()):,} none does.",
+    )  # fmt: skip
+
+
+def categories(material: Material) -> Block:
+    frame = tables.category_table(material.test, material.rankings)
+    if frame.empty:
+        raise Missing("The items have no categories.")
+    whens = list(material.rankings)
+    rows = [
+        [str(name), f"{row['classes']:,.0f}", f"{row['queries']:,.0f}", *(f"{row[w]:.3f}" for w in whens)]
+        for name, row in frame.iterrows()
+    ]
+    head = ["category", "classes", "queries", *(f"recall@1 {w}" for w in whens)]
+    return Block(
+        heading="By category", head=head, rows=rows, caption="Queries search among all references of the test split."
+    )
+
+
+# Maps
+
+
+def maps(material: Material) -> Block:
+    panels: list[tuple[str, Map]] = []
+    try:
+        training = make_map(material.run.split("train"), material.run.embeddings("train", "after"))
+        panels.append(("Training classes", training))
+    except Missing as missing:
+        material.notes.append(f"The map of the training classes was left out: {missing}")
+    panels.append(("Unseen classes", material.unseen))
+    shown = " and ".join(f"{len(one.rows):,} of {len(one.items):,}" for _, one in panels)
+    return material.picture(
+        "maps", partial(draw_maps, panels), alt="Maps of the embeddings of training and of unseen classes",
+        caption=f"{panels[-1][1].method} of the embeddings after training, {shown} items; up to eight classes drawn "
+        "at random are coloured, the others grey. Distances between far groups on such a map mean little.",
+    )  # fmt: skip
+
+
+def hover_map(material: Material) -> Block:
+    return Block(
+        script=interactive_map(material.unseen),
+        caption="Unseen classes once more: put the pointer on a point and its picture appears and its class lights up. "
+        "Drag to move, use the wheel tool to zoom.",
+    )
+
+
+# How
+
+
+def how(material: Material) -> Block:
+    try:
+        after = material.after
+    except Missing:
+        return Block(lines=tables.how_obtained(material.run.items, None, None))
+    lines = tables.how_obtained(material.run.items, material.test, after)
+    low, high = tables.recall_interval(material.test, after)
+    lines.append(
+        f"recall@1 computed from the stored embeddings: {after.hit.mean():.3f}, with a 95% interval of {low:.3f} to "
+        f"{high:.3f} over the choice of test classes (bootstrap over classes, 1,000 repeats)."
+    )
+    stated = (
+        (material.run.metrics.get("test") or {}).get("after", {}).get("recall@1") if _has_metrics(material) else None
+    )
+    if stated is not None and abs(stated - after.hit.mean()) > 0.002:
+        lines.append(f"This differs from metrics.json, which says {stated:.3f}: the files are not of one evaluation.")
+    return Block(lines=lines)
+
+
+def _has_metrics(material: Material) -> bool:
+    return (material.run.path / "metrics.json").is_file()
+
+
+def splits(material: Material) -> Block:
+    frame = tables.split_table(material.run.items)
+    rows = [[str(name), f"{row['classes']:,}", f"{row['items']:,}"] for name, row in frame.iterrows()]
+    return Block(heading="Data", head=["split", "classes", "items"], rows=rows, lines=material.run.items.notes)
+
+
+def configuration(material: Material) -> Block:
+    return Block(heading="Configuration", code=material.run.config_text.strip())
+
+
+def environment(material: Material) -> Block:
+    """What the run recorded; else the machine that draws the page."""
+    recorded = material.run.metrics.get("environment") if _has_metrics(material) else None
+    found = recorded if isinstance(recorded, dict) else tables.environment()
+    when = "As the run recorded it." if recorded else "Of the machine that drew this page."
+    return Block(heading="Environment", head=["", ""], rows=[[str(k), str(v)] for k, v in found.items()], caption=when)

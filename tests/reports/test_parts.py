@@ -1,0 +1,172 @@
+"""What the figures show is right: neighbours, pairs, samples, maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pullpush.data.items import Items
+from pullpush.reports import grids, histograms, tables
+from pullpush.reports.neighbours import rank
+from pullpush.reports.projection import colored_classes, project, subsample
+from pullpush.reports.run import Missing
+
+
+def items_of(labels: list[int], roles: list[str] | None = None, **columns: object) -> Items:
+    table = pd.DataFrame({"path": [f"nowhere/{i}.png" for i in range(len(labels))], "label": labels, **columns})
+    if roles:
+        table["role"] = roles
+    return Items(table, [f"class {i}" for i in range(max(labels) + 1)])
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def loop_oracle(x: np.ndarray, items: Items) -> dict[int, tuple[float, int, int]]:
+    """query row -> (recall@1, place of the first positive, nearest row), one pair at a time."""
+    table, found = items.table, {}
+    for q in range(len(table)):
+        if table["role"][q] == "gallery":
+            continue
+        references = [r for r in range(len(table)) if table["role"][r] != "query" and table["id"][r] != table["id"][q]]
+        scores = {r: float(x[q].astype(np.float64) @ x[r]) for r in references}
+        positive = [r for r in references if table["label"][r] == table["label"][q]]
+        if positive:
+            best = max(scores[r] for r in positive)
+            nearest = max(references, key=lambda r: scores[r])
+            place = 1 + sum(scores[r] > best for r in references if r not in positive)
+            found[q] = (float(nearest in positive), place, nearest)
+    return found
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_ranking_agrees_with_a_loop(mixed: bool) -> None:
+    rng = np.random.default_rng(1)
+    labels = [*rng.integers(0, 12, 60).tolist(), 12]  # the last class has one item: its query is left out
+    roles = rng.choice(["query", "gallery", "both"], 61).tolist() if mixed else None
+    items = items_of(labels, roles)
+    x = unit(rng.normal(size=(61, 6)) + 2 * rng.normal(size=(13, 6))[labels])
+    expected = loop_oracle(x, items)
+    ranking = rank(x, items, chunk=7)
+    assert ranking.queries.tolist() == list(expected)
+    np.testing.assert_array_equal(ranking.hit, [e[0] for e in expected.values()])
+    np.testing.assert_array_equal(ranking.place, [e[1] for e in expected.values()])
+    np.testing.assert_array_equal(ranking.nearest[:, 0], [e[2] for e in expected.values()])
+    queries = sum(role != "gallery" for role in items.table["role"])
+    assert ranking.left_out == queries - len(expected) > 0
+
+
+def test_a_collapsed_model_scores_like_chance_and_stands_last() -> None:
+    items = items_of([0, 0, 1, 1, 2, 2])
+    ranking = rank(np.ones((6, 3), np.float32) / np.sqrt(3).astype(np.float32), items)
+    np.testing.assert_allclose(ranking.hit, 1 / 5)
+    assert (ranking.place == 5).all()
+
+
+def test_small_galleries_give_fewer_neighbours() -> None:
+    ranking = rank(unit(np.eye(3) + 0.1), items_of([0, 0, 1]), k=5)
+    assert ranking.nearest.shape == (2, 3)
+    assert (ranking.nearest[:, 2] == -1).all()  # the query itself is no reference
+    with pytest.raises(Missing, match="positive"):
+        rank(unit(np.eye(3)), items_of([0, 1, 2]))
+
+
+def test_confused_classes_are_counted_in_both_directions() -> None:
+    # Class 0 and 1 lie on one another's items, class 2 is apart.
+    angles = np.array([0.0, 0.30, 0.01, 0.31, 2.0, 2.01])
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    items = items_of([0, 0, 1, 1, 2, 2])
+    (pair,) = grids.confusions(items, rank(x, items))
+    assert (pair.count, pair.queries) == (4, 4)
+    assert {pair.first[0].name, pair.second[0].name} == {"class 0", "class 1"}
+
+
+def test_worst_queries_come_in_order_and_show_their_first_right_reference() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 4).tolist()
+    items, x = items_of(labels), unit(rng.normal(size=(80, 3)))
+    ranking = rank(x, items)
+    rows = grids.worst_rows(items, ranking, count=5)
+    places = [int(row.note.split("\n")[1]) for row in rows]
+    assert places == sorted(places, reverse=True)
+    assert places[0] == ranking.place.max()
+    assert all(row.groups[1][0].right and row.groups[1][0].name == row.query.name for row in rows)
+    assert len({row.query.name for row in rows}) == 5
+    assert all(row.query.image is None for row in rows)  # the files do not exist: empty frames, no crash
+
+
+def test_sampled_pairs_are_what_they_are_called_uniform_and_repeatable() -> None:
+    labels = np.array([0] * 2 + [1] * 4 + [2] * 10 + [3])
+    sample = histograms.sample_pairs(labels, 40_000)
+    first, second = labels[sample.positive].T
+    assert (first == second).all()
+    assert (sample.positive[:, 0] != sample.positive[:, 1]).all()
+    share = np.bincount(first, minlength=4) / len(first)
+    np.testing.assert_allclose(share, np.array([2, 12, 90, 0]) / 104, atol=0.01)
+    first, second = labels[sample.negative].T
+    assert (first != second).all()
+    assert len(sample.negative) == 40_000
+    again = histograms.sample_pairs(labels, 40_000)
+    np.testing.assert_array_equal(sample.positive, again.positive)
+    np.testing.assert_array_equal(sample.negative, again.negative)
+    for alone in ([0, 0, 0], [0, 1, 2]):
+        with pytest.raises(Missing):
+            histograms.sample_pairs(np.array(alone))
+
+
+def test_separation_is_the_share_of_ordered_pairs() -> None:
+    rng = np.random.default_rng(0)
+    positive, negative = rng.integers(0, 9, 50).astype(float), rng.integers(-3, 6, 70).astype(float)
+    compare = positive[:, None] - negative[None, :]
+    assert histograms.separation(positive, negative) == pytest.approx((compare > 0).mean() + (compare == 0).mean() / 2)
+
+
+def test_subsample_keeps_classes_whole_and_under_the_limit() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(300), 7))
+    rows = subsample(labels, 700)
+    assert len(rows) == 700
+    assert (np.unique(labels[rows], return_counts=True)[1] == 7).all()
+    few = np.repeat(np.arange(4), 5000)  # few large classes: each gives its share
+    assert np.unique(few[subsample(few, 1000)], return_counts=True)[1].tolist() == [250] * 4
+    assert subsample(labels, 5000).tolist() == list(range(2100))
+    np.testing.assert_array_equal(rows, subsample(labels, 700))
+
+
+def test_umap_separates_clusters_and_repeats_and_few_points_get_pca() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 30)
+    x = unit(np.eye(3, 8)[labels] + 0.1 * rng.normal(size=(90, 8)))
+    points, method = project(x)
+    assert method == "UMAP"
+    centers = np.stack([points[labels == c].mean(0) for c in range(3)])
+    nearest = np.linalg.norm(points[:, None] - centers[None], axis=2).argmin(1)
+    assert (nearest == labels).all()
+    np.testing.assert_array_equal(points, project(x)[0])
+    assert project(x[:20])[1] == "PCA"
+    flat, method = project(np.ones((80, 4), np.float32) / 2)
+    assert method == "PCA"
+    assert np.isfinite(flat).all()
+    assert project(x[:1])[0].shape == (1, 2)
+
+
+def test_few_classes_are_coloured() -> None:
+    labels = np.repeat(np.arange(30), np.arange(1, 31))
+    chosen = colored_classes(labels)
+    assert len(chosen) == 8
+    assert chosen.min() >= 14  # of the larger half
+
+
+def test_recall_tables_agree_with_the_ranking() -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(30), 5).tolist()
+    items = items_of(labels, category=["even" if label % 2 == 0 else "odd" for label in labels])
+    ranking = rank(unit(rng.normal(size=(150, 5)) + 1.5 * rng.normal(size=(30, 5))[labels]), items)
+    frame = tables.category_table(items, {"after": ranking})
+    assert (frame["after"] * frame["queries"]).sum() / 150 == pytest.approx(ranking.hit.mean())
+    assert frame.loc["odd", "classes"] == 15
+    assert tables.class_recall(items, ranking).mean() == pytest.approx(ranking.hit.mean())
+    low, high = tables.recall_interval(items, ranking)
+    assert low < ranking.hit.mean() < high
+    assert tables.category_table(items_of(labels), {"after": ranking}).empty
