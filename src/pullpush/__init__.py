@@ -1,3 +1,63 @@
-"""pullpush: deep metric learning, from the loss to the search engine."""
+"""pullpush: deep metric learning, from the loss to the search engine.
+
+pullpush.train(data="emoji", steps=200, out="runs/mine")
+pullpush.load("runs/mine").embed(["cat.png"])
+criterion = pullpush.Criterion("circle", margin=0.4, memory=pullpush.CrossBatchMemory(8192, dim=128))
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pullpush.errors import UserError
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pullpush import search as search
+    from pullpush.criterion import Criterion as Criterion
+    from pullpush.criterion import CrossBatchMemory as CrossBatchMemory
+    from pullpush.criterion import Proxies as Proxies
+    from pullpush.data.images import ImageDataset as ImageDataset
+    from pullpush.data.items import Items as Items
+    from pullpush.data.sampler import ClassBalancedSampler as ClassBalancedSampler
+    from pullpush.data.sampler import ShuffledSampler as ShuffledSampler
+    from pullpush.data.sources import open_items as open_items
+    from pullpush.data.splits import split_by_class as split_by_class
+    from pullpush.encoders import ImageEncoder as ImageEncoder
+    from pullpush.encoders import TextEncoder as TextEncoder
+    from pullpush.encoders import load as load
+    from pullpush.evaluation import embed as embed
+    from pullpush.evaluation import evaluate as evaluate
+    from pullpush.reports import report as report
+    from pullpush.training import train as train
+
+# Name: where it lives. Loaded at first use, since torch, timm and faiss take seconds.
+_HOME = {
+    "Criterion": "pullpush.criterion",
+    "CrossBatchMemory": "pullpush.criterion",
+    "ImageDataset": "pullpush.data.images",
+    "ImageEncoder": "pullpush.encoders",
+    "Items": "pullpush.data.items",
+    "ClassBalancedSampler": "pullpush.data.sampler",
+    "Proxies": "pullpush.criterion",
+    "ShuffledSampler": "pullpush.data.sampler",
+    "TextEncoder": "pullpush.encoders",
+    "embed": "pullpush.evaluation",
+    "evaluate": "pullpush.evaluation",
+    "load": "pullpush.encoders",
+    "open_items": "pullpush.data.sources",
+    "report": "pullpush.reports",
+    "search": "",
+    "split_by_class": "pullpush.data.splits",
+    "train": "pullpush.training",
+}
+
+__all__ = ["UserError", "__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pullpush' has no attribute {name!r}")
+    if not _HOME[name]:
+        return importlib.import_module(f"pullpush.{name}")
+    return vars(importlib.import_module(_HOME[name]))[name]

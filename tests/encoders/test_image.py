@@ -233,3 +233,13 @@ def test_the_hubs_retries_are_not_waited_for(monkeypatch) -> None:
     monkeypatch.setattr(hub_module, "hub_reachable", lambda: True)
     with hub_module.hub_or_cache():
         assert not constants.HF_HUB_OFFLINE
+
+
+def test_frozen_stages_do_not_learn():
+    encoder = ImageEncoder(weights="none", size=32, frozen_stages=2)
+    trained = {name for name, parameter in encoder.backbone.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert not any(name.startswith(("conv_stem", "bn1", "blocks.0.")) for name in trained)
+    assert any(name.startswith("blocks.1.") for name in trained)
+    with pytest.raises(UserError, match="has 8 stages"):
+        ImageEncoder(weights="none", size=32, frozen_stages=9)

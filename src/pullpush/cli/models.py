@@ -91,9 +91,7 @@ def _evaluate(
             print(note)
 
 
-def _embed(
-    model: str, data: str, out: str, root: str | None = None, options: dict[str, Any] | None = None
-) -> None:
+def _embed(model: str, data: str, out: str, root: str | None = None, options: dict[str, Any] | None = None) -> None:
     """Embeddings of images, L2-normalised float32.
 
     Args:

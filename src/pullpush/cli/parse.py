@@ -26,9 +26,7 @@ def call(function: Callable[..., Any], argv: Sequence[str], prog: str, examples:
         UserError: unknown options, with the nearest right name; missing or wrong values.
         SystemExit: after --help.
     """
-    parser = ArgumentParser(
-        prog=prog, exit_on_error=False, formatter_class=_Formatter, epilog=f"examples:\n{examples}"
-    )
+    parser = ArgumentParser(prog=prog, exit_on_error=False, formatter_class=_Formatter, epilog=f"examples:\n{examples}")
     parser.add_function_arguments(function, as_group=False, as_positional=True)
     words = []
     known = [k for k in parser._option_string_actions if k.startswith("--")]
@@ -38,7 +36,9 @@ def call(function: Callable[..., Any], argv: Sequence[str], prog: str, examples:
             name = name.replace("-", "_").replace("__", "--", 1)
             if name not in known:
                 near = get_close_matches(name, known, 1)
-                raise UserError(f"unknown option {name}: {f'did you mean {near[0]}?' if near else f'see {prog} --help'}")
+                raise UserError(
+                    f"unknown option {name}: {f'did you mean {near[0]}?' if near else f'see {prog} --help'}"
+                )
             word = name + equals + value
         words.append(word)
     if "--help" in words or "-h" in words:

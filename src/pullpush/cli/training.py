@@ -73,5 +73,7 @@ def _help(argv: list[str]) -> None:
     parser = make_parser(loss, miner, source)
     parser.formatter_class = Formatter
     parser.epilog = EXAMPLES
-    parser.usage = "pullpush train [--data emoji|FOLDER|FILE.csv|FILE.parquet] [--loss NAME] [--encoder NAME] [--OPTION VALUE ...]"
+    parser.usage = (
+        "pullpush train [--data emoji|FOLDER|FILE.csv|FILE.parquet] [--loss NAME] [--encoder NAME] [--OPTION VALUE ...]"
+    )
     parser.print_help()

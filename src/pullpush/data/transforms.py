@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from PIL import Image
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from pullpush.pictures import resize_and_center
 
 Mean = Sequence[float]
 
@@ -51,11 +56,28 @@ def eval_transform(
     )
 
 
-def cache_transform(side: int) -> v2.Compose:
-    """A PIL image to the uint8 square [3, side, side] that is kept in memory: shorter side to `side`, then the
-    middle."""
-    return v2.Compose(_square(side, 1.0))
+class Square:
+    """A PIL RGB image to the uint8 square [3, side, side]: the pixels that the model sees in use (`resize_and_center`).
+
+    A tensor, which comes from the cache, is resized and its middle cut out. Plain data, so worker processes may have
+    it.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def __call__(self, image: Image.Image | torch.Tensor) -> torch.Tensor:
+        if isinstance(image, Image.Image):
+            return torch.from_numpy(resize_and_center(image, self.side).copy()).permute(2, 0, 1).contiguous()
+        if image.shape[-2:] == (self.side, self.side):
+            return image
+        return center_crop(resize(image, [self.side], antialias=True), [self.side, self.side])
 
 
-def _square(size: int, crop: float) -> list[torch.nn.Module]:
-    return [v2.ToImage(), v2.Resize(round(size / crop), antialias=True), v2.CenterCrop(size)]
+def cache_transform(side: int) -> Square:
+    """What is kept in memory of an image."""
+    return Square(side)
+
+
+def _square(size: int, crop: float) -> list[Any]:
+    return [Square(round(size / crop)), v2.CenterCrop(size)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn.functional import normalize as l2_normalize
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -25,6 +26,8 @@ class ImageEncoder(nn.Module):
     - `weights`: `auto`, `timm`, `none` or a file; see `weights.load_backbone`. What was loaded is kept in `.loaded`.
     - `size`: side of the input in pixels.
     - `freeze`: the backbone neither learns nor changes its statistics; only the head is trained.
+    - `frozen_stages`: so many first stages of the backbone do not learn, the stem being the first. They see the largest
+      maps and cost the most, and hold the most general features.
     - `frozen_norm`: batch-norm statistics stay those of the weights, scale and shift are trained. Small class-balanced
       batches make poor statistics. Without loaded weights there is nothing to keep, and the statistics are trained.
     - `normalize`: whether `forward` ends with the L2 normalisation.
@@ -42,6 +45,7 @@ class ImageEncoder(nn.Module):
         weights: str = "auto",
         size: int = 64,
         freeze: bool = False,
+        frozen_stages: int = 0,
         frozen_norm: bool = True,
         normalize: bool = True,
         seed: int = 0,
@@ -56,9 +60,11 @@ class ImageEncoder(nn.Module):
             self.head = make_head(head, self.width, dim)
         self.dim = self.width if head == "none" else dim
         self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
+        self.frozen_stages = frozen_stages
         self.frozen_norm = frozen_norm and self.loaded.source != "none"
         self.preprocessing = Preprocessing(size, self.loaded.mean, self.loaded.std)
         self.backbone.requires_grad_(not freeze)
+        _freeze_stages(self.backbone, frozen_stages, name)
         # Convolutions on the CPU run about three times faster with the channels last in memory.
         self.to(memory_format=torch.channels_last)
         self.train()
@@ -99,6 +105,7 @@ class ImageEncoder(nn.Module):
             "head": self.head_name,
             "size": self.preprocessing.size,
             "freeze": self.freeze,
+            "frozen_stages": self.frozen_stages,
             "frozen_norm": self.frozen_norm,
             "normalize": self.normalize,
             "mean": list(self.preprocessing.mean),
@@ -113,6 +120,18 @@ def rebuild(config: dict[str, Any]) -> ImageEncoder:
     encoder.preprocessing = Preprocessing(config["size"], tuple(config["mean"]), tuple(config["std"]))
     encoder.frozen_norm = config["frozen_norm"]
     return encoder.train()
+
+
+def _freeze_stages(backbone: nn.Module, stages: int, name: str) -> None:
+    if not stages:
+        return
+    groups_of = group_parameters(backbone, backbone.group_matcher(coarse=True))
+    if not 0 < stages <= len(groups_of):
+        raise UserError(f"frozen_stages is {stages}; '{name}' has {len(groups_of)} stages, the stem counted.")
+    parameters = dict(backbone.named_parameters())
+    for stage in sorted(groups_of)[:stages]:
+        for each in groups_of[stage]:
+            parameters[each].requires_grad_(False)
 
 
 def _output_width(backbone: nn.Module, name: str, size: int) -> int:

@@ -26,7 +26,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:
         beside.unlink(missing_ok=True)
-        raise UserError(f"can't write the checkpoint {str(path)!r}: {error}. Make room, then continue with --resume.") from error
+        raise UserError(
+            f"can't write the checkpoint {str(path)!r}: {error}. Make room, then continue with --resume."
+        ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class EncoderConfig:
         weights: auto (the installed package, else timm's hub), none, timm, or a file.
         size: side of the image in pixels.
         freeze: train the head only; features of the backbone are computed once and cached.
+        frozen_stages: so many first stages of the backbone (the stem is the first) do not learn; they cost the most.
         frozen_norm: keep the batch-norm statistics of the pretrained backbone.
         augment: random crops, flips and colours in training; not with cached features.
     """
@@ -63,6 +64,7 @@ class EncoderConfig:
     weights: str = "auto"
     size: int = 64
     freeze: bool = False
+    frozen_stages: int = 0
     frozen_norm: bool = True
     augment: bool = True
 

@@ -41,10 +41,19 @@ class ImageTask:
         self.encoder = ImageEncoder(**options, seed=config.seed)
         batch = config.batch
         self.sampler = ClassBalancedSampler(
-            self.labels, batch.classes, batch.samples, seed=config.seed, rank=rank, world=world, short=batch.short, passes=None
+            self.labels,
+            batch.classes,
+            batch.samples,
+            seed=config.seed,
+            rank=rank,
+            world=world,
+            short=batch.short,
+            passes=None,
         )
         self.criterion = make_criterion(config, classes=classes, ids=train.ids)
-        self.all_pairs = None if self.criterion.proxies else make_criterion(config, classes=0, ids=train.ids, training=False)
+        self.all_pairs = (
+            None if self.criterion.proxies else make_criterion(config, classes=0, ids=train.ids, training=False)
+        )
         self.features = self._features() if config.encoder.freeze else None
         encode = _Head(self.encoder) if config.encoder.freeze else self.encoder
         self.step = ImageStep(encode, self.criterion)
@@ -67,7 +76,12 @@ class ImageTask:
             return feature_batches(self.features["train"], self.sampler)
         config = self.config
         return image_batches(
-            self.splits["train"], self.sampler, self.encoder.preprocessing, config.data, config.encoder.augment, config.seed
+            self.splits["train"],
+            self.sampler,
+            self.encoder.preprocessing,
+            config.data,
+            config.encoder.augment,
+            config.seed,
         )
 
     def arguments(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

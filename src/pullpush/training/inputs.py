@@ -55,7 +55,10 @@ def image_batches(
         rows_as_ids = items.assign(id=range(len(items)))
         dataset = ImageDataset(rows_as_ids, transform, seed=seed)
         loader: Any = DataLoader(
-            dataset, batch_sampler=with_steps(sampler), num_workers=config.workers, persistent_workers=config.workers > 0
+            dataset,
+            batch_sampler=with_steps(sampler),
+            num_workers=config.workers,
+            persistent_workers=config.workers > 0,
         )
         for inputs, _, rows in loader:
             yield inputs, rows

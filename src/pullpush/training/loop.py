@@ -43,7 +43,12 @@ class Run:
     log: RunLog
     since: float
     saved: dict[str, Any] = field(
-        default_factory=lambda: {"step": 0, "seconds": 0.0, "before": {}, "best": {"step": 0, "score": -1.0, "metrics": {}}}
+        default_factory=lambda: {
+            "step": 0,
+            "seconds": 0.0,
+            "before": {},
+            "best": {"step": 0, "score": -1.0, "metrics": {}},
+        }
     )
 
 
@@ -141,7 +146,9 @@ def _fit(run: Run) -> None:
             if keep:
                 _checkpoint(run, step)
             if stop.number is not None and not last:
-                raise Stopped(f"stopped after step {step}, saved. Go on with: pullpush train --resume {run.folder}", stop.number)
+                raise Stopped(
+                    f"stopped after step {step}, saved. Go on with: pullpush train --resume {run.folder}", stop.number
+                )
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:
@@ -183,7 +190,9 @@ def _validate(run: Run, step: int) -> None:
     if metrics[CHOSEN_BY] > run.saved["best"]["score"]:
         run.saved["best"] = {"step": step, "score": metrics[CHOSEN_BY], "metrics": metrics}
         if run.fabric.is_global_zero:
-            save_checkpoint(run.folder / "checkpoints" / "best.pt", {"step": step, "module": run.task.step.state_dict()})
+            save_checkpoint(
+                run.folder / "checkpoints" / "best.pt", {"step": step, "module": run.task.step.state_dict()}
+            )
 
 
 def _checkpoint(run: Run, step: int) -> None:
@@ -231,4 +240,6 @@ def _finish(run: Run) -> None:
     write_json(run.folder / "metrics.json", metrics)
     for name in ("recall@1", "map@r"):
         before = run.saved["before"][name]
-        run.display.say(f"test {name}: {before:.3f} before, {after[name]:.3f} after, on classes that were never trained on")
+        run.display.say(
+            f"test {name}: {before:.3f} before, {after[name]:.3f} after, on classes that were never trained on"
+        )

@@ -87,7 +87,9 @@ def make_parser(loss: str, miner: str, source: str, prog: str = "pullpush train"
     parser.add_argument("--miner.name", default=miner, help=f"none, or one of: {', '.join(miners.REGISTRY)}")
     if miner != "none":
         parser.add_function_arguments(miners.REGISTRY[miner], "miner", skip=GIVEN, fail_untyped=False)
-    parser.add_class_arguments(memory.CrossBatchMemory, "memory", skip={"dim", "size", "items", "label_shape"}, fail_untyped=False)
+    parser.add_class_arguments(
+        memory.CrossBatchMemory, "memory", skip={"dim", "size", "items", "label_shape"}, fail_untyped=False
+    )
     parser.add_argument(
         "--memory.size", type=float, default=0.0,
         help="places of the cross-batch memory; 0 for none, below 1 as a share of the training set",

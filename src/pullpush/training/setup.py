@@ -61,7 +61,9 @@ def _without_bad(items: Items, on_bad_item: str, say: Callable[[str], None]) -> 
 
 def _fold(items: Items, config: DataConfig, seed: int) -> Items:
     if not 0 <= config.fold < config.folds:
-        raise UserError(f"data.fold={config.fold} must be from 0 to {config.folds - 1}: there are data.folds={config.folds}")
+        raise UserError(
+            f"data.fold={config.fold} must be from 0 to {config.folds - 1}: there are data.folds={config.folds}"
+        )
     fold = class_folds(items.assign(split=""), config.folds, seed=seed)[config.fold]
     return fold.assign(split=np.where(fold.table["split"] == "validation", "test", "train"))
 

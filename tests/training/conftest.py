@@ -1,0 +1,30 @@
+"""A run small enough for tests: real pictures, a real backbone without its weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pullpush.data.miniature import make_tree
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight classes of four pictures each."""
+    return make_tree("folder", tmp_path_factory.mktemp("photos") / "tree")
+
+
+@pytest.fixture(scope="session")
+def small(photos: Path) -> dict[str, Any]:
+    """Options of a run of seconds."""
+    return {
+        "data": {"source": str(photos), "test": 0.25, "validation": 0.25},
+        "encoder": {"weights": "none", "size": 32, "dim": 16},
+        "batch": {"classes": 3, "samples": 3},
+        "optimizer": {"lr": 1e-3},
+        "steps": 12,
+        "validate_every": 4,
+        "checkpoint_every": 3,
+        "tensorboard": False,
+        "report": False,
+    }

@@ -1,0 +1,204 @@
+"""The loop on real pictures: what it leaves behind, and that an interruption changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import pullpush
+from pullpush.errors import UserError
+from pullpush.training import Stopped, loop, train
+from pullpush.training.checkpoint import load_checkpoint, save_checkpoint
+from pullpush.training.log import RunLog, read_log
+
+Options = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def finished(small: Options, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(**small, out=str(tmp_path_factory.mktemp("runs") / "whole"))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / "checkpoints" / "last.pt")["module"]
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    for name, tensor in mine.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=0, msg=name)
+    assert read_log(one / "log.jsonl") == read_log(other / "log.jsonl")
+    scores = [json.loads((run / "metrics.json").read_text())["test"]["after"] for run in (one, other)]
+    assert scores[0] == scores[1]
+
+
+def test_run_folder_keeps_the_contract(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert {"data", "loss", "seconds", "test", "validation"} <= metrics.keys()
+    for when in ("before", "after"):
+        assert {"recall@1", "recall@10", "r_precision", "map@r", "nmi"} <= metrics["test"][when].keys()
+        assert all(0 <= value <= 1 for value in metrics["test"][when].values())
+    lines = read_log(finished / "log.jsonl")
+    assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 13))
+    validated = [line for line in lines if "validation/recall@1" in line]
+    assert [line["step"] for line in validated] == [4, 8, 12]
+    assert all({"validation/loss_miner", "validation/loss_all"} <= line.keys() for line in validated)
+    items = pullpush.Items.load(finished / "items.parquet")
+    by_split = items.table.groupby("split")["label"].agg(set)
+    assert not (by_split["train"] & by_split["test"]) | (by_split["train"] & by_split["validation"])
+    for split, when in (("test", "before"), ("test", "after"), ("train", "after"), ("validation", "after")):
+        assert len(np.load(finished / "embeddings" / f"{split}-{when}.npy")) == len(items.split(split))
+
+
+def test_model_gives_the_embeddings_of_the_run(finished: Path) -> None:
+    test = pullpush.Items.load(finished / "items.parquet").split("test")
+    embeddings = pullpush.load(finished).embed([test.path(row) for row in range(len(test))])
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(embeddings, np.load(finished / "embeddings" / "test-after.npy"), atol=1e-5)
+
+
+def test_training_lowers_the_loss(small: Options, tmp_path: Path) -> None:
+    pretrained = {**small["encoder"], "weights": "auto"}
+    run = train(**{**small, "encoder": pretrained, "steps": 24, "validate_every": 24}, out=str(tmp_path / "run"))
+    losses = [line["train/loss"] for line in read_log(run / "log.jsonl") if "train/loss" in line]
+    assert np.mean(losses[-8:]) < np.mean(losses[:8])
+
+
+def test_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load((finished / "config.yaml").read_text())
+    again = train(**{**values, "out": str(tmp_path / "again")})
+    assert_equal_runs(finished, again)
+
+
+def test_sigterm_saves_and_resume_ends_the_same(
+    small: Options, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = loop.learning_rate
+
+    def kill_at_seven(step: int, *rest: Any) -> float:
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return rate(step, *rest)
+
+    monkeypatch.setattr(loop, "learning_rate", kill_at_seven)
+    folder = tmp_path / "run"
+    with pytest.raises(Stopped, match="--resume"):
+        train(**small, out=str(folder))
+    monkeypatch.undo()
+    assert load_checkpoint(folder / "checkpoints" / "last.pt")["saved"]["step"] == 7
+    train(resume=folder)
+    assert_equal_runs(finished, folder)
+
+
+def test_killed_at_random_steps_and_resumed_ends_the_same(small: Options, finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    start = f"from pullpush.training import train; train(**{ ({**small, 'out': str(folder)})!r})"
+    go_on = f"from pullpush.training import train; train(resume={str(folder)!r})"
+    draw = np.random.default_rng(int(time.time()))
+    for code, lines in ((start, 4), (go_on, 8)):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        log = folder / "log.jsonl"
+        while process.poll() is None and not (log.exists() and len(read_log(log)) >= lines):
+            time.sleep(0.002)
+        time.sleep(float(draw.uniform(0, 0.3)))
+        process.kill()
+        error = process.communicate()[1]
+        assert process.returncode == -signal.SIGKILL or not process.returncode, error.decode()
+    if not (folder / "metrics.json").exists():
+        train(resume=folder)
+    assert_equal_runs(finished, folder)
+
+
+def test_frozen_backbone_trains_the_head_on_cached_features(
+    small: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULLPUSH_CACHE", str(tmp_path / "cache"))
+    options = {**small, "encoder": {**small["encoder"], "freeze": True}}
+    run = train(**options, out=str(tmp_path / "one"))
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
+    assert len(files) == 3
+    again = train(**options, out=str(tmp_path / "two"))
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
+    assert_equal_runs(run, again)
+    test = pullpush.Items.load(run / "items.parquet").split("test")
+    embeddings = pullpush.load(run).embed([test.path(row) for row in range(len(test))])
+    np.testing.assert_allclose(embeddings, np.load(run / "embeddings" / "test-after.npy"), atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["triplet", "proxy_anchor", "soft_triple", "margin", "siglip"])
+def test_losses_with_proxies_and_learned_options_train_and_resume(small: Options, tmp_path: Path, loss: str) -> None:
+    run = train(**{**small, "loss": loss, "steps": 3, "checkpoint_every": 2}, out=str(tmp_path / "run"))
+    state = load_checkpoint(run / "checkpoints" / "last.pt")["module"]
+    learned = [name for name in state if name.startswith("criterion.") and ("weight" in name or "learned" in name)]
+    assert bool(learned) == (loss != "triplet")
+
+
+def test_memory_is_filled_and_saved(small: Options, tmp_path: Path) -> None:
+    run = train(**{**small, "memory": {"size": 0.5, "start_step": 2}}, out=str(tmp_path / "run"))
+    entered = load_checkpoint(run / "checkpoints" / "last.pt")["module"]["criterion.memory.entered"]
+    assert len(entered) == 8
+    assert (entered >= 2).all()
+
+
+def test_nan_ends_the_run_with_the_step(small: Options, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the loss is (nan|inf).* at step \d+.*lr"):
+        train(**{**small, "loss": {"name": "multi_similarity", "beta": 1e40}}, out=str(tmp_path / "run"))
+
+
+def test_existing_run_is_never_overwritten(small: Options, finished: Path) -> None:
+    before = (finished / "config.yaml").read_bytes()
+    with pytest.raises(UserError, match="exists.*--resume"):
+        train(**small, out=str(finished))
+    assert (finished / "config.yaml").read_bytes() == before
+
+
+def test_damaged_checkpoint_is_named(finished: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "run" / "checkpoints"
+    broken.mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_bytes((finished / "config.yaml").read_bytes())
+    whole = (finished / "checkpoints" / "last.pt").read_bytes()
+    (broken / "last.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"last\.pt.*damaged"):
+        train(resume=tmp_path / "run")
+
+
+def test_checkpoint_on_a_full_disk_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"step": 1})
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        save_checkpoint(path, {"step": 2})
+    assert load_checkpoint(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_log_drops_steps_that_are_done_again_and_a_line_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2}\n{"step": 3, "a"')
+    log = RunLog(tmp_path, 1, tensorboard=False)
+    log.write(2, {"a": 5.0})
+    log.close()
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 1, "a": 1}, {"step": 2, "a": 5.0}]
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    rates = [loop.learning_rate(step, 100, 0.1) for step in range(1, 101)]
+    assert rates[9] == max(rates) == 1.0
+    assert all(a < b for a, b in zip(rates[:9], rates[1:10], strict=True))
+    assert all(a > b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert 0 < rates[-1] < 0.01
+    assert loop.learning_rate(1, 100, 0.0) < 1.0
