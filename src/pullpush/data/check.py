@@ -6,8 +6,8 @@ import hashlib
 import os
 import warnings
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from PIL import Image
 
 from pullpush.data.items import Items, crop
 from pullpush.data.opening import DECODE_ERRORS, decode, reason
+from pullpush.data.workers import by_chunks
 from pullpush.errors import UserError
 
 TINY = 8
@@ -58,13 +59,12 @@ def check(items: Items) -> list[BadItem]:
 
 
 def inspect(items: Items) -> Findings:
-    """Decodes each image once, in threads (Pillow lets them run side by side), and collects what is wrong or unusual.
+    """Decodes each image once, in worker processes, and collects what is wrong or unusual.
 
     Duplicates are images with the same pixels after conversion to RGB: the same file twice, and the same picture saved
     twice. `across_classes` are those duplicates whose labels differ.
     """
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        seen = list(pool.map(lambda row: _look(items, row), range(len(items)), chunksize=64))
+    seen = [look for chunk in by_chunks(partial(_look_at, items), len(items)) for look in chunk]
     found = Findings()
     same: dict[bytes, list[int]] = defaultdict(list)
     for row, look in enumerate(seen):
@@ -81,6 +81,10 @@ def inspect(items: Items) -> Findings:
     found.duplicates = [rows for rows in same.values() if len(rows) > 1]
     found.across_classes = [rows for rows in found.duplicates if len(set(labels[rows])) > 1]
     return found
+
+
+def _look_at(items: Items, rows: range) -> list[_Seen]:
+    return [_look(items, row) for row in rows]
 
 
 def _look(items: Items, row: int) -> _Seen:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch.utils.data import Dataset
 from pullpush.data.augment import step_generator
 from pullpush.data.items import Items
 from pullpush.data.transforms import cache_transform
+from pullpush.data.workers import by_chunks
 
 Index = int | tuple[int, int]
 
@@ -25,7 +25,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         transform: Applied to the PIL image, or with a cache to the uint8 tensor [3, cache, cache]. None: the uint8
             tensor itself.
         cache: Side of the squares that are kept in memory as uint8 after decoding once (3 * cache^2 bytes an item);
-            None: every reading decodes. Filled here, in threads; worker processes share it.
+            None: every reading decodes. Filled here, in worker processes; later worker processes share it.
         seed: With an index `(row, step)` the transform draws from (seed, step, row) and nothing else; see `with_steps`.
 
     Raises:
@@ -71,18 +71,19 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
 
 
 def load_pixels(items: Items, side: int) -> torch.Tensor:
-    """All images as uint8 [n, 3, side, side] (shorter side resized to `side`, the middle cut out), decoded in
-    threads."""
+    """All images as uint8 [n, 3, side, side] (shorter side resized to `side`, the middle cut out), by worker
+    processes."""
     pixels = torch.empty(len(items), 3, side, side, dtype=torch.uint8)
-    square = cache_transform(side)
-
-    def read(row: int) -> None:
-        pixels[row] = square(items.open(row))
-
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(read, range(len(items)), chunksize=64):
-            pass
+    start = 0
+    for chunk in by_chunks(partial(_squares, items, side), len(items)):
+        pixels[start : start + len(chunk)] = chunk
+        start += len(chunk)
     return pixels
+
+
+def _squares(items: Items, side: int, rows: range) -> torch.Tensor:
+    square = cache_transform(side)
+    return torch.stack([square(items.open(row)) for row in rows])
 
 
 def with_steps(sampler: Any) -> WithSteps:

@@ -97,7 +97,7 @@ class Items:
 
     def box(self, row: int) -> tuple[int, int, int, int] | None:
         """The box to crop, left, top, right, bottom, where the table has one."""
-        if not set(BOX) <= set(self.table.columns):
+        if "x_1" not in self.table.columns:
             return None
         values = [float(self.table[c].iat[row]) for c in BOX]
         if np.isnan(values).any():
@@ -107,8 +107,8 @@ class Items:
 
     def open(self, row: int) -> Image.Image:
         """The picture in a row, 8-bit RGB, cropped to its box; a UserError that names a file which cannot be read."""
-        image = open_image(self.path(row))
-        return crop(image, self.box(row), self.path(row))
+        path = self.path(row)
+        return crop(open_image(path), self.box(row), path)
 
     def save(self, path: str | Path) -> Path:
         """Writes table, classes, name and notes into one Parquet file; complete or not at all."""
