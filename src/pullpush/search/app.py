@@ -17,8 +17,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pullpush.errors import UserError
 from pullpush.search.calibration import CUT_OFF
-from pullpush.search.engine import Hit, NoItem
+from pullpush.search.engine import Hit
 from pullpush.search.guard import COOKIE, Guard, Rules, same
+from pullpush.search.index import NoItem
 from pullpush.search.metrics import Metrics
 from pullpush.search.reference import reference_page
 from pullpush.search.service import Busy, Service
@@ -229,6 +230,10 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers=FRESH)
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> Response:
+        return Response(status_code=204, headers=FOR_EVER)
 
     for name, kind in (("app.js", "text/javascript"), ("style.css", "text/css")):
         answer = FileResponse(PAGE / name, media_type=kind, headers=FRESH)

@@ -19,7 +19,7 @@ from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.search import layout, thumbnails
 from pullpush.search.calibration import CUT_OFF, closeness
-from pullpush.search.index import check_fingerprint
+from pullpush.search.index import NoItem, check_fingerprint
 from pullpush.search.layout import Manifest
 from pullpush.search.stores import Vectors, open_store
 from pullpush.search.stores.base import FILTERS
@@ -30,10 +30,6 @@ WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
 MOST = 1_000
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
-
-
-class NoItem(UserError):
-    """An id that is not in the index."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 COOKIE = "pullpush"
-OPEN_PATHS = ("/", "/page/app.js", "/page/style.css", "/api/session", "/health")
+OPEN_PATHS = ("/", "/favicon.ico", "/page/app.js", "/page/style.css", "/api/session", "/health")
 """What is answered without the token: the page itself (which then asks for it) and whether the server lives."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -36,6 +36,10 @@ CHUNK = 256
 """Pictures between two marks from which a stopped build continues."""
 
 
+class NoItem(UserError):
+    """An id that is not in the index."""
+
+
 @dataclass
 class Report:
     """What a build did. `unreadable` lists (path, reason) of files that are not in the index."""
@@ -178,7 +182,7 @@ def remove(index: str | os.PathLike[str], ids: Sequence[int]) -> int:
         chosen = old.table["id"].isin(list(ids))
         missing = sorted(set(map(int, ids)) - set(old.table["id"]))
         if missing:
-            raise UserError(f"{index} has no item {missing[0]}; nothing was removed")
+            raise NoItem(f"{index} has no item {missing[0]}; nothing was removed")
         gone = old.table[chosen]
         if len(gone):
             by_hand = gone["origin"] == "source"

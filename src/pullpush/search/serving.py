@@ -49,7 +49,9 @@ def serve(
         index: The index folder; by default the one in `indexes/` that was built last.
         host: The address to listen at. Other machines reach only `0.0.0.0`, `::` or an address of this machine.
         port: The port; 0 takes a free one.
-        token: What clients must send (`Authorization: Bearer TOKEN`); the page asks for it once.
+        token: What clients must send (`Authorization: Bearer TOKEN`), 8 or more letters and digits; the page asks
+        for it
+            once.
         model: The model or its path, where it is no longer where it was.
         read_only: No adding and removing. Always so for a server that others reach and that asks for no token.
         names: Further host names that requests may use, as a proxy's.
@@ -68,6 +70,8 @@ def serve(
         from pullpush.search.service import Service
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}: pip install 'pullpush[serve]'") from error
+    if token is not None and not (token.isascii() and token.isalnum() and len(token) >= 8):
+        raise UserError("the token must be 8 or more ASCII letters and digits, as it travels in headers and cookies")
     engine = open_index(index if index is not None else default_index(), model)
     service = Service(engine, queue)
     service.warm()

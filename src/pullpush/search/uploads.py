@@ -60,6 +60,8 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
                 return to_rgb(image)
     except Refused:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own, larger limit
+        raise Refused(413, f"the picture has too many pixels; the limit is {max_pixels:,}") from error
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on damaged files
         raise Refused(400, f"the {name} picture is damaged or cut off") from error
 

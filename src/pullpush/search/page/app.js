@@ -320,12 +320,12 @@ class Atlas {
     const dot = (i, r) => { c.beginPath(); c.arc(screen[2 * i], screen[2 * i + 1], r, 0, 7); };
     const pictures = this.side() && seen.length <= 400;
     for (const i of seen) {
-      c.globalAlpha = faded && !this.marked.has(data.ids[i]) ? 0.22 : 0.8;
+      c.globalAlpha = faded && !this.marked.has(data.ids[i]) ? 0.32 : 0.85;
       c.fillStyle = COLOURS[data.group[i]] ?? REST;
       const image = pictures ? this.picture(data.ids[i]) : null;
       if (image?.naturalWidth) {
         const side = this.side(), x = screen[2 * i] - side / 2, y = screen[2 * i + 1] - side / 2;
-        c.globalAlpha = faded && !this.marked.has(data.ids[i]) ? 0.35 : 1;
+        c.globalAlpha = faded && !this.marked.has(data.ids[i]) ? 0.6 : 1;
         c.beginPath(); c.roundRect(x - 2, y - 2, side + 4, side + 4, 7); c.fill();
         c.fillStyle = "#fff"; c.beginPath(); c.roundRect(x, y, side, side, 5); c.fill();
         const fit = side / Math.max(image.naturalWidth, image.naturalHeight), iw = image.naturalWidth * fit, ih = image.naturalHeight * fit;
@@ -334,7 +334,7 @@ class Atlas {
     }
     c.globalAlpha = 1; c.lineWidth = 2; c.strokeStyle = getComputedStyle(canvas).color;
     for (const i of seen) if (this.marked.has(data.ids[i]) && !pictures) { dot(i, radius + 2.5); c.stroke(); }
-    if (this.over >= 0) { dot(this.over, Math.max(radius + 5, this.side() * 0.75)); c.stroke(); }
+    if (this.over >= 0) { dot(this.over, Math.max(radius + 5, pictures ? this.side() * 0.75 : 0)); c.stroke(); }
   }
   legend() {
     const { groups, group, by } = this.data, entry = (code, name) => {
@@ -395,7 +395,7 @@ async function start() {
   if (!about.text) {
     $("text").disabled = true;
     $("text").placeholder = "Drop, paste or pick a picture";
-    $("hint").textContent = "This model was trained on pictures alone, so words cannot be searched. Train with --task image-text for that.";
+    $("hint").textContent = "Trained on pictures alone: search by picture. Words need a model trained with --task image-text.";
     $("hint").hidden = false;
   }
   drawFilters();

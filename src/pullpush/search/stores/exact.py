@@ -34,9 +34,9 @@ def search(
             product[:, ~allowed[start:stop]] = -np.inf
         best = _top(product, min(k, stop - start))
         scores, found = _merge(scores, found, np.take_along_axis(product, best, 1), best + start)
-    found[np.isneginf(scores)] = -1
     if rows is not None:
-        found = np.where(found >= 0, rows[found], -1)
+        found[found >= 0] = rows[found[found >= 0]]
+    found[np.isneginf(scores)] = -1
     return scores, found
 
 

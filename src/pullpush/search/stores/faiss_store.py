@@ -186,10 +186,11 @@ def _approximate(
     selector = faiss.IDSelectorBitmap(bits) if bits is not None else None
     if isinstance(index, faiss.IndexHNSW):
         options = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort, k))
-        return index.search(queries, k, params=options)
+        scores, rows = index.search(queries, k, params=options)
+        return np.where(rows >= 0, scores, -np.inf), rows
     # IVF-PQ finds candidates by codes; their order comes from the vectors themselves
     options = faiss.SearchParametersIVF(sel=selector, nprobe=min(effort, index.nlist))
-    candidates = index.search(queries, max(10 * k, 100), params=options)[1]
+    candidates = index.search(queries, max(10 * k, 4 * effort), params=options)[1]
     scores = np.einsum("qd,qcd->qc", queries, vectors[np.maximum(candidates, 0)])
     scores[candidates < 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]

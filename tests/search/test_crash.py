@@ -1,0 +1,141 @@
+"""Kill -9 at random points of a build and of updates: always a whole index, old or new."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pullpush import search
+from pullpush.search import layout
+
+from .fake import FakeModel, write_folder
+
+WRITER = """
+import sys, time
+from pathlib import Path
+import pullpush.search.index as index
+from pullpush import search
+from {package}.fake import FakeModel
+index.CHUNK = 6
+source, out = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+search.build_index(FakeModel(), source, out, projection="pca")
+print("done", flush=True)
+"""
+
+
+def start(source: Path, out: Path) -> subprocess.Popen[str]:
+    package = FakeModel.__module__.rpartition(".")[0]
+    root = Path(__file__).parents[package.count(".") + 1]
+    code = WRITER.format(package=package)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(source), str(out)],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdout.readline().strip() == "ready"
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def answer(out: Path) -> dict[str, float]:
+    hits = search.open(out, FakeModel()).query(text="blue", k=200, cut_off=None)
+    return {Path(hit.path).relative_to(out.parent).as_posix(): round(hit.score, 4) for hit in hits}
+
+
+@pytest.mark.parametrize("kind", ["build", "update"])
+def test_killed_at_random_points(tmp_path: Path, kind: str) -> None:
+    """Ten points each, spread over the time that the work takes; then the next run finishes it."""
+    model, source, out = FakeModel(), tmp_path / "pictures", tmp_path / "index"
+    write_folder(source, each=4)
+    old = None
+    if kind == "update":
+        search.build_index(model, source, out, projection="pca")
+        old = answer(out)
+        write_folder(source, each=9)
+        (source / "red" / "0.png").unlink()
+    search.build_index(model, source, tmp_path / "expected", projection="pca")
+    new = answer(tmp_path / "expected")
+    assert new != old
+
+    trial = start(source, tmp_path / "timed")
+    go(trial)
+    began = time.perf_counter()
+    assert trial.wait(60) == 0
+    takes = time.perf_counter() - began
+    moments = np.sort(np.random.default_rng(len(kind)).uniform(0, takes * 1.05, 10))
+    waiting = start(source, out)
+    killed = 0
+    for number, moment in enumerate(moments):
+        process, waiting = waiting, start(source, out) if number + 1 < len(moments) else None
+        go(process)
+        time.sleep(moment)
+        process.kill()
+        killed += process.wait() == -9
+        published = layout.current(out)
+        if published is None:
+            assert old is None
+        else:
+            layout.verify(*published)
+            assert answer(out) in ([new] if old is None else [old, new])
+    assert killed >= 5
+    search.build_index(model, source, out, projection="pca")
+    assert answer(out) == new
+    leftovers = {path.name for path in out.iterdir()} - {"CURRENT", "uid", "versions", "writer.lock"}
+    assert not leftovers
+    assert all(path.name.isdigit() for path in (out / "versions").iterdir())
+
+
+class Died(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_killed_before_every_flush_and_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same without chance: the writer ends right before its n-th flush or rename, for every n."""
+    model, source, out = FakeModel(), write_folder(tmp_path / "pictures", each=3), tmp_path / "index"
+    search.build_index(model, source, out, projection="pca")
+    old = answer(out)
+    write_folder(source, each=4)
+    search.build_index(model, source, tmp_path / "expected", projection="pca")
+    new = answer(tmp_path / "expected")
+    genuine = {name: getattr(layout.os, name) for name in ("fsync", "rename", "replace")}
+    seen, step, finished = [], 0, False
+    while not finished:
+        step += 1
+        left = step
+
+        def counted(name: str):
+            def run(*arguments: object) -> None:
+                nonlocal left
+                left -= 1
+                if not left:
+                    raise Died
+                genuine[name](*arguments)
+
+            return run
+
+        with monkeypatch.context() as patch:
+            for name in genuine:
+                patch.setattr(layout.os, name, counted(name))
+            try:
+                search.build_index(model, source, out, projection="pca")
+                finished = True
+            except Died:
+                pass
+        layout.verify(*layout.current(out))
+        seen.append("old" if answer(out) == old else "new" if answer(out) == new else "broken")
+    assert seen == sorted(seen, reverse=True), seen  # old ... old, new ... new: it never goes back
+    assert seen[0] == "old"
+    assert seen[-1] == "new"
+    assert len(seen) > 10

@@ -1,0 +1,156 @@
+"""Queries: sums of parts, filters, and when nothing is close."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pullpush import search
+from pullpush.errors import UserError
+from pullpush.search.calibration import closeness
+from pullpush.search.engine import mix
+
+from .fake import COLOURS, FakeModel, picture
+
+
+@pytest.fixture
+def engine(built: Path, model: FakeModel) -> search.Engine:
+    return search.open(built, model)
+
+
+def vectors(engine: search.Engine) -> tuple[np.ndarray, np.ndarray]:
+    ids = engine.version.table["id"].to_numpy()
+    return ids, engine.version.vectors.get(ids)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_text_and_image_find_their_class(engine: search.Engine, colour: str) -> None:
+    for hits in (engine.query(text=f"{colour} square", k=20), engine.query(image=picture(colour, 12345), k=20)):
+        assert len(hits) == 20
+        assert {hit.label for hit in hits} == {colour}
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_a_query_is_the_weighted_sum_of_its_parts(engine: search.Engine, model: FakeModel) -> None:
+    ids, known = vectors(engine)
+    image, text = picture("red", 9), "blue"
+    like, minus = int(ids[7]), int(ids[80])
+    total = 0.5 * model.embed_text(text)[0] + 2.0 * model.embed([image])[0] + 1.0 * known[7] - 0.25 * known[80]
+    scores = known @ (total / np.linalg.norm(total))
+    expected = [int(i) for i in ids[np.argsort(-scores)] if i not in (like, minus)][:15]
+    weights = {"text": 0.5, "image": 2.0, "minus": 0.25}
+    hits = engine.query(text=text, image=image, like=like, minus=minus, weights=weights, k=15, cut_off=None)
+    assert [hit.id for hit in hits] == expected
+    np.testing.assert_allclose(
+        [hit.score for hit in hits], np.sort(scores[~np.isin(ids, [like, minus])])[::-1][:15], atol=1e-5
+    )
+
+
+def test_images_may_be_paths_pictures_or_arrays(engine: search.Engine) -> None:
+    path = engine.item(3).path
+    answers = [
+        engine.query(image=each, k=5) for each in (path, Path(path), Image.open(path), np.asarray(Image.open(path)))
+    ]
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0][0].id == 3
+    assert engine.query(image=[path, path], k=5) == answers[0]
+
+
+def test_like_leaves_the_item_out(engine: search.Engine) -> None:
+    assert 5 not in {hit.id for hit in engine.query(like=5, k=200, cut_off=None)}
+    assert len(engine.query(like=[5, 6], k=200, cut_off=None)) == 118
+
+
+def test_where(engine: search.Engine) -> None:
+    hits = engine.query(text="red", where={"label": "green"}, k=50, cut_off=None)
+    assert len(hits) == 20
+    assert {hit.label for hit in hits} == {"green"}
+    with pytest.raises(UserError, match="did you mean 'green'"):
+        engine.query(text="red", where={"label": "grene"})
+    with pytest.raises(UserError, match="'colour'"):
+        engine.query(text="red", where={"colour": "green"})
+
+
+def test_nothing_close_returns_nothing(engine: search.Engine) -> None:
+    assert engine.query(text="zebra") == []
+    assert len(engine.query(text="zebra", cut_off=None)) == 10
+    assert engine.query(text="red")[0].closeness > 0.8
+    far = engine.query(text="red", k=120, cut_off=None)
+    assert {hit.label for hit in far if hit.closeness >= 0.5} == {"red"}
+
+
+def test_closeness_is_0_at_the_background_and_1_at_the_typical_score() -> None:
+    background = np.eye(4, dtype=np.float32)
+    query = np.array([0.4, 0.4, 0.0, 0.0], np.float32)
+    np.testing.assert_allclose(closeness(np.array([0.2, 0.7, 0.45]), query, background, 0.7), [0, 1, 0.5], atol=1e-6)
+    np.testing.assert_allclose(closeness(np.array([0.2, 1.2]), query, background, None), [0, 1], atol=1e-6)  # 5 x 0.2
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "empty"),
+        ({"text": "  "}, "empty"),
+        ({"minus": "red"}, "empty"),
+        ({"text": "red", "k": 0}, "k is 0"),
+        ({"like": 9999}, "9999"),
+        ({"image": "missing.png"}, "missing.png"),
+        ({"text": "red", "weights": {"txt": 1}}, "txt"),
+        ({"text": "red", "minus": "red", "weights": {"minus": 1.0}}, "cancel"),
+    ],
+)
+def test_what_cannot_be_asked(engine: search.Engine, asked: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        engine.query(**asked)
+
+
+def test_a_zero_sum_is_refused() -> None:
+    with pytest.raises(UserError, match="cancel"):
+        mix({"text": np.ones((1, 3)), "minus": np.ones((1, 3))}, {"minus": 1.0})
+
+
+def test_text_without_a_text_tower(built: Path) -> None:
+    engine = search.open(built, FakeModel(text=False))
+    with pytest.raises(UserError, match="text encoder"):
+        engine.query(text="red")
+    assert engine.query(image=picture("red", 1))[0].label == "red"
+
+
+def test_no_index(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no index"):
+        search.open(tmp_path)
+    with pytest.raises(UserError, match="no index"):
+        search.default_index(tmp_path)
+
+
+def test_readers_pick_up_new_versions_while_they_search(index: Path, model: FakeModel) -> None:
+    """Answers stay right in six threads while a writer publishes; a removed item is not found once its version is
+    out."""
+    engine, stop, wrong = search.open(index, model), threading.Event(), []
+
+    def read(colour: str) -> None:
+        while not stop.is_set():
+            hits = engine.query(text=colour, k=5)
+            if len(hits) != 5 or {hit.label for hit in hits} != {colour}:
+                wrong.append((colour, hits))
+
+    threads = [threading.Thread(target=read, args=(colour,)) for colour in COLOURS]
+    for thread in threads:
+        thread.start()
+    try:
+        for item in range(0, 60, 12):
+            search.remove(index, [item, item + 1])
+            engine.refresh()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+    engine.refresh()
+    assert len(engine) == 110
+    with pytest.raises(UserError, match="no item 12"):
+        engine.item(12)

@@ -1,0 +1,178 @@
+"""One suite for every store: what `stores/base.py` promises."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pullpush.errors import UserError
+from pullpush.search.stores import Change, Store, open_store
+from pullpush.search.stores.base import FILTERS
+
+DIM = 8
+_number = itertools.count()
+
+
+@pytest.fixture(params=["faiss:flat", "faiss:hnsw", "faiss:ivfpq", "milvus"])
+def make_store(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Store]]:
+    """Gives the store of an owner; the same collection each time within a test."""
+    url = request.param
+    if url == "milvus":
+        url = f"{request.getfixturevalue('milvus')}/suite_{next(_number)}"
+    yield lambda owner="me": open_store(url, owner)
+
+
+def vectors(count: int, seed: int) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def change(start: int, count: int, seed: int, removed: tuple[int, ...] = ()) -> Change:
+    ids = np.arange(start, start + count, dtype=np.int64)
+    columns = pd.DataFrame(
+        {
+            "label": [f'the "{i % 3}"' for i in ids],
+            "category": ["even" if i % 2 == 0 else "odd" for i in ids],
+            "domain": "",
+            "split": "tést",
+        }
+    )
+    return Change(ids, vectors(count, seed), columns[list(FILTERS)], np.array(removed, np.int64))
+
+
+def publish(store: Store, root: Path, version: int, what: Change, previous: Path | None = None) -> Path:
+    folder = root / str(version)
+    folder.mkdir()
+    store.stage(folder, version, what, previous)
+    store.settle(version, what)
+    return folder
+
+
+def test_a_store_keeps_its_promises(make_store: Callable[[str], Store], tmp_path: Path) -> None:
+    """One test a store, as a Milvus collection takes seconds to make."""
+    store, first = make_store("me"), change(0, 300, seed=1)
+    one = publish(store, tmp_path, 1, first)
+    view = store.open(one, 1)
+    assert len(view) == 300
+
+    # an item finds itself first, as exact search does; scores are inner products, in order
+    scores, ids = view.search(first.vectors[:20], 10)
+    assert scores.dtype == np.float32
+    assert ids.dtype == np.int64
+    np.testing.assert_array_equal(ids[:, 0], np.arange(20))
+    np.testing.assert_allclose(scores[:, 0], 1, atol=1e-5)
+    assert (np.diff(scores, axis=1) <= 1e-6).all()
+    truth = np.argsort(-first.vectors[:20] @ first.vectors.T, axis=1)[:, :10]
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(ids, truth, strict=True)]) >= 0.95
+    expected = np.take_along_axis(first.vectors[:20] @ first.vectors.T, ids, 1)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+    # narrowed by columns, also with quotes and letters beyond ASCII
+    ids = view.search(first.vectors[:5], 8, {"category": "odd", "label": 'the "1"', "split": "tést"})[1]
+    assert (ids[ids >= 0] % 6 == 1).all()
+    assert (ids >= 0).all()
+    scores, ids = view.search(first.vectors[:5], 8, {"category": "none such"})
+    assert (ids == -1).all()
+    assert np.isneginf(scores).all()
+
+    # more asked for than there is; nothing asked for
+    scores, ids = view.search(first.vectors[:1], 310, {"label": 'the "0"'})
+    assert (ids[0] >= 0).sum() == 100
+    assert (ids[0][:100] >= 0).all()
+    assert np.isneginf(scores[0][100:]).all()
+    assert view.search(np.zeros((0, DIM), np.float32), 3)[1].shape == (0, 3)
+
+    # vectors by id, in the order asked for
+    np.testing.assert_allclose(view.get(np.array([7, 3, 7])), first.vectors[[7, 3, 7]], atol=1e-6)
+    with pytest.raises(KeyError):
+        view.get(np.array([5, 12345]))
+
+    # the next version: readers of the first see nothing of it before it is published
+    second = change(300, 40, seed=2, removed=(0, 1, 2))
+    two = tmp_path / "2"
+    two.mkdir()
+    store.stage(two, 2, second, one)
+    assert (view.search(second.vectors[:5], 3)[1] < 300).all()
+    assert len(view) == 300
+    store.settle(2, second)
+    later = make_store("me").open(two, 2)
+    assert len(later) == 337
+    np.testing.assert_array_equal(later.search(second.vectors, 1)[1][:, 0], second.ids)
+    assert not np.isin(later.search(first.vectors[:3], 20)[1], [0, 1, 2]).any()
+    with pytest.raises(KeyError):
+        later.get(np.array([1]))
+    np.testing.assert_allclose(
+        later.get(np.array([339, 5])), np.stack([second.vectors[39], first.vectors[5]]), atol=1e-6
+    )
+
+    # a version that was staged and never published does not show in the one that is written instead
+    lost, third = change(340, 10, seed=3, removed=(4,)), change(340, 5, seed=4)
+    (tmp_path / "lost").mkdir()
+    store.stage(tmp_path / "lost", 3, lost, two)
+    three = publish(make_store("me"), tmp_path, 3, third, two)
+    last = store.open(three, 3)
+    assert len(last) == 342
+    assert last.search(first.vectors[4:5], 1)[1][0, 0] == 4
+    assert not (last.search(lost.vectors, 1)[0][:, 0] > 0.9999).any()
+    store.settle(3, third)  # may be repeated
+    assert len(last) == 342
+
+
+def test_a_collection_of_another_index_is_kept(milvus: str, tmp_path: Path) -> None:
+    url = f"{milvus}/owned"
+    publish(open_store(url, "first"), tmp_path, 1, change(0, 5, 0))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="another index"):
+        open_store(url, "second").stage(tmp_path / "other", 1, change(0, 5, 0), None)
+    assert len(open_store(url, "first").open(tmp_path / "1", 1)) == 5
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://x", "faiss:lsh", "milvus://host/collection", "milvus://u:p@host:1/c", "milvus://127.0.0.1:9/c"]
+)
+def test_unusable_stores_are_refused_with_the_reason(url: str) -> None:
+    with pytest.raises(UserError, match=r"store|FAISS|Milvus"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+def test_recall_is_measured_against_exact_search(kind: str, tmp_path: Path) -> None:
+    what = change(0, 3000, seed=5)
+    facts = open_store(f"faiss:{kind}").stage(tmp_path, 1, what, None)
+    view = open_store("faiss").open(tmp_path, 1)
+    queries = vectors(100, 6)
+    truth = np.argsort(-queries @ what.vectors.T, axis=1)[:, :10]
+    found = view.search(queries, 10)[1]
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, truth, strict=True)])
+    assert facts["recall@10"] >= 0.95
+    assert abs(recall - facts["recall@10"]) < 0.05
+
+
+def test_a_graph_grows_and_is_built_anew_when_many_rows_are_dead(tmp_path: Path) -> None:
+    store = open_store("faiss:hnsw")
+    one = publish(store, tmp_path, 1, change(0, 200, 1))
+    (tmp_path / "few").mkdir()
+    (tmp_path / "many").mkdir()
+    few = store.stage(tmp_path / "few", 2, change(200, 10, 2, removed=(3,)), one)
+    many = store.stage(tmp_path / "many", 2, change(200, 10, 2, removed=tuple(range(100))), one)
+    assert (few["rows"], few["removed"]) == (210, 1)
+    assert (many["rows"], many["removed"]) == (110, 0)
+
+
+def test_exact_search_in_blocks_equals_one_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pullpush.search.stores import exact
+
+    monkeypatch.setattr(exact, "_CELLS", 7000)
+    base, queries = vectors(5000, 0), vectors(9, 1)
+    allowed = np.random.default_rng(2).random(5000)
+    for share in (None, 0.9, 0.05):
+        mask = None if share is None else allowed < share
+        product = queries @ base.T if mask is None else np.where(mask, queries @ base.T, -np.inf)
+        scores, rows = exact.search(queries, base, 12, mask)
+        np.testing.assert_array_equal(rows, np.argsort(-product, axis=1, kind="stable")[:, :12])
+        np.testing.assert_allclose(scores, -np.sort(-product, axis=1)[:, :12], rtol=1e-6)
