@@ -22,6 +22,16 @@ from pullpush.search import layout
 from .fake import COLOURS, FakeModel, picture, write_folder
 
 
+HOLDER = """
+import time
+from pathlib import Path
+from pullpush.search import layout
+with layout.writer(Path({index!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
 def build(model: FakeModel, source: object, out: Path, **options: object) -> search.Report:
     return search.build_index(model, source, out, **{"projection": "pca", **options})
 
@@ -102,7 +112,7 @@ def test_a_stopped_build_goes_on_where_it_stopped(
 
 def test_another_model_is_refused_until_a_rebuild(model: FakeModel, index: Path) -> None:
     other, source = FakeModel("b"), manifest(index).source
-    with pytest.raises(UserError, match="another folder|cannot be compared"):
+    with pytest.raises(UserError, match="cannot be compared"):
         build(other, source, index)
     with pytest.raises(UserError, match="cannot be compared"):
         search.open(index, other)
@@ -150,23 +160,11 @@ def test_pictures_added_by_hand_stay_and_removed_ones_stay_away(model: FakeModel
 
 def test_a_second_writer_is_refused_and_readers_go_on(model: FakeModel, index: Path) -> None:
     engine = search.open(index, model)
-    code = f"import time; from pathlib import Path; from
-    pullpush.search
-   
-    import
-   
-   
-    layout\nwith
-    layout.writer(Path({str(index)!r})):
-    print('held',
-    flush=True);
-   
-   
-    time.sleep(60)"
+    code = HOLDER.format(index=str(index))
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline().strip() == "held"
-        with pytest.raises(UserError, match=f"another process.*{holder.pid}"):
+        with pytest.raises(UserError, match=rf"another process.*{holder.pid}"):
             search.remove(index, [0])
         assert engine.query(text="blue")[0].label == "blue"
     finally:

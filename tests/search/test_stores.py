@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,12 @@ _number = itertools.count()
 
 
 @pytest.fixture(params=["faiss:flat", "faiss:hnsw", "faiss:ivfpq", "milvus"])
-def make_store(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Store]]:
+def make_store(request: pytest.FixtureRequest) -> Callable[[str], Store]:
     """Gives the store of an owner; the same collection each time within a test."""
     url = request.param
     if url == "milvus":
         url = f"{request.getfixturevalue('milvus')}/suite_{next(_number)}"
-    yield lambda owner="me": open_store(url, owner)
+    return lambda owner="me": open_store(url, owner)
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
