@@ -1,4 +1,4 @@
-"""Sun et al. 2020, eq. 4, 5 and 8; the gradient of eq. 10 takes the weights as constants."""
+"""Sun et al. 2020, eq. 5 and 6; the paper's gradient takes the weights as constants."""
 
 from math import exp, log, log1p
 

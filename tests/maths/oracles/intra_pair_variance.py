@@ -1,4 +1,4 @@
-"""Yu and Tao 2019, sec. 3.3."""
+"""Yu and Tao 2019."""
 
 __all__ = ["intra_pair_variance"]
 

@@ -1,4 +1,4 @@
-"""Oh Song et al. 2016, eq. 4; Hermans et al. 2017, eq. 9."""
+"""Oh Song et al. 2016, eq. 4; Hermans et al. 2017, L_LG."""
 
 from math import exp, log
 

@@ -1,4 +1,4 @@
-"""Goldberger et al. 2004, eq. 2; Movshovitz-Attias et al. 2017, eq. 4; Teh et al. 2020."""
+"""Goldberger et al. 2004, eq. 2; Movshovitz-Attias et al. 2017, Algorithm 1; Teh et al. 2020."""
 
 from math import exp, log
 

@@ -1,4 +1,4 @@
-"""Kim 2020, eq. 4; Qian 2019, eq. 7, 9, 11; Zhai and Wu 2019; Deng 2019 and 2020; Wang 2018; Liu 2017 (all et al.)."""
+"""Kim 2020, eq. 4; Qian 2019; Zhai and Wu 2019; Deng 2019 and 2020; Wang 2018; Liu 2017 (all et al.)."""
 
 from math import acos, cos, exp, floor, log, pi, sin, sqrt
 

@@ -1,4 +1,4 @@
-"""Chen et al. 2020, eq. 1; Yeh et al. 2022, eq. 6; Sohn 2016, eq. 7; Khosla et al. 2020, eq. 2 and 3."""
+"""Chen et al. 2020, eq. 1; Yeh et al. 2022; Sohn 2016; Khosla et al. 2020, eq. 2 and 3."""
 
 from math import exp, log
 

@@ -36,7 +36,7 @@ def circle(
     Args:
         similarity: [anchors, references], the cosine.
         pairs: masks of the same shape.
-        margin: m. 0.4 is the paper's for fine-grained retrieval (sec. 4.4), 0.25 its for faces and persons.
+        margin: m. 0.4 is the paper's for fine-grained retrieval, 0.25 its for faces and persons.
         scale: gamma. 80 is the paper's for fine-grained retrieval, 256 its for faces.
         per: "anchor" sums over the pairs of an anchor and averages over anchors that have both kinds of pairs;
             "batch" sums over all pairs of the batch at once, and can't be streamed.
@@ -47,12 +47,16 @@ def circle(
     Raises:
         UserError: `per` is neither.
 
-    Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020, eq. 4, 5 and 8.
+    Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020, eq. 5 and 6.
     """
     check_choice("per", per, ("anchor", "batch"))
     s = widen(similarity)
-    push = logsumexp_of(scale * (s.detach() + margin).relu() * (s - margin), pairs.negative)
-    pull = logsumexp_of(-scale * (1 + margin - s.detach()).relu() * (s - 1 + margin), pairs.positive)
+    with torch.no_grad():
+        # In place: each is a rectangle.
+        push_weight = (s + margin).relu_().mul_(scale)
+        pull_weight = (1 + margin - s).relu_().mul_(scale)
+    push = logsumexp_of(push_weight * (s - margin), pairs.negative)
+    pull = logsumexp_of(pull_weight * (1 - margin - s), pairs.positive)
     used = any_of(pairs.positive) & any_of(pairs.negative)
     if per == "batch":
         pull, push = logsumexp_of(pull, any_of(pairs.positive)), logsumexp_of(push, any_of(pairs.negative))

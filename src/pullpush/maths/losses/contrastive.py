@@ -50,16 +50,16 @@ def contrastive(
     """
     check_choice("average", average, ("nonzero", "pairs", "anchors"))
     s = widen(similarity)
-    pull, push = (positive_margin - s).relu(), (s - negative_margin).relu()
-    positive, negative = pairs
-    if average == "nonzero":
-        positive, negative = positive & (pull.detach() > 0), negative & (push.detach() > 0)
+    # The hinges as masks, cheaper than relu; a NaN passes them.
+    kept = Pairs(pairs.positive & ~(s >= positive_margin), pairs.negative & ~(s <= negative_margin))
+    hinges = positive_margin - s, s - negative_margin
     if squared:
-        pull, push = pull.square(), push.square()
-    total = torch.stack([sum_of(pull, pairs.positive), sum_of(push, pairs.negative)], dim=1)
+        hinges = hinges[0].square(), hinges[1].square()
+    total = torch.stack([sum_of(x, mask) for x, mask in zip(hinges, kept, strict=True)], dim=1)
     if average == "anchors":
-        return AnchorLoss(total.sum(1), any_of(positive | negative).to(s.dtype))
-    return AnchorLoss(total, torch.stack([count_of(positive, dtype=s.dtype), count_of(negative, dtype=s.dtype)], dim=1))
+        return AnchorLoss(total.sum(1), any_of(pairs.positive | pairs.negative).to(s.dtype))
+    counted = kept if average == "nonzero" else pairs
+    return AnchorLoss(total, torch.stack([count_of(mask, dtype=s.dtype) for mask in counted], dim=1))
 
 
 @traits(similarity="snr")
@@ -89,7 +89,8 @@ def snr_contrastive(
     Returns:
         AnchorLoss as in `contrastive`.
 
-    Source: Yuan et al., Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning, CVPR 2019, sec. 3.3.
+    Source: Yuan et al., Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning, CVPR 2019, DSML with
+    the contrastive loss.
     """
     return contrastive(
         similarity, pairs, positive_margin=positive_margin, negative_margin=negative_margin, average=average

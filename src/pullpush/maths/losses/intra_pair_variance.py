@@ -31,7 +31,7 @@ def intra_pair_variance(
     Returns:
         AnchorLoss [anchors, 2], positives and negatives.
 
-    Source: Yu and Tao, Deep Metric Learning with Tuplet Margin Loss, ICCV 2019, sec. 3.3.
+    Source: Yu and Tao, Deep Metric Learning with Tuplet Margin Loss, ICCV 2019, the intra-pair variance loss.
     """
     s = widen(similarity)
     sums = torch.stack([sum_of(s, side) for side in pairs], dim=1)

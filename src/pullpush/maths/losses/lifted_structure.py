@@ -48,12 +48,12 @@ def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: fl
     Args:
         similarity: [anchors, references], minus the Euclidean distance.
         pairs: masks of the same shape.
-        margin: m, in units of the distance. 1 is among the paper's (0.1 to 1, sec. 4.2).
+        margin: m, in units of the distance. 1 is among the paper's (0.1 to 1).
 
     Returns:
         AnchorLoss [anchors].
 
-    Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, eq. 9.
+    Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, sec. 2 (L_LG).
     """
     s = widen(similarity)
     used = any_of(pairs.positive) & any_of(pairs.negative)

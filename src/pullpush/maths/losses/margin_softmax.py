@@ -24,12 +24,12 @@ def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: float =
     Args:
         similarity: [anchors, proxies], the cosine.
         pairs: masks of the same shape; an anchor's positive is the proxy of its class.
-        temperature: tau, in units of the similarity. 0.05 is the paper's (sec. 4.2).
+        temperature: tau, in units of the similarity. 0.05 is the paper's.
 
     Returns:
         AnchorLoss [anchors].
 
-    Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019, eq. 3.
+    Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019, sec. 3.
     """
     return nt_xent(similarity, pairs, temperature=temperature)
 
@@ -45,8 +45,8 @@ def cosface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.35, scale: fl
     Args:
         similarity: [anchors, proxies], the cosine.
         pairs: masks of the same shape; an anchor's positive is the proxy of its class.
-        margin: m, of the cosine. 0.35 is the paper's (sec. 4.1).
-        scale: sigma. 64 is the paper's code's.
+        margin: m, of the cosine. 0.35 is the paper's.
+        scale: sigma. 64 is the paper's.
 
     Returns:
         AnchorLoss [anchors].
@@ -70,7 +70,7 @@ def arcface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.5, scale: flo
     Args:
         similarity: [anchors, proxies], the cosine.
         pairs: masks of the same shape; an anchor's positive is the proxy of its class.
-        margin: m, in radians. 0.5 is the paper's (sec. 3.1).
+        margin: m, in radians. 0.5 is the paper's.
         scale: sigma. 64 is the paper's.
 
     Returns:
@@ -96,7 +96,7 @@ def sub_center_arcface(
     Args:
         similarity: [anchors, classes * centers], the cosine; the proxies of a class stand beside each other.
         pairs: masks of the same shape; an anchor's positives are the proxies of its class.
-        margin: m, in radians. 0.5 is the paper's (sec. 4.1).
+        margin: m, in radians. 0.5 is the paper's.
         scale: sigma. 64 is the paper's.
         centers: proxies a class, `Proxies(classes, dim, per_class=centers)`. 3 is the paper's.
 
@@ -106,7 +106,7 @@ def sub_center_arcface(
     Raises:
         UserError: the number of proxies is not a multiple of `centers`.
 
-    Source: Deng et al., Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces, ECCV 2020, eq. 3.
+    Source: Deng et al., Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces, ECCV 2020.
     """
     cells, classes = by_class(widen(similarity), pairs, centers)
     s = cells.amax(-1)
@@ -126,7 +126,7 @@ def sphereface(similarity: Tensor, pairs: Pairs, *, margin: int = 4, scale: floa
     Args:
         similarity: [anchors, proxies], the cosine.
         pairs: masks of the same shape; an anchor's positive is the proxy of its class.
-        margin: m, an integer. 4 is the paper's (sec. 4.1).
+        margin: m, an integer. 4 is the paper's.
         scale: sigma. 30 is SphereFace-R's.
 
     Returns:

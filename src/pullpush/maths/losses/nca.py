@@ -27,7 +27,8 @@ def nca(similarity: Tensor, pairs: Pairs, *, scale: float = 1.0) -> AnchorLoss:
     Returns:
         AnchorLoss [anchors].
 
-    Source: Goldberger et al., Neighbourhood Components Analysis, NeurIPS 2004, eq. 2, with the logarithm of eq. 8.
+    Source: Goldberger et al., Neighbourhood Components Analysis, NeurIPS 2004, eq. 1 and 2, with the logarithm of
+    its g(A).
     """
     logits = scale * widen(similarity)
     odds = logsumexp_of(logits, pairs.negative) - logsumexp_of(logits, pairs.positive)
@@ -51,7 +52,7 @@ def proxy_nca(similarity: Tensor, pairs: Pairs, *, scale: float = 1.0) -> Anchor
     Returns:
         AnchorLoss [anchors].
 
-    Source: Movshovitz-Attias et al., No Fuss Distance Metric Learning using Proxies, ICCV 2017, eq. 4 and 6.
+    Source: Movshovitz-Attias et al., No Fuss Distance Metric Learning using Proxies, ICCV 2017, Algorithm 1.
     """
     return decoupled_contrastive(similarity, pairs, temperature=1 / (2 * scale))
 
@@ -68,12 +69,12 @@ def proxy_nca_pp(similarity: Tensor, pairs: Pairs, *, temperature: float = 1 / 9
     Args:
         similarity: [anchors, proxies], the cosine.
         pairs: masks of the same shape; an anchor's positive is the proxy of its class.
-        temperature: tau, in units of the squared distance. 1/9 is the paper's (sec. 4).
+        temperature: tau, in units of the squared distance. 1/9 is the paper's.
 
     Returns:
         AnchorLoss [anchors].
 
-    Source: Teh et al., ProxyNCA++: Revisiting and Revitalizing Proxy Neighborhood Component Analysis, ECCV 2020, eq. 9.
+    Source: Teh et al., ProxyNCA++: Revisiting and Revitalizing Proxy Neighborhood Component Analysis, ECCV 2020.
     """
     logits = (2 * widen(similarity) - 2) / temperature
     return against_negatives(logits, logits, pairs)

@@ -41,12 +41,12 @@ def decoupled_contrastive(similarity: Tensor, pairs: Pairs, *, temperature: floa
     Args:
         similarity: [anchors, references].
         pairs: masks of the same shape.
-        temperature: tau, in units of the similarity. 0.1 is the paper's (sec. 4.1).
+        temperature: tau, in units of the similarity. 0.1 is the paper's.
 
     Returns:
         AnchorLoss [anchors], counting positive pairs.
 
-    Source: Yeh et al., Decoupled Contrastive Learning, ECCV 2022, eq. 6.
+    Source: Yeh et al., Decoupled Contrastive Learning, ECCV 2022, L_DC of sec. 3.
     """
     logits = widen(similarity) / temperature
     some = any_of(pairs.negative)

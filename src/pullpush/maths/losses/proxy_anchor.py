@@ -22,7 +22,7 @@ def proxy_anchor(similarity: Tensor, pairs: Pairs, *, margin: float = 0.1, scale
     Args:
         similarity: [samples, proxies], the cosine.
         pairs: masks of the same shape; a sample's positive is the proxy of its class.
-        margin: delta. 0.1 is the paper's (sec. 4.1).
+        margin: delta. 0.1 is the paper's.
         scale: alpha. 32 is the paper's.
 
     Returns:

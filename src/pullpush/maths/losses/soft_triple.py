@@ -37,7 +37,7 @@ def soft_triple(
         pairs: masks of the same shape; an anchor's positives are the proxies of its class.
         reference_similarity: the proxies among each other, [classes * centers, classes * centers].
         reference_pairs: not needed.
-        scale: lambda. 20 is the paper's (sec. 4).
+        scale: lambda. 20 is the paper's.
         gamma: softness of the mixture, in units of the similarity. 0.1 is the paper's.
         margin: delta. 0.01 is the paper's.
         tau: weight of the second part. 0.2 is the paper's.
@@ -49,7 +49,7 @@ def soft_triple(
     Raises:
         UserError: the number of proxies is not a multiple of `centers`.
 
-    Source: Qian et al., SoftTriple Loss: Deep Metric Learning Without Triplet Sampling, ICCV 2019, eq. 7, 9 and 11.
+    Source: Qian et al., SoftTriple Loss: Deep Metric Learning Without Triplet Sampling, ICCV 2019, sec. 3.2 and 3.3.
     """
     cells, classes = by_class(widen(similarity), pairs, centers)
     s = (torch.softmax(cells / gamma, -1) * cells).sum(-1)

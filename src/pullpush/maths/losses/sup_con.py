@@ -24,7 +24,7 @@ def sup_con(
     Args:
         similarity: [anchors, references].
         pairs: masks of the same shape.
-        temperature: tau, in units of the similarity. 0.1 is the paper's (sec. 4.4).
+        temperature: tau, in units of the similarity. 0.1 is the paper's.
         positives: "out" is the paper's choice; "in" gives the nearest positives most of the gradient.
 
     Returns:

@@ -1,0 +1,50 @@
+"""What an empty row gives, and that NaN and gradients get through."""
+
+import math
+
+import pytest
+import torch
+
+from pullpush.maths import reduce
+
+MASK = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
+X = torch.tensor([[1.0, math.nan, 3.0], [5.0, 6.0, 7.0], [-900.0, 1.0, 2.0]])
+# name, values of the rows; the second row is empty, the NaN of the first is masked out
+ROWS = {
+    "sum_of": (4.0, 0.0, -897.0),
+    "mean_of": (2.0, 0.0, -299.0),
+    "max_of": (3.0, -math.inf, 2.0),
+    "min_of": (1.0, math.inf, -900.0),
+    "logsumexp_of": (math.log(math.e + math.e**3), torch.finfo(torch.float32).min / 4, math.log(math.e + math.e**2)),
+    "log1p_sum_exp": (math.log(1 + math.e + math.e**3), 0.0, math.log(1 + math.e + math.e**2)),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(name):
+    function = vars(reduce)[name]
+    x = X.clone().requires_grad_()
+    found = function(x, MASK)
+    torch.testing.assert_close(found, torch.tensor(ROWS[name]))
+    torch.testing.assert_close(function(X.T, MASK.T, dim=0), found.detach())
+    gradient = torch.autograd.grad(found[[0, 2]].sum(), x)[0]
+    assert gradient.isfinite().all()
+    assert (gradient[~MASK] == 0).all()
+    assert function(torch.full((1, 2), math.nan), torch.ones(1, 2, dtype=torch.bool)).isnan()
+
+
+@pytest.mark.parametrize("name", ["logsumexp_of", "log1p_sum_exp"])
+@pytest.mark.parametrize("x", [-1e4, 1e4, 1e30])
+def test_exponentials_keep_to_their_range(name, x):
+    values = torch.tensor([[x, x, 0.0]], requires_grad=True)
+    found = vars(reduce)[name](values, torch.tensor([[True, True, False]]))
+    wanted = x + math.log(2)
+    assert found.item() == pytest.approx(max(wanted, 0.0) if name == "log1p_sum_exp" else wanted)
+    assert torch.autograd.grad(found.sum(), values)[0].isfinite().all()
+
+
+def test_counts():
+    assert reduce.count_of(MASK).tolist() == [2.0, 0.0, 3.0]
+    assert reduce.any_of(MASK).tolist() == [True, False, True]
+    assert reduce.widen(X.bfloat16()).dtype == reduce.widen(X.half()).dtype == torch.float32
+    assert reduce.widen(X.double()).dtype == torch.float64
