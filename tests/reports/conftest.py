@@ -50,13 +50,22 @@ def make_run(folder: Path, seed: int = 0) -> Path:
     names = ("recall@1", "recall@2", "recall@4", "recall@8", "recall@10", "r_precision", "map@r", "nmi")
     test = {"before": dict.fromkeys(names, 0.4125), "after": dict.fromkeys(names, 0.8375)}
     seen = {str(label): 40 + label for label in range(CLASSES["train"])}
-    metrics = {"data": "shapes", "loss": "circle", "seconds": 83.0, "test": test, "validation": {}, "seen": seen}
+    metrics = {
+        "data": "shapes",
+        "loss": "circle",
+        "seconds": 83.0,
+        "test": test,
+        "validation": {},
+        "seen": seen,
+        "best_step": 270,
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    (folder / "environment.json").write_text(json.dumps({"python": "3.11.0", "cores": 2}), encoding="utf-8")
     (folder / "config.yaml").write_text("loss:\n  name: circle\n  margin: 0.4\nseed: 0\n", encoding="utf-8")
     with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
         for step in range(1, 301):
             loss = 2 * np.exp(-step / 80) + 0.1 * rng.normal()
-            log.write(json.dumps({"step": step, "train/loss": loss, "train/lr": 1e-3 * (1 - step / 300)}) + "\n")
+            log.write(json.dumps({"step": step, "train/loss": loss, "lr": 1e-3 * (1 - step / 300)}) + "\n")
             if step % 30 == 0:
                 values = {f"validation/{key}": 0.5 + step / 1000 for key in ("recall@1", "recall@10", "map@r")}
                 values |= {"validation/loss_miner": 1.2, "validation/loss_all": 0.9}

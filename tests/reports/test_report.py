@@ -98,6 +98,8 @@ def test_the_numbers_stand_in_the_text(page: Path) -> None:
     assert "2 files were left out." in text
     assert "margin: 0.4" in text
     assert "between 40 and 59" in text
+    assert "The model is that of step 270" in text
+    assert "As the run recorded it." in text
     assert "This differs from metrics.json" in text  # the fixture's metrics are invented
 
 

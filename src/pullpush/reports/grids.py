@@ -141,7 +141,9 @@ def draw_rows(rows: Sequence[Row], headings: Sequence[str], title: str, theme: T
     starts = [STEP + GAP + sum(n * STEP + GAP for n in sizes[:g]) for g in range(len(sizes))]
     end = starts[-1] + sizes[-1] * STEP
     top = 0.85
-    axes = _canvas(end + (0.5 if any(row.note for row in rows) else CELL - STEP), top + ROW * len(rows), theme, title)
+    figure, axes = _canvas(
+        end + (0.5 if any(row.note for row in rows) else CELL - STEP), top + ROW * len(rows), theme, title
+    )
     _heading(axes, 0, 1, "query", theme)
     for heading, start, size in zip(headings, starts, sizes, strict=True):
         _heading(axes, start, size, heading, theme)
@@ -152,7 +154,7 @@ def draw_rows(rows: Sequence[Row], headings: Sequence[str], title: str, theme: T
             for column, tile in enumerate(group):
                 _draw_tile(axes, start + STEP * column, y, tile, theme)
         axes.text(end, y + CELL / 2, row.note, va="center", size=8, color=theme.muted)
-    return axes.figure
+    return figure
 
 
 def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Figure:
@@ -160,7 +162,9 @@ def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Fig
     middle = 1.25
     half = 4 * STEP + middle
     columns = min(2, len(pairs))
-    axes = _canvas(columns * half + (columns - 1) * GAP, 0.5 + ROW * math.ceil(len(pairs) / columns), theme, title)
+    figure, axes = _canvas(
+        columns * half + (columns - 1) * GAP, 0.5 + ROW * math.ceil(len(pairs) / columns), theme, title
+    )
     for index, pair in enumerate(pairs):
         x, y = (index % columns) * (half + GAP), 0.5 + ROW * (index // columns)
         left, right = x + 2 * STEP - (STEP - CELL), x + 2 * STEP + middle - (STEP - CELL)
@@ -176,7 +180,7 @@ def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Fig
         axes.text(center, y + 0.54, f"of {pair.queries:,} queries", ha="center", va="center", size=8, color=theme.muted)
         arrow = {"arrowstyle": "<->", "color": theme.muted, "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", (right - 0.16, y + 0.72), (left + 0.16, y + 0.72), arrowprops=arrow)
-    return axes.figure
+    return figure
 
 
 def _heading(axes: Axes, x: float, size: int, text: str, theme: Theme) -> None:
@@ -186,16 +190,16 @@ def _heading(axes: Axes, x: float, size: int, text: str, theme: Theme) -> None:
     axes.plot([x, end], [0.71, 0.71], color=theme.faint, linewidth=0.8)
 
 
-def _canvas(width: float, height: float, theme: Theme, title: str) -> Axes:
+def _canvas(width: float, height: float, theme: Theme, title: str) -> tuple[Figure, Axes]:
     """An axes whose unit is the inch, origin at the top left, with a margin around."""
     margin = 0.1
-    figure = Figure(figsize=(width + 2 * margin, height + 2 * margin), layout="none")
+    figure = Figure(figsize=(width + margin + 0.02, height + 2 * margin), layout="none")
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(-margin, width + margin)
+    axes.set_xlim(-0.02, width + margin)  # the left edge stands under the page's text
     axes.set_ylim(height + margin, -margin)
     axes.axis("off")
     axes.text(0, 0, title, va="top", size=11, weight="bold")
-    return axes
+    return figure, axes
 
 
 def _draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:

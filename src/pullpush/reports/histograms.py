@@ -79,7 +79,7 @@ def draw_similarities(
             0.985, 0.94, f"{separation(positive, negative):.3f}\nof positives above negatives",
             transform=panel.transAxes, va="top", ha="right", size=8.5, color=theme.muted,
         )  # fmt: skip
-        panel.grid(axis="x", visible=False)
+        panel.grid(False)
     axes[0, 0].set_title(title)
     axes[-1, 0].set_xlabel("cosine similarity")
     handles, names = axes[0, 0].get_legend_handles_labels()

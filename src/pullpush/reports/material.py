@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -39,6 +40,14 @@ class Material:
     run: Run
     window: int = 50
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def known_metrics(self) -> Mapping[str, Any]:
+        """metrics.json, or nothing where it is not there."""
+        try:
+            return self.run.metrics
+        except Missing:
+            return {}
 
     @cached_property
     def test(self) -> Items:

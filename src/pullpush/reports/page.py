@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
@@ -29,11 +31,8 @@ def report(run: Path | str, *, window: int = 50) -> Path:
     """
     material = Material(Run(Path(run)), window)
     sections = build(material)
-    try:
-        metrics = material.run.metrics
-        rows = metric_rows(metrics.get("test") or {})
-    except Missing:
-        metrics, rows = {}, []
+    metrics = material.known_metrics
+    rows = metric_rows(metrics.get("test") or {})
     environment = Environment(
         loader=PackageLoader("pullpush.reports"),
         autoescape=True,
@@ -55,9 +54,10 @@ def report(run: Path | str, *, window: int = 50) -> Path:
     return path
 
 
-def sentence(run: Run, metrics: dict, rows: list[MetricRow]) -> str:
+def sentence(run: Run, metrics: Mapping[str, Any], rows: list[MetricRow]) -> str:
     """One sentence of what happened, from as much as is known."""
-    data, loss = (_name(metrics.get(key)) for key in ("data", "loss"))
+    data = Path(str(metrics.get("data", ""))).name  # of a folder or file the name alone
+    loss = metrics.get("loss")
     try:
         steps = f"{int(run.log.index.max()):,} steps"
     except Missing:
@@ -88,10 +88,3 @@ def image_uri(png: bytes) -> str:
     webp = stream.getvalue()
     kind, data = ("webp", webp) if 3 * len(webp) <= len(png) else ("png", png)
     return f"data:image/{kind};base64," + base64.b64encode(data).decode()
-
-
-def _name(value: object) -> str:
-    """`metrics.json` names data and loss by a string or by a mapping with a name."""
-    if isinstance(value, dict):
-        value = value.get("name") or value.get("source")
-    return str(value) if value else ""

@@ -79,21 +79,21 @@ def loss_curves(material: Material) -> Block:
 def validation_recall(material: Material) -> Block:
     keys = {f"validation/recall@{k}": f"recall@{k}" for k in (1, 10)} | {"validation/map@r": "MAP@R"}
     curves = _curves(material.run, keys)
-    draw = partial(_draw_curves, curves, material.window, title="Validation", y="fraction")
+    best = material.known_metrics.get("best_step")
+    title = "Retrieval on validation classes"
+    draw = partial(_draw_curves, curves, material.window, title=title, y="fraction", mark=best)
     return material.picture(
         "validation_recall", draw, alt="Recall on validation classes over steps",
-        caption="Retrieval on the validation classes, which are neither trained on nor in the test.",
+        caption="The validation classes are neither trained on nor in the test."
+        + (" The dotted line is at the step whose weights were kept." if best else ""),
     )  # fmt: skip
 
 
 def learning_rate(material: Material) -> Block:
-    keys = [key for key in material.run.log.columns if key.startswith("train/lr")]
-    if not keys:
-        raise Missing("The log has no learning rate (train/lr).")
-    curves = [material.run.curve(key, _after_slash(key)) for key in keys]
+    curves = [material.run.curve("lr", "learning rate")]
     draw = partial(_draw_curves, curves, 1, title="Learning rate", y="learning rate")
     return material.picture(
-        "learning_rate", draw, alt="Learning rate over steps", caption="As the optimiser had it at each step."
+        "learning_rate", draw, alt="Learning rate over steps", caption="The rate of the head at each step."
     )
 
 
@@ -115,19 +115,17 @@ def _curves(run: Run, keys: Mapping[str, str]) -> list[Curve]:
     return curves
 
 
-def _draw_curves(curves: list[Curve], window: int, theme: Theme, *, title: str, y: str) -> Figure:
+def _draw_curves(
+    curves: list[Curve], window: int, theme: Theme, *, title: str, y: str, mark: int | None = None
+) -> Figure:
     figure, axes = style.subplots()
+    if mark:
+        axes.axvline(mark, color=theme.muted, linestyle=":", linewidth=1.2)
     plot_curves(axes, curves, theme, window=window)
     style.label(axes, title, "step", y)
     if len(curves) > 1 or curves[0].label != y:
         axes.legend()
     return figure
-
-
-def _after_slash(key: str) -> str:
-    """train/lr -> learning rate, train/lr_backbone -> learning rate, backbone."""
-    rest = key.removeprefix("train/lr").strip("_/ ")
-    return f"learning rate, {rest}" if rest else "learning rate"
 
 
 # Similarities and classes
@@ -217,16 +215,16 @@ def how(material: Material) -> Block:
         f"recall@1 computed from the stored embeddings: {after.hit.mean():.3f}, with a 95% interval of {low:.3f} to "
         f"{high:.3f} over the choice of test classes (bootstrap over classes, 1,000 repeats)."
     )
-    stated = (
-        (material.run.metrics.get("test") or {}).get("after", {}).get("recall@1") if _has_metrics(material) else None
-    )
+    metrics = material.known_metrics
+    stated = ((metrics.get("test") or {}).get("after") or {}).get("recall@1")
     if stated is not None and abs(stated - after.hit.mean()) > 0.002:
         lines.append(f"This differs from metrics.json, which says {stated:.3f}: the files are not of one evaluation.")
+    if metrics.get("best_step"):
+        lines.append(
+            f"The model is that of step {metrics['best_step']:,}, the best on the validation classes; "
+            "the test classes had no part in the choice."
+        )
     return Block(lines=lines)
-
-
-def _has_metrics(material: Material) -> bool:
-    return (material.run.path / "metrics.json").is_file()
 
 
 def splits(material: Material) -> Block:
@@ -241,7 +239,7 @@ def configuration(material: Material) -> Block:
 
 def environment(material: Material) -> Block:
     """What the run recorded; else the machine that draws the page."""
-    recorded = material.run.metrics.get("environment") if _has_metrics(material) else None
-    found = recorded if isinstance(recorded, dict) else tables.environment()
+    recorded = material.run.environment
+    rows = [[str(name), str(value)] for name, value in (recorded or tables.environment()).items()]
     when = "As the run recorded it." if recorded else "Of the machine that drew this page."
-    return Block(heading="Environment", head=["", ""], rows=[[str(k), str(v)] for k, v in found.items()], caption=when)
+    return Block(heading="Environment", head=["", ""], rows=rows, caption=when)

@@ -50,6 +50,12 @@ class Run:
             raise Missing(f"metrics.json is not JSON: {error}") from None
 
     @cached_property
+    def environment(self) -> dict[str, Any]:
+        """environment.json, what the run was trained with; empty where it is not there."""
+        path = self.path / "environment.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @cached_property
     def log(self) -> pd.DataFrame:
         """log.jsonl, one row a step. A resumed run logs some steps twice: the later line counts."""
         lines = self._file("log.jsonl").read_text(encoding="utf-8").splitlines()
