@@ -58,21 +58,12 @@ def _extreme(x: Tensor, mask: Tensor, dim: int, empty: float, largest: bool) -> 
 
 
 def logsumexp_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
-    r"""$\log \sum_{mask} e^{x}$ of a row; the most negative finite number where it is empty.
+    r"""$\log \sum_{mask} e^{x}$ of a row; a quarter of the most negative finite number where it is empty.
 
-    Finite, so that `softplus`, `logaddexp` and differences of it keep finite values and gradients. Count only rows
-    with cells, or rely on exp(empty) = 0.
+    Finite, so that `softplus`, `logaddexp`, sums and differences of it keep finite values and gradients. Count only
+    rows with cells, or rely on exp(empty) = 0.
     """
-    lowest = torch.finfo(x.dtype).min
-    masked = torch.where(mask, x, lowest)
-    top = masked.amax(dim, keepdim=True).detach()
-    # 0 for an empty row: lowest - lowest would make every masked cell count as e^0.
-    shift = torch.where(top == lowest, 0.0, top)
-    # What is masked out is lowest, and so adds e^(lowest - shift) = 0.
-    total = (masked - shift).exp().sum(dim)
-    value = total.clamp(min=torch.finfo(x.dtype).tiny).log() + shift.squeeze(dim)
-    # A row with cells holds e^0 at its largest, so 0 means empty; NaN is not 0 and stays.
-    return torch.where(total == 0, lowest / 4, value)
+    return torch.where(mask, x, torch.finfo(x.dtype).min / 4).logsumexp(dim)
 
 
 def log1p_sum_exp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
