@@ -89,16 +89,15 @@ class ImageTask:
         inputs, rows = batch
         return inputs.to(device), self.labels[rows].to(device), self.ids[rows].to(device)
 
-    def embed(self, split: str, device: torch.device, trained: bool = True) -> Tensor:
-        """Embeddings of a split [n, dim]; with `trained` False those of the pretrained backbone, without a head."""
+    def embed(self, split: str, device: torch.device) -> Tensor:
+        """Embeddings of a split [n, dim], on the CPU."""
         if self.features is not None:
-            features = self.features[split].to(device)
             with torch.inference_mode():
-                return (self.step.encode(features) if trained else normalize(features, dim=-1)).float().cpu().clone()
+                return self.step.encode(self.features[split].to(device)).float().cpu().clone()
         if split not in self._inputs:
             self._inputs[split] = EvaluationInputs(self.splits[split], self.encoder.preprocessing, self.config.data)
         self.encoder.eval()
-        found = self._inputs[split].embed(self.encoder if trained else self._backbone, device)
+        found = self._inputs[split].embed(self.encoder, device)
         self.encoder.train()
         return found
 
@@ -134,9 +133,6 @@ class ImageTask:
         """The bundle."""
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss)}
         bundle.save(folder, self.encoder, extra=about, replace=True)
-
-    def _backbone(self, inputs: Tensor) -> Tensor:
-        return normalize(self.encoder.features(inputs), dim=-1)
 
     def _features(self) -> dict[str, Tensor]:
         encoder = self.encoder.eval()

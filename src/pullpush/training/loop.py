@@ -112,8 +112,7 @@ def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None
         display.say(f"continuing after step {run.saved['step']}")
     elif fabric.is_global_zero:
         save_items(folder, items)
-        run.saved["before"] = _test(run, "before", trained=False)
-        display.say(f"test recall@1 of the pretrained backbone: {run.saved['before']['recall@1']:.3f}")
+        run.saved["before"] = _test(run, "before")
     return run
 
 
@@ -207,16 +206,13 @@ def _checkpoint(run: Run, step: int) -> None:
         save_checkpoint(run.folder / "checkpoints" / "last.pt", state)
 
 
-def _test(run: Run, when: str, trained: bool) -> dict[str, float]:
-    """Embeds training and test items, keeps the embeddings, and gives the test metrics."""
-    found: dict[str, float] = {}
-    for split in ("train", "test"):
-        if len(run.task.splits[split]):
-            embeddings = run.task.embed(split, run.fabric.device, trained)
-            save_embeddings(run.folder, f"{split}-{when}", embeddings)
-            if split == "test":
-                found = run.task.evaluate("test", embeddings)
-    return found
+def _test(run: Run, when: str) -> dict[str, float]:
+    """Embeds the test items, keeps the embeddings, and gives their metrics."""
+    if not len(run.task.splits["test"]):
+        return {}
+    embeddings = run.task.embed("test", run.fabric.device)
+    save_embeddings(run.folder, f"test-{when}", embeddings)
+    return run.task.evaluate("test", embeddings)
 
 
 def _finish(run: Run) -> None:
@@ -224,8 +220,10 @@ def _finish(run: Run) -> None:
     best = run.saved["best"]
     if best["step"]:
         run.task.step.load_state_dict(load_checkpoint(run.folder / "checkpoints" / "best.pt")["module"])
-        save_embeddings(run.folder, "validation-after", run.task.embed("validation", run.fabric.device))
-    after = _test(run, "after", trained=True)
+    for split in ("train", "validation"):
+        if len(run.task.splits[split]):
+            save_embeddings(run.folder, f"{split}-after", run.task.embed(split, run.fabric.device))
+    after = _test(run, "after")
     run.task.save_model(str(run.folder / "model"))
     validation = {name.removeprefix("validation/"): value for name, value in best["metrics"].items()}
     metrics = {
