@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from pullpush.data.items import Items, crop
-from pullpush.data.opening import DECODE_ERRORS, decode, reason
+from pullpush.data.opening import DECODE_ERRORS, decode, reason, to_rgb
 from pullpush.data.workers import by_chunks
 from pullpush.errors import UserError
 
@@ -91,14 +91,9 @@ def _look(items: Items, row: int) -> _Seen:
     path = items.path(row)
     seen = _Seen()
     try:
-        if os.path.exists(path):
-            if os.path.getsize(path) == 0:
-                return _Seen(reason="the file is empty (0 bytes)")
-            with Image.open(path) as image:
-                seen.kind, seen.animated = image.mode, getattr(image, "n_frames", 1) > 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = crop(decode(path), items.box(row), path)
+            picture = crop(_decode(path, seen), items.box(row), path)
     except DECODE_ERRORS as error:
         return _Seen(reason=reason(error))
     except UserError as error:
@@ -106,6 +101,17 @@ def _look(items: Items, row: int) -> _Seen:
     seen.size = picture.size
     seen.digest = hashlib.blake2b(np.asarray(picture).tobytes() + repr(picture.size).encode(), digest_size=16).digest()
     return seen
+
+
+def _decode(path: str, seen: _Seen) -> Image.Image:
+    if not os.path.exists(path):
+        return decode(path)  # a picture in an archive, or missing
+    if os.path.getsize(path) == 0:
+        raise ValueError("the file is empty (0 bytes)")
+    with Image.open(path) as image:
+        seen.kind, seen.animated = image.mode, getattr(image, "n_frames", 1) > 1
+        image.load()
+        return to_rgb(image)
 
 
 @dataclass

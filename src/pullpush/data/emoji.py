@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def _pictures() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 
+@cache
 def _names(language: str) -> dict[str, tuple[str, list[str]]]:
     """Code points -> (English name, descriptions in `language`)."""
     try:
