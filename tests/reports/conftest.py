@@ -50,15 +50,7 @@ def make_run(folder: Path, seed: int = 0) -> Path:
     names = ("recall@1", "recall@2", "recall@4", "recall@8", "recall@10", "r_precision", "map@r", "nmi")
     test = {"before": dict.fromkeys(names, 0.4125), "after": dict.fromkeys(names, 0.8375)}
     seen = {str(label): 40 + label for label in range(CLASSES["train"])}
-    metrics = {
-        "data": "shapes",
-        "loss": "circle",
-        "seconds": 83.0,
-        "test": test,
-        "validation": {},
-        "seen": seen,
-        "best_step": 270,
-    }
+    metrics = {"data": "shapes", "loss": "circle", "seconds": 83.0, "best_step": 270, "test": test, "seen": seen}
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     (folder / "environment.json").write_text(json.dumps({"python": "3.11.0", "cores": 2}), encoding="utf-8")
     (folder / "config.yaml").write_text("loss:\n  name: circle\n  margin: 0.4\nseed: 0\n", encoding="utf-8")

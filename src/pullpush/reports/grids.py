@@ -141,9 +141,8 @@ def draw_rows(rows: Sequence[Row], headings: Sequence[str], title: str, theme: T
     starts = [STEP + GAP + sum(n * STEP + GAP for n in sizes[:g]) for g in range(len(sizes))]
     end = starts[-1] + sizes[-1] * STEP
     top = 0.85
-    figure, axes = _canvas(
-        end + (0.5 if any(row.note for row in rows) else CELL - STEP), top + ROW * len(rows), theme, title
-    )
+    beyond = 0.5 if any(row.note for row in rows) else CELL - STEP
+    figure, axes = _canvas(end + beyond, top + ROW * len(rows), title)
     _heading(axes, 0, 1, "query", theme)
     for heading, start, size in zip(headings, starts, sizes, strict=True):
         _heading(axes, start, size, heading, theme)
@@ -162,9 +161,8 @@ def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Fig
     middle = 1.25
     half = 4 * STEP + middle
     columns = min(2, len(pairs))
-    figure, axes = _canvas(
-        columns * half + (columns - 1) * GAP, 0.5 + ROW * math.ceil(len(pairs) / columns), theme, title
-    )
+    width, height = columns * half + (columns - 1) * GAP, 0.5 + ROW * math.ceil(len(pairs) / columns)
+    figure, axes = _canvas(width, height, title)
     for index, pair in enumerate(pairs):
         x, y = (index % columns) * (half + GAP), 0.5 + ROW * (index // columns)
         left, right = x + 2 * STEP - (STEP - CELL), x + 2 * STEP + middle - (STEP - CELL)
@@ -190,7 +188,7 @@ def _heading(axes: Axes, x: float, size: int, text: str, theme: Theme) -> None:
     axes.plot([x, end], [0.71, 0.71], color=theme.faint, linewidth=0.8)
 
 
-def _canvas(width: float, height: float, theme: Theme, title: str) -> tuple[Figure, Axes]:
+def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """An axes whose unit is the inch, origin at the top left, with a margin around."""
     margin = 0.1
     figure = Figure(figsize=(width + margin + 0.02, height + 2 * margin), layout="none")
