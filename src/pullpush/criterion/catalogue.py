@@ -29,7 +29,7 @@ class Entry(NamedTuple):
         kind: "loss", "miner" or "regularizer".
         function: the pure function.
         options: name to Option, in the order of the signature.
-        summary: first line of the docstring.
+        summary: first sentence of the docstring.
         doc: the docstring, without indentation.
         traits: of a loss, `losses.Traits`; None otherwise.
     """
@@ -86,7 +86,7 @@ def _entry(name: str, kind: str, function: Callable[..., Any]) -> Entry:
         if p.kind is p.KEYWORD_ONLY and p.name not in GIVEN
     }
     traits = loss_room.traits_of(function) if kind == "loss" else None
-    return Entry(name, kind, function, options, doc.partition("\n")[0], doc, traits)
+    return Entry(name, kind, function, options, " ".join(doc.partition("\n\n")[0].split()), doc, traits)
 
 
 def _arguments(doc: str) -> dict[str, str]:

@@ -149,7 +149,8 @@ class Criterion(nn.Module):
             ValueError: shapes or types that do not fit.
             UserError: ids missing that a table needs; ranks with batches of different sizes.
         """
-        anchors = self._side("embeddings", embeddings, labels, ids, self.reverse_memory if self.symmetric else None)
+        own = self.memory if references is None else self.reverse_memory
+        anchors = self._side("embeddings", embeddings, labels, ids, own)
         if references is None:
             if self.symmetric:
                 raise ValueError("symmetric=True compares embeddings with references: give references")
@@ -260,13 +261,12 @@ class Criterion(nn.Module):
     def _learned(self, ranks: int) -> dict[str, Tensor]:
         found = {}
         for name, parameter in self.learned.items():
-            value = distributed.shared(parameter) if ranks > 1 else parameter
-            if self.learn is not None and name == f"log_{self.learn}":
-                limit = math.log(LARGEST_SCALE)
+            positive = self.learn is not None and name == f"log_{self.learn}"
+            if positive:
                 with torch.no_grad():
-                    parameter.clamp_(-limit, limit)
-                name, value = self.learn, value.exp()
-            found[name] = value
+                    parameter.clamp_(-math.log(LARGEST_SCALE), math.log(LARGEST_SCALE))
+            value = distributed.shared(parameter) if ranks > 1 else parameter
+            found[str(self.learn) if positive else name] = value.exp() if positive else value
         return found
 
     def _name(self, count: int) -> Tensor:

@@ -1,0 +1,44 @@
+"""Batches, and criteria for every loss, in float64."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pullpush.criterion import Criterion, Proxies
+from pullpush.maths import losses
+
+DIM = 6
+CLASSES = 4
+ALL = sorted(losses.REGISTRY)
+BESIDE = [n for n in ALL if not losses.traits_of(losses.REGISTRY[n]).proxies]
+# Losses that look at the references among themselves would need memory x memory.
+OF_ROWS = [n for n in BESIDE if "reference_similarity" not in inspect.signature(losses.REGISTRY[n]).parameters]
+
+
+def batch(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(n, DIM, generator=g, dtype=torch.float64).requires_grad_(),
+        torch.randint(CLASSES, (n,), generator=g),
+    )
+
+
+def criterion(name: str, **given: Any) -> Criterion:
+    """Of any loss, with the proxies it needs."""
+    if losses.traits_of(losses.REGISTRY[name]).proxies:
+        option = inspect.signature(losses.REGISTRY[name]).parameters.get("centers")
+        proxies = Proxies(CLASSES, DIM, per_class=option.default if option else 1).double()
+        given = {"proxies": proxies, **given}
+    return Criterion(name, **given).double()
+
+
+def value_and_gradient(loss: Tensor, *inputs: Tensor) -> list[Tensor]:
+    found = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
+    return [loss.detach(), *(torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True))]
+
+
+def assert_same(first: list[Tensor], second: list[Tensor], tolerance: float = 1e-10) -> None:
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)

@@ -1,0 +1,263 @@
+"""The cross-batch memory: what it holds, and that it is nothing but more columns."""
+
+import copy
+
+import pytest
+import torch
+from batches import BESIDE, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
+from torch.utils.data import DataLoader, TensorDataset
+
+from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
+from pullpush.errors import UserError
+
+
+def held(n: int, seed: int = 7, first_id: int = 100):
+    x, labels = batch(n, seed)
+    return x.detach(), labels, first_id + torch.arange(n)
+
+
+def memory(size=12, **options):
+    return CrossBatchMemory(size, DIM, storage="float64", **options)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("full", [True, False])
+def test_a_memory_is_a_batch_with_extra_gradient_free_columns(name, full):
+    x, labels = batch(9)
+    ids = torch.arange(9)
+    y, y_labels, y_ids = held(10)
+    y_ids[3] = 2  # the anchor of the batch itself, from an earlier epoch
+    remembered = memory(10 if full else 14)
+    ours = criterion(name, memory=remembered)
+    remembered.enqueue(y, y_labels, y_ids)
+    found = value_and_gradient(ours(x, labels, ids), x)
+    joined = criterion(name)(
+        x, labels, ids, references=torch.cat([x, y]), reference_labels=torch.cat([labels, y_labels]),
+        reference_ids=torch.cat([ids, y_ids]),
+    )  # fmt: skip
+    assert_same(found, value_and_gradient(joined, x))
+    assert not torch.equal(found[0], criterion(name)(x, labels, ids)) or name == "threshold_consistent_margin"
+
+
+def test_sum_and_memory_alone_are_what_they_say():
+    x, labels = batch(8)
+    ids = torch.arange(8)
+    y, y_labels, y_ids = held(12)
+    plain = Criterion("contrastive")
+    beside = plain(x, labels, ids)
+    against = plain(x, labels, ids, references=y, reference_labels=y_labels, reference_ids=y_ids)
+    for combine, expected in (("sum", beside + 0.3 * against), ("memory", against)):
+        remembered = memory(combine=combine, weight=0.3)
+        ours = Criterion("contrastive", memory=remembered)
+        assert_same([ours(x, labels, ids)], [beside])
+        remembered.load_state_dict(memory().state_dict())
+        remembered.enqueue(y, y_labels, y_ids)
+        assert_same(value_and_gradient(ours(x, labels, ids), x), value_and_gradient(expected, x))
+
+
+def test_enqueued_before_anchors_meet_their_batch_but_never_themselves():
+    x, labels = batch(8)
+    for ids in (torch.arange(8), None):
+        ours = Criterion("contrastive", memory=memory(combine="memory", enqueue="before"))
+        found = value_and_gradient(ours(x, labels, ids), x)
+        own = torch.arange(8)
+        alone = Criterion("contrastive")(
+            x, labels, own, references=x.detach(), reference_labels=labels, reference_ids=own
+        )
+        assert_same(found, value_and_gradient(alone, x))
+
+
+@pytest.mark.parametrize(("size", "step"), [(12, 4), (10, 4), (7, 3), (5, 8)])
+def test_a_queue_holds_the_most_recent(size, step):
+    remembered, seen = memory(size), []
+    for turn in range(6):
+        x, labels, ids = held(step, seed=turn, first_id=step * turn)
+        remembered.enqueue(x, labels, ids)
+        seen += ids.tolist()
+        columns = remembered.columns()
+        kept = columns.ids if columns.valid is None else columns.ids[columns.valid]
+        assert sorted(kept.tolist()) == sorted(seen[-size:])
+    place = (remembered.ids == seen[-1]).nonzero()[0, 0]
+    torch.testing.assert_close(remembered.embeddings[place], x[-1])
+    assert remembered.labels[place] == labels[-1]
+    assert remembered.ages()[place] == 1
+    assert remembered.ages().max() <= -(-size // step) + 1
+
+
+def test_a_table_has_one_place_an_item_and_shows_the_most_recent():
+    remembered = memory(0.5, items=8, layout="table")
+    for turn, ids in enumerate([[0, 1, 2], [3, 4, 5], [1, 6, 1]]):
+        x, labels, _ = held(3, seed=turn)
+        remembered.enqueue(x, labels, torch.tensor(ids))
+    columns = remembered.columns()
+    assert len(columns.ids) == 4
+    shown = columns.ids[columns.valid].tolist()
+    assert {1, 6} < set(shown)
+    assert set(shown) < {1, 6, 3, 4, 5}
+    torch.testing.assert_close(remembered.embeddings[1], x[2])  # the last of the two
+    assert sorted(remembered.ages().tolist()) == [1, 1, 2, 2]
+    assert int(remembered.filled) == 7
+
+
+def test_a_table_of_any_ids():
+    known = torch.tensor([40, 7, 1000])
+    remembered = memory(3, items=known, layout="table")
+    x, labels, _ = held(2)
+    remembered.enqueue(x, labels, torch.tensor([1000, 7]))
+    columns = remembered.columns()
+    assert set(columns.ids[columns.valid].tolist()) == {7, 1000}
+    with pytest.raises(UserError, match="id 8 is none of the 3 items"):
+        remembered.enqueue(x, labels, torch.tensor([7, 8]))
+
+
+def test_before_the_start_step_nothing_is_written_or_read():
+    remembered = memory(start_step=2)
+    ours, plain = Criterion(memory=remembered), Criterion()
+    for step in range(2):
+        x, labels = batch(6, step)
+        assert_same([ours(x, labels)], [plain(x, labels)])
+        assert int(remembered.filled) == 0
+    ours(*batch(6, 2))
+    assert int(remembered.filled) == 6
+    assert int(remembered.step) == 3
+
+
+def test_an_empty_batch_changes_nothing():
+    for layout in ("queue", "table"):
+        remembered = memory(12, items=200, layout=layout)
+        remembered.enqueue(*held(5))
+        before = copy.deepcopy(remembered.state_dict())
+        remembered.enqueue(torch.zeros(0, DIM), torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+        for name, value in remembered.state_dict().items():
+            assert torch.equal(value, before[name]), name
+
+
+def test_evaluation_neither_reads_nor_writes():
+    remembered = memory()
+    remembered.enqueue(*held(5))
+    ours = Criterion(memory=remembered).eval()
+    x, labels = batch(6)
+    assert_same([ours(x, labels)], [Criterion()(x, labels)])
+    assert int(remembered.filled) == 5
+
+
+@pytest.mark.parametrize("options", [{}, {"layout": "table", "items": 40}, {"start_step": 3}, {"combine": "memory"}])
+@pytest.mark.parametrize("cut", [1, 4])
+def test_resumed_is_uninterrupted(options, cut):
+    def make():
+        return Criterion("multi_similarity", memory=memory(10, **options))
+
+    def run(criterion, steps):
+        found = []
+        for step in steps:
+            g = torch.Generator().manual_seed(step)
+            found.append(criterion(*batch(6, step), torch.randint(40, (6,), generator=g)).item())
+        return found
+
+    whole, first, second = make(), make(), make()
+    expected = run(whole, range(8))
+    run(first, range(cut))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert run(second, range(cut, 8)) == expected[cut:]
+
+
+def test_unnamed_embeddings_are_never_the_same_after_resuming():
+    first, second = (Criterion(memory=memory(20)) for _ in range(2))
+    first(*batch(6))
+    second.load_state_dict(first.state_dict())
+    second(*batch(6))
+    assert len(set(second.memory.ids[:12].tolist())) == 12
+
+
+def test_fill_takes_seeded_items_as_the_model_sees_them_in_use():
+    inputs = torch.arange(60.0)[:, None].expand(60, DIM)
+    dataset = TensorDataset(inputs, torch.arange(60) % CLASSES, torch.arange(60))
+    encoder = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(DIM))
+    loader = DataLoader(dataset, batch_size=8, shuffle=True)
+    found = []
+    for seed in (0, 0, 1):
+        remembered = memory(20)
+        remembered.fill(encoder, loader, seed=seed)
+        found.append(remembered.ids.tolist())
+        assert encoder.training
+    assert found[0] == found[1] != found[2]
+    assert len(set(found[0])) == 20
+    torch.testing.assert_close(remembered.embeddings, encoder.eval()(inputs[remembered.ids]).double())
+    assert torch.equal(remembered.labels, remembered.ids % CLASSES)
+    table = memory(0.5, items=60, layout="table")
+    table.fill(encoder, [(inputs, dataset.tensors[1], dataset.tensors[2])])
+    assert int(table.filled) == 30
+
+
+def test_half_precision_halves_the_bytes_and_hardly_moves_the_loss():
+    x, labels = batch(8)
+    y, y_labels, y_ids = held(64)
+    found = {}
+    for storage in ("float32", "bfloat16", "float16"):
+        remembered = CrossBatchMemory(64, DIM, storage=storage)
+        ours = Criterion("multi_similarity", memory=remembered)
+        remembered.enqueue(y, y_labels, y_ids)
+        found[storage] = ours(x.float(), labels)
+    assert remembered.embeddings.element_size() == 2
+    assert (found["bfloat16"] - found["float32"]).abs() < 0.02
+    assert (found["float16"] - found["float32"]).abs() < 0.002
+
+
+def test_two_towers_each_with_a_memory():
+    images, labels = batch(6, 1)
+    texts = batch(6, 2)[0]
+    of_texts, of_images = memory(20), memory(20)
+    both = Criterion("nt_xent", symmetric=True, memory=of_texts, reverse_memory=of_images)
+    of_texts.enqueue(*held(5, 3, 200))
+    of_images.enqueue(*held(5, 4, 300))
+    ids, text_ids = torch.arange(6), 50 + torch.arange(6)
+    found = both(images, labels, ids, references=texts, reference_labels=labels, reference_ids=text_ids)
+    plain = Criterion("nt_xent")
+
+    def one_way(anchors, anchor_ids, columns, column_ids, extra):
+        return plain(
+            anchors, labels, anchor_ids, references=torch.cat([columns, extra[0]]),
+            reference_labels=torch.cat([labels, extra[1]]), reference_ids=torch.cat([column_ids, extra[2]]),
+        )  # fmt: skip
+
+    forth = one_way(images, ids, texts, text_ids, held(5, 3, 200))
+    back = one_way(texts, text_ids, images, ids, held(5, 4, 300))
+    assert_same(value_and_gradient(found, images, texts), value_and_gradient((forth + back) / 2, images, texts))
+    torch.testing.assert_close(of_texts.embeddings[5:11], torch.nn.functional.normalize(texts.detach()))
+    torch.testing.assert_close(of_images.embeddings[5:11], torch.nn.functional.normalize(images.detach()))
+
+
+def test_a_memory_of_label_sets():
+    remembered = memory(10, label_shape=(CLASSES,))
+    ours = Criterion("contrastive", relation="shared_label", memory=remembered)
+    one_hot = torch.nn.functional.one_hot
+    (x, labels), (y, y_labels) = batch(6), batch(5, 1)
+    ours(y, one_hot(y_labels, CLASSES))
+    plain = Criterion("contrastive", memory=memory(10))
+    plain(y, y_labels)
+    assert_same([ours(x, one_hot(labels, CLASSES))], [plain(x, labels)])
+
+
+def test_moved_and_cast_like_any_module():
+    remembered = memory().to(torch.float32)
+    assert remembered.embeddings.dtype == torch.float32
+    assert remembered.ids.dtype == torch.int64
+    assert next(iter(remembered.to("meta").buffers())).device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: memory(0.5), "give items="),
+        (lambda: memory(0), "gives no place"),
+        (lambda: memory(4, layout="table"), "give items="),
+        (lambda: memory(4, layout="list"), "queue, table"),
+        (lambda: memory(4, combine="both"), "joint, sum, memory"),
+        (lambda: Criterion("proxy_nca", proxies=Proxies(3, DIM), memory=memory()), "only columns"),
+        (lambda: Criterion(reverse_memory=memory()), "symmetric=True"),
+        (lambda: Criterion(memory=memory(4, items=9, layout="table"))(*batch(4)), "give the ids"),
+    ],
+)
+def test_what_can_not_be_is_said(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
