@@ -1,20 +1,25 @@
 """Exact nearest neighbours, in blocks of queries: similarities of a block are held, never those of all queries."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from pullpush.errors import UserError
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-CELLS = 1 << 24
-"""Similarities held at once: 64 MB."""
+CELLS = 1 << 26
+"""Similarities held at once by all threads: 256 MB. One holds at most a quarter of it, and works on half of that."""
+
+GROUP = 32
+"""Columns whose maximum is taken together."""
 
 SIMILARITIES = ("cosine", "dot", "euclidean")
 
@@ -58,8 +63,7 @@ def search(
 ) -> Neighbours:
     """The k nearest items of the gallery for each query, exactly.
 
-    Blocks of 64 MB of similarities (one matrix product each), then a selection that reads each row twice. On two cores
-    this is faster than a flat FAISS index of the same data (see `benchmarks/evaluate.py`).
+    Blocks of similarities (one matrix product each), then a selection that reads most of each row once.
 
     Args:
         queries: `[n, dim]`, numpy or torch, any float type.
@@ -126,27 +130,29 @@ def prepare(queries: Floats, gallery: Floats, similarity: str) -> Space:
     return Space(queries, gallery, np.where(scale > 0, scale, 1.0))
 
 
-def for_each_block(queries: Floats, gallery: Floats, work: Callable[[int, Floats], None], rows: int = 64) -> None:
-    """Call `work(start, similarities)` for all queries, in threads, at most `rows` queries in a call.
+def for_each_block(queries: Floats, gallery: Floats, work: Callable[[int, Floats], None]) -> None:
+    """Call `work(start, similarities)` for all queries, block by block, in as many threads as torch uses.
 
-    `similarities` is `[at most rows, gallery]` and may be written to; it is only valid during the call.
+    `similarities` is `[some rows, gallery]`, may be written to, and is only valid during the call. A thread makes its
+    own blocks, product and work in turn, so none waits for another. numpy multiplies, since torch's product may be set
+    to bfloat16 by `torch.set_float32_matmul_precision`.
     """
     threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        for start, block in _blocks(queries, gallery):
-            parts = min(len(block), threads * -(-len(block) // (threads * rows)))  # as many for each thread
-            edges = np.linspace(0, len(block), parts + 1).astype(int)
-            starts, pieces = start + edges[:-1], np.split(block, edges[1:-1])
-            list(pool.map(work, starts.tolist(), pieces))
+    rows = max(1, CELLS // max(threads, 4) // len(gallery))
+    rows = min(rows, -(-len(queries) // threads))
+    step = -(-rows // 2)
+    buffers = threading.local()
 
-
-def _blocks(queries: Floats, gallery: Floats) -> Iterator[tuple[int, Floats]]:
-    # numpy's product, since torch's may be set to bfloat16 by torch.set_float32_matmul_precision
-    rows = max(1, min(len(queries), CELLS // len(gallery)))
-    buffer = np.empty((rows, len(gallery)), dtype=np.float32)
-    for start in range(0, len(queries), rows):
+    def block(start: int) -> None:
+        if not hasattr(buffers, "rows"):
+            buffers.rows = np.empty((rows, len(gallery)), dtype=np.float32)
         part = queries[start : start + rows]
-        yield start, np.matmul(part, gallery.T, out=buffer[: len(part)])
+        similarities = np.matmul(part, gallery.T, out=buffers.rows[: len(part)])
+        for at in range(0, len(part), step):
+            work(start + at, similarities[at : at + step])
+
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(block, range(0, len(queries), rows)))
 
 
 def shortlist(block: Floats, k: int, slack: Any) -> Shortlist:
@@ -157,15 +163,22 @@ def shortlist(block: Floats, k: int, slack: Any) -> Shortlist:
     """
     count, width = block.shape
     k = min(k, width)
-    size = max(1, min(64, width // (4 * k)))
+    size = max(1, min(GROUP, width // (4 * k)))
     groups = width // size
-    maxima = block[:, : groups * size].reshape(count, size, groups).max(axis=1)
+    body, rest = block[:, : groups * size].reshape(count, size, groups), block[:, groups * size :]
+    maxima = body.max(axis=1)
     bounds = np.partition(maxima, groups - k, axis=1)[:, groups - k] - slack
-    bounds = np.maximum(bounds, np.finfo(np.float32).min).astype(np.float32)
-    flat = np.flatnonzero(block >= bounds[:, None])
-    starts = np.searchsorted(flat, np.arange(count + 1) * width)
-    rows = np.repeat(np.arange(count), np.diff(starts))
-    return Shortlist(rows, flat - rows * width, block.ravel()[flat], starts)
+    bounds = np.maximum(bounds, np.finfo(np.float32).min).astype(np.float32)[:, None]
+    # only groups whose maximum reaches the bound are read again
+    row, group = np.divmod(np.flatnonzero(maxima >= bounds), groups)
+    values = body[row, :, group]
+    hit, member = np.nonzero(values >= bounds[row])
+    rest_rows, rest_columns = np.nonzero(rest >= bounds)
+    rows = np.concatenate([row[hit], rest_rows])
+    order = np.argsort(rows, kind="stable")
+    columns = np.concatenate([member * groups + group[hit], rest_columns + groups * size])[order]
+    found = np.concatenate([values[hit, member], rest[rest_rows, rest_columns]])[order]
+    return Shortlist(rows[order], columns, found, np.searchsorted(rows[order], np.arange(count + 1)))
 
 
 def keys(rows: Ints, values: Floats, scale: NDArray[np.float64]) -> NDArray[np.float64]:
