@@ -24,7 +24,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run $(if $(AREA),--area $(AREA))
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m docs.build
+	$(BIN)/python docs/build.py
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

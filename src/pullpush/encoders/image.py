@@ -27,7 +27,7 @@ class ImageEncoder(nn.Module):
     - `size`: side of the input in pixels.
     - `freeze`: the backbone neither learns nor changes its statistics; only the head is trained.
     - `frozen_stages`: so many first stages of the backbone do not learn, the stem being the first. They see the largest
-      maps and cost the most, and hold the most general features.
+      maps and cost the most, and hold the most general features. Without loaded weights all stages learn.
     - `frozen_norm`: batch-norm statistics stay those of the weights, scale and shift are trained. Small class-balanced
       batches make poor statistics. Without loaded weights there is nothing to keep, and the statistics are trained.
     - `normalize`: whether `forward` ends with the L2 normalisation.
@@ -64,7 +64,8 @@ class ImageEncoder(nn.Module):
         self.frozen_norm = frozen_norm and self.loaded.source != "none"
         self.preprocessing = Preprocessing(size, self.loaded.mean, self.loaded.std)
         self.backbone.requires_grad_(not freeze)
-        _freeze_stages(self.backbone, frozen_stages, name)
+        if self.loaded.source != "none":
+            _freeze_stages(self.backbone, frozen_stages, name)
         # Convolutions on the CPU run about three times faster with the channels last in memory.
         self.to(memory_format=torch.channels_last)
         self.train()

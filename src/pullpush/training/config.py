@@ -55,7 +55,8 @@ class EncoderConfig:
         freeze: train the head only; features of the backbone are computed once and cached.
         frozen_stages: so many first stages of the backbone (the stem is the first) do not learn; they cost the most.
         frozen_norm: keep the batch-norm statistics of the pretrained backbone.
-        augment: random crops, flips and colours in training; not with cached features.
+        augment: random crops and colours in training; not with cached features.
+        flip: mirror half of the training images, where left and right mean the same.
     """
 
     name: str = "tf_efficientnet_lite0"
@@ -67,6 +68,7 @@ class EncoderConfig:
     frozen_stages: int = 0
     frozen_norm: bool = True
     augment: bool = True
+    flip: bool = True
 
 
 @dataclass

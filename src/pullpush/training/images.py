@@ -37,7 +37,7 @@ class ImageTask:
         train = self.splits["train"]
         self.labels, self.ids = compact_labels(train.labels), train.ids
         classes = int(self.labels.max()) + 1
-        options = {k: v for k, v in vars(config.encoder).items() if k != "augment"}
+        options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip")}
         self.encoder = ImageEncoder(**options, seed=config.seed)
         batch = config.batch
         self.sampler = ClassBalancedSampler(
@@ -74,15 +74,7 @@ class ImageTask:
         self.sampler.seek(done)
         if self.features is not None:
             return feature_batches(self.features["train"], self.sampler)
-        config = self.config
-        return image_batches(
-            self.splits["train"],
-            self.sampler,
-            self.encoder.preprocessing,
-            config.data,
-            config.encoder.augment,
-            config.seed,
-        )
+        return image_batches(self.splits["train"], self.sampler, self.encoder.preprocessing, self.config)
 
     def arguments(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """What `step` takes."""

@@ -13,7 +13,7 @@ from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.data.transforms import train_transform
 from pullpush.encoders.preprocessing import Preprocessing
-from pullpush.training.config import DataConfig
+from pullpush.training.config import Config, DataConfig
 
 __all__ = ["Batch", "EvaluationInputs", "feature_batches", "image_batches"]
 
@@ -30,18 +30,18 @@ def fits_cache(items: int, size: int, choice: str) -> bool:
     return choice == "yes" or (choice == "auto" and items * 3 * size * size < CACHE_BYTES)
 
 
-def image_batches(
-    items: Items, sampler: BatchSampler, preprocessing: Preprocessing, config: DataConfig, augment: bool, seed: int
-) -> Iterator[Batch]:
+def image_batches(items: Items, sampler: BatchSampler, preprocessing: Preprocessing, config: Config) -> Iterator[Batch]:
     """Training batches from the sampler's position on, normalised float32 [n, 3, size, size].
 
-    What is random hangs on the seed, the step and the rank alone, so a resumed run sees what the uninterrupted one would have seen.
+    What is random hangs on the seed, the step and the rank alone, so a resumed run sees what
+    the uninterrupted one would have seen.
     """
     size, mean, std = preprocessing.size, preprocessing.mean, preprocessing.std
+    augment, flip, seed = config.encoder.augment, 0.5 * config.encoder.flip, config.seed
     side = round(size * MARGIN)
-    if fits_cache(len(items), side, config.cache):
+    if fits_cache(len(items), side, config.data.cache):
         dataset = ImageDataset(items, cache=side)
-        view = Augmentation(size, mean, std)
+        view = Augmentation(size, mean, std, flip=flip)
         for rows in sampler:
             step = sampler.position - 1
             images, _, _ = dataset.batch(rows)
@@ -51,14 +51,14 @@ def image_batches(
                 inputs = normalise(images, mean, std, size)
             yield inputs.contiguous(memory_format=torch.channels_last), torch.tensor(rows)
     else:
-        transform = train_transform(size, mean, std) if augment else Single(preprocessing)
+        transform = train_transform(size, mean, std, flip=flip) if augment else Single(preprocessing)
         rows_as_ids = items.assign(id=range(len(items)))
         dataset = ImageDataset(rows_as_ids, transform, seed=seed)
         loader: Any = DataLoader(
             dataset,
             batch_sampler=with_steps(sampler),
-            num_workers=config.workers,
-            persistent_workers=config.workers > 0,
+            num_workers=config.data.workers,
+            persistent_workers=config.data.workers > 0,
         )
         for inputs, _, rows in loader:
             yield inputs, rows

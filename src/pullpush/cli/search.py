@@ -1,0 +1,170 @@
+"""pullpush index, pullpush search, pullpush serve"""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pullpush.cli.parse import call
+from pullpush.errors import UserError
+
+__all__ = ["index", "search", "serve"]
+
+
+def index(argv: list[str]) -> int:
+    """Builds an index, or brings it up to date."""
+    call(
+        _index, argv, "pullpush index",
+        "  pullpush index runs/demo --data emoji\n"
+        "  pullpush index runs/demo --images photos/ --out indexes/photos\n"
+        "  pullpush index runs/demo --images photos/ --store milvus://localhost:19530/photos",
+    )  # fmt: skip
+    return 0
+
+
+def search(argv: list[str]) -> int:
+    """Searches an index."""
+    call(
+        _search, argv, "pullpush search",
+        '  pullpush search indexes/demo --image cat.png -k 5\n'
+        '  pullpush search indexes/demo "smiling cat" --where category=Smileys --json\n'
+        '  pullpush search indexes/demo --like 12 --minus 40',
+    )  # fmt: skip
+    return 0
+
+
+def serve(argv: list[str]) -> int:
+    """Serves an index over HTTP."""
+    call(
+        _serve, argv, "pullpush serve",
+        "  pullpush serve                                  the index that was built last\n"
+        "  pullpush serve indexes/photos --port 8080\n"
+        "  pullpush serve indexes/photos --host 0.0.0.0 --token LETTERSANDDIGITS",
+    )  # fmt: skip
+    return 0
+
+
+def _index(
+    run: str,
+    images: str | None = None,
+    data: str | None = None,
+    out: str | None = None,
+    store: str | None = None,
+    projection: str = "umap",
+    rebuild: bool = False,
+    batch_size: int = 64,
+) -> None:
+    """Builds an index of images, or updates it: only new, changed and removed files are looked at.
+
+    Args:
+        run: a run folder or a model folder.
+        images: a folder of images.
+        data: a data set's name or a manifest, instead of a folder.
+        out: the index folder; by default indexes/NAME of the run.
+        store: faiss (chosen by size), faiss:flat, faiss:hnsw, faiss:ivfpq or milvus://host:port/collection.
+        projection: of the map on the page: umap, pca or none.
+        rebuild: embed everything anew.
+        batch_size: images embedded at a time.
+    """
+    from pullpush.search import build_index
+
+    source = images or data
+    if not source or (images and data):
+        raise UserError("give what to index: --images FOLDER or --data NAME")
+    print(
+        build_index(
+            run, source, out, store=store, projection=projection, rebuild=rebuild, batch_size=batch_size, progress=True
+        )
+    )
+
+
+def _search(
+    index: str,
+    text: str | None = None,
+    image: list[str] | None = None,
+    like: list[int] | None = None,
+    minus: list[str] | None = None,
+    k: int = 10,
+    where: list[str] | None = None,
+    all_hits: bool = False,
+    json: bool = False,
+) -> None:
+    """The closest items of an index.
+
+    Args:
+        index: an index folder.
+        text: a description; needs a model that was trained with texts.
+        image: image files.
+        like: ids of items in the index.
+        minus: descriptions or ids to move away from.
+        k: at most this many.
+        where: only items with these values, such as category=food.
+        all_hits: also those that are not close.
+        json: print a list of {id, score, path, label, text}.
+    """
+    from pullpush.search import open as open_index
+
+    engine = open_index(index)
+    conditions = dict(_pair(each) for each in where or [])
+    away: list[Any] = [int(each) if each.lstrip("-").isdigit() else each for each in minus or []]
+    options: dict[str, Any] = {"cut_off": None} if all_hits else {}
+    hits = engine.query(text=text, image=image, like=like, minus=away or None, k=k, where=conditions or None, **options)
+    _show(hits, json)
+
+
+def _pair(condition: str) -> tuple[str, str]:
+    name, equals, value = condition.partition("=")
+    if not equals:
+        raise UserError(f"--where {condition!r} must be NAME=VALUE, such as category=food")
+    return name, value
+
+
+def _show(hits: list[Any], as_json: bool) -> None:
+    if as_json:
+        listed = [hit.as_dict() for hit in hits]
+        print(json.dumps(listed))
+        return
+    if not hits:
+        print("nothing close; --all-hits shows what there is")
+        return
+    shown = Table()
+    for name in ("id", "score", "label", "path"):
+        shown.add_column(name, justify="right" if name in ("id", "score") else "left")
+    for hit in hits:
+        shown.add_row(str(hit.id), f"{hit.score:.3f}", str(hit.label), str(hit.path))
+    Console().print(shown)
+
+
+def _serve(
+    index: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    read_only: bool = False,
+    queue: int = 64,
+    timeout: float = 30.0,
+) -> None:
+    """An HTTP API and a page for an index.
+
+    Args:
+        index: an index folder; by default the one in indexes/ that was built last.
+        host: the address to listen at; 0.0.0.0 lets other machines in.
+        port: the port.
+        token: what clients must send, 8 or more letters and digits.
+        read_only: no adding and removing.
+        queue: requests that may be under way at once; the next ones get 429.
+        timeout: seconds for one request.
+    """
+    from pullpush.search import serve as run
+
+    run(
+        index,
+        host,
+        port,
+        token,
+        read_only=read_only,
+        queue=queue,
+        timeout=timeout,
+        ready=lambda at: print(f"serving at {at}", flush=True),
+    )

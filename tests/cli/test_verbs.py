@@ -1,0 +1,142 @@
+"""The verbs as a person types them, on a small run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import pullpush
+from pullpush.cli import main
+from pullpush.cli.main import VERBS
+from pullpush.data.miniature import make_tree
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tree("folder", tmp_path_factory.mktemp("data") / "photos")
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    config = folder.parent / "small.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "data": {"source": str(photos), "test": 0.25, "validation": 0.25},
+                "encoder": {"weights": "none", "size": 32},
+                "loss": {"name": "triplet", "margin": 0.5},
+                "batch": {"classes": 2, "samples": 3},
+                "steps": 4,
+                "tensorboard": False,
+            }
+        )
+    )
+    assert main(["train", "--config", str(config), "--loss.margin", "0.3", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_train_takes_yaml_and_overrides(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["loss"]["name"] == "triplet"
+    assert config["loss"]["margin"] == 0.3
+    assert config["batch"] == {"classes": 2, "samples": 3, "short": "repeat"}
+
+
+def test_train_leaves_a_report(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    assert "recall@1" in page
+    assert list((run / "plots").glob("*.png"))
+
+
+def test_another_loss_than_the_files_brings_its_own_options(run: Path) -> None:
+    from pullpush.training.options import parse
+
+    config = parse(["--config", str(run / "config.yaml"), "--loss", "circle"])
+    assert config.loss["name"] == "circle"
+    assert config.loss["margin"] != 0.3
+
+
+def test_resume_of_a_finished_run_changes_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "metrics.json").read_bytes()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "finished" in capsys.readouterr().out
+    assert (run / "metrics.json").read_bytes() == before
+
+
+def test_evaluate(run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "classes.csv"
+    argv = ["evaluate", str(run), "--data", str(photos), "--json-output", "true", "--per-class", str(table)]
+    assert main(argv) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 0 <= found["recall@1"] <= 1
+    assert len(pd.read_csv(table)) == 8
+    assert main(["evaluate", str(run / "model"), "--data", str(photos), "--nmi", "false"]) == 0
+    assert "recall@1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.npz", "out.parquet"])
+def test_embed(run: Path, photos: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    argv = ["embed", str(run), "--data", str(photos), "--out", str(out)]
+    assert main(argv) == 0
+    found = {
+        ".npy": lambda: np.load(out),
+        ".npz": lambda: np.load(out)["embeddings"],
+        ".parquet": lambda: np.stack(pd.read_parquet(out)["embedding"].to_list()),
+    }[out.suffix]()
+    items = pullpush.open_items(photos)
+    expected = pullpush.load(run).embed([items.path(row) for row in range(len(items))])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert main(argv) == 2
+
+
+def test_data_shows_problems_first(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", str(photos)]) == 0
+    assert "32 items, 8 classes" in capsys.readouterr().out
+    assert main(["data", "sop"]) == 2
+    assert "root" in capsys.readouterr().err
+
+
+def test_data_makes_small_trees_and_compares_with_the_published_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "sop", "--make", str(tmp_path / "sop")]) == 0
+    assert main(["data", "sop", "--root", str(tmp_path / "sop")]) == 0
+    out = capsys.readouterr().out
+    assert "59551" in out.replace(",", "")
+
+
+def test_losses_lists_what_the_registry_has(capsys: pytest.CaptureFixture[str]) -> None:
+    from pullpush.maths import losses
+
+    assert main(["losses"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in losses.REGISTRY)
+    assert main(["losses", "--name", "circle"]) == 0
+    assert "margin" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "train"])
+def test_help_shows_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+    assert not ended.value.code
+    assert f"pullpush {verb}" in capsys.readouterr().out.partition("examples:")[2]
+
+
+def test_train_help_shows_the_options_of_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--loss", "circle", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--loss.margin" in out
+    assert "pullpush train --resume" in out.partition("examples:")[2]
+
+
+def test_front_page_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert all(verb in capsys.readouterr().out for verb in VERBS)
+    assert main(["--version"]) == 0
+    assert pullpush.__version__ in capsys.readouterr().out
