@@ -91,8 +91,8 @@ def page(entry: Entry) -> str:
             body,
             table,
             f"![gradient of {entry.name}](images/{entry.name}.png)",
-            "The gradient in one positive and one negative cell of an anchor, over their similarity, with the default options; "
-            f"the anchor has {POSITIVES} other positives and {NEGATIVES} other negatives, which stay.",
+            "The gradient in one positive and one negative cell of an anchor, over their similarity, with the default "
+            f"options; the anchor has {POSITIVES} other positives and {NEGATIVES} other negatives, which stay.",
             f"Source: {source}",
             f"    pullpush train --loss {entry.name}\n    pullpush.Criterion({entry.name!r})",
         ]

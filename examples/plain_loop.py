@@ -18,7 +18,7 @@ memory = pullpush.CrossBatchMemory(2048, dim=128)
 criterion = pullpush.Criterion("multi_similarity", miner="multi_similarity", memory=memory)
 optimizer = torch.optim.AdamW(encoder.parameter_groups(lr=1e-3))
 
-for step, (images, labels, ids) in zip(range(steps), DataLoader(train, batch_sampler=sampler)):
+for step, (images, labels, ids) in zip(range(steps), DataLoader(train, batch_sampler=sampler), strict=False):
     loss = criterion(encoder(images), labels, ids)
     loss.backward()
     optimizer.step()

@@ -77,7 +77,7 @@ def test_unusual_images_are_fine(photos: Path, tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     Image.new("RGB", (1, 1), "red").save(beside.with_name("dot.png"))
     Image.fromarray(colours).convert("CMYK").save(beside.with_name("print.jpg"))
-    Image.fromarray((colours[..., 0].astype(np.uint16) * 257)).save(beside.with_name("deep.png"))
+    Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(beside.with_name("deep.png"))
     frames = [Image.fromarray(colours), Image.fromarray(255 - colours)]
     frames[0].save(beside.with_name("moving.gif"), save_all=True, append_images=frames[1:])
     assert main(train(photos, tmp_path)) == 0

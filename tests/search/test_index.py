@@ -21,7 +21,6 @@ from pullpush.search import layout
 
 from .fake import COLOURS, FakeModel, picture, write_folder
 
-
 HOLDER = """
 import time
 from pathlib import Path

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def test_nan_ends_the_run_with_the_step(small: Options, tmp_path: Path) -> None:
 
 def test_existing_run_is_never_overwritten(small: Options, finished: Path) -> None:
     before = (finished / "config.yaml").read_bytes()
-    with pytest.raises(UserError, match="exists.*--resume"):
+    with pytest.raises(UserError, match=r"exists.*--resume"):
         train(**small, out=str(finished))
     assert (finished / "config.yaml").read_bytes() == before
 
@@ -198,7 +199,7 @@ def test_log_drops_steps_that_are_done_again_and_a_line_cut_off(tmp_path: Path) 
 def test_learning_rate_rises_and_falls() -> None:
     rates = [loop.learning_rate(step, 100, 0.1) for step in range(1, 101)]
     assert rates[9] == max(rates) == 1.0
-    assert all(a < b for a, b in zip(rates[:9], rates[1:10], strict=True))
-    assert all(a > b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a < b for a, b in pairwise(rates[:10]))
+    assert all(a > b for a, b in pairwise(rates[9:]))
     assert 0 < rates[-1] < 0.01
     assert loop.learning_rate(1, 100, 0.0) < 1.0

@@ -18,8 +18,8 @@ def data(argv: list[str]) -> int:
         _data, argv, "pullpush data",
         "  pullpush data emoji\n"
         "  pullpush data photos/\n"
-        "  pullpush data sop --root downloads/Stanford_Online_Products   counts against the published numbers\n"
-        "  pullpush data sop --make small/sop                            a small tree in that layout, to try things out",
+        "  pullpush data sop --root downloads/sop     counts against the published numbers\n"
+        "  pullpush data sop --make small/sop         a small tree in that layout, to try things out",
     )  # fmt: skip
     return 0
 

@@ -67,4 +67,5 @@ def _run(verb: str, words: list[str]) -> int:
 
 def _help() -> str:
     verbs = "\n".join(f"  {verb:<10}{what}" for verb, (_, what) in VERBS.items())
-    return f"usage: pullpush VERB [options]\n\nDeep metric learning: train, evaluate, report, search.\n\nverbs:\n{verbs}\n\n{EXAMPLES}"
+    about = "usage: pullpush VERB [options]\n\nDeep metric learning: train, evaluate, report, search."
+    return f"{about}\n\nverbs:\n{verbs}\n\n{EXAMPLES}"

@@ -43,6 +43,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on damaged files
         raise UserError(
-            f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}). Put a copy in its place, or start anew with --out."
+            f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}). "
+            "Put a copy in its place, or start anew with --out."
         ) from error
     return state

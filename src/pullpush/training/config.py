@@ -21,7 +21,7 @@ class DataConfig:
         validation: share of the classes kept for validation (of the training classes where the data bring a test).
         folds: with k > 1, the test classes are one k-th of all and `fold` says which.
         fold: which of the folds is the test.
-        long_tail: with r > 1, training classes are thinned out so that the largest has r times the items of the smallest.
+        long_tail: with r > 1, training classes are thinned out: the largest has r times the items of the smallest.
         on_bad_item: stop before the first step when an image can't be read, or skip it.
         check: decode every image once before training.
         workers: processes that decode images; 0 decodes in the training process.
@@ -135,7 +135,7 @@ class Config:
         loss: its name and options.
         similarity: instead of the one of the loss's paper.
         miner: its name and options; name none keeps all pairs. By default the one that belongs to the loss.
-        memory: places of the cross-batch memory and its options; size 0 for none, below 1 as a share of the training set.
+        memory: the cross-batch memory; size is its places, 0 for none, below 1 a share of the training set.
         optimizer: AdamW.
         steps: optimiser steps.
         seed: of everything that is drawn.

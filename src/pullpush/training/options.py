@@ -75,7 +75,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def make_parser(loss: str, miner: str, source: str, prog: str = "pullpush train") -> ArgumentParser:
-    """The parser of a run's options; those of the loss, the miner and the reader of the data follow from their signatures."""
+    """The parser of a run's options; those of loss, miner and reader of the data follow from their signatures."""
     parser = ArgumentParser(prog=prog, exit_on_error=False)
     parser.add_argument("--config", help="a YAML file with any of the options below; what is typed beside it wins")
     parser.add_class_arguments(Config, skip={"loss", "miner", "memory", "data.options"})

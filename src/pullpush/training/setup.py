@@ -86,7 +86,8 @@ def make_criterion(config: Config, *, classes: int, ids: torch.Tensor, training:
     traits = losses.traits_of(losses.REGISTRY[config.loss["name"]])
     proxies = None
     if traits.proxies:
-        proxies = Proxies(classes, config.encoder.dim, per_class=int(options.get("centers", 1)), seed=config.seed)
+        per_class = options.get("centers", 1)  # the command line fills in the default of the loss
+        proxies = Proxies(classes, config.encoder.dim, per_class=per_class, seed=config.seed)
     miner: Any = None if not training or config.miner["name"] == "none" else config.miner
     return Criterion(
         config.loss["name"],

@@ -3,7 +3,7 @@
 import signal
 from types import FrameType
 
-__all__ = ["Stopped", "StopRequest"]
+__all__ = ["StopRequest", "Stopped"]
 
 
 class Stopped(Exception):
