@@ -170,8 +170,8 @@ def _look(run: Run, step: int, waiting: list[dict[str, Any]]) -> None:
         numbers = {name: float(value) for name, value in values.items()}
         if not math.isfinite(numbers["train/loss"]):
             raise UserError(
-                f"the loss is {numbers['train/loss']} at step {at}: lower --optimizer.lr or the scale of the loss, or look for "
-                f"broken images with `pullpush data`. The checkpoints in {str(run.folder)!r} are from before."
+                f"the loss is {numbers['train/loss']} at step {at}: lower --optimizer.lr or the scale of the loss, or look "
+                f"for broken images with `pullpush data`. The checkpoints in {str(run.folder)!r} are from before."
             )
         run.log.write(at, numbers)
     batch = run.config.batch
