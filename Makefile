@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	sh tools/system.sh
 	$(MAKE) check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
