@@ -149,6 +149,19 @@ class Criterion(nn.Module):
             ValueError: shapes or types that do not fit.
             UserError: ids missing that a table needs; ranks with batches of different sizes.
         """
+        # Sums and exponentials need the digits, wherever the criterion is called.
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self._forward(embeddings, labels, ids, references, reference_labels, reference_ids)
+
+    def _forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        ids: Tensor | None,
+        references: Tensor | None,
+        reference_labels: Tensor | None,
+        reference_ids: Tensor | None,
+    ) -> Tensor:
         own = self.memory if references is None else self.reverse_memory
         anchors = self._side("embeddings", embeddings, labels, ids, own)
         if references is None:
