@@ -49,8 +49,9 @@ def make_run(folder: Path, seed: int = 0) -> Path:
                 np.save(folder / "embeddings" / f"{split}-{when}.npy", x.astype(np.float32))
     names = ("recall@1", "recall@2", "recall@4", "recall@8", "recall@10", "r_precision", "map@r", "nmi")
     test = {"before": dict.fromkeys(names, 0.4125), "after": dict.fromkeys(names, 0.8375)}
-    seen = {str(label): 40 + label for label in range(CLASSES["train"])}
-    metrics = {"data": "shapes", "loss": "circle", "seconds": 83.0, "best_step": 270, "test": test, "seen": seen}
+    seen = [f"{label},7,{40 + label}\n" for label in range(CLASSES["train"])]
+    (folder / "classes_seen.csv").write_text("class,items,drawn\n" + "".join(seen), encoding="utf-8")
+    metrics = {"data": "shapes", "loss": "circle", "seconds": 83.0, "best_step": 270, "test": test}
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     (folder / "environment.json").write_text(json.dumps({"python": "3.11.0", "cores": 2}), encoding="utf-8")
     (folder / "config.yaml").write_text("loss:\n  name: circle\n  margin: 0.4\nseed: 0\n", encoding="utf-8")

@@ -130,7 +130,7 @@ LOG_PLOTS = {"loss", "validation_recall", "learning_rate"}
     ("missing", "sentences", "gone"),
     [
         (
-            ("metrics.json", "config.yaml", "test-before.npy", "train-after.npy"),
+            ("metrics.json", "config.yaml", "classes_seen.csv", "test-before.npy", "train-after.npy"),
             (
                 "metrics.json is not in the run folder.",
                 "config.yaml is not in the run folder.",

@@ -98,9 +98,7 @@ def learning_rate(material: Material) -> Block:
 
 
 def classes_seen(material: Material) -> Block:
-    counts = tables.seen_counts(material.run.metrics)
-    if not len(counts):
-        raise Missing('How often each class was seen was not recorded (metrics.json has no "seen").')
+    counts = tables.seen_counts(material.run.path)
     return material.picture(
         "classes_seen", partial(histograms.draw_seen, counts), alt="How often each training class was drawn",
         caption=f"Items drawn by the sampler from each of {len(counts):,} training classes: "

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pullpush.data.items import Items
 from pullpush.reports.neighbours import Ranking, roles
+from pullpush.reports.run import Missing
 
 #: metric in metrics.json -> its name on the page
 METRICS = {
@@ -86,10 +87,12 @@ def recall_interval(items: Items, ranking: Ranking, seed: int = 0, repeats: int 
     return float(low), float(high)
 
 
-def seen_counts(metrics: Mapping[str, Any]) -> NDArray[np.float64]:
-    """How often each class was seen, from `metrics.json["seen"]`: a list, or class -> count; empty without it."""
-    seen = metrics.get("seen") or []
-    return np.asarray(list(seen.values() if isinstance(seen, Mapping) else seen), dtype=np.float64)
+def seen_counts(folder: Path) -> NDArray[np.float64]:
+    """How often items of each class were drawn, from `classes_seen.csv` (columns class, items, drawn)."""
+    path = folder / "classes_seen.csv"
+    if not path.exists():
+        raise Missing("How often each class was seen was not recorded: classes_seen.csv is not in the run folder.")
+    return pd.read_csv(path)["drawn"].to_numpy(np.float64)
 
 
 def split_table(items: Items) -> pd.DataFrame:

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pullpush.data.items import Items
-from pullpush.data.sampler import ClassBalancedSampler
+from pullpush.data.sampler import ClassBalancedSampler, seen_per_class
 from pullpush.encoders import bundle
 from pullpush.encoders.image import ImageEncoder
 from pullpush.evaluation import evaluate_items
@@ -54,7 +56,7 @@ class ImageTask:
         self.all_pairs = (
             None if self.criterion.proxies else make_criterion(config, classes=0, ids=train.ids, training=False)
         )
-        self.features = self._features() if config.encoder.freeze else None
+        self.features, self.rows = (self._features(), self._rows()) if config.encoder.freeze else (None, {})
         encode = _Head(self.encoder) if config.encoder.freeze else self.encoder
         self.step = ImageStep(encode, self.criterion)
         self._inputs: dict[str, EvaluationInputs] = {}
@@ -73,7 +75,7 @@ class ImageTask:
         """Batches for the steps after `done`."""
         self.sampler.seek(done)
         if self.features is not None:
-            return feature_batches(self.features["train"], self.sampler)
+            return feature_batches(self.features, self.rows["train"], self.sampler)
         return image_batches(self.splits["train"], self.sampler, self.encoder.preprocessing, self.config)
 
     def arguments(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,7 +87,7 @@ class ImageTask:
         """Embeddings of a split [n, dim], on the CPU."""
         if self.features is not None:
             with torch.inference_mode():
-                return self.step.encode(self.features[split].to(device)).float().cpu().clone()
+                return self.step.encode(self.features[self.rows[split]].to(device)).float().cpu().clone()
         if split not in self._inputs:
             self._inputs[split] = EvaluationInputs(self.splits[split], self.encoder.preprocessing, self.config.data)
         self.encoder.eval()
@@ -98,7 +100,8 @@ class ImageTask:
         return dict(evaluate_items(embeddings, self.splits[split], nmi=split == "test").metrics)
 
     def validate(self, device: torch.device) -> dict[str, float]:
-        """Metrics on the validation classes, and the loss there: as in training, and over all pairs."""
+        """Metrics on the validation classes, and the loss there: on batches as in training, on these without the miner,
+        and over all pairs."""
         items = self.splits["validation"]
         if not len(items):
             return {}
@@ -116,30 +119,42 @@ class ImageTask:
         criterion, everything = self.criterion.eval(), self.all_pairs.to(device)
         everything.learned.load_state_dict(criterion.learned.state_dict())
         with torch.no_grad():
-            mined = [float(criterion(embeddings[rows], labels[rows], ids[rows])) for rows in sampler]
-            all_pairs = float(everything(embeddings, labels, ids))
+            batches = [(embeddings[rows], labels[rows], ids[rows]) for rows in sampler]
+            found = {
+                "loss_miner": sum(float(criterion(*batch)) for batch in batches) / len(batches),
+                "loss_no_miner": sum(float(everything(*batch)) for batch in batches) / len(batches),
+                "loss_all": float(everything(embeddings, labels, ids)),
+            }
         criterion.train()
-        return {"loss_miner": sum(mined) / len(mined), "loss_all": all_pairs}
+        return found
+
+    def classes_seen(self, steps: int) -> pd.DataFrame:
+        """How often the sampler draws items of each class in so many steps: class, items, drawn."""
+        train = self.splits["train"]
+        labels, sizes, drawn = seen_per_class(self.sampler, train.labels, steps)
+        return pd.DataFrame({"class": [train.classes[label] for label in labels], "items": sizes, "drawn": drawn})
 
     def save_model(self, folder: str) -> None:
         """The bundle."""
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss)}
         bundle.save(folder, self.encoder, extra=about, replace=True)
 
-    def _features(self) -> dict[str, Tensor]:
+    def _features(self) -> Tensor:
+        """Of all items, so that runs with other splits find them too."""
         encoder = self.encoder.eval()
-        about = f"{encoder.name} {encoder.preprocessing}"
-        found = {}
-        for split, items in self.splits.items():
-            key = features_key(encoder.backbone, about, items)
+        key = features_key(encoder.backbone, f"{encoder.name} {encoder.preprocessing}", self.items)
 
-            def compute(items: Items = items) -> Tensor:
-                inputs = EvaluationInputs(items, encoder.preprocessing, self.config.data)
-                return inputs.embed(encoder.features, torch.device("cpu"))
+        def compute() -> Tensor:
+            inputs = EvaluationInputs(self.items, encoder.preprocessing, self.config.data)
+            return inputs.embed(encoder.features, torch.device("cpu"))
 
-            found[split] = cached_features(key, compute)
+        features = cached_features(key, compute)
         encoder.train()
-        return found
+        return features
+
+    def _rows(self) -> dict[str, Tensor]:
+        splits = self.items.table["split"].to_numpy()
+        return {name: torch.from_numpy(np.flatnonzero(splits == name)) for name in self.splits}
 
 
 class _Head(nn.Module):

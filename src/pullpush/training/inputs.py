@@ -64,11 +64,12 @@ def image_batches(items: Items, sampler: BatchSampler, preprocessing: Preprocess
             yield inputs, rows
 
 
-def feature_batches(features: Tensor, sampler: BatchSampler) -> Iterator[Batch]:
-    """Training batches of cached features, from the sampler's position on."""
+def feature_batches(features: Tensor, places: Tensor, sampler: BatchSampler) -> Iterator[Batch]:
+    """Training batches of cached features, from the sampler's position on; the features of a training row lie at its
+    place among all."""
     for rows in sampler:
         chosen = torch.tensor(rows)
-        yield features[chosen], chosen
+        yield features[places[chosen]], chosen
 
 
 class Single:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.training.checkpoint import load_checkpoint, save_checkpoint
 from pullpush.training.config import Config
@@ -52,7 +54,17 @@ class Run:
     )
 
 
-def train(config: Config | None = None, *, resume: str | Path | None = None, **options: Any) -> Path:
+Callback = Callable[[Run, int], None]
+
+
+def train(
+    config: Config | None = None,
+    *,
+    resume: str | Path | None = None,
+    items: Items | None = None,
+    callbacks: Sequence[Callback] = (),
+    **options: Any,
+) -> Path:
     """Trains, evaluates on classes that were not trained on, and leaves a run folder.
 
         train(data="emoji", loss={"name": "circle", "margin": 0.4}, steps=200, out="runs/circle")
@@ -60,6 +72,8 @@ def train(config: Config | None = None, *, resume: str | Path | None = None, **o
     Args:
         config: of the run; or give its options by name.
         resume: a run folder to continue from its last checkpoint; it ends as the uninterrupted run would have.
+        items: what `config.data` and the seed stand for, where it was read before (studies read it once).
+        callbacks: called after each step with the run and the number of the step.
         options: of the run, nested or dotted, where no `config` is given.
 
     Returns:
@@ -76,8 +90,8 @@ def train(config: Config | None = None, *, resume: str | Path | None = None, **o
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
     with Display(config.steps, quiet=not fabric.is_global_zero) as display:
-        run = _begin(config, fabric, display, Path(resume) if resume else None)
-        _fit(run)
+        run = _begin(config, fabric, display, Path(resume) if resume else None, items)
+        _fit(run, callbacks)
         run.log.close()
         if fabric.is_global_zero:
             _finish(run)
@@ -85,13 +99,13 @@ def train(config: Config | None = None, *, resume: str | Path | None = None, **o
     return run.folder
 
 
-def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None) -> Run:
+def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None, items: Items | None) -> Run:
     """Everything up to the first step; of a resumed run, up to the first step that is not done yet."""
     since = time.perf_counter()
     state = load_checkpoint(resume / "checkpoints" / "last.pt") if resume else None
     folder = resume or create_run(config, first=fabric.is_global_zero)
     try:
-        items = make_items(config.data, config.seed, display.say)
+        items = make_items(config.data, config.seed, display.say) if items is None else items
         task = ImageTask(config, items, fabric.global_rank, fabric.world_size)
     except UserError:
         if not resume:
@@ -116,7 +130,7 @@ def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None
     return run
 
 
-def _fit(run: Run) -> None:
+def _fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     config, optimizer, done = run.config, run.optimizer, run.saved["step"]
     peaks = [group["initial_lr"] for group in optimizer.param_groups]
     validate_every = config.validate_every or max(1, config.steps // 8)
@@ -133,6 +147,8 @@ def _fit(run: Run) -> None:
             norm = clip_gradients(run.module, config.optimizer.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            for callback in callbacks:
+                callback(run, step)
 
             waiting.append({"train/loss": loss.detach(), "gradient_norm": norm, "lr": config.optimizer.lr * rate})
             last, stopped = step == config.steps, stop.number is not None
@@ -220,6 +236,7 @@ def _finish(run: Run) -> None:
     best = run.saved["best"]
     if best["step"]:
         run.task.step.load_state_dict(load_checkpoint(run.folder / "checkpoints" / "best.pt")["module"])
+    run.task.classes_seen(run.config.steps).to_csv(run.folder / "classes_seen.csv", index=False)
     for split in ("train", "validation"):
         if len(run.task.splits[split]):
             save_embeddings(run.folder, f"{split}-after", run.task.embed(split, run.fabric.device))
