@@ -65,7 +65,7 @@ class EncoderConfig:
     weights: str = "auto"
     size: int = 64
     freeze: bool = False
-    frozen_stages: int = 0
+    frozen_stages: int = 2
     frozen_norm: bool = True
     augment: bool = True
     flip: bool = True
@@ -160,7 +160,7 @@ class Config:
     miner: dict[str, Any] = field(default_factory=lambda: {"name": "auto"})
     memory: dict[str, Any] = field(default_factory=lambda: {"size": 0})
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    steps: int = 600
+    steps: int = 320
     seed: int = 0
     out: str | None = None
     precision: Literal["32", "bf16"] = "32"

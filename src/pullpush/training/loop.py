@@ -63,6 +63,7 @@ def train(
     resume: str | Path | None = None,
     items: Items | None = None,
     callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
     **options: Any,
 ) -> Path:
     """Trains, evaluates on classes that were not trained on, and leaves a run folder.
@@ -74,6 +75,7 @@ def train(
         resume: a run folder to continue from its last checkpoint; it ends as the uninterrupted run would have.
         items: what `config.data` and the seed stand for, where it was read before (studies read it once).
         callbacks: called after each step with the run and the number of the step.
+        quiet: show nothing while it goes.
         options: of the run, nested or dotted, where no `config` is given.
 
     Returns:
@@ -89,7 +91,7 @@ def train(
     fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
-    with Display(config.steps, quiet=not fabric.is_global_zero) as display:
+    with Display(config.steps, quiet=quiet or not fabric.is_global_zero) as display:
         run = _begin(config, fabric, display, Path(resume) if resume else None, items)
         _fit(run, callbacks)
         run.log.close()
@@ -186,8 +188,8 @@ def _look(run: Run, step: int, waiting: list[dict[str, Any]]) -> None:
         numbers = {name: float(value) for name, value in values.items()}
         if not math.isfinite(numbers["train/loss"]):
             raise UserError(
-                f"the loss is {numbers['train/loss']} at step {at}: lower --optimizer.lr or the scale of the loss, or look "
-                f"for broken images with `pullpush data`. The checkpoints in {str(run.folder)!r} are from before."
+                f"the loss is {numbers['train/loss']} at step {at}: lower --optimizer.lr or the scale of the loss, or "
+                f"look for broken images with `pullpush data`. The checkpoints in {str(run.folder)!r} are from before."
             )
         run.log.write(at, numbers)
     batch = run.config.batch
