@@ -21,7 +21,7 @@ check: $(VENV)/.installed
 	$(BIN)/mypy --strict src/pullpush/maths
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.run $(if $(AREA),--area $(AREA))
+	$(BIN)/python benchmarks/run.py $(if $(AREA),--area $(AREA))
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/build.py
