@@ -1,0 +1,121 @@
+"""Losses beside PyTorch Metric Learning, eager, forward and backward, on the embeddings of one batch.
+
+Both sides get their own defaults: the formulas are the same (the tests tell where not), the constants hardly matter for
+the time. D = 128, 4 samples a class unless the name says otherwise.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import compare, result, seconds
+from pullpush.criterion import Criterion, Proxies
+from pullpush.maths.losses import REGISTRY, traits_of
+
+DIM = 128
+
+# The class of PML and its options; proxies are added where a class needs them.
+PEERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "angular": ("AngularLoss", {}),
+    "arcface": ("ArcFaceLoss", {}),
+    "circle": ("CircleLoss", {}),
+    "contrastive": ("ContrastiveLoss", {}),
+    "cosface": ("CosFaceLoss", {}),
+    "fast_ap": ("FastAPLoss", {}),
+    "generalized_lifted_structure": ("GeneralizedLiftedStructureLoss", {}),
+    "histogram": ("HistogramLoss", {"n_bins": 100}),
+    "intra_pair_variance": ("IntraPairVarianceLoss", {}),
+    "lifted_structure": ("LiftedStructureLoss", {}),
+    "margin": ("MarginLoss", {"learn_beta": True}),
+    "multi_similarity": ("MultiSimilarityLoss", {}),
+    "n_pair": ("NPairsLoss", {}),
+    "nca": ("NCALoss", {}),
+    "normalized_softmax": ("NormalizedSoftmaxLoss", {}),
+    "nt_xent": ("NTXentLoss", {}),
+    "pnp": ("PNPLoss", {}),
+    "proxy_anchor": ("ProxyAnchorLoss", {}),
+    "proxy_nca_pp": ("ProxyNCALoss", {}),
+    "ranked_list": ("RankedListLoss", {"margin": 0.4, "Tn": 10}),
+    "smooth_ap": ("SmoothAPLoss", {}),
+    "snr_contrastive": ("SignalToNoiseRatioContrastiveLoss", {}),
+    "soft_triple": ("SoftTripleLoss", {}),
+    "sphereface": ("SphereFaceLoss", {}),
+    "sub_center_arcface": ("SubCenterArcFaceLoss", {}),
+    "sup_con": ("SupConLoss", {}),
+    "threshold_consistent_margin": ("ThresholdConsistentMarginLoss", {}),
+    "triplet": ("TripletMarginLoss", {}),
+    "triplet_swap": ("TripletMarginLoss", {"swap": True}),
+    "tuplet_margin": ("TupletMarginLoss", {}),
+}
+# A step of these takes PML more than ten seconds, or more: once is enough.
+SLOW = {"nt_xent", "lifted_structure"}
+REPEATS = 9
+
+
+def batch(n: int, per_class: int) -> tuple[Tensor, Tensor]:
+    """Embeddings [n, DIM] of length 1 with some structure, and labels in the order of a class-balanced sampler."""
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(n // per_class).repeat_interleave(per_class)
+    centres = torch.randn(n // per_class, DIM, generator=g)
+    x = centres[labels] + torch.randn(n, DIM, generator=g)
+    return torch.nn.functional.normalize(x), labels
+
+
+def step(loss: Callable[..., Tensor], x: Tensor, labels: Tensor) -> Callable[[], None]:
+    leaf = x.clone().requires_grad_()
+
+    def run() -> None:
+        leaf.grad = None
+        loss(leaf, labels).backward()
+
+    return run
+
+
+def ours(name: str, classes: int, **options: Any) -> Criterion:
+    if traits_of(REGISTRY[name]).proxies:
+        centers = {"soft_triple": 10, "sub_center_arcface": 3}.get(name, 1)
+        options["proxies"] = Proxies(classes, DIM, per_class=centers)
+    return Criterion(name, **options)
+
+
+def peer(name: str, classes: int) -> Any:
+    from pytorch_metric_learning import losses
+
+    made, options = PEERS[name]
+    if traits_of(REGISTRY[name]).proxies:
+        options = {**options, "num_classes": classes, "embedding_size": DIM}
+    return getattr(losses, made)(**options)
+
+
+def against_peer(name: str, n: int, per_class: int) -> tuple[float, float]:
+    """Seconds of a step, ours and theirs."""
+    x, labels = batch(n, per_class)
+    classes = n // per_class
+    mine, theirs = step(ours(name, classes), x, labels), step(peer(name, classes), x, labels)
+    if name not in SLOW:
+        return compare(mine, theirs, repeats=REPEATS)
+    mine()
+    before = seconds(mine)
+    slow = seconds(theirs)
+    return min(before, seconds(mine)), slow
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    both = {}
+    for name in PEERS:
+        both[name] = against_peer(name, 512, 4)
+        yield result(f"loss/{name}/512/pml", *both[name], "s")
+    mean = math.exp(sum(math.log(theirs / mine) for mine, theirs in both.values()) / len(both))
+    yield {"name": "loss/geometric-mean/512/pml", "ours": 1.0, "other": mean, "unit": "x", "ratio": mean}
+    yield result("loss/triplet/1024/pml", *against_peer("triplet", 1024, 4), "s")
+    yield result("loss/triplet/512x16/pml", *against_peer("triplet", 512, 16), "s")
+
+
+def run() -> list[dict[str, Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(rows())
