@@ -12,8 +12,8 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from benchmarks.measure import compare, peak_bytes, result, seconds
 
+from benchmarks.measure import compare, peak_bytes, result, seconds
 from pullpush.evaluation import evaluate
 
 PRODUCTS_KS = (1, 10, 100, 1000)

@@ -1,4 +1,7 @@
-"""Similarities: functions of two sets of vectors, [n, dim] and [m, dim], to the rectangle [n, m]. Larger means closer."""
+"""Similarities: functions of two sets of vectors, [n, dim] and [m, dim], to the rectangle [n, m].
+
+Larger means closer.
+"""
 
 import torch
 from torch import Tensor

@@ -114,7 +114,7 @@ class OptimizerConfig:
         clip: largest norm of the gradient; 0 for no limit.
     """
 
-    lr: float = 1e-3
+    lr: float = 5e-4
     backbone_scale: float = 1.0
     criterion_scale: float = 10.0
     weight_decay: float = 1e-4

@@ -1,4 +1,7 @@
-"""Miners: pure functions of the rectangle that keep some of its pairs. `REGISTRY` finds every name in a file's `__all__`."""
+"""Miners: pure functions of the rectangle that keep some of its pairs.
+
+`REGISTRY` finds every name in a file's `__all__`.
+"""
 
 from pullpush.maths.registry import collect
 
