@@ -45,13 +45,14 @@ def config_from(values: Mapping[str, Any]) -> Config:
     return _parse(_flatten(values), [])
 
 
-def parse(argv: Sequence[str]) -> Config:
-    """A checked Config of a command line; `--config FILE` gives defaults, wherever it stands.
+def parse(argv: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Config:
+    """A checked Config of a command line; `--config FILE` gives values before it, and `defaults` values before these.
 
     Raises:
         UserError: an unknown option, a value of the wrong type, an unreadable file.
     """
-    return _parse(*_sorted_out(argv))
+    values, words = _sorted_out(argv)
+    return _parse({**_flatten(defaults or {}), **values}, words)
 
 
 def chosen(argv: Sequence[str]) -> tuple[str, str, str]:

@@ -15,7 +15,7 @@ from pullpush.errors import UserError
 from pullpush.maths import losses
 from pullpush.training.config import Config, DataConfig
 
-__all__ = ["compact_labels", "make_criterion", "make_items"]
+__all__ = ["compact_labels", "make_criterion", "make_items", "read_items", "split_items"]
 
 SHOWN = 10
 
@@ -31,9 +31,17 @@ def make_items(config: DataConfig, seed: int, say: Callable[[str], None]) -> Ite
     Raises:
         UserError: what the reader finds wrong, and unreadable images unless they are to be skipped.
     """
+    return split_items(read_items(config, say), config, seed, say)
+
+
+def read_items(config: DataConfig, say: Callable[[str], None]) -> Items:
+    """The items as their reader finds them, checked. Args and Raises as of `make_items`."""
     items = open_items(config.source, root=config.root, **config.options)
-    if config.check:
-        items = _without_bad(items, config.on_bad_item, say)
+    return _without_bad(items, config.on_bad_item, say) if config.check else items
+
+
+def split_items(items: Items, config: DataConfig, seed: int, say: Callable[[str], None]) -> Items:
+    """The items split by class and thinned out. Args and Raises as of `make_items`."""
     if config.folds > 1:
         items = _fold(items, config, seed)
     items = split_by_class(items, seed=seed, test=config.test, validation=config.validation)
