@@ -174,6 +174,8 @@ class Engine:
         if not 1 <= k <= MOST:
             raise UserError(f"k is {k}; it can be 1 to {MOST}")
         version = version or self._version
+        if version.manifest.fingerprint != self.manifest.fingerprint:
+            raise UserError(f"{self.index} was just built anew with another model; ask again")
         _check_where(version.table, where)
         scores, ids = _search(version, vector, k, where, set(exclude))
         near = closeness(scores, vector, version.background, version.manifest.calibration["text" if text else "image"])
