@@ -17,6 +17,8 @@ VERBS = {
     "evaluate": ("models", "metrics of a run or model on any data"),
     "embed": ("models", "embeddings of images, to a file"),
     "data": ("data", "what is in a data set, problems first"),
+    "study": ("studies", "many runs that differ in a few options: margins, losses, any grid"),
+    "tune": ("studies", "search options of a run on the validation classes"),
     "losses": ("losses", "all losses and miners with their options"),
     "report": ("reports", "draw a run's report again"),
     "index": ("search", "build or update a search index"),

@@ -1,1 +1,7 @@
+"""Studies: many runs that differ in a few options, their tables, figures and pages."""
 
+from pullpush.studies.margin import draw_margin, margin_runs
+from pullpush.studies.plan import StudyRun
+from pullpush.studies.runner import run_study
+
+__all__ = ["StudyRun", "draw_margin", "margin_runs", "run_study"]

@@ -1,0 +1,283 @@
+"""pullpush study, pullpush tune"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from pullpush.cli.parse import call
+from pullpush.errors import UserError
+
+__all__ = ["study", "tune"]
+
+# Takes the options of the runs.
+Verb = Callable[[list[str]], None]
+
+EXAMPLES = """\
+  pullpush study margin --losses circle,triplet --margins 0.4:1.0:0.1 --steps 1000 --seeds 3 --out studies/margin
+  pullpush study losses --losses circle,triplet,multi_similarity --seeds 3 --out studies/losses
+  pullpush study grid --over batch.classes=8,16,32 memory.size=0,4096 --loss contrastive --out studies/grid
+  pullpush study drift --losses contrastive --steps 3000 --encoder.freeze false --out studies/drift
+
+Any option of `pullpush train` may follow and holds for all runs; --LOSS.OPTION VALUE, such as --circle.scale 64, for
+the runs of one loss. The backbone is frozen unless --encoder.freeze false. The same command goes on with a study that
+was stopped; finished runs are not repeated, their figures are drawn again."""
+
+TUNE_EXAMPLES = """\
+  pullpush tune --loss circle --over optimizer.lr=1e-4:1e-2:log loss.margin=0.1:0.8 --trials 30 --out studies/tune
+
+Any option of `pullpush train` may follow and holds for all runs. The same command goes on with a search that was
+stopped; a larger --trials prolongs it."""
+
+
+def study(argv: list[str]) -> int:
+    """Runs a study and draws its page."""
+    kinds = {"margin": _margin, "losses": _losses, "grid": _grid, "drift": _drift}
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: pullpush study {{{','.join(kinds)}}} [options]\n\nexamples:\n{EXAMPLES}")
+        return 0
+    if argv[0] not in kinds:
+        near = get_close_matches(argv[0], kinds, 1)
+        raise UserError(f"unknown study {argv[0]!r}: {f'did you mean {near[0]}?' if near else 'see pullpush study -h'}")
+    _call(kinds[argv[0]], argv[1:], f"pullpush study {argv[0]}", EXAMPLES)
+    return 0
+
+
+def tune(argv: list[str]) -> int:
+    """Searches options of a run on the validation classes."""
+    _call(_tune, argv, "pullpush tune", TUNE_EXAMPLES)
+    return 0
+
+
+def _call(verb: Callable[..., Verb], argv: list[str], prog: str, examples: str) -> None:
+    """Calls `verb` with its own options of the command line, and what it gives with those of its runs."""
+    own = set(signature(verb).parameters)
+    mine: list[str] = []
+    rest: list[str] = []
+    into = rest
+    for word in argv:
+        if word.startswith("-") and not _is_number(word):
+            name = word.lstrip("-").partition("=")[0].replace("-", "_")
+            into = mine if name in own or name in ("help", "h") else rest
+            if into is rest:
+                _check_near(name, own)
+        into.append(word)
+    call(verb, _joined(mine), prog, examples)(rest)
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """`--over A B` as `--over 'A B'`: an option takes one value."""
+    found: list[str] = []
+    for word in words:
+        if found and not word.startswith("--") and not found[-1].startswith("--"):
+            found[-1] += " " + word
+        else:
+            found.append(word)
+    return found
+
+
+def _is_number(word: str) -> bool:
+    return word[1:2].isdigit() or word[1:2] == "."
+
+
+def _check_near(name: str, own: set[str]) -> None:
+    from pullpush.training.config import Config
+
+    near = get_close_matches(name, own, 1, cutoff=0.75)
+    known = name in {field.name for field in fields(Config)} - {"loss"} or (name == "loss" and "losses" not in own)
+    if near and not known:
+        raise UserError(f"unknown option --{name}: did you mean --{near[0]}?")
+
+
+def _configs(
+    rest: Sequence[str], losses: Sequence[str], settings: Sequence[Mapping[str, Any]], seeds: int, **defaults: Any
+) -> list[Any]:
+    """A checked configuration for each seed, loss and setting (dotted options)."""
+    from pullpush.studies.plan import FAST
+    from pullpush.training.options import parse
+
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds} must be 1 or more")
+    first = parse([*_of_loss(rest, losses, losses[0]), f"--loss={losses[0]}"], {**FAST, **defaults}).seed
+    return [
+        parse(
+            [
+                *_of_loss(rest, losses, loss),
+                f"--loss={loss}",
+                f"--seed={seed}",
+                *(f"--{k}={v}" for k, v in setting.items()),
+            ],
+            {**FAST, **defaults},
+        )
+        for seed in range(first, first + seeds)
+        for loss in losses
+        for setting in settings
+    ]
+
+
+def _of_loss(rest: Sequence[str], losses: Sequence[str], loss: str) -> list[str]:
+    """`--circle.scale 64` as `--loss.scale 64` for circle, and left out for the others."""
+    words: list[str] = []
+    keep = True
+    for word in rest:
+        if word.startswith("--"):
+            owner, dot, option = word[2:].partition(".")
+            keep = owner == loss or owner not in losses
+            word = f"--loss.{option}" if dot and owner == loss else word
+        if keep:
+            words.append(word)
+    return words
+
+
+def _names(text: str) -> list[str]:
+    names = [name for name in (part.strip() for part in text.split(",")) if name]
+    if not names:
+        raise UserError("--losses is empty: give names such as circle,triplet")
+    return names
+
+
+def _margin(
+    losses: str = "circle,triplet",
+    margins: str = "0.4:1.0:0.1",
+    seeds: int = 1,
+    jobs: int = 1,
+    window: int = 50,
+    out: str = "studies/margin",
+) -> Verb:
+    """Trains each loss at each margin: test recall@1 and MAP@R over the margin, loss curves, table.csv, page.html.
+
+    Args:
+        losses: names of losses that have a margin.
+        margins: FIRST:LAST:STEP, both ends included, or A,B,C.
+        seeds: repeats; the first seed is --seed.
+        jobs: processes.
+        window: steps in the moving average of the curves.
+        out: folder of the study.
+    """
+    from pullpush.studies import draw_margin, margin_runs, run_study
+    from pullpush.studies.margin import check_margin
+    from pullpush.studies.plan import numbers
+
+    def run(rest: list[str]) -> None:
+        names = _names(losses)
+        check_margin(names)
+        settings = [{"loss.margin": margin} for margin in numbers(margins, "margins")]
+        runs = margin_runs(_configs(rest, names, settings, seeds))
+        failed = run_study(runs, Path(out), jobs)
+        print(f"page: {draw_margin(runs, Path(out), failed, window)}")
+
+    return run
+
+
+def _losses(
+    losses: str = "circle,triplet,multi_similarity",
+    seeds: int = 3,
+    jobs: int = 1,
+    window: int = 50,
+    target: float = 0.0,
+    out: str = "studies/losses",
+) -> Verb:
+    """Losses beside each other: convergence, the gap to validation, pairs, maps, time, final metrics.
+
+    All train with the same miner (multi_similarity, unless --miner says otherwise), as the question whether validation
+    without it makes the gap asks for one.
+
+    Args:
+        losses: names.
+        seeds: repeats; the first seed is --seed.
+        jobs: processes; times of steps are comparable with one only.
+        window: steps in the moving average of the curves.
+        target: validation recall@1 whose steps and seconds are told; 0 for what every run reaches.
+        out: folder of the study.
+    """
+
+    def run(rest: list[str]) -> None:
+        from pullpush.studies.losses import draw_losses, losses_runs
+        from pullpush.studies.runner import run_study
+
+        runs = losses_runs(_configs(rest, _names(losses), [{}], seeds, miner="multi_similarity"))
+        failed = run_study(runs, Path(out), jobs)
+        print(f"page: {draw_losses(runs, Path(out), failed, window, target)}")
+
+    return run
+
+
+def _grid(over: str = "", seeds: int = 1, jobs: int = 1, out: str = "studies/grid") -> Verb:
+    """Every combination of the values of some options.
+
+    Args:
+        over: OPTION=A,B,C or OPTION=FIRST:LAST:STEP, several of them.
+        seeds: repeats; the first seed is --seed.
+        jobs: processes.
+        out: folder of the study.
+    """
+
+    def run(rest: list[str]) -> None:
+        from pullpush.studies.grid import draw_grid, grid_runs, settings_of
+        from pullpush.studies.runner import run_study
+
+        settings = settings_of(over)
+        configs = _configs(rest, [_loss_in(rest)], settings, seeds)
+        runs = grid_runs(configs, settings * seeds)
+        failed = run_study(runs, Path(out), jobs)
+        print(f"page: {draw_grid(runs, Path(out), failed)}")
+
+    return run
+
+
+def _drift(
+    losses: str = "contrastive",
+    seeds: int = 1,
+    jobs: int = 1,
+    age: int = 100,
+    tolerance: float = 0.1,
+    out: str = "studies/drift",
+) -> Verb:
+    """How far embeddings of the same items move in 10, 100 and 1,000 steps, along training.
+
+    Args:
+        losses: names.
+        seeds: repeats; the first seed is --seed.
+        jobs: processes.
+        age: steps that an embedding stays in the memory, for the advice on its start.
+        tolerance: mean squared change that is taken as little.
+        out: folder of the study.
+    """
+
+    def run(rest: list[str]) -> None:
+        from pullpush.studies.drift import draw_drift, drift_runs
+        from pullpush.studies.runner import run_study
+
+        runs = drift_runs(_configs(rest, _names(losses), [{}], seeds))
+        failed = run_study(runs, Path(out), jobs)
+        print(f"page: {draw_drift(runs, Path(out), failed, age, tolerance)}")
+
+    return run
+
+
+def _tune(over: str = "optimizer.lr=1e-4:1e-2:log", trials: int = 20, out: str = "studies/tune") -> Verb:
+    """Searches options of a run by Optuna; the best MAP@R on the validation classes wins.
+
+    Args:
+        over: OPTION=LOW:HIGH or OPTION=LOW:HIGH:log, several of them.
+        trials: runs in all, those of earlier calls included.
+        out: folder of the search; its storage is tune.db.
+    """
+
+    def run(rest: list[str]) -> None:
+        from pullpush.studies.tune import draw_tune, ranges_of
+        from pullpush.studies.tune import tune as search
+
+        loss = _loss_in(rest)
+        runs = search(lambda values: _configs(rest, [loss], [values], 1)[0], ranges_of(over), Path(out), trials)
+        print(f"page: {draw_tune(runs, Path(out))}")
+
+    return run
+
+
+def _loss_in(rest: Sequence[str]) -> str:
+    from pullpush.training.options import chosen
+
+    return chosen(rest)[0]

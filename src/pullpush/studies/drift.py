@@ -1,0 +1,178 @@
+"""Slow drift: how far the embeddings of the same items move in so many steps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pullpush.reports import style
+from pullpush.reports.curves import plot_line_with_band
+from pullpush.studies.page import Section, Shown, how_obtained, write_page
+from pullpush.studies.plan import StudyRun
+from pullpush.studies.runner import folder_of, is_finished
+from pullpush.studies.table import interval, write_table
+from pullpush.training.config import Config
+from pullpush.training.inputs import EvaluationInputs
+
+__all__ = ["SPANS", "Drift", "draw_drift", "drift_of", "drift_runs", "suggested_start"]
+
+SPANS = (10, 100, 1000)
+PROBE = 256
+# Points along the run at which the probe is embedded, at least every 10 steps.
+EVERY = 10
+
+
+class Drift:
+    """Embeds a fixed probe of training items every 10 steps, and writes drift.csv at the end."""
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self._path = folder / "drift.csv"
+        self._seen: list[NDArray[np.float32]] = []
+        self._steps: list[int] = []
+        self._inputs: Any = None
+
+    def __call__(self, run: Any, step: int) -> None:
+        if step % EVERY == 0:
+            self._steps.append(step)
+            self._seen.append(self._embed(run))
+
+    def close(self) -> None:
+        if self._steps:
+            write_table(drift_of(np.array(self._steps), np.stack(self._seen)), self._path)
+
+    def _embed(self, run: Any) -> NDArray[np.float32]:
+        task, device = run.task, run.fabric.device
+        if self._inputs is None:
+            train = task.splits["train"]
+            rows = np.sort(np.random.default_rng(0).permutation(len(train))[:PROBE])
+            if task.features is None:
+                self._inputs = EvaluationInputs(train.select(rows), task.encoder.preprocessing, run.config.data)
+            else:
+                self._inputs = task.features[task.rows["train"][torch.from_numpy(rows)]]
+        if task.features is not None:
+            with torch.no_grad():
+                return np.asarray(task.step.encode(self._inputs.to(device)).float().cpu().numpy())
+        task.encoder.eval()
+        found = self._inputs.embed(task.encoder, device)
+        task.encoder.train()
+        return np.asarray(found.numpy())
+
+
+def drift_of(steps: NDArray[np.int64], embeddings: NDArray[np.float32], spans: Sequence[int] = SPANS) -> pd.DataFrame:
+    r"""Mean squared change of the same items' embeddings over `span` steps.
+
+    $$D(t, \Delta) = \frac{1}{n} \sum_i \lVert f_t(x_i) - f_{t - \Delta}(x_i) \rVert^2$$
+
+    Between unit vectors it is 0 for no change and 2 for unrelated directions.
+
+    Args:
+        steps: [k], ascending.
+        embeddings: [k, n, dim], of the same items at these steps.
+        spans: in steps; pairs of steps that were not seen are left out.
+
+    Returns:
+        Columns step (the later one), span, drift.
+
+    Source: Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020, eq. 2.
+    """
+    place = {int(step): i for i, step in enumerate(steps)}
+    rows = [
+        (step, span, float(((embeddings[i] - embeddings[place[step - span]]) ** 2).sum(-1).mean()))
+        for span in spans
+        for step, i in place.items()
+        if step - span in place
+    ]
+    return pd.DataFrame(rows, columns=["step", "span", "drift"])
+
+
+def suggested_start(drift: pd.DataFrame, age: int, tolerance: float) -> int | None:
+    """The first step from which on no item drifts more than `tolerance` in `age` steps; None if there is no such step.
+
+    A memory started there holds embeddings that are still about right.
+    """
+    found = drift[drift["span"] == age].groupby("step")["drift"].mean()
+    above = found.index[found > tolerance]
+    if not len(found) or (len(above) and above[-1] == found.index[-1]):
+        return None
+    # An embedding kept at step s is `age` old at s + age.
+    return int(above[-1]) + EVERY - age if len(above) else int(found.index[0]) - age
+
+
+def drift_runs(configs: Sequence[Config]) -> list[StudyRun]:
+    """A run a configuration, named by loss and seed; not resumed, since the probe is compared with earlier steps."""
+    return [
+        StudyRun(f"{c.loss['name']}-seed-{c.seed}", c, {"loss": c.loss["name"], "seed": c.seed}, (Drift,), False)
+        for c in configs
+    ]
+
+
+def draw_drift(
+    runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = (), age: int = 100, tolerance: float = 0.1
+) -> Path:
+    """drift.csv, drift.png and page.html.
+
+    Args:
+        age: steps that an embedding stays in the memory.
+        tolerance: mean squared change that is taken as little.
+
+    Returns:
+        The page.
+    """
+    frames = []
+    for run in runs:
+        path = folder_of(out, run) / "drift.csv"
+        if is_finished(folder_of(out, run)) and path.exists():
+            frames.append(pd.read_csv(path).assign(**run.facts))
+    table = pd.concat(frames)
+    write_table(table, out / "drift.csv")
+    advice = []
+    for loss, part in table.groupby("loss", sort=False):
+        start = suggested_start(part, age, tolerance)
+        advice.append(
+            f"{loss}: "
+            + (
+                f"memory.start_step {start}: from there on, embeddings change by at most {tolerance:g} in {age} steps."
+                if start is not None
+                else f"in this run embeddings do not settle below {tolerance:g} in {age} steps: a memory of that age "
+                "is stale; take a smaller one, or a longer warm-up."
+            )
+        )
+    picture = style.save(lambda theme: _draw(table, theme), out / "drift.png")
+    caption = (
+        f"Mean squared change of the unit embeddings of {PROBE} fixed training items over so many steps (0: none, 2: "
+        "unrelated); mean over seeds, bands are 95% intervals."
+    )
+    page = out / "page.html"
+    write_page(
+        page,
+        "Slow drift",
+        " ".join(advice),
+        [
+            Section("Drift along training", figures=[Shown(picture, caption)]),
+            Section("How the numbers were obtained", points=how_obtained(runs, out, failed)),
+        ],
+    )
+    return page
+
+
+def _draw(table: pd.DataFrame, theme: style.Theme) -> Figure:
+    names = list(dict.fromkeys(table["loss"]))
+    figure, axes = style.subplots(1, len(names), width=5.2 * len(names), height=3.8, squeeze=False, sharey=True)
+    for panel, name in zip(axes[0], names, strict=True):
+        of_loss = table[table["loss"] == name]
+        for place, (span, part) in enumerate(of_loss.groupby("span")):
+            found = {step: interval(values.to_numpy()) for step, values in part.groupby("step")["drift"]}
+            mean, low, high = np.array(list(found.values())).T
+            plot_line_with_band(
+                panel, np.array(list(found)), mean, low, high, label=f"over {span:,} steps",
+                color=theme.series[place], marker="",
+            )  # fmt: skip
+        style.label(panel, name, "step", "mean squared change")
+        panel.set_ylim(bottom=0)
+        panel.legend(loc="upper right")
+    return figure

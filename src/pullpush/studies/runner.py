@@ -1,0 +1,191 @@
+"""Runs the runs of a study: each in its own folder, finished ones never again, several at a time."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pullpush.data.items import Items
+from pullpush.errors import UserError
+from pullpush.studies.plan import StudyRun
+from pullpush.training.config import Config, DataConfig
+from pullpush.training.loop import train
+from pullpush.training.run import open_run
+from pullpush.training.setup import read_items, split_items
+from pullpush.training.signals import Stopped
+
+__all__ = ["folder_of", "is_finished", "run_one", "run_study"]
+
+
+def folder_of(out: Path, run: StudyRun) -> Path:
+    """The run folder."""
+    return out / "runs" / run.name
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run has ended: metrics.json is written last."""
+    return (folder / "metrics.json").exists()
+
+
+def run_study(runs: Sequence[StudyRun], out: Path, jobs: int = 1) -> list[str]:
+    """Runs what is not finished yet; a killed study goes on where it was.
+
+    Args:
+        runs: with different names.
+        out: folder of the study; the runs go to out/runs/NAME.
+        jobs: processes; each takes its share of the cores.
+
+    Returns:
+        A sentence for each run that failed; the others are finished.
+
+    Raises:
+        UserError: a run folder that was made with other options; all runs failed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; what was running is saved.
+    """
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs} must be 1 or more")
+    for run in runs:
+        _check_same(run, folder_of(out, run))
+    waiting = [run for run in runs if not is_finished(folder_of(out, run))]
+    failed: list[str] = []
+    with _progress(len(runs), len(runs) - len(waiting)) as done:
+        for run, error in _results(waiting, out, min(jobs, len(waiting))):
+            if error:
+                failed.append(f"{run.name}: {error}")
+            done(run, error)
+    if failed and len(failed) == len(runs):
+        raise UserError(f"no run of the study came to its end. The first: {failed[0]}")
+    return failed
+
+
+def _results(waiting: list[StudyRun], out: Path, jobs: int) -> Iterator[tuple[StudyRun, str]]:
+    """Runs with what went wrong (empty: nothing), as they end."""
+    if jobs <= 1:
+        for run in waiting:
+            yield run, _guarded(run, out)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,))
+    try:
+        futures = {pool.submit(_guarded, run, out): run for run in waiting}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()  # the run that it is at saves its state first
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        pool.shutdown(cancel_futures=True)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _guarded(run: StudyRun, out: Path) -> str:
+    """The message of what the user can mend; only this crosses the border between processes."""
+    try:
+        run_one(run, out)
+    except UserError as error:
+        return str(error)
+    except Stopped:
+        raise KeyboardInterrupt from None
+    return ""
+
+
+def run_one(run: StudyRun, out: Path) -> Path:
+    """Trains one run, from its last checkpoint if it has one.
+
+    Raises:
+        UserError: as of `training.train`.
+        Stopped: Ctrl-C or SIGTERM; the state is saved first.
+    """
+    folder = folder_of(out, run)
+    last = folder / "checkpoints" / "last.pt"
+    resume = folder if run.resumable and last.exists() else None
+    if folder.exists() and resume is None:
+        shutil.rmtree(folder)  # a run of this study without an end: nothing of it can be used
+    config = open_run(folder) if resume else run.config
+    config.out = str(folder)
+    items = _items(json.dumps(asdict(config.data)), config.seed)
+    recorders = [recorder(folder, config) for recorder in run.recorders]
+    try:
+        return train(config, resume=resume, items=items, callbacks=recorders, quiet=True)
+    finally:
+        for recorder in recorders:
+            recorder.close()
+
+
+# Reading and checking a data set takes longer than a short run, so a process does it once.
+@lru_cache(maxsize=2)
+def _all_items(data: str) -> Items:
+    return read_items(_data(data), _nobody)
+
+
+@lru_cache(maxsize=8)
+def _items(data: str, seed: int) -> Items:
+    return split_items(_all_items(data), _data(data), seed, _nobody)
+
+
+def _data(text: str) -> DataConfig:
+    return DataConfig(**json.loads(text))
+
+
+def _nobody(sentence: str) -> None:
+    """Notes of the reader stand in items.parquet."""
+
+
+def _check_same(run: StudyRun, folder: Path) -> None:
+    if not (folder / "config.yaml").exists():
+        return
+    old, new = _values(open_run(folder)), _values(run.config)
+    changed = [name for name in new if new[name] != old[name]]
+    if changed:
+        raise UserError(
+            f"{str(folder)!r} is a run of an earlier study with another {', '.join(changed)}: choose another --out, or "
+            "repeat the earlier command"
+        )
+
+
+def _values(config: Config) -> dict[str, Any]:
+    values = asdict(config)
+    return {name: value for name, value in values.items() if name != "out"}
+
+
+@contextmanager
+def _progress(total: int, finished: int) -> Iterator[Any]:
+    """A bar over runs on a terminal, a line a run elsewhere; on stderr, the results go to stdout."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    bar = Progress(
+        TextColumn("[bold]runs"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"),
+        TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
+    )  # fmt: skip
+    if finished:
+        console.print(f"{finished} of {total} runs are finished already", markup=False)
+    with bar:
+        task = bar.add_task("", total=total, completed=finished)
+        count = finished
+
+        def done(run: StudyRun, error: str) -> None:
+            nonlocal count
+            count += 1
+            bar.update(task, advance=1, description=run.name)
+            if error or not console.is_terminal:
+                console.print(f"{count}/{total} {run.name}{': ' + error if error else ''}", markup=False)
+
+        yield done
