@@ -203,3 +203,26 @@ def test_learning_rate_rises_and_falls() -> None:
     assert all(a > b for a, b in pairwise(rates[9:]))
     assert 0 < rates[-1] < 0.01
     assert loop.learning_rate(1, 100, 0.0) < 1.0
+
+
+def test_images_decoded_by_workers_and_resumed_end_the_same(small: Options, tmp_path: Path) -> None:
+    options = {**small, "data": {**small["data"], "cache": "no", "workers": 1}, "steps": 4, "checkpoint_every": 2}
+    whole = train(**options, out=str(tmp_path / "whole"))
+
+    class Enough(Exception):
+        pass
+
+    def stop(run: Any, step: int) -> None:
+        if step == 3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        train(**options, out=str(tmp_path / "cut"), callbacks=(stop,))
+    train(resume=tmp_path / "cut")
+    assert_equal_runs(whole, tmp_path / "cut")
+
+
+def test_bfloat16_trains(small: Options, tmp_path: Path) -> None:
+    run = train(**{**small, "precision": "bf16", "steps": 2}, out=str(tmp_path / "run"))
+    assert all(tensor.dtype != torch.bfloat16 for tensor in weights(run).values())
+    assert len([line for line in read_log(run / "log.jsonl") if "train/loss" in line]) == 2
