@@ -48,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the benchmarks and write results.json.")
     parser.add_argument("--area", nargs="+", choices=areas(), help="only these (default: all)")
     chosen = parser.parse_args().area or areas()
-    sys.path.insert(0, str(HERE.parent))
+    sys.path[:0] = [str(HERE.parent), str(HERE)]
     console = Console()
     rows: list[dict[str, Any]] = []
     if set(chosen) != set(areas()) and RESULTS.exists():
