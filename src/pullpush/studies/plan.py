@@ -17,6 +17,7 @@ FAST: Mapping[str, Any] = {
     "checkpoint_every": 250,
     "tensorboard": False,
     "report": False,
+    "nmi": False,
 }
 
 

@@ -148,6 +148,7 @@ class Config:
         checkpoint_every: steps between checkpoints.
         tensorboard: write TensorBoard's logs beside log.jsonl.
         report: draw the report at the end.
+        nmi: cluster the test embeddings too; of many classes that takes seconds.
     """
 
     task: Literal["image", "image-text"] = "image"
@@ -171,6 +172,7 @@ class Config:
     checkpoint_every: int = 50
     tensorboard: bool = True
     report: bool = True
+    nmi: bool = True
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -97,7 +97,7 @@ class ImageTask:
 
     def evaluate(self, split: str, embeddings: Tensor) -> dict[str, float]:
         """Retrieval metrics by the protocol of the data."""
-        return dict(evaluate_items(embeddings, self.splits[split], nmi=split == "test").metrics)
+        return dict(evaluate_items(embeddings, self.splits[split], nmi=split == "test" and self.config.nmi).metrics)
 
     def validate(self, device: torch.device) -> dict[str, float]:
         """Metrics on the validation classes, and the loss there: on batches as in training, on these without the miner,
