@@ -43,7 +43,7 @@ class FakeModel:
         return np.concatenate([np.zeros((0, DIM), np.float32), *(self._one(image)[None] for image in images)])
 
     def embed_text(self, texts: str | Iterable[str], batch_size: int = 64, progress: bool = False) -> np.ndarray:
-        if self.text is None:
+        if self.text is None:  # as the real one
             raise UserError("This model has no text encoder.")
         texts = [texts] if isinstance(texts, str) else list(texts)
         squares = [

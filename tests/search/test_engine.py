@@ -80,14 +80,25 @@ def test_nothing_close_returns_nothing(engine: search.Engine) -> None:
     assert len(engine.query(text="zebra", cut_off=None)) == 10
     assert engine.query(text="red")[0].closeness > 0.8
     far = engine.query(text="red", k=120, cut_off=None)
-    assert {hit.label for hit in far if hit.closeness >= 0.5} == {"red"}
+    assert {hit.label for hit in far if hit.closeness >= 0.9} == {"red"}
 
 
-def test_closeness_is_0_at_the_background_and_1_at_the_typical_score() -> None:
-    background = np.eye(4, dtype=np.float32)
-    query = np.array([0.4, 0.4, 0.0, 0.0], np.float32)
-    np.testing.assert_allclose(closeness(np.array([0.2, 0.7, 0.45]), query, background, 0.7), [0, 1, 0.5], atol=1e-6)
-    np.testing.assert_allclose(closeness(np.array([0.2, 1.2]), query, background, None), [0, 1], atol=1e-6)  # 5 x 0.2
+def test_closeness_is_0_for_nonsense_and_1_for_a_typical_answer() -> None:
+    scale = {"noise": 0.2, "typical": 0.7}
+    np.testing.assert_allclose(closeness(np.array([0.2, 0.7, 0.45, 0.0]), scale), [0, 1, 0.5, -0.4])
+    assert closeness(np.array([0.5]), {"noise": 0.9, "typical": 0.8})[0] < 0
+
+
+def test_calibration_is_what_it_says(engine: search.Engine, model: FakeModel) -> None:
+    ids, known = vectors(engine)
+    similar = known @ known.T - 9 * np.eye(len(ids))
+    scales = engine.manifest.calibration
+    assert scales["image"]["typical"] == pytest.approx(np.median(similar.max(axis=1)), abs=1e-4)
+    own = (model.embed_text([engine.item(int(i)).label for i in ids]) * known).sum(axis=1)
+    assert scales["text"]["typical"] == pytest.approx(np.median(own), abs=1e-4)
+    noise = (known @ model.embed_text("xqzt")[0]).max()
+    assert scales["text"]["noise"] == pytest.approx(noise, abs=1e-4)
+    assert scales["image"]["noise"] < scales["image"]["typical"]
 
 
 @pytest.mark.parametrize(

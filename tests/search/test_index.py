@@ -224,7 +224,7 @@ def test_items_with_texts_and_categories(model: FakeModel, pictures: Path, tmp_p
     assert {hit.category for hit in hits} == {"blue"}
     assert hits[0].as_dict().keys() == {"id", "score", "path", "label", "text"}
     assert json.loads(json.dumps(hits[0].as_dict()))["text"] == ["a blue square"]
-    assert manifest(tmp_path / "index").calibration["text"] > 0.9
+    assert manifest(tmp_path / "index").calibration["text"]["typical"] > 0.9
     changed = Items(
         table.assign(text=["new words" if i == 0 else t for i, t in enumerate(table["text"])]), ["square"], "squares"
     )

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .fake import picture
+from pullpush import search
+
+from .fake import FakeModel, picture
 from .running import Running, running
 
 api = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
@@ -58,7 +60,7 @@ def page(browser: api.Browser, server: Running) -> Iterator[api.Page]:
 
 def labels(page: api.Page) -> set[str]:
     page.wait_for_selector("#grid:not(.waiting) meter")
-    return set(page.locator("#grid .label").all_inner_texts())
+    return set(page.locator("#grid .label").all_inner_texts()[:10])
 
 
 def test_words_similar_and_less(page: api.Page) -> None:
@@ -182,8 +184,9 @@ def test_a_phone(browser: api.Browser, server: Running) -> None:
     context.close()
 
 
-def test_without_a_text_tower_and_with_a_token(built: Path, browser: api.Browser, tmp_path: Path) -> None:
-    with running(built, tmp_path / "log", model={"text": False}, token="letmein123") as server:
+def test_without_a_text_tower_and_with_a_token(pictures: Path, browser: api.Browser, tmp_path: Path) -> None:
+    search.build_index(FakeModel(text=False), pictures, tmp_path / "index", projection="pca")
+    with running(tmp_path / "index", tmp_path / "log", model={"text": False}, token="letmein123") as server:
         context = browser.new_context()
         page = context.new_page()
         page.set_default_timeout(90_000)
@@ -193,7 +196,11 @@ def test_without_a_text_tower_and_with_a_token(built: Path, browser: api.Browser
         page.wait_for_selector("text=That is not the token")
         page.fill("#secret", "letmein123")
         page.keyboard.press("Enter")
-        page.wait_for_selector("button.card")
+        page.wait_for_selector("button.card img")
+        assert page.is_disabled("#text")
+        assert "pictures alone" in page.inner_text("#hint")
+        page.locator("button.card").first.click()
+        page.wait_for_selector("text=closest first")
         context.close()
 
 

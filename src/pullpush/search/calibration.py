@@ -1,62 +1,76 @@
 """When is nothing close? A score means different things for different models, so it is read against the collection.
 
-    closeness = (score - background) / (typical - background)
+    closeness = (score - noise) / (typical - noise)
 
-`background` is the query's own mean score over a fixed sample of items: what an item scores that has nothing to do
-with the
-query. `typical` is measured when the index is built: the median score of an item's nearest other item (for images), and
-of an item with its own description (for texts). Closeness is about 0 for a random item and about 1 for a good
-answer, whatever the model.
+Both are measured when the index is built. `noise` is the median best score of queries that mean nothing: strings of
+random letters, pictures of random patches. `typical` is the median score of a right answer: of an item's nearest other
+item (images), of an item with its own description (texts). So closeness is about 0 for what any nonsense would find,
+and about 1 for a good answer, whatever the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-SAMPLE, PROBES = 1_000, 256
-CUT_OFF = 0.5
+from pullpush.encoders.model import Model
+from pullpush.search.stores import Vectors
+
+PROBES, NOISE = 256, 48
+CUT_OFF = 0.2
 """Hits below this closeness are left out."""
 
-
-def sample(count: int, seed: int = 0) -> np.ndarray:
-    """Row numbers of the background sample."""
-    return np.sort(np.random.default_rng(seed).permutation(count)[:SAMPLE])
+Scale = dict[str, float]
 
 
-def calibrate(
-    ids: np.ndarray,
-    texts: Sequence[str],
-    get: Callable[[np.ndarray], np.ndarray],
-    nearest: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]],
-    embed_text: Callable[[list[str]], np.ndarray] | None,
-) -> dict[str, float | None]:
-    """`{"image": typical, "text": typical or None}`.
+def calibrate(ids: np.ndarray, texts: Sequence[str], view: Vectors, model: Model) -> dict[str, Scale | None]:
+    """`{"image": {"noise", "typical"}, "text": the same or None}`; `texts` is a description for each of `ids`, ""
+    for none.
 
-    `texts`: a description for each of `ids` ("" where it has none); `get(ids)` gives embeddings, `nearest(queries, k)`
-    scores and ids.
+    Where no item has a description, a text's `typical` is five standard deviations above its noise.
     """
     rows = np.sort(np.random.default_rng(1).permutation(len(ids))[:PROBES])
-    scores, found = nearest(get(ids[rows]), 2)
+    scores, found = view.search(view.get(ids[rows]), 2)
     others = scores[:, 1][found[:, 1] >= 0]
-    typical: dict[str, float | None] = {"image": float(np.median(others)) if len(others) else 1.0, "text": None}
-    described = [row for row in rows if texts[row]]
-    if embed_text is not None and described:
-        pairs = (embed_text([texts[row] for row in described]) * get(ids[described])).sum(axis=1)
-        typical["text"] = float(np.median(pairs))
-    return typical
+    images = _best(view, model.embed(nonsense_pictures()))
+    result: dict[str, Scale | None] = {"image": _scale(images, others), "text": None}
+    if model.text is not None:
+        described = [row for row in rows if texts[row]]
+        pairs = np.zeros(0)
+        if described:
+            pairs = (model.embed_text([texts[row] for row in described]) * view.get(ids[described])).sum(axis=1)
+        result["text"] = _scale(_best(view, model.embed_text(nonsense_texts())), pairs)
+    return result
 
 
-def closeness(scores: np.ndarray, query: np.ndarray, background: np.ndarray, typical: float | None) -> np.ndarray:
-    """Closeness of `scores` `[k]` for one `query` `[dim]`; `background` `[m, dim]` is the sample.
+def closeness(scores: np.ndarray, scale: Scale) -> np.ndarray:
+    """Closeness of `scores`; a typical score below the noise (a model that knows nothing) counts as just above it."""
+    return (scores - scale["noise"]) / max(scale["typical"] - scale["noise"], 0.02)
 
-    Without a typical score (texts where no item has a description), five standard deviations above the background
-    count as 1.
-    """
-    if not len(background):
-        return np.ones_like(scores)
-    known = background @ query
-    middle = float(known.mean())
-    top = middle + 5 * float(known.std()) if typical is None else typical
-    return (scores - middle) / max(top - middle, 1e-6)
+
+def nonsense_texts(seed: int = 0) -> list[str]:
+    """One to three words of random letters each."""
+    rng = np.random.default_rng(seed)
+    words = [
+        ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), rng.integers(3, 9))) for _ in range(3)]
+        for _ in range(NOISE)
+    ]
+    return [" ".join(three[: rng.integers(1, 4)]) for three in words]
+
+
+def nonsense_pictures(seed: int = 0, side: int = 64) -> list[np.ndarray]:
+    """Random colours in 2 x 2 to 32 x 32 patches: uint8 `[side, side, 3]`."""
+    rng = np.random.default_rng(seed)
+    patches = [rng.integers(0, 256, (2 ** (1 + i % 5),) * 2 + (3,), dtype=np.uint8) for i in range(NOISE)]
+    return [np.kron(each, np.ones((side // len(each), side // len(each), 1), np.uint8)) for each in patches]
+
+
+def _best(view: Vectors, queries: np.ndarray) -> np.ndarray:
+    scores = view.search(queries, 1)[0][:, 0]
+    return scores[np.isfinite(scores)]
+
+
+def _scale(noise: np.ndarray, right: np.ndarray) -> Scale:
+    middle = float(np.median(noise))
+    return {"noise": middle, "typical": float(np.median(right)) if len(right) else middle + 5 * float(noise.std())}

@@ -23,7 +23,7 @@ from pullpush.search.index import NoItem, check_fingerprint
 from pullpush.search.layout import Manifest
 from pullpush.search.stores import Vectors, open_store
 from pullpush.search.stores.base import FILTERS
-from pullpush.search.version import BACKGROUND, TABLE
+from pullpush.search.version import TABLE
 
 WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
 """Default weights of the parts of a query."""
@@ -35,7 +35,7 @@ Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 @dataclass(frozen=True)
 class Hit:
     """One item found. `score` is the inner product with the query (a cosine), `closeness` the same read against the
-    collection (0 as far as a random item, 1 as close as a good answer; see `calibration.py`)."""
+    collection (0 for what nonsense finds, 1 for a good answer; see `calibration.py`)."""
 
     id: int
     score: float
@@ -59,7 +59,6 @@ class Version:
         self.index, self.manifest, self.stamp = index, manifest, stamp
         self.vectors: Vectors = open_store(manifest.store, manifest.uid).open(folder, manifest.version)
         self.table = pd.read_parquet(folder / TABLE).set_index("id", drop=False)
-        self.background = np.load(folder / BACKGROUND)
         self.packs = thumbnails.Packs(folder)
 
     def thumbnail(self, item: int) -> bytes:
@@ -178,7 +177,7 @@ class Engine:
             raise UserError(f"{self.index} was just built anew with another model; ask again")
         _check_where(version.table, where)
         scores, ids = _search(version, vector, k, where, set(exclude))
-        near = closeness(scores, vector, version.background, version.manifest.calibration["text" if text else "image"])
+        near = closeness(scores, version.manifest.calibration["text" if text else "image"])
         keep = near >= cut_off if cut_off is not None else np.ones(len(ids), bool)
         chosen = zip(ids[keep], scores[keep], near[keep], strict=True)
         return [version.hit(int(item), float(score), float(n)) for item, score, n in chosen]

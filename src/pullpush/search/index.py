@@ -117,9 +117,7 @@ def build_index(
         bad = [(wanted["path"][row], journal.unreadable[keys[row]]) for row in fresh if keys[row] in journal.unreadable]
         if rebuild and old is not None:
             gone = old.table["id"].to_numpy()
-        draft = Draft(
-            wanted.iloc[rows], journal.read([keys[row] for row in rows]), gone, _texts(loaded), projection, rebuild
-        )
+        draft = Draft(wanted.iloc[rows], journal.read([keys[row] for row in rows]), gone, loaded, projection, rebuild)
         manifest = _manifest(index, loaded, name, label, store, old)
         manifest.unreadable = [[path, reason] for path, reason in bad]
         if old is None or len(rows) or len(gone):
@@ -163,7 +161,7 @@ def add(
             )
             vectors = loaded.embed([pictures[row] for row in new])
             pairs = zip(vectors, (thumbnail(pictures[row]) for row in new), strict=True)
-            draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), _texts(loaded))
+            draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), loaded)
             back = [path for path in old.manifest.excluded if path not in paths]
             write(index, replace(old.manifest, excluded=back), draft, old)
             ids.update(zip(frame["path"], draft.ids, strict=True))
@@ -352,7 +350,3 @@ def _source_name(source: str | os.PathLike[str] | Items) -> str:
     if isinstance(source, Items):
         return source.name
     return os.path.abspath(source) if os.path.exists(source) else str(source)
-
-
-def _texts(model: Model) -> Callable[[list[str]], np.ndarray] | None:
-    return model.embed_text if model.text is not None else None

@@ -64,7 +64,7 @@ class Service:
         size = self.engine.model.preprocessing.size
         for count in (1, 2):
             vector = self.engine.embed_images([np.full((size, size, 3), 255, np.uint8)] * count)[0]
-        if self.engine.manifest.text:
+        if self.engine.model.text is not None:
             self.engine.embed_texts(["warm"])
         self.engine.find(vector, cut_off=None)
 

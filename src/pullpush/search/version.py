@@ -5,24 +5,27 @@ from __future__ import annotations
 import datetime
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.search import layout, thumbnails
-from pullpush.search.calibration import calibrate, sample
+from pullpush.search.calibration import calibrate
 from pullpush.search.layout import Manifest
 from pullpush.search.projection import place, project
 from pullpush.search.source import COLUMNS
 from pullpush.search.stores import Change, Store, Vectors, open_store
 
-TABLE, BACKGROUND, REMOVED, UID = "items.parquet", "background.npy", "removed.npy", "uid"
+TABLE, REMOVED, UID = "items.parquet", "removed.npy", "uid"
 MAPPED = 100_000
 """The map shows at most this many items, a fixed random choice."""
+PLACED_BY = 5_000
+"""A new item is placed by its neighbours among this many items."""
 ANEW_AT = 0.2
 """Share of new and removed items at which map and calibration are made anew; below it new items are placed into the
 old map."""
@@ -42,13 +45,14 @@ class Draft:
     """What the next version adds and what it leaves out.
 
     `table`: `source.COLUMNS` and `origin` (`source` or `upload`); `pairs`: (embedding, thumbnail) of each of its rows;
-    `gone`: ids to remove; `embed_text`: the model's, or None; `anew`: place nothing into the old map.
+    `gone`: ids to remove; `model`: to calibrate with, None where it is not at hand; `anew`: place nothing into the
+    old map.
     """
 
     table: pd.DataFrame
     pairs: Iterable[tuple[np.ndarray, bytes]]
     gone: np.ndarray
-    embed_text: Callable[[list[str]], np.ndarray] | None = None
+    model: Model | None = None
     projection: str = "umap"
     anew: bool = False
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -99,11 +103,11 @@ def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> 
     view = store.open(folder, manifest.version)
     small = base is not None and not draft.anew and len(draft.ids) + len(draft.gone) <= ANEW_AT * len(table)
     _map(table, view, vectors if small else None, draft.projection)
-    if small and old is not None:
-        np.save(folder / BACKGROUND, np.load(old.folder / BACKGROUND))
+    if draft.model is not None and not small:
+        texts = [text[0] if len(text) else label for text, label in zip(table["text"], table["label"], strict=True)]
+        manifest.calibration = calibrate(table["id"].to_numpy(), texts, view, draft.model)
+    elif old is not None:
         manifest.calibration = old.manifest.calibration
-    else:
-        manifest.calibration = _calibrate(folder, table, view, draft)
     table.to_parquet(folder / TABLE)
     np.save(folder / REMOVED, change.removed)
     manifest.count, manifest.created = len(table), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -146,7 +150,7 @@ def _map(table: pd.DataFrame, view: Vectors, new: np.ndarray | None, projection:
         if not len(new):
             return
         known = np.flatnonzero(table["map_x"].notna().to_numpy()[: len(table) - len(new)])
-        known = known[sample(len(known))]
+        known = np.sort(np.random.default_rng(3).permutation(known)[:PLACED_BY])
         rows = np.arange(len(table) - len(new), len(table))
         old_places = table.loc[known, ["map_x", "map_y"]].to_numpy(np.float32)
         places = place(new, view.get(table["id"].to_numpy()[known]), old_places, seed=len(table))
@@ -160,10 +164,3 @@ def _map(table: pd.DataFrame, view: Vectors, new: np.ndarray | None, projection:
     )
     both[rows] = places
     table["map_x"], table["map_y"] = both[:, 0], both[:, 1]
-
-
-def _calibrate(folder: Path, table: pd.DataFrame, view: Vectors, draft: Draft) -> dict[str, float | None]:
-    ids = table["id"].to_numpy()
-    np.save(folder / BACKGROUND, view.get(ids[sample(len(ids))]))
-    texts = [text[0] if len(text) else label for text, label in zip(table["text"], table["label"], strict=True)]
-    return calibrate(ids, texts, view.get, view.search, draft.embed_text)
