@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from pullpush.maths.reduce import log1p_sum_exp, widen
+from pullpush.maths.reduce import widen
 from pullpush.maths.triples import places_of
 
 __all__ = ["angles_above", "angular_sum", "swapped_violations"]
@@ -40,20 +41,13 @@ def angles_above(
     return kept, others
 
 
-def _violations(s: Tensor, r: Tensor, t: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, ...]:
-    """Of one positive a row: sum, number, and slopes in s, in the positive's row r, in its own similarity t."""
-    gap = torch.where(negative, torch.maximum(s, r) + margin - t, 0.0)
-    active = gap > 0
-    number = active.sum(1, keepdim=True, dtype=s.dtype)
-    return gap.clamp(min=0).sum(1, keepdim=True), number, (active & (s >= r)).to(s), (active & (s < r)).to(s), -number
+def _gaps(s: Tensor, r: Tensor, t: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """Of one positive a row, whose row is r and whose similarity is t: the violation by each negative."""
+    return torch.where(negative, torch.maximum(s, r) + (margin - t), 0.0).clamp_(min=0)
 
 
-def _angular(s: Tensor, r: Tensor, t: Tensor, negative: Tensor, tangent: float) -> tuple[Tensor, ...]:
-    logits = 4 * tangent * (s + r) - 2 * (1 + tangent) * t
-    total = log1p_sum_exp(logits, negative)[:, None]
-    share = torch.where(negative, (logits - total).clamp(max=0), float("-inf")).exp()
-    whole = share.sum(1, keepdim=True)
-    return total, whole, 4 * tangent * share, 4 * tangent * share, -2 * (1 + tangent) * whole
+def _logits(s: Tensor, r: Tensor, t: Tensor, negative: Tensor, tangent: float) -> Tensor:
+    return (s + r).mul_(4 * tangent).sub_(2 * (1 + tangent) * t).masked_fill_(~negative, float("-inf"))
 
 
 @torch.library.custom_op("pullpush::through", mutates_args=())
@@ -64,9 +58,11 @@ def _through(
     total, number = s.new_zeros(len(s), 1), s.new_zeros(len(s), 1)
     for i in range(columns.shape[1]):
         column, real = columns[:, i : i + 1], valid[:, i : i + 1]
-        found = (_violations if swap else _angular)(s, r[column[:, 0]], s.gather(1, column), negative, parameter)
-        total += torch.where(real, found[0], 0.0)
-        number += torch.where(real, found[1], 0.0)
+        cells = (_gaps if swap else _logits)(s, r[column[:, 0]], s.gather(1, column), negative, parameter)
+        if swap:
+            number += torch.where(real, (cells > 0).sum(1, keepdim=True, dtype=s.dtype), 0.0)
+        each = cells.sum(1, keepdim=True) if swap else softplus(cells.logsumexp(1, keepdim=True))
+        total += torch.where(real, each, 0.0)
     return total[:, 0], number[:, 0]
 
 
@@ -83,11 +79,19 @@ def _through_backward(
     ds, dr = torch.zeros_like(s), torch.zeros_like(r)
     for i in range(columns.shape[1]):
         column, real = columns[:, i : i + 1], valid[:, i : i + 1]
-        found = (_violations if swap else _angular)(s, r[column[:, 0]], s.gather(1, column), negative, parameter)
-        in_s, in_r, in_t = (torch.where(real, gradient[:, None] * slope, 0.0) for slope in found[2:])
-        ds += in_s
-        ds.scatter_add_(1, column, in_t)
-        dr.index_add_(0, column[:, 0], in_r)
+        row, upstream = r[column[:, 0]], torch.where(real, gradient[:, None], 0.0)
+        cells = (_gaps if swap else _logits)(s, row, s.gather(1, column), negative, parameter)
+        if swap:
+            slope = (cells > 0) * upstream
+            through = slope * (s < row)
+            ds += slope - through
+            ds.scatter_add_(1, column, -slope.sum(1, keepdim=True))
+        else:
+            share = cells.sub_(softplus(cells.logsumexp(1, keepdim=True))).exp_().mul_(upstream)
+            through = share * (4 * parameter)
+            ds += through
+            ds.scatter_add_(1, column, share.sum(1, keepdim=True) * (-2 * (1 + parameter)))
+        dr.index_add_(0, column[:, 0], through)
     return ds, dr
 
 

@@ -102,11 +102,12 @@ def _(s: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
 def _above(s: Tensor, positive: Tensor, others: Tensor, temperature: float, softplus: bool) -> Tensor:
     f = torch.nn.functional.softplus if softplus else torch.sigmoid
     columns, valid = places_of(positive)
+    # Sigmoid, its slope and softplus are 0 there: no mask is needed for each positive.
+    compared = torch.where(others, s, float("-inf"))
     result = torch.zeros_like(s)
     for i in range(columns.shape[1]):
         column, real = columns[:, i : i + 1], valid[:, i : i + 1]
-        x = (s - s.gather(1, column)).div_(temperature)
-        total = f(x).masked_fill_(~others, 0.0).sum(1, keepdim=True)
+        total = f((compared - s.gather(1, column)).div_(temperature)).sum(1, keepdim=True)
         result.scatter_add_(1, column, torch.where(real, total, 0.0))
     return result
 
@@ -121,14 +122,14 @@ def _above_backward(
     gradient: Tensor, s: Tensor, positive: Tensor, others: Tensor, temperature: float, softplus: bool
 ) -> Tensor:
     columns, valid = places_of(positive)
+    compared = torch.where(others, s, float("-inf"))
     result = torch.zeros_like(s)
     for i in range(columns.shape[1]):
         column, real = columns[:, i : i + 1], valid[:, i : i + 1]
-        slope = torch.sigmoid((s - s.gather(1, column)).div_(temperature))
+        slope = (compared - s.gather(1, column)).div_(temperature).sigmoid_()
         if not softplus:
-            slope = slope * (1 - slope)
-        each = torch.where(real, gradient.gather(1, column), 0.0) / temperature
-        slope.mul_(each).masked_fill_(~others, 0.0)
+            slope.addcmul_(slope, slope, value=-1)
+        slope.mul_(torch.where(real, gradient.gather(1, column), 0.0) / temperature)
         result += slope
         result.scatter_add_(1, column, -slope.sum(1, keepdim=True))
     return result

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, count_of, sum_of, widen
+from pullpush.maths.reduce import any_of, count_of, widen
 
 __all__ = ["fast_ap", "histogram"]
 
@@ -32,9 +32,7 @@ def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: int = 10, farthest: float
     Source: Cakir et al., Deep Metric Learning to Rank (FastAP), CVPR 2019, sec. 3.
     """
     s = widen(similarity)
-    low, share = _places(-s, 0.0, farthest, bins)
-    positive = _histogram(low, share, pairs.positive, bins)
-    negative = _histogram(low, share, pairs.negative, bins)
+    positive, negative = _histograms(-s, pairs, 0.0, farthest, bins)
     found = positive.cumsum(1)
     seen = found + negative.cumsum(1)
     precision = found / torch.where(seen > 0, seen, 1.0)
@@ -62,25 +60,22 @@ def histogram(similarity: Tensor, pairs: Pairs, *, bins: int = 100) -> AnchorLos
 
     Source: Ustinova and Lempitsky, Learning Deep Embeddings with Histogram Loss, NIPS 2016, sec. 3.
     """
-    s = widen(similarity)
-    low, share = _places(s, -1.0, 1.0, bins)
-    positive = _histogram(low, share, pairs.positive, bins).sum(0)
-    below = (positive / positive.sum().clamp(min=1)).cumsum(0)
-    # The value of the running sum at each similarity: a negative's own part of the double sum.
-    each = below[low] * (1 - share) + below[low + 1] * share
-    negatives = pairs.negative & pairs.positive.any()
-    return AnchorLoss(sum_of(each, negatives), count_of(negatives, dtype=s.dtype))
+    positive, negative = _histograms(widen(similarity), pairs, -1.0, 1.0, bins)
+    pull = positive.sum(0)
+    below = (pull / count_of(pairs.positive.flatten(), dtype=pull.dtype).clamp(min=1)).cumsum(0)
+    counts = count_of(pairs.negative, dtype=pull.dtype) * pairs.positive.any()
+    return AnchorLoss((negative * below).sum(1), counts)
 
 
-def _places(x: Tensor, first: float, last: float, bins: int) -> tuple[Tensor, Tensor]:
-    """The node below each value, and the share of the node above it."""
+def _histograms(x: Tensor, pairs: Pairs, first: float, last: float, bins: int) -> tuple[Tensor, Tensor]:
+    """Of each row's positives and negatives, both [anchors, bins + 1]."""
     place = ((x - first) * (bins / (last - first))).clamp(0, bins)
     low = place.detach().floor().long().clamp(0, bins - 1)
-    return low, place - low
-
-
-def _histogram(low: Tensor, share: Tensor, mask: Tensor, bins: int) -> Tensor:
-    """Of each row, [anchors, bins + 1]."""
-    nodes = torch.zeros(len(low), bins + 1, dtype=share.dtype, device=share.device)
-    nodes = nodes.scatter_add(1, low, torch.where(mask, 1 - share, 0.0))
-    return nodes.scatter_add(1, low + 1, torch.where(mask, share, 0.0))
+    share = place - low
+    counted = pairs.positive | pairs.negative
+    # The negatives' nodes stand behind the positives'.
+    low = torch.where(pairs.negative, low + bins + 1, low)
+    nodes = torch.zeros(len(x), 2 * (bins + 1), dtype=x.dtype, device=x.device)
+    nodes = nodes.scatter_add(1, low, torch.where(counted, 1 - share, 0.0))
+    nodes = nodes.scatter_add(1, low + 1, torch.where(counted, share, 0.0))
+    return nodes[:, : bins + 1], nodes[:, bins + 1 :]

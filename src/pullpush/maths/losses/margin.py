@@ -6,7 +6,7 @@ from torch.nn.functional import relu
 
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, count_of, logsumexp_of, sum_of, widen
+from pullpush.maths.reduce import any_of, count_of, sum_of, widen
 
 __all__ = ["margin", "ranked_list"]
 
@@ -84,6 +84,7 @@ def ranked_list(
 def _worst_first(violation: Tensor, mask: Tensor, sharpness: float) -> Tensor:
     """Mean of the violations above 0, weighted by their exponentials."""
     active = mask & ~(violation <= 0)
-    logits = sharpness * violation.detach()
-    weight = (logits - logsumexp_of(logits, active)[:, None]).clamp(max=0).exp()
+    with torch.no_grad():
+        lowest = torch.finfo(violation.dtype).min
+        weight = torch.where(active, sharpness * violation, lowest).softmax(1)
     return sum_of(weight * violation, active)
