@@ -1,5 +1,6 @@
 """pullpush study, pullpush tune"""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -37,7 +38,7 @@ def study(argv: list[str]) -> int:
     kinds = {"margin": _margin, "losses": _losses, "grid": _grid, "drift": _drift}
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: pullpush study {{{','.join(kinds)}}} [options]\n\nexamples:\n{EXAMPLES}")
-        return 0
+        sys.exit(0)
     if argv[0] not in kinds:
         near = get_close_matches(argv[0], kinds, 1)
         raise UserError(f"unknown study {argv[0]!r}: {f'did you mean {near[0]}?' if near else 'see pullpush study -h'}")
@@ -100,7 +101,9 @@ def _configs(
 
     if seeds < 1:
         raise UserError(f"--seeds {seeds} must be 1 or more")
-    first = parse([*_of_loss(rest, losses, losses[0]), f"--loss={losses[0]}"], {**FAST, **defaults}).seed
+    base = parse([*_of_loss(rest, losses, losses[0]), f"--loss={losses[0]}"], {**FAST, **defaults})
+    if base.data.validation <= 0:
+        raise UserError("a study chooses by validation classes: --data.validation must be above 0")
     return [
         parse(
             [
@@ -111,7 +114,7 @@ def _configs(
             ],
             {**FAST, **defaults},
         )
-        for seed in range(first, first + seeds)
+        for seed in range(base.seed, base.seed + seeds)
         for loss in losses
         for setting in settings
     ]
