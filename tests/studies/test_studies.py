@@ -40,7 +40,12 @@ def test_losses(words: list[str], tmp_path: Path) -> None:
 
 def test_grid(words: list[str], tmp_path: Path) -> None:
     over = ["--over", "loss.margin=0.2,0.4", "batch.samples=2"]
-    assert main(["study", "grid", *over, *words, "--loss", "triplet", "--steps", "3", "--out", str(tmp_path)]) == 0
+    assert (
+        main(
+            ["study", "grid", *over, *words, "--loss", "triplet", "--steps", "3", "--jobs", "2", "--out", str(tmp_path)]
+        )
+        == 0
+    )
     table = pd.read_csv(tmp_path / "table.csv")
     assert table[["loss.margin", "batch.samples"]].to_numpy().tolist() == [[0.2, 2], [0.4, 2]]
     check_page(tmp_path / "page.html")

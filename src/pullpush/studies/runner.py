@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
@@ -79,11 +80,13 @@ def _results(waiting: list[StudyRun], out: Path, jobs: int) -> Iterator[tuple[St
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
     before = signal.signal(signal.SIGTERM, _interrupt)
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,))
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_limit, initargs=(threads,))
     try:
-        futures = {pool.submit(_guarded, run, out): run for run in waiting}
+        futures = {pool.submit(_in_child, run, out): run for run in waiting}
         for future in as_completed(futures):
             yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise UserError("a process of the study was ended; the same command goes on with what is left") from error
     except BaseException:
         for child in multiprocessing.active_children():
             child.terminate()  # the run that it is at saves its state first
@@ -91,6 +94,17 @@ def _results(waiting: list[StudyRun], out: Path, jobs: int) -> Iterator[tuple[St
     finally:
         signal.signal(signal.SIGTERM, before)
         pool.shutdown(cancel_futures=True)
+
+
+def _limit(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
+def _in_child(run: StudyRun, out: Path) -> str:
+    try:
+        return _guarded(run, out)
+    except KeyboardInterrupt:
+        os._exit(130)  # saved; a worker that goes on would take the next run
 
 
 def _interrupt(number: int, frame: Any) -> None:
