@@ -45,7 +45,9 @@ def test_same_class_keeps_large_labels_apart():
     assert torch.equal(same_class(labels, labels), torch.eye(2, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("relation", [*RELATIONS.values(), partial(same_ancestor, level=1)], ids=str)
+@pytest.mark.parametrize(
+    "relation", [*RELATIONS.values(), partial(same_ancestor, level=1)], ids=[*RELATIONS, "same_ancestor, level 1"]
+)
 def test_pairs_leave_out_equal_ids_and_nothing_else(relation):
     labels = torch.tensor([3, 3, 5, 3]) if relation is same_class else PATHS[:4]
     ids = torch.tensor([10, 11, 12, 10])
