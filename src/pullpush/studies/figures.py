@@ -39,7 +39,8 @@ def draw_validation(runs: Sequence[StudyRun], out: Path, theme: style.Theme) -> 
             length = min(len(curve.steps) for curve in curves)
             if not length:
                 continue
-            mean, low, high = np.array([interval(v) for v in zip(*(c.values[:length] for c in curves), strict=True)]).T
+            repeats = zip(*(curve.values[:length] for curve in curves), strict=True)
+            mean, low, high = np.clip([interval(values) for values in repeats], 0, 1).T
             plot_line_with_band(
                 panel, curves[0].steps[:length], mean, low, high, label=name,
                 color=theme.series[place % 8], marker=style.MARKERS[place % 8],

@@ -56,9 +56,9 @@ def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, floa
 
 
 def band(table: pd.DataFrame, over: str, metric: str) -> pd.DataFrame:
-    """Columns mean, low, high of a metric over seeds, a row a value of `over`, ascending."""
+    """Columns mean, low, high of a fraction over seeds, a row a value of `over`, ascending; ends within 0 and 1."""
     rows = {value: interval(part[metric].to_numpy()) for value, part in table.groupby(over)}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"])
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"]).clip(0, 1)
 
 
 def log_of(run: StudyRun, out: Path, key: str, label: str = "") -> Curve:
