@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := demo,text,serve,study,dev
+EXTRAS := demo,text,serve,study,bench,dev
 
 .PHONY: demo test check bench docs clean
 
@@ -20,7 +20,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src/pullpush/maths
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(if $(AREA),--area $(AREA))
 
 docs: $(VENV)/.installed
@@ -29,10 +29,6 @@ docs: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --editable '.[$(EXTRAS)]'
-	@touch $@
-
-$(VENV)/.bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 clean:

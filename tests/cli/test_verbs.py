@@ -137,6 +137,7 @@ def test_train_help_shows_the_options_of_the_loss(capsys: pytest.CaptureFixture[
 
 def test_front_page_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
-    assert all(verb in capsys.readouterr().out for verb in VERBS)
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in VERBS)
     assert main(["--version"]) == 0
     assert pullpush.__version__ in capsys.readouterr().out

@@ -36,7 +36,7 @@ def _losses(name: str | None = None) -> None:
     ):
         shown = Table(title=title, title_justify="left")
         for column in ("name", "what it does", "options"):
-            shown.add_column(column)
+            shown.add_column(column, no_wrap=column == "name")
         for entry in entries.values():
             options = ", ".join(f"{option}={about.default}" for option, about in entry.options.items())
             shown.add_row(entry.name, entry.summary, options)

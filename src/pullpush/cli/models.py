@@ -91,7 +91,13 @@ def _evaluate(
             print(note)
 
 
-def _embed(model: str, data: str, out: str, root: str | None = None, options: dict[str, Any] | None = None) -> None:
+def _embed(
+    model: str,
+    data: str = "emoji",
+    out: str = "embeddings.npz",
+    root: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> None:
     """Embeddings of images, L2-normalised float32.
 
     Args:

@@ -43,10 +43,11 @@ class Material:
 
     @cached_property
     def known_metrics(self) -> Mapping[str, Any]:
-        """metrics.json, or nothing where it is not there."""
+        """metrics.json, or nothing and a note where it is not there."""
         try:
             return self.run.metrics
-        except Missing:
+        except Missing as missing:
+            self.notes.append(str(missing))
             return {}
 
     @cached_property

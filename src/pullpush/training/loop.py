@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,12 @@ def train(
         UserError: wrong options or data, an existing run folder, a loss that is no number, a full disk.
         Stopped: Ctrl-C or SIGTERM; the state is saved first.
     """
-    torch.set_flush_denormal(True)  # denormal numbers make a CPU step several times slower
     config = open_run(Path(resume)) if resume else config or config_from(options)
     precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
     fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
-    with Display(config.steps, quiet=quiet or not fabric.is_global_zero) as display:
+    with Display(config.steps, quiet=quiet or not fabric.is_global_zero) as display, _flushed_denormals():
         run = _begin(config, fabric, display, Path(resume) if resume else None, items)
         _fit(run, callbacks)
         run.log.close()
@@ -99,6 +99,16 @@ def train(
             _finish(run)
         fabric.barrier()
     return run.folder
+
+
+@contextmanager
+def _flushed_denormals() -> Iterator[None]:
+    """Denormal numbers make a CPU step several times slower; whoever called gets them back."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None, items: Items | None) -> Run:
