@@ -161,7 +161,7 @@ class Config:
     miner: dict[str, Any] = field(default_factory=lambda: {"name": "auto"})
     memory: dict[str, Any] = field(default_factory=lambda: {"size": 0})
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    steps: int = 260
+    steps: int = 240
     seed: int = 0
     out: str | None = None
     precision: Literal["32", "bf16"] = "32"

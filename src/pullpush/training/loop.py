@@ -14,6 +14,7 @@ from torch import nn
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
+from pullpush.training.allocator import keep_freed_memory
 from pullpush.training.checkpoint import load_checkpoint, save_checkpoint
 from pullpush.training.config import Config
 from pullpush.training.images import ImageTask
@@ -86,6 +87,7 @@ def train(
         UserError: wrong options or data, an existing run folder, a loss that is no number, a full disk.
         Stopped: Ctrl-C or SIGTERM; the state is saved first.
     """
+    keep_freed_memory()
     config = open_run(Path(resume)) if resume else config or config_from(options)
     precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
     fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
