@@ -18,7 +18,7 @@ test: $(VENV)/.installed
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict src/pullpush/maths
+	$(BIN)/mypy --strict --no-warn-unused-ignores src/pullpush/maths
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(if $(AREA),--area $(AREA))
