@@ -89,6 +89,8 @@ def train(
     """
     keep_freed_memory()
     config = open_run(Path(resume)) if resume else config or config_from(options)
+    if config.task != "image":
+        raise UserError(f"task {config.task!r} can't be trained yet: leave --task away to train on images alone")
     precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
     fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
     fabric.launch()
