@@ -12,7 +12,15 @@ import pytest
 
 from pullpush import search
 
+from . import running
 from .fake import FakeModel, write_folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nursery() -> Iterator[None]:
+    """Ends the process that forks servers and writers."""
+    yield
+    running.close()
 
 
 @pytest.fixture

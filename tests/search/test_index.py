@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,7 @@ from pullpush.errors import UserError
 from pullpush.search import layout
 
 from .fake import COLOURS, FakeModel, picture, write_folder
-
-HOLDER = """
-import time
-from pathlib import Path
-from pullpush.search import layout
-with layout.writer(Path({index!r})):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+from .running import spawn, wait_end, wait_for
 
 
 def build(model: FakeModel, source: object, out: Path, **options: object) -> search.Report:
@@ -157,18 +148,17 @@ def test_pictures_added_by_hand_stay_and_removed_ones_stay_away(model: FakeModel
     assert not Path(path).exists()
 
 
-def test_a_second_writer_is_refused_and_readers_go_on(model: FakeModel, index: Path) -> None:
+def test_a_second_writer_is_refused_and_readers_go_on(model: FakeModel, index: Path, tmp_path: Path) -> None:
     engine = search.open(index, model)
-    code = HOLDER.format(index=str(index))
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    holder = spawn("hold", tmp_path / "log", path=str(index), held=str(tmp_path / "held"))
     try:
-        assert holder.stdout.readline().strip() == "held"
-        with pytest.raises(UserError, match=rf"another process.*{holder.pid}"):
+        assert wait_for(tmp_path / "held", holder) == "held"
+        with pytest.raises(UserError, match=rf"another process.*{holder}"):
             search.remove(index, [0])
         assert engine.query(text="blue")[0].label == "blue"
     finally:
-        holder.kill()
-        holder.wait()
+        os.kill(holder, signal.SIGKILL)
+        wait_end(holder)
     assert search.remove(index, [0]) == 1
 
 

@@ -60,9 +60,9 @@ def nonsense_texts(seed: int = 0) -> list[str]:
 
 
 def nonsense_pictures(seed: int = 0, side: int = 64) -> list[np.ndarray]:
-    """Random colours in 2 x 2 to 32 x 32 patches: uint8 `[side, side, 3]`."""
+    """Random colours in 4 x 4 to 64 x 64 patches (fewer look like flags and squares): uint8 `[side, side, 3]`."""
     rng = np.random.default_rng(seed)
-    patches = [rng.integers(0, 256, (2 ** (1 + i % 5),) * 2 + (3,), dtype=np.uint8) for i in range(NOISE)]
+    patches = [rng.integers(0, 256, (2 ** (2 + i % 5),) * 2 + (3,), dtype=np.uint8) for i in range(NOISE)]
     return [np.kron(each, np.ones((side // len(each), side // len(each), 1), np.uint8)) for each in patches]
 
 

@@ -68,7 +68,7 @@ async function run({ remember = true } = {}) {
     if (!hits.length) say("Nothing close", "No item in this collection is close to what you asked for.",
       ["Show the nearest anyway", () => { query.all = true; run(); }]);
     $("status").textContent = isEmpty() ? `${about.items.toLocaleString()} items. Here are some of them.`
-      : `${hits.length} item${hits.length === 1 ? "" : "s"}, closest first`;
+      : hits.length ? `${hits.length} item${hits.length === 1 ? "" : "s"}, closest first` : "";
     atlas?.mark(isEmpty() ? [] : hits.map((hit) => hit.id));
   } catch (error) {
     if (mine !== asked) return;
@@ -202,7 +202,7 @@ function show(view) {
 // ---- the map -----------------------------------------------------------------------------------------------------
 
 class Atlas {
-  view = { x: 0, y: 0, zoom: 1 }; data = null; hidden = new Set(); marked = new Set(); images = new Map(); pointers = new Map(); over = -1; frame = 0;
+  view = { x: 0, y: 0, zoom: 1 }; data = null; hidden = new Set(); marked = new Set(); images = new Map(); pointers = new Map(); over = -1; frame = 0; screen = null;
 
   constructor() {
     const c = $("canvas");
@@ -218,7 +218,7 @@ class Atlas {
   }
   async open(by = "") {
     try { this.data = await places(by); } catch (error) { return say("", error.message, null, true); }
-    this.hidden.clear();
+    this.hidden.clear(); this.screen = null;
     this.legend();
     this.mark(isEmpty() ? [] : hits.map((hit) => hit.id));
   }
@@ -228,10 +228,6 @@ class Atlas {
   get size() { const box = $("canvas").getBoundingClientRect(); return [box.width, box.height]; }
   get scale() { const [w, h] = this.size; return Math.min(w, h) * 0.46 * this.view.zoom; }
   get stretch() { const [w, h] = this.size; return [Math.min(Math.max(w / h, 1), 1.8), Math.min(Math.max(h / w, 1), 1.8)]; }
-  at(i) {  // an item's place on the screen
-    const [w, h] = this.size, [sx, sy] = this.stretch, s = this.scale;
-    return [w / 2 + (this.data.x[i] - this.view.x) * s * sx, h / 2 + (this.data.y[i] - this.view.y) * s * sy];
-  }
   zoom(factor, x = this.size[0] / 2, y = this.size[1] / 2) {
     const [w, h] = this.size, [sx, sy] = this.stretch, before = this.scale, zoom = Math.min(Math.max(this.view.zoom * factor, 0.7), 60);
     const after = before * zoom / this.view.zoom;
@@ -272,16 +268,15 @@ class Atlas {
     e.preventDefault(); e.stopPropagation();
   }
   nearest(x, y, reach = 12) {
-    if (!this.data) return -1;
+    if (!this.screen) return -1;
     let best = -1, least = Math.max(reach, this.side() / 2) ** 2;
     for (let i = 0; i < this.data.ids.length; i++) {
       if (this.hidden.has(this.data.group[i])) continue;
-      const [px, py] = this.at2(i), d = (px - x) ** 2 + (py - y) ** 2;
+      const d = (this.screen[2 * i] - x) ** 2 + (this.screen[2 * i + 1] - y) ** 2;
       if (d < least) { least = d; best = i; }
     }
     return best;
   }
-  at2(i) { return this.screen ? [this.screen[2 * i], this.screen[2 * i + 1]] : this.at(i); }
   side() { return this.view.zoom < 5 ? 0 : Math.min(14 + this.view.zoom * 1.6, 72); }  // of the pictures, once they are drawn
 
   point(item, x = 0, y = 0) {
@@ -318,7 +313,7 @@ class Atlas {
     }
     const radius = Math.min(Math.max(70 / Math.sqrt(n), 1.4), 5) * Math.min(this.view.zoom ** 0.45, 4), faded = this.marked.size > 0;
     const dot = (i, r) => { c.beginPath(); c.arc(screen[2 * i], screen[2 * i + 1], r, 0, 7); };
-    const pictures = this.side() && seen.length <= 400;
+    const pictures = this.side() && seen.length <= 700;
     for (const i of seen) {
       c.globalAlpha = faded && !this.marked.has(data.ids[i]) ? 0.32 : 0.85;
       c.fillStyle = COLOURS[data.group[i]] ?? REST;
@@ -395,12 +390,10 @@ async function start() {
   if (!about.text) {
     $("text").disabled = true;
     $("text").placeholder = "Drop, paste or pick a picture";
-    $("hint").textContent = "Trained on pictures alone: search by picture. Words need a model trained with --task image-text.";
-    $("hint").hidden = false;
+    $("hint").hidden = false; $("hint").textContent = "Trained on pictures alone: search by picture. Words need a model trained with --task image-text.";
   }
   drawFilters();
-  query = fromAddress();
-  $("text").value = query.text;
+  query = fromAddress(); $("text").value = query.text;
   run({ remember: false });
 }
 start();
