@@ -3,11 +3,13 @@
 import inspect
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-__all__ = ["Compiled"]
+__all__ = ["Compiled", "computed_again"]
 
 log = logging.getLogger("pullpush")
 
@@ -27,6 +29,8 @@ class Compiled:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
+        # Calls checkpointing within a compiled graph experimental, once a process; it is tested here.
+        logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
         # Each criterion counts its own recompilations.
         known = inspect.signature(torch.compile).parameters
         own = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
@@ -48,3 +52,22 @@ class Compiled:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Compiled, (self.function,)
+
+
+def computed_again(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`, whose cells a compiled graph computes again for the gradient instead of keeping them.
+
+    Left to itself the compiler keeps masks, as they are small. Writing and reading bools takes it ten times as long as
+    computing them from labels and ids. What is computed row by row, or by an operator of our own, is kept.
+    """
+    if not torch.compiler.is_compiling():
+        return function(*args)
+    contexts = partial(create_selective_checkpoint_contexts, _policy)
+    return checkpoint(function, *args, use_reentrant=False, context_fn=contexts)
+
+
+def _policy(ctx: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    cell = isinstance(op, torch._ops.OpOverload) and (
+        torch.Tag.pointwise in op.tags or op.is_view or op is torch.ops.aten._to_copy.default
+    )
+    return CheckpointPolicy.PREFER_RECOMPUTE if cell else CheckpointPolicy.MUST_SAVE

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pullpush.criterion.columns import Columns
+from pullpush.criterion.compiling import computed_again
 from pullpush.maths.losses import AnchorLoss
 from pullpush.maths.pairs import Pairs, make_pairs
 
@@ -60,24 +61,35 @@ class Rectangle:
     def _loss(
         self, anchors: Columns, vectors: Sequence[Tensor], columns: Columns, learned: Mapping[str, Tensor]
     ) -> AnchorLoss:
-        similarity, pairs = self._cells(anchors, vectors, columns)
+        similarity = self._similarity(anchors.embeddings, vectors)
+        among: Tensor | None = None
+        if self.wants_references:
+            same = len(vectors) == 1 and vectors[0] is anchors.embeddings
+            among = similarity if same else self._similarity(torch.cat(list(vectors)), vectors)
+        return computed_again(self._of_cells, similarity, among, anchors, columns, learned)
+
+    def _similarity(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+        found = [self.similarity(x, part) for part in vectors]
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+    def _of_cells(
+        self,
+        similarity: Tensor,
+        reference_similarity: Tensor | None,
+        anchors: Columns,
+        columns: Columns,
+        learned: Mapping[str, Tensor],
+    ) -> AnchorLoss:
+        pairs = self._pairs(anchors, columns)
         extra: dict[str, Any] = {}
         if self.wants_references:
-            whole = columns._replace(embeddings=torch.cat(list(vectors)))
-            extra["reference_similarity"], extra["reference_pairs"] = (
-                (similarity, pairs)
-                if len(vectors) == 1 and vectors[0] is anchors.embeddings
-                else self._cells(whole, vectors, columns)
-            )
+            extra = {"reference_similarity": reference_similarity, "reference_pairs": self._pairs(columns, columns)}
         if self.miner is not None:
             pairs = self.miner(similarity, pairs)
         return self.loss(similarity, pairs, **{**self.options, **learned, **extra})
 
-    def _cells(self, anchors: Columns, vectors: Sequence[Tensor], columns: Columns) -> tuple[Tensor, Pairs]:
-        found = [self.similarity(anchors.embeddings, part) for part in vectors]
-        similarity = found[0] if len(found) == 1 else torch.cat(found, 1)
-        pairs = make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation, columns.valid)
-        return similarity, pairs
+    def _pairs(self, anchors: Columns, columns: Columns) -> Pairs:
+        return make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation, columns.valid)
 
 
 def beside(parts: Sequence[Columns]) -> Columns:
