@@ -25,10 +25,11 @@ from pullpush.maths.similarity import SIMILARITIES, cosine, dot, normalize
 
 __all__ = ["Criterion"]
 
-# Rows x columns above which the rectangle is streamed, and the size of a block. Small blocks stay in the cache; blocks
-# of a few rows read all columns again and again. Compiled, few arrays are written, so only memory limits a block.
-STREAM_ABOVE = 1 << 22
-BLOCK_CELLS = 1 << 19
+# Rows x columns above which the rectangle is streamed, and the size of a block: streaming bounds memory, at 16 MB an
+# array, and is no faster. Blocks of a few rows would read all columns again and again. Compiled, few arrays are
+# written.
+STREAM_ABOVE = 1 << 23
+BLOCK_CELLS = 1 << 22
 BLOCK_ROWS = 16
 COMPILED_CELLS = 1 << 25
 
@@ -57,7 +58,7 @@ class Criterion(nn.Module):
         reverse_memory: further columns of the second direction: a memory of the anchors.
         learn: a positive option of the loss, such as "temperature" or "scale", learned through its logarithm from the
             value given; the scale stays at most 100, the temperature at least 0.01.
-        block_rows: rows computed at a time. "auto" streams rectangles too large for the cache, None never streams.
+        block_rows: rows computed at a time. "auto" streams rectangles of more than 8 million cells, None never does.
         compile: compile similarity, masks, miner and loss as one graph; without a compiler, a line in the log.
         reduction: "mean" gives the value, "none" the value of each anchor.
         options: of the loss.
