@@ -57,7 +57,7 @@ class Batcher:
                 if isinstance(vector, Exception):
                     future.set_exception(vector)
                 else:
-                    future.set_result(vector)
+                    future.set_result(np.array(vector))  # a copy: a row of the batch would keep all of it alive
 
 
 class Cache:
