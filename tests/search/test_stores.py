@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,3 +178,15 @@ def test_exact_search_in_blocks_equals_one_sort(monkeypatch: pytest.MonkeyPatch)
         scores, rows = exact.search(queries, base, 12, mask)
         np.testing.assert_array_equal(rows, np.argsort(-product, axis=1, kind="stable")[:, :12])
         np.testing.assert_allclose(scores, -np.sort(-product, axis=1)[:, :12], rtol=1e-6)
+
+
+def test_a_graph_is_searched_after_faiss_was_patched_for_tensors(tmp_path: Path) -> None:
+    """faiss.contrib.torch_utils, which PyTorch Metric Learning imports, replaces `Index.search` by one without params."""
+    code = (
+        "import faiss.contrib.torch_utils, numpy as np; from pullpush.search.stores.faiss_store import build, tune;"
+        "x = np.random.default_rng(0).standard_normal((500, 8), dtype=np.float32);"
+        "print(tune(build('hnsw', x), x, np.ones(500, bool))[1])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout) > 0.9

@@ -186,16 +186,21 @@ def _approximate(
     selector = faiss.IDSelectorBitmap(bits) if bits is not None else None
     if isinstance(index, faiss.IndexHNSW):
         options = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort, k))
-        scores, rows = index.search(queries, k, params=options)
+        scores, rows = _numpy_search(index)(queries, k, params=options)
         return np.where(rows >= 0, scores, -np.inf), rows
     # IVF-PQ finds candidates by codes; their order comes from the vectors themselves
     options = faiss.SearchParametersIVF(sel=selector, nprobe=min(effort, index.nlist))
-    candidates = index.search(queries, max(10 * k, 4 * effort), params=options)[1]
+    candidates = _numpy_search(index)(queries, max(10 * k, 4 * effort), params=options)[1]
     scores = np.einsum("qd,qcd->qc", queries, vectors[np.maximum(candidates, 0)])
     scores[candidates < 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(candidates, order, 1)
     return scores, rows
+
+
+def _numpy_search(index: faiss.Index) -> Any:
+    """`index.search`, also where another library has put faiss.contrib.torch_utils's search, without params, over it."""
+    return getattr(index, "search_numpy", index.search)
 
 
 def _ivfpq(vectors: np.ndarray) -> faiss.Index:
