@@ -181,7 +181,7 @@ def test_exact_search_in_blocks_equals_one_sort(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_graph_is_searched_after_faiss_was_patched_for_tensors(tmp_path: Path) -> None:
-    """faiss.contrib.torch_utils, which PyTorch Metric Learning imports, replaces `Index.search` by one without params."""
+    """PyTorch Metric Learning imports faiss.contrib.torch_utils, whose `Index.search` takes no params."""
     code = (
         "import faiss.contrib.torch_utils, numpy as np; from pullpush.search.stores.faiss_store import build, tune;"
         "x = np.random.default_rng(0).standard_normal((500, 8), dtype=np.float32);"

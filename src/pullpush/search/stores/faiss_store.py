@@ -199,7 +199,7 @@ def _approximate(
 
 
 def _numpy_search(index: faiss.Index) -> Any:
-    """`index.search`, also where another library has put faiss.contrib.torch_utils's search, without params, over it."""
+    """`index.search`; where faiss.contrib.torch_utils is loaded, the method it replaced, which takes params."""
     return getattr(index, "search_numpy", index.search)
 
 
