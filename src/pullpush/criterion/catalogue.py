@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pullpush.criterion.choices import choose
+from pullpush.criterion.choices import choose, options_of
 from pullpush.maths import losses as loss_room
 from pullpush.maths import miners as miner_room
 from pullpush.maths import regularizers as regularizer_room
@@ -43,10 +43,6 @@ class Entry(NamedTuple):
     traits: loss_room.Traits | None
 
 
-# What a criterion gives, not a person.
-GIVEN = {"reference_similarity", "reference_pairs"}
-
-
 def losses() -> dict[str, Entry]:
     """All losses by name."""
     return _entries("loss", loss_room.REGISTRY)
@@ -80,11 +76,7 @@ def _entries(kind: str, registry: Mapping[str, Callable[..., Any]]) -> dict[str,
 def _entry(name: str, kind: str, function: Callable[..., Any]) -> Entry:
     doc = inspect.getdoc(function) or ""
     said = _arguments(doc)
-    options = {
-        p.name: Option(p.default, p.annotation, said.get(p.name, ""))
-        for p in inspect.signature(function).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.name not in GIVEN
-    }
+    options = {k: Option(p.default, p.annotation, said.get(k, "")) for k, p in options_of(function).items()}
     traits = loss_room.traits_of(function) if kind == "loss" else None
     return Entry(name, kind, function, options, " ".join(doc.partition("\n\n")[0].split()), doc, traits)
 

@@ -7,12 +7,14 @@ from functools import partial
 from typing import Any
 
 from pullpush.errors import UserError
-from pullpush.maths import miners
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.losses import traits_of
 
-__all__ = ["Choice", "check_options", "choose", "make_miner"]
+__all__ = ["GIVEN", "Choice", "bind", "check_options", "choose", "is_whole", "options_of", "parameters_of"]
 
 Choice = str | Callable[..., Any] | Mapping[str, Any]
+
+# What a loss or a miner may name in its signature and is then given by the criterion, not by a person.
+GIVEN = frozenset({"reference_similarity", "reference_pairs", "similarity_name", "dim"})
 
 
 def choose(kind: str, choice: Any, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -36,7 +38,7 @@ def check_options(kind: str, function: Callable[..., Any], options: Mapping[str,
     Raises:
         UserError: it has no such option.
     """
-    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    known = list(options_of(function))
     for option in options:
         if option not in known:
             near = get_close_matches(option, known, 1)
@@ -45,10 +47,33 @@ def check_options(kind: str, function: Callable[..., Any], options: Mapping[str,
     return dict(options)
 
 
-def make_miner(choice: Choice | None) -> Callable[..., Pairs] | None:
-    """A miner with its options: of a name, a mapping with `name` and options, or a function."""
-    if choice is None or callable(choice):
-        return choice
-    options = dict(choice) if isinstance(choice, Mapping) else {"name": choice}
-    function = choose("miner", options.pop("name"), miners.REGISTRY)
-    return partial(function, **check_options("miner", function, options))
+def bind(kind: str, choice: Choice, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """The function with its options: of a name, a mapping with `name` and options, or a function.
+
+    Raises:
+        UserError: an unknown name or option; a mapping without a name.
+    """
+    if not isinstance(choice, Mapping):
+        return choose(kind, choice, known)
+    options = dict(choice)
+    if "name" not in options:
+        raise UserError(f"{kind} {options} needs a name: {{'name': ..., ...}}")
+    function = choose(kind, options.pop("name"), known)
+    return partial(function, **check_options(kind, function, options))
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters by name."""
+    return {k: p for k, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Those that a person chooses."""
+    return {k: p for k, p in parameters_of(function).items() if k not in GIVEN}
+
+
+def is_whole(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
+    """Whether a loss or a miner, perhaps a `partial` of one, needs all anchors at once."""
+    if isinstance(function, partial):
+        return is_whole(function.func, {**function.keywords, **options})
+    return traits_of(function).whole(options)

@@ -1,6 +1,5 @@
 """The one module around the pure functions."""
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pullpush.criterion import distributed
-from pullpush.criterion.choices import Choice, check_options, choose, make_miner
+from pullpush.criterion.choices import Choice, bind, check_options, choose, is_whole, options_of
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.compiling import Compiled
 from pullpush.criterion.memory import CrossBatchMemory
@@ -17,7 +16,7 @@ from pullpush.criterion.proxies import Proxies
 from pullpush.criterion.rectangle import Rectangle, beside
 from pullpush.criterion.streaming import stream
 from pullpush.errors import UserError
-from pullpush.maths import losses
+from pullpush.maths import losses, miners
 from pullpush.maths.losses import AnchorLoss
 from pullpush.maths.pairs import RELATIONS
 from pullpush.maths.reduce import widen
@@ -50,8 +49,8 @@ class Criterion(nn.Module):
     Args:
         loss: name of a loss, or any function of that form.
         similarity: name or function; by default the one of the loss's paper.
-        relation: name or function; labels to positives.
-        miner: name, function, or mapping with `name` and options; None keeps all pairs.
+        relation: name, function, or mapping with `name` and options; labels to positives.
+        miner: the same; None keeps all pairs.
         memory: further columns, from recent batches; of the references, where there are any.
         proxies: class proxies, which then are the only columns.
         symmetric: with references, the mean of both directions: anchors to references and references to anchors.
@@ -59,6 +58,7 @@ class Criterion(nn.Module):
         learn: a positive option of the loss, such as "temperature" or "scale", learned through its logarithm from the
             value given; the scale stays at most 100, the temperature at least 0.01.
         block_rows: rows computed at a time. "auto" streams rectangles of more than 8 million cells, None never does.
+            A loss or a miner that is `whole` is computed at once.
         compile: compile similarity, masks, miner and loss as one graph; without a compiler, a line in the log.
         reduction: "mean" gives the value, "none" the value of each anchor.
         options: of the loss.
@@ -74,7 +74,7 @@ class Criterion(nn.Module):
         loss: str | Callable[..., AnchorLoss] = "multi_similarity",
         *,
         similarity: str | Callable[[Tensor, Tensor], Tensor] | None = None,
-        relation: str | Callable[[Tensor, Tensor], Tensor] = "same_class",
+        relation: Choice = "same_class",
         miner: Choice | None = None,
         memory: CrossBatchMemory | None = None,
         proxies: Proxies | None = None,
@@ -93,6 +93,8 @@ class Criterion(nn.Module):
         self.similarity = choose("similarity", similarity or self.traits.similarity, SIMILARITIES)
         self.memory, self.reverse_memory, self.proxies = memory, reverse_memory, proxies
         self.symmetric, self.block_rows, self.reduction = symmetric, block_rows, reduction
+        if proxies is not None and "centers" in options_of(self.loss):
+            self.options.setdefault("centers", proxies.per_class)
         _check_together(self, loss)
         self.learn = learn
         self.learned = nn.ParameterDict(
@@ -107,12 +109,22 @@ class Criterion(nn.Module):
             if held is not None and self._by_angle:
                 held.keep_unit_length()
         product = dot if self._by_angle else self.similarity
-        self.rectangle = Rectangle(
-            product, choose("relation", relation, RELATIONS), make_miner(miner), self.loss, self.options
-        )
+        name = next((k for k, f in SIMILARITIES.items() if f is self.similarity), "of your own")
+        mine = None if miner is None else bind("miner", miner, miners.REGISTRY)
+        self.rectangle = Rectangle(product, name, bind("relation", relation, RELATIONS), mine, self.loss, self.options)
         self._compiled = Compiled(self.rectangle.sums) if compile else None
         # Ids for embeddings that come without: each its own item, never used again.
         self.register_buffer("unnamed", torch.tensor(-1, dtype=torch.int64))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the loss or the miner needs all anchors at once.
+
+        Then there are no blocks of rows, and every rank computes the joined batch.
+        """
+        rectangle = self.rectangle
+        mined = rectangle.miner is not None and is_whole(rectangle.miner, {})
+        return rectangle.wants_references or mined or is_whole(self.loss, self.options)
 
     @property
     def miner(self) -> Any:
@@ -148,7 +160,8 @@ class Criterion(nn.Module):
 
         Raises:
             ValueError: shapes or types that do not fit.
-            UserError: ids missing that a table needs; ranks with batches of different sizes.
+            UserError: ids missing that a table needs; labels that relation or memory do not take; ranks with batches of
+                different sizes.
         """
         # Sums and exponentials need the digits, wherever the criterion is called.
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -185,6 +198,11 @@ class Criterion(nn.Module):
             )
         if ids is None and memory is not None and memory.layout == "table":
             raise UserError(f"a memory with layout 'table' finds places by ids: give the ids of the {name}")
+        if memory is not None and labels.shape[1:] != memory.labels.shape[1:]:
+            raise UserError(
+                f"labels {list(labels.shape)} do not fit a memory with label_shape={tuple(memory.labels.shape[1:])}: "
+                f"give CrossBatchMemory(..., label_shape={tuple(labels.shape[1:])})"
+            )
         if self.training and distributed.world() > 1:
             distributed.check_sizes(embeddings)
         prepared = normalize(embeddings) if self._by_angle else widen(embeddings)
@@ -220,14 +238,15 @@ class Criterion(nn.Module):
     def _value(self, anchors: Columns, parts: Sequence[Columns], *, changing: bool = False) -> Tensor:
         """The value; with `changing`, columns will have changed when the gradient is asked for."""
         ranks = distributed.world() if self.training else 1
-        whole = self.traits.whole(self.options) or self.rectangle.wants_references
+        whole, own = self.whole, slice(None)
         if ranks > 1 and whole:
             # Not a sum over anchors: every rank computes the joined batch.
+            own = distributed.own_rows(len(anchors.ids))
             anchors, ranks = distributed.gather(anchors), 1
         learned = self._learned(ranks)
         if self.reduction == "none":
-            own = [p._replace(embeddings=p.embeddings.clone()) for p in parts] if changing else parts
-            return losses.per_anchor(self.rectangle(anchors, own, learned))
+            kept = [p._replace(embeddings=p.embeddings.clone()) for p in parts] if changing else parts
+            return losses.per_anchor(self.rectangle(anchors, kept, learned))[own]
         block_rows = None if whole else self._rows_of_a_block(len(anchors.ids), sum(len(p.ids) for p in parts))
         if block_rows is None and ranks == 1 and not changing and self._compiled is None:
             # Keeps a graph, and NaN, where the batch has no pair at all.
@@ -292,7 +311,7 @@ class Criterion(nn.Module):
         return ids
 
     def _start(self, option: str) -> Any:
-        return self.options.get(option, inspect.signature(self.loss).parameters[option].default)
+        return self.options.get(option, options_of(self.loss)[option].default)
 
     def extra_repr(self) -> str:
         """The loss with its options."""
@@ -305,6 +324,11 @@ def _check_together(criterion: Criterion, loss: Any) -> None:
         raise UserError(f"loss {loss!r} compares with class proxies: give proxies=Proxies(classes, dim)")
     if criterion.proxies is not None and (criterion.memory is not None or criterion.symmetric):
         raise UserError("proxies are the only columns of a criterion: leave memory and symmetric out")
+    per_class = getattr(criterion.proxies, "per_class", None)
+    if criterion.options.get("centers", per_class) != per_class:
+        raise UserError(
+            f"centers={criterion.options['centers']}, but the proxies have per_class={per_class}: leave centers out"
+        )
     if criterion.reverse_memory is not None and not criterion.symmetric:
         raise UserError("reverse_memory is of the second direction: give symmetric=True")
     if criterion.reduction not in ("mean", "none"):

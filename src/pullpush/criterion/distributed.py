@@ -14,7 +14,7 @@ from torch import Tensor
 from pullpush.criterion.columns import Columns
 from pullpush.errors import UserError
 
-__all__ = ["all_sum", "check_sizes", "gather", "rank", "shared", "world"]
+__all__ = ["all_sum", "check_sizes", "gather", "own_rows", "rank", "shared", "world"]
 
 
 def world() -> int:
@@ -48,6 +48,11 @@ def all_sum(x: Tensor) -> Tensor:
     return x
 
 
+def own_rows(count: int) -> slice:
+    """Where this rank's rows are among the gathered, of which each rank has `count`."""
+    return slice(rank() * count, (rank() + 1) * count)
+
+
 def check_sizes(embeddings: Tensor) -> None:
     """
     Raises:
@@ -72,7 +77,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return all_sum(gradients[0].contiguous())[rank() * ctx.size :][: ctx.size]
+        return all_sum(gradients[0].contiguous())[own_rows(ctx.size)]
 
 
 class _Average(torch.autograd.Function):

@@ -133,6 +133,9 @@ class CrossBatchMemory(nn.Module):
 
         Of a batch larger than the queue the last embeddings stay. An empty batch changes nothing. During the first
         `start_step` batches only the step is counted.
+
+        Raises:
+            UserError: ids that are none of a table's items.
         """
         if len(ids):
             if self.warm:

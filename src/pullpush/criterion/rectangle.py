@@ -1,12 +1,12 @@
 """From anchors and columns to the loss: similarity, pairs, miner, loss. No state."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pullpush.criterion.choices import GIVEN, parameters_of
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.compiling import computed_again
 from pullpush.maths.losses import AnchorLoss
@@ -25,13 +25,18 @@ class Rectangle:
     def __init__(
         self,
         similarity: Callable[[Tensor, Tensor], Tensor],
+        similarity_name: str,
         relation: Callable[[Tensor, Tensor], Tensor],
         miner: Callable[..., Pairs] | None,
         loss: Callable[..., AnchorLoss],
         options: Mapping[str, Any],
     ) -> None:
         self.similarity, self.relation, self.miner, self.loss, self.options = similarity, relation, miner, loss, options
-        self.wants_references = "reference_similarity" in inspect.signature(loss).parameters
+        self.similarity_name = similarity_name
+        self._of_loss, self._of_miner = (
+            GIVEN & parameters_of(f).keys() if f is not None else frozenset() for f in (loss, miner)
+        )
+        self.wants_references = bool({"reference_similarity", "reference_pairs"} & (self._of_loss | self._of_miner))
 
     def __call__(self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor]) -> AnchorLoss:
         """The loss of these anchors.
@@ -81,12 +86,12 @@ class Rectangle:
         learned: Mapping[str, Tensor],
     ) -> AnchorLoss:
         pairs = self._pairs(anchors, columns)
-        extra: dict[str, Any] = {}
+        given: dict[str, Any] = {"similarity_name": self.similarity_name, "dim": anchors.embeddings.shape[1]}
         if self.wants_references:
-            extra = {"reference_similarity": reference_similarity, "reference_pairs": self._pairs(columns, columns)}
+            given |= {"reference_similarity": reference_similarity, "reference_pairs": self._pairs(columns, columns)}
         if self.miner is not None:
-            pairs = self.miner(similarity, pairs)
-        return self.loss(similarity, pairs, **{**self.options, **learned, **extra})
+            pairs = self.miner(similarity, pairs, **{k: given[k] for k in self._of_miner})
+        return self.loss(similarity, pairs, **{**self.options, **learned, **{k: given[k] for k in self._of_loss}})
 
     def _pairs(self, anchors: Columns, columns: Columns) -> Pairs:
         return make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation, columns.valid)

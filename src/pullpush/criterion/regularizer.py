@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pullpush.criterion import distributed
-from pullpush.criterion.choices import check_options, choose
+from pullpush.criterion.choices import Choice, bind, check_options, choose
 from pullpush.criterion.columns import Columns
 from pullpush.maths import losses, regularizers
 from pullpush.maths.losses import AnchorLoss
@@ -24,18 +24,20 @@ class Regularizer(nn.Module):
 
     Args:
         name: of a regulariser, or any function of that form.
-        relation: name or function; labels to positives.
+        relation: as of `Criterion`.
         options: of the regulariser.
 
     Raises:
         UserError: an unknown name or option.
     """
 
-    def __init__(self, name: str | Callable[..., AnchorLoss], *, relation: Any = "same_class", **options: Any) -> None:
+    def __init__(
+        self, name: str | Callable[..., AnchorLoss], *, relation: Choice = "same_class", **options: Any
+    ) -> None:
         super().__init__()
         self.function = choose("regularizer", name, regularizers.REGISTRY)
         self.options = check_options("regularizer", self.function, options)
-        self.relation = choose("relation", relation, RELATIONS)
+        self.relation = bind("relation", relation, RELATIONS)
 
     def forward(
         self,

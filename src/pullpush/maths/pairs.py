@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from pullpush.errors import UserError
+
 __all__ = ["RELATIONS", "Pairs", "Relation", "make_pairs", "same_ancestor", "same_class", "shared_label"]
 
 
@@ -24,7 +26,12 @@ def same_class(labels: Tensor, reference_labels: Tensor) -> Tensor:
 
 
 def shared_label(labels: Tensor, reference_labels: Tensor) -> Tensor:
-    """Positive where two label sets overlap. Multi-hot labels [n, classes] and [m, classes] to bool [n, m]."""
+    """Positive where two label sets overlap. Multi-hot labels [n, classes] and [m, classes] to bool [n, m].
+
+    References of a single class each, such as proxies, may come as class numbers, int64 [m].
+    """
+    if reference_labels.ndim == 1:
+        return labels[:, reference_labels] > 0
     return (labels.float() @ reference_labels.float().mT) > 0
 
 
@@ -66,7 +73,15 @@ def make_pairs(
         ids, reference_ids: int64 [n] and [m].
         relation: labels to positives.
         valid: bool [m], False for columns that hold nothing (places of a memory not yet filled).
+
+    Raises:
+        UserError: labels that the relation does not take.
     """
+    if labels.ndim > 1 and relation is same_class:
+        raise UserError(
+            f"labels {list(labels.shape)} are no numbers of classes: give relation='shared_label' for sets "
+            "(multi-hot), relation={'name': 'same_ancestor', 'level': ...} for paths through a hierarchy"
+        )
     positive = relation(labels, reference_labels)
     other = ids[:, None] != reference_ids[None, :]
     if valid is not None:

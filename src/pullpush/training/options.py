@@ -11,6 +11,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from pullpush.criterion import memory
+from pullpush.criterion.choices import GIVEN
 from pullpush.data.sources import reader_of
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
@@ -31,7 +32,7 @@ SHORT = {
 }
 # The miner that a loss's paper trains it with.
 MINER_OF = {"multi_similarity": "multi_similarity"}
-GIVEN = {"similarity", "pairs", "reference_similarity", "reference_pairs"}
+SKIPPED = {"similarity", "pairs", *GIVEN}
 
 
 def config_from(values: Mapping[str, Any]) -> Config:
@@ -84,10 +85,10 @@ def make_parser(loss: str, miner: str, source: str, prog: str = "pullpush train"
     placed = {p.name for p in signature(reader).parameters.values() if p.kind is not p.KEYWORD_ONLY}
     parser.add_function_arguments(reader, "data", as_group=False, skip={"root", *placed}, fail_untyped=False)
     parser.add_argument("--loss.name", default=loss, help=f"one of: {', '.join(losses.REGISTRY)}")
-    parser.add_function_arguments(losses.REGISTRY[loss], "loss", skip=GIVEN, fail_untyped=False)
+    parser.add_function_arguments(losses.REGISTRY[loss], "loss", skip=SKIPPED, fail_untyped=False)
     parser.add_argument("--miner.name", default=miner, help=f"none, or one of: {', '.join(miners.REGISTRY)}")
     if miner != "none":
-        parser.add_function_arguments(miners.REGISTRY[miner], "miner", skip=GIVEN, fail_untyped=False)
+        parser.add_function_arguments(miners.REGISTRY[miner], "miner", skip=SKIPPED, fail_untyped=False)
     parser.add_class_arguments(
         memory.CrossBatchMemory, "memory", skip={"dim", "size", "items", "label_shape"}, fail_untyped=False
     )
