@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import yaml
 
-__all__ = ["BatchConfig", "Config", "DataConfig", "EncoderConfig", "OptimizerConfig", "TextConfig", "write_config"]
+__all__ = [
+    "TASK_DEFAULTS", "BatchConfig", "Config", "DataConfig", "EncoderConfig", "OptimizerConfig", "TextConfig", "write_config",
+]  # fmt: skip
 
 
 @dataclass
@@ -79,11 +81,20 @@ class TextConfig:
         name: any sentence-transformers model.
         head: what stands between the backbone and the embedding.
         freeze: train the head only; features of the backbone are computed once and cached.
+        lr_scale: learning rate of the backbone where it is not frozen, as a share of the head's.
+        relation: an image and a description belong together where they are of one class, or of one item only.
+        duplicates: another item with the same description in the batch is a positive, or left out (mask), or kept out
+            of the batch by the sampler (apart), or a negative all the same.
+        memory: whose embeddings the cross-batch memory keeps.
     """
 
     name: str = "all-MiniLM-L6-v2"
     head: Literal["linear", "mlp", "none"] = "mlp"
     freeze: bool = True
+    lr_scale: float = 0.05
+    relation: Literal["class", "item"] = "class"
+    duplicates: Literal["positive", "mask", "apart", "negative"] = "positive"
+    memory: Literal["both", "images", "texts"] = "both"
 
 
 @dataclass
@@ -127,15 +138,18 @@ class Config:
     """A run.
 
     Args:
-        task: images alone, or images with descriptions.
+        task: images alone, or images with descriptions (image-text), which has other defaults: --task image-text --help.
         data: what to train on.
         encoder: the image encoder.
         text: the text encoder, with task image-text.
         batch: the batch sampler.
         loss: its name and options.
+        learn: a positive option of the loss that is learned from its value on, such as temperature (at least 0.01) or
+            scale (at most 100); none; auto is the temperature with task image-text and none else.
         similarity: instead of the one of the loss's paper.
         miner: its name and options; name none keeps all pairs. By default the one that belongs to the loss.
-        memory: the cross-batch memory; size is its places, 0 for none, below 1 a share of the training set.
+        memory: the cross-batch memory; size is its places, 0 for none, up to 1 a share of the training set; fill starts it
+            full, with embeddings of the model at start_step.
         optimizer: AdamW.
         steps: optimiser steps.
         seed: of everything that is drawn.
@@ -144,6 +158,7 @@ class Config:
         device: cpu, cuda, mps, or whatever is there (auto).
         devices: processes that train together.
         compile: compile the criterion.
+        gradient_cache: embed the batch in chunks of so many, for batches larger than memory; 0 for all at once.
         validate_every: steps between evaluations on the validation classes; 0 for eight in a run.
         checkpoint_every: steps between checkpoints.
         tensorboard: write TensorBoard's logs beside log.jsonl.
@@ -157,6 +172,7 @@ class Config:
     text: TextConfig = field(default_factory=TextConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: dict[str, Any] = field(default_factory=lambda: {"name": "multi_similarity"})
+    learn: str = "auto"
     similarity: str | None = None
     miner: dict[str, Any] = field(default_factory=lambda: {"name": "auto"})
     memory: dict[str, Any] = field(default_factory=lambda: {"size": 0})
@@ -168,11 +184,29 @@ class Config:
     device: str = "auto"
     devices: int = 1
     compile: bool = False
+    gradient_cache: int = 0
     validate_every: int = 0
     checkpoint_every: int = 50
     tensorboard: bool = True
     report: bool = True
     nmi: bool = True
+
+
+# What a task takes instead of the defaults above, where nothing else is said.
+TASK_DEFAULTS: dict[str, dict[str, Any]] = {
+    "image": {},
+    "image-text": {
+        "encoder.freeze": True,
+        "encoder.head": "mlp",
+        "encoder.size": 128,
+        "batch.classes": 256,
+        "batch.samples": 1,
+        "loss.name": "n_pair",
+        "loss.temperature": 0.07,
+        "optimizer.lr": 1e-3,
+        "steps": 300,
+    },
+}
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -83,6 +83,24 @@ class ImageTask:
         inputs, rows = batch
         return inputs.to(device), self.labels[rows].to(device), self.ids[rows].to(device)
 
+    def fill_memory(self, device: torch.device) -> None:
+        """With `memory.fill`, once, before the first step that reads the memory: embeddings of a seeded draw of
+        training items by the model as it is in use."""
+        memory = self.criterion.memory
+        if memory is None or not self.config.memory.get("fill") or not (memory.warm and memory.empty):
+            return
+        generator = torch.Generator().manual_seed(self.config.seed)
+        rows = torch.randperm(len(self.ids), generator=generator)[: memory.size].sort().values
+        if self.features is not None:
+            with torch.no_grad():
+                found = self.step.encode(self.features[self.rows["train"][rows]].to(device))
+        else:
+            drawn = self.splits["train"].select(rows.numpy())
+            self.encoder.eval()
+            found = EvaluationInputs(drawn, self.encoder.preprocessing, self.config.data).embed(self.encoder, device)
+            self.encoder.train()
+        memory.fill(nn.Identity(), [(found, self.labels[rows], self.ids[rows])])
+
     def embed(self, split: str, device: torch.device) -> Tensor:
         """Embeddings of a split [n, dim], on the CPU."""
         if self.features is not None:

@@ -158,6 +158,7 @@ def _fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * rate
 
+            run.task.fill_memory(run.fabric.device)
             loss = run.module(*run.task.arguments(next(batches), run.fabric.device))
             run.fabric.backward(loss)
             norm = clip_gradients(run.module, config.optimizer.clip)

@@ -94,7 +94,11 @@ def make_parser(loss: str, miner: str, source: str, prog: str = "pullpush train"
     )
     parser.add_argument(
         "--memory.size", type=float, default=0.0,
-        help="places of the cross-batch memory; 0 for none, below 1 as a share of the training set",
+        help="places of the cross-batch memory; 0 for none, up to 1 as a share of the training set",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory.fill", type=bool, default=False,
+        help="at start_step, fill it with embeddings of a seeded draw of training items by the model as it is then",
     )  # fmt: skip
     return parser
 

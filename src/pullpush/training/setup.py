@@ -110,7 +110,8 @@ def make_criterion(config: Config, *, classes: int, ids: torch.Tensor, training:
 
 def _make_memory(config: Config, ids: torch.Tensor) -> CrossBatchMemory | None:
     options = dict(config.memory)
-    size = options.pop("size")
+    size, _ = options.pop("size"), options.pop("fill", False)
     if not size:
         return None
-    return CrossBatchMemory(size if size < 1 else round(size), config.encoder.dim, items=ids, **options)
+    places = float(size) if size <= 1 else round(size)
+    return CrossBatchMemory(places, config.encoder.dim, items=ids, **options)
