@@ -67,11 +67,11 @@ def test_roles_and_categories(trees):
 
 
 def test_vehicleid_lists(trees):
-    for test in ("small", "medium", "large", 2400):
-        items = open_items("vehicleid", root=trees["vehicleid"], test=test)
+    for size in ("small", "medium", "large", 2400):
+        items = open_items("vehicleid", root=trees["vehicleid"], size=size)
         assert items.name in PUBLISHED
     with pytest.raises(UserError, match="it can be small, medium, large"):
-        open_items("vehicleid", root=trees["vehicleid"], test="huge")
+        open_items("vehicleid", root=trees["vehicleid"], size="huge")
 
 
 def test_a_folder_above_the_tree_is_found(trees, tmp_path):

@@ -17,7 +17,7 @@ EXPECTED = {
 }
 
 
-def read_vehicleid(*, root: str | Path | None = None, test: str = "small", missing: str = "error") -> Items:
+def read_vehicleid(*, root: str | Path | None = None, size: str = "small", missing: str = "error") -> Items:
     """`train_test_split/train_list.txt` and `test_list_800.txt`, `_1600`, `_2400` (image name, vehicle id), images in
     `image/`.
 
@@ -26,13 +26,13 @@ def read_vehicleid(*, root: str | Path | None = None, test: str = "small", missi
 
     Args:
         root: The folder, or the one above its `VehicleID_V1.0`.
-        test: The test list: `small` (800 vehicles), `medium` (1600) or `large` (2400).
+        size: The test list: `small` (800 vehicles), `medium` (1600) or `large` (2400).
         missing: `error`, or `skip` to go on without listed images that do not exist.
     """
-    by_number = {str(vehicles): size for size, vehicles in SIZES.items()}
-    size = by_number.get(str(test), str(test))
+    by_number = {str(vehicles): name for name, vehicles in SIZES.items()}
+    given, size = size, by_number.get(str(size), str(size))
     if size not in SIZES:
-        raise UserError(f"test={test!r} is no list of VehicleID; it can be {', '.join(SIZES)}")
+        raise UserError(f"size={given!r} is no list of VehicleID; it can be {', '.join(SIZES)}")
     mark = "train_test_split/train_list.txt"
     tree = find_tree(root, "VehicleID", ["VehicleID_V1.0"], mark)
     frames = []
