@@ -148,8 +148,8 @@ class Config:
             scale (at most 100); none; auto is the temperature with task image-text and none else.
         similarity: instead of the one of the loss's paper.
         miner: its name and options; name none keeps all pairs. By default the one that belongs to the loss.
-        memory: the cross-batch memory; size is its places, 0 for none, up to 1 a share of the training set; fill starts it
-            full, with embeddings of the model at start_step.
+        memory: the cross-batch memory; size is its places, 0 for none, up to 1 a share of the training set; fill
+            starts it full, with embeddings of the model at start_step.
         optimizer: AdamW.
         steps: optimiser steps.
         seed: of everything that is drawn.
