@@ -124,7 +124,7 @@ def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None
         items = make_items(config.data, config.seed, display.say) if items is None else items
         task = ImageTask(config, items, fabric.global_rank, fabric.world_size)
     except UserError:
-        if not resume:
+        if not resume and fabric.is_global_zero:
             remove_run(folder)
         raise
     display.say(f"{len(items)} items of {items.table['label'].nunique()} classes; run folder {folder}")
