@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pullpush.errors import UserError
 
-__all__ = ["RELATIONS", "Pairs", "Relation", "make_pairs", "same_ancestor", "same_class", "shared_label"]
+__all__ = ["RELATIONS", "Pairs", "Relation", "make_pairs", "same_ancestor", "same_class", "same_text", "shared_label"]
 
 
 class Pairs(NamedTuple):
@@ -17,7 +17,7 @@ class Pairs(NamedTuple):
     negative: Tensor
 
 
-Relation = Callable[[Tensor, Tensor], Tensor]
+Relation = Callable[[Tensor, Tensor], Tensor | Pairs]
 
 
 def same_class(labels: Tensor, reference_labels: Tensor) -> Tensor:
@@ -49,10 +49,27 @@ def same_ancestor(labels: Tensor, reference_labels: Tensor, *, level: int = 0) -
     return agree
 
 
+def same_text(labels: Tensor, reference_labels: Tensor, *, duplicates: str = "positive") -> Pairs:
+    """Images and descriptions: positive where they belong together; an equal description elsewhere is told apart.
+
+    Args:
+        labels, reference_labels: int64 [n, 2] and [m, 2]: what belongs together (the item or the class), and which
+            description was drawn for it.
+        duplicates: cells of different items with one description are `positive`, are left out (`mask`), or count as
+            `negative`, though nobody could tell them from positives.
+    """
+    match = labels[:, None, 0] == reference_labels[None, :, 0]
+    if duplicates == "negative":
+        return Pairs(match, ~match)
+    either = match | (labels[:, None, 1] == reference_labels[None, :, 1])
+    return Pairs(either if duplicates == "positive" else match, ~either)
+
+
 RELATIONS: dict[str, Relation] = {
     "same_class": same_class,
     "shared_label": shared_label,
     "same_ancestor": same_ancestor,
+    "same_text": same_text,
 }
 
 
@@ -71,7 +88,7 @@ def make_pairs(
     Args:
         labels, reference_labels: int64 [n] and [m], or whatever the relation takes.
         ids, reference_ids: int64 [n] and [m].
-        relation: labels to positives.
+        relation: labels to positives, all other cells being negative; or to both masks.
         valid: bool [m], False for columns that hold nothing (places of a memory not yet filled).
 
     Raises:
@@ -82,8 +99,9 @@ def make_pairs(
             f"labels {list(labels.shape)} are no numbers of classes: give relation='shared_label' for sets "
             "(multi-hot), relation={'name': 'same_ancestor', 'level': ...} for paths through a hierarchy"
         )
-    positive = relation(labels, reference_labels)
+    found = relation(labels, reference_labels)
+    positive, negative = found if isinstance(found, Pairs) else (found, ~found)
     other = ids[:, None] != reference_ids[None, :]
     if valid is not None:
         other = other & valid[None, :]
-    return Pairs(positive & other, ~positive & other)
+    return Pairs(positive & other, negative & other)
