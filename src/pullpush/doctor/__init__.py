@@ -1,0 +1,11 @@
+"""The doctor: what is wrong with a training run, with the evidence and the cure."""
+
+from pullpush.doctor.examine import FINDINGS, diagnose, examine
+from pullpush.doctor.finding import SEVERITIES, Finding, Measures, Objective
+from pullpush.doctor.history import PREFIX, History, objective_of
+from pullpush.doctor.measure import measure_cells, measure_course, measure_duplicates, measure_sides
+
+__all__ = [
+    "FINDINGS", "PREFIX", "SEVERITIES", "Finding", "History", "Measures", "Objective", "diagnose", "examine",
+    "measure_cells", "measure_course", "measure_duplicates", "measure_sides", "objective_of",
+]  # fmt: skip

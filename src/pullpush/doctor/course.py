@@ -1,0 +1,51 @@
+"""Findings in how a run went: its updates, its memory, its validation."""
+
+from pullpush.doctor.finding import Finding, Measures, Objective
+
+__all__ = ["learning_rate_too_high", "over_fitting", "stale_memory"]
+
+# Update of the weights in one step as a share of their length.
+LARGE_UPDATE = 0.1
+# Mean squared change of unit vectors while they lie in the memory.
+LARGE_DRIFT = 0.5
+DROP = 0.03
+
+
+def learning_rate_too_high(m: Measures, o: Objective) -> Finding | None:
+    """The weights are changed by a large share in each step: what was learned is overwritten."""
+    if m["largest_update_ratio"] > LARGE_UPDATE:
+        evidence = {"update_over_weights": m["largest_update_ratio"]}
+        evidence |= {name: m[name] for name in ("gradient_norm", "first_loss", "loss") if name in m}
+        lr = 5e-4 if o.lr is None else o.lr * 0.02 / m["largest_update_ratio"]
+        return Finding("learning_rate_too_high", "warning", evidence, f"--optimizer.lr {lr:.0e}")
+    return None
+
+
+def stale_memory(m: Measures, o: Objective) -> Finding | None:
+    """What lies in the memory is no longer where the encoder would put it."""
+    if m["memory_drift"] > LARGE_DRIFT:
+        start = m["settled_step"] if m["settled_step"] > 0 else max(o.start_step, m["step"]) + m["memory_age"]
+        evidence = {name: m[name] for name in ("memory_drift", "memory_age", "step") if name in m}
+        return Finding(
+            "stale_memory", "warning", evidence,
+            f"--memory.start_step {start:.0f}: embeddings drift fast at first; or a smaller --memory.size, whose "
+            "content is younger.",
+        )  # fmt: skip
+    return None
+
+
+def over_fitting(m: Measures, o: Objective) -> Finding | None:
+    """Retrieval on training classes still rises while that on validation classes falls."""
+    drop = m["best_validation_recall"] - m["validation_recall"]
+    if drop > max(DROP, 2 * m["validation_error"]) and m["training_recall"] >= m["training_recall_at_best"]:
+        evidence = {
+            name: m[name]
+            for name in ("training_recall", "training_recall_at_best", "validation_recall", "best_validation_recall",
+                         "best_validation_step")
+        }  # fmt: skip
+        return Finding(
+            "over_fitting", "warning", evidence,
+            f"--steps {m['best_validation_step']:.0f}, --encoder.augment true, more --encoder.frozen_stages, or a "
+            "lower --optimizer.lr. The weights of the best validation are the ones that are kept.",
+        )  # fmt: skip
+    return None

@@ -1,0 +1,139 @@
+"""Findings in the embeddings themselves."""
+
+from pullpush.doctor.finding import Finding, Measures, Objective
+from pullpush.doctor.measure import SIDES
+
+__all__ = [
+    "collapse", "dead_dimensions", "dominating_dimension", "false_negatives", "modality_gap", "near_collapse",
+    "not_finite", "not_normalised",
+]  # fmt: skip
+
+# Mean cosine of unrelated items: all directions within some 8 degrees, and within some 25.
+COLLAPSED, NEAR = 0.99, 0.9
+# Effective rank of a set of more than FEW embeddings that lie on a line, and nearly so.
+ONE_LINE, FEW_LINES = 1.5, 3.0
+FEW = 8
+# Items that have no meaningful spread: below this number nothing is said of dimensions.
+ENOUGH = 32
+DOMINATING = 0.5
+NORM_ERROR = 0.05
+DUPLICATES = 0.01
+
+
+def collapse(m: Measures, o: Objective) -> Finding | None:
+    """All embeddings are one point, or lie on one line: the softmax has no slope left, the loss stays at ln N."""
+    for side in SIDES:
+        cos, rank = m[f"{side}/mean_cosine"], m[f"{side}/effective_rank"]
+        few = min(m[f"{side}/items"], m[f"{side}/dim"]) <= FEW
+        if cos > COLLAPSED or (rank < ONE_LINE and not few):
+            return Finding("collapse", "critical", _evidence(m, side), _way_out(m, o))
+    return None
+
+
+def near_collapse(m: Measures, o: Objective) -> Finding | None:
+    """The embeddings draw together: their mean cosine is high and rose since the first look, or few directions are
+    left."""
+    for side in SIDES:
+        cos, rank, first = (m[f"{side}/{name}"] for name in ("mean_cosine", "effective_rank", "first_mean_cosine"))
+        few = min(m[f"{side}/items"], m[f"{side}/dim"]) <= FEW
+        drawn = NEAR < cos <= COLLAPSED and not cos < first + 0.02
+        if drawn or (ONE_LINE <= rank < FEW_LINES and cos <= COLLAPSED and not few):
+            return Finding("near_collapse", "warning", _evidence(m, side), _way_out(m, o))
+    return None
+
+
+def modality_gap(m: Measures, o: Objective) -> Finding | None:
+    """Matching pairs of two modalities are farther apart than unrelated items of one: each modality has a region of
+    its own."""
+    if m["modality_gap"] > 0.5 and m["positive"] < m["closest_cosine"]:
+        evidence = {"gap": m["modality_gap"], "matching_cosine": m["positive"], "same_side_cosine": m["closest_cosine"]}
+        return Finding(
+            "modality_gap", "note", evidence,
+            "Train longer (--steps), or with a higher --loss.temperature; search one modality by the other, not both "
+            "in one index.",
+        )  # fmt: skip
+    return None
+
+
+def dead_dimensions(m: Measures, o: Objective) -> Finding | None:
+    """Dimensions that are the same for all items carry nothing."""
+    for side in SIDES:
+        dead, dim = m[f"{side}/dead_dimensions"], m[f"{side}/dim"]
+        if 0 < dead < dim and m[f"{side}/items"] >= ENOUGH and not _is_collapsed(m, side):
+            left = max(8, int(dim - dead))
+            return Finding(
+                "dead_dimensions", "warning", {"dead": dead, "dimensions": dim},
+                f"--encoder.dim {left} loses nothing; to fill all, end the head with a linear layer "
+                "(--encoder.head linear) and lower --optimizer.lr.",
+            )  # fmt: skip
+    return None
+
+
+def dominating_dimension(m: Measures, o: Objective) -> Finding | None:
+    """One dimension carries most of the variance: the similarity is decided by it."""
+    for side in SIDES:
+        share, dim = m[f"{side}/dominating_share"], m[f"{side}/dim"]
+        enough = m[f"{side}/items"] >= ENOUGH and dim >= FEW
+        if share > DOMINATING and enough and not _is_collapsed(m, side):
+            return Finding(
+                "dominating_dimension", "warning", {"share": share, "dimensions": dim},
+                "Lower --optimizer.lr, or add weight decay (--optimizer.weight_decay 0.01); features of unequal scale "
+                "are to be standardised first.",
+            )  # fmt: skip
+    return None
+
+
+def not_finite(m: Measures, o: Objective) -> Finding | None:
+    """Embeddings with NaN or infinity."""
+    for side in SIDES:
+        bad = m[f"{side}/not_finite"]
+        if bad > 0:
+            return Finding(
+                "not_finite", "critical", {"rows": bad},
+                "Look for the first tensor that was not finite (the message of `pullpush train` names it), lower "
+                "--optimizer.lr, set --optimizer.clip 1.",
+            )  # fmt: skip
+    return None
+
+
+def not_normalised(m: Measures, o: Objective) -> Finding | None:
+    """The loss compares lengths too, and its options are meant for unit vectors."""
+    error = max((m[f"{side}/norm_error"] for side in SIDES if f"{side}/norm_error" in m), default=0.0)
+    if o.loss and o.similarity != "cosine" and error > NORM_ERROR:
+        return Finding(
+            "not_normalised", "warning", {"largest_norm_error": error},
+            f"--similarity cosine, or normalise the embeddings (ImageEncoder(normalize=True)): the options of "
+            f"{o.loss} are for vectors of length 1.",
+        )  # fmt: skip
+    return None
+
+
+def false_negatives(m: Measures, o: Objective) -> Finding | None:
+    """The same picture, or the same words, under two labels: the loss pushes apart what is equal."""
+    if m["duplicates"] > DUPLICATES and not any(_is_collapsed(m, side) for side in SIDES):
+        return Finding(
+            "false_negatives", "warning", {"share_of_items": m["duplicates"]},
+            "Give equal items one label, or remove one of them: `pullpush data` lists duplicates. "
+            "Fewer classes in a batch (--batch.classes) meet fewer.",
+        )  # fmt: skip
+    return None
+
+
+def _is_collapsed(m: Measures, side: str) -> bool:
+    return m[f"{side}/mean_cosine"] > COLLAPSED or m[f"{side}/effective_rank"] < ONE_LINE
+
+
+def _evidence(m: Measures, side: str) -> dict[str, float]:
+    named = {name: m[f"{side}/{name}"] for name in ("mean_cosine", "effective_rank") if f"{side}/{name}" in m}
+    return named | {name: m[name] for name in ("loss", "chance", "largest_update_ratio") if name in m}
+
+
+def _way_out(m: Measures, o: Objective) -> str:
+    steps = []
+    if o.softmax and m["temperature"] >= 0.3:
+        steps.append("--loss.temperature 0.07")
+    if o.lr is not None and (o.lr > 2e-3 or not steps):
+        steps.append(f"--optimizer.lr {min(5e-4, o.lr / 10):.0e}")
+    if o.loss == "triplet" and o.option("kind") == "hard":
+        steps.append("--loss.kind semihard")
+    return f"Start anew with {' '.join(steps)}." if steps else "Start anew with a lower learning rate."

@@ -1,0 +1,109 @@
+"""Findings in what the loss sees: its value, its temperature, its pairs."""
+
+from pullpush.doctor.finding import Finding, Measures, Objective
+
+__all__ = [
+    "loss_at_chance", "loss_at_floor", "miner_leaves_nothing", "no_active_triplet", "no_positives",
+    "temperature_too_high", "temperature_too_low", "triplet_at_margin",
+]  # fmt: skip
+
+# Floor of the loss as a share of its value at chance, above which the temperature leaves too little room.
+HIGH_FLOOR = 0.4
+# Share of the way from chance to the floor that is left where the loss is said to be at its floor.
+AT_FLOOR = 0.25
+AT_CHANCE = 0.02
+# The closest negative alone counts; the similarities are then read at a finer grain than they have.
+ONE_NEGATIVE, SHARP = 1.1, 0.02
+AT_MARGIN = 0.02
+LOOKS = 2
+
+
+def loss_at_floor(m: Measures, o: Objective) -> Finding | None:
+    """The softmax over bare cosines can't fall any further, however good the embeddings are."""
+    room = m["chance"] - m["floor"]
+    if m["floor"] > HIGH_FLOOR * m["chance"] and m["loss"] - m["floor"] < AT_FLOOR * room:
+        evidence = {name: m[name] for name in ("loss", "floor", "chance", "temperature")}
+        return Finding(
+            "loss_at_floor", "critical", evidence,
+            "--loss.temperature 0.07: cosines lie between -1 and 1, and need a scale before the softmax.",
+        )  # fmt: skip
+    return None
+
+
+def loss_at_chance(m: Measures, o: Objective) -> Finding | None:
+    """The loss is ln N: positives are no closer than negatives."""
+    near = abs(m["loss"] - m["chance"]) < AT_CHANCE * m["chance"]
+    if near and m["step"] > 0.2 * o.steps and m["nearest"] < 0.5:
+        evidence = {name: m[name] for name in ("loss", "chance", "positive", "negative")}
+        return Finding(
+            "loss_at_chance", "warning", evidence,
+            "The similarities are all alike to the loss: --loss.temperature 0.07"
+            + ("" if o.lr is None else f", or another --optimizer.lr than {o.lr:g}")
+            + ", and check that the labels belong to the items.",
+        )  # fmt: skip
+    return None
+
+
+def temperature_too_high(m: Measures, o: Objective) -> Finding | None:
+    """The floor of the loss is close to its value at chance: hardly any room to tell good from bad."""
+    if m["floor"] > HIGH_FLOOR * m["chance"]:
+        evidence = {name: m[name] for name in ("temperature", "floor", "chance")}
+        return Finding(
+            "temperature_too_high", "warning", evidence,
+            "--loss.temperature 0.07: with the present one this loss can't fall below its floor.",
+        )  # fmt: skip
+    return None
+
+
+def temperature_too_low(m: Measures, o: Objective) -> Finding | None:
+    """The closest negative takes the whole gradient of each anchor, right label or wrong."""
+    if m["temperature"] < SHARP and m["effective_negatives"] < ONE_NEGATIVE and m["negatives"] > 8:
+        evidence = {name: m[name] for name in ("temperature", "effective_negatives", "negatives")}
+        return Finding("temperature_too_low", "warning", evidence, "--loss.temperature 0.07, or learn it.")
+    return None
+
+
+def triplet_at_margin(m: Measures, o: Objective) -> Finding | None:
+    """Positives are as far as negatives, so each triplet costs the margin: the shortest way to a lower loss was to
+    make all embeddings equal."""
+    if abs(m["loss"] - m["margin"]) < AT_MARGIN * m["margin"] and m["spread"] < AT_MARGIN * m["margin"]:
+        evidence = {name: m[name] for name in ("loss", "margin", "positive", "negative")}
+        return Finding(
+            "triplet_at_margin", "critical", evidence,
+            f"Start anew with {'--loss.kind semihard ' if o.option('kind') == 'hard' else ''}"
+            f"--optimizer.lr {5e-4 if o.lr is None else min(5e-4, o.lr / 10):.0e}.",
+        )  # fmt: skip
+    return None
+
+
+def no_active_triplet(m: Measures, o: Objective) -> Finding | None:
+    """Each positive is closer than each negative by the margin: nothing is left to learn from these batches."""
+    if m["triplets"] > 0 and m["active_triplets"] == 0 and not m["looks_without_active"] < LOOKS:
+        margin = 2 * m["margin"]
+        return Finding(
+            "no_active_triplet", "warning", {"active_share": 0.0, "triplets": m["triplets"], "margin": m["margin"]},
+            f"--loss.margin {margin:g}, or harder batches: more --batch.classes, or a --memory of recent batches.",
+        )  # fmt: skip
+    return None
+
+
+def miner_leaves_nothing(m: Measures, o: Objective) -> Finding | None:
+    """No pair passes the miner: the loss is 0, or what is left of it, and nothing is learned."""
+    if m["mined"] == 0 and m["with_positive"] > 0 and not m["looks_without_mined"] < LOOKS:
+        return Finding(
+            "miner_leaves_nothing", "warning", {"anchors_with_pairs": m["mined"], "anchors": m["anchors"]},
+            f"--miner none keeps all pairs; the options of {o.miner} are too strict for these similarities.",
+        )  # fmt: skip
+    return None
+
+
+def no_positives(m: Measures, o: Objective) -> Finding | None:
+    """Anchors without a positive pull nothing together."""
+    share = m["with_positive"]
+    if share < 0.5:
+        cure = "--batch.samples 4" if o.samples is None or o.samples < 2 else "--batch.short drop"
+        return Finding(
+            "no_positives", "critical" if share == 0 else "warning", {"anchors_with_positive": share},
+            f"{cure}: a batch needs at least two items of a class, of different ids.",
+        )  # fmt: skip
+    return None

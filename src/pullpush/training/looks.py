@@ -1,0 +1,136 @@
+"""What the monitor looks at: the last batch of the criterion, and the last update of the optimiser."""
+
+import inspect
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pullpush.criterion import Criterion, distributed
+from pullpush.criterion.choices import GIVEN, parameters_of
+from pullpush.doctor import Measures, Objective, measure_cells, measure_duplicates, measure_sides
+from pullpush.maths import health
+from pullpush.maths.pairs import Pairs, make_pairs
+
+__all__ = ["LastBatch", "learned_options", "measure_batch", "update_ratio"]
+
+# Items both in the batch and in the memory, from which on their drift says something.
+FEW_SAME = 8
+
+
+class LastBatch:
+    """Keeps what the criterion was last called with in training: embeddings that are there anyway, labels, ids.
+
+    Args:
+        criterion: of the run.
+        done: calls that were made before.
+        every: of each so many calls, the memory is compared with the batch before the batch is written over it.
+    """
+
+    def __init__(self, criterion: Criterion, done: int, every: int) -> None:
+        self.criterion, self.calls, self.every = criterion, done, every
+        self.given: dict[str, Tensor] = {}
+        self.memory = Measures()
+        self._names = list(inspect.signature(criterion.forward).parameters)
+        criterion.register_forward_pre_hook(self._keep, with_kwargs=True)
+
+    def _keep(self, criterion: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if not criterion.training:
+            return
+        self.calls += 1
+        given = dict(zip(self._names, args, strict=False)) | named
+        self.given = {k: v.detach() for k, v in given.items() if isinstance(v, Tensor)}
+        self.memory = _measure_memory(self.criterion, self.given) if self.calls % self.every == 0 else Measures()
+
+
+@torch.no_grad()
+def measure_batch(batch: LastBatch, objective: Objective) -> Measures:
+    """Of the last batch, without any further forward pass of the encoder."""
+    criterion, given = batch.criterion, batch.given
+    x, labels = given["embeddings"].float(), given["labels"]
+    ids = given.get("ids", torch.arange(len(x), device=x.device))
+    y, other, others = x, labels, ids
+    two = "references" in given
+    if two:
+        y, other = given["references"].float(), given["reference_labels"]
+        others = given.get("reference_ids", -1 - torch.arange(len(y), device=x.device))
+    found = measure_sides({"image": x, "text": y} if two else {"embeddings": x})
+    if not (x.isfinite().all() and y.isfinite().all()):
+        return found
+    s = criterion.similarity(x, y)
+    pairs = make_pairs(labels, ids, other, others, criterion.relation)
+    mined = None if criterion.miner is None else _mined(criterion, s, pairs, x, two)
+    found |= measure_cells(s, pairs, objective, mined=mined, itself=not two)
+    sides = [(x, labels, ids), (y, other, others)] if two else [(x, labels, ids)]
+    found |= measure_duplicates(sides, criterion.relation)
+    if criterion.proxies is not None or criterion.memory is not None or distributed.world() > 1:
+        # The loss has other columns than these.
+        for name in ("with_positive", "mined", "floor", "chance", "active_triplets"):
+            found.pop(name, None)
+    return found | batch.memory
+
+
+def learned_options(criterion: Criterion, objective: Objective) -> Objective:
+    """The objective with the present values of what is learned."""
+    if criterion.learn is None:
+        return objective
+    value = float(criterion.learned[f"log_{criterion.learn}"].detach().exp())
+    return replace(objective, options={**(objective.options or {}), criterion.learn: value})
+
+
+@torch.no_grad()
+def update_ratio(optimizer: Any) -> float:
+    r"""The last step of Adam as a share of the weights, $\max_g |\Delta w_g| / |w_g|$ over parameter groups.
+
+    Computed from the optimiser's state, $\Delta w = \eta \hat m / (\sqrt{\hat v} + \epsilon)$, so that no copy of the
+    weights is kept; vectors (biases, norms), which start at zero, are left out.
+    """
+    ratios = []
+    for group in optimizer.param_groups:
+        weights = [p for p in group["params"] if p.ndim > 1 and "exp_avg" in optimizer.state.get(p, {})]
+        if not weights:
+            continue
+        squares = torch.zeros(2, dtype=torch.float64, device=weights[0].device)
+        (one, two), eps = group["betas"], group["eps"]
+        for p in weights:
+            state = optimizer.state[p]
+            t = float(state["step"])
+            m, v = state["exp_avg"] / (1 - one**t), state["exp_avg_sq"] / (1 - two**t)
+            squares += torch.stack([(m / (v.sqrt() + eps)).square().sum(), p.square().sum()]).double()
+        moved, length = squares.sqrt().tolist()
+        ratios.append(group["lr"] * moved / max(length, 1e-12))
+    return max(ratios, default=math.nan)
+
+
+def _mined(criterion: Criterion, similarity: Tensor, pairs: Pairs, x: Tensor, two: bool) -> Pairs | None:
+    given = {"similarity_name": criterion.rectangle.similarity_name, "dim": x.shape[1]}
+    if not two:
+        given |= {"reference_similarity": similarity, "reference_pairs": pairs}
+    wanted = GIVEN & parameters_of(criterion.miner).keys()
+    if not wanted <= given.keys():
+        return None
+    found: Pairs = criterion.miner(similarity, pairs, **{name: given[name] for name in wanted})
+    return found
+
+
+@torch.no_grad()
+def _measure_memory(criterion: Criterion, given: dict[str, Tensor]) -> Measures:
+    """How far the embeddings of the batch's items are from those that the memory holds of them."""
+    memory = criterion.memory
+    name = "reference_ids" if "references" in given else "ids"
+    if memory is None or name not in given or memory.empty:
+        return Measures()
+    held, ages = memory.columns(), memory.ages()
+    same = (given[name][:, None] == held.ids[None, :]) & (ages > 0)[None, :]
+    rows, places = same.nonzero(as_tuple=True)
+    if len(rows) < FEW_SAME:
+        return Measures()
+    now = given["references" if "references" in given else "embeddings"][rows]
+    age = ages[places].double()
+    return Measures(
+        memory_drift=health.drift(now, held.embeddings[places].float()),
+        memory_age=float(age.mean()),
+        memory_oldest=float(ages.max()),
+    )

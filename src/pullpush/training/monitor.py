@@ -1,0 +1,96 @@
+"""The doctor at the bedside: looks at a run every few steps, and says once what is wrong."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pullpush.criterion import Criterion
+from pullpush.doctor import PREFIX, Finding, History, Measures, examine, objective_of
+from pullpush.training.config import Config
+from pullpush.training.log import RunLog, read_log
+from pullpush.training.looks import LastBatch, learned_options, measure_batch, update_ratio
+from pullpush.training.progress import Display
+
+__all__ = ["Monitor"]
+
+FILE = "findings.jsonl"
+# Looks in a run, at most, and steps between them, at least.
+LOOKS, EVERY = 32, 10
+
+
+class Monitor:
+    """Measures a run at every few steps and after each validation; a finding is said and written down once.
+
+    It adds no work to a step: it reads the batch that the criterion saw last, the optimiser's state and the log.
+
+    Args:
+        folder: the run folder; findings go to its findings.jsonl.
+        config: of the run.
+        criterion: of the run.
+        log: takes the measures.
+        display: says what is found.
+        done: steps already done; findings of later steps are forgotten.
+        classes: of the validation.
+        quiet: write nothing (ranks other than the first).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        criterion: Criterion,
+        log: RunLog,
+        display: Display,
+        *,
+        done: int = 0,
+        classes: float = math.nan,
+        quiet: bool = False,
+    ) -> None:
+        self.every = EVERY * max(1, config.steps // (EVERY * LOOKS))
+        self.criterion, self.log, self.display = criterion, log, display
+        self.batch = LastBatch(criterion, done, self.every)
+        self.history = History(classes)
+        self._objective = objective_of(asdict(config))
+        self._path = Path(os.devnull) if quiet else folder / FILE
+        kept = [line for line in read_log(self._path) if line["step"] <= done] if done else []
+        self._said = {line["finding"] for line in kept}
+        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        for line in read_log(folder / "log.jsonl") if done else []:
+            self.history.add(line)
+
+    def start(self, measures: Mapping[str, float]) -> None:
+        """Examines what is known before the first step."""
+        self._examine(0, Measures(measures))
+
+    def wrote(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes what was written in the log."""
+        self.history.add({"step": step, **values})
+
+    def look(self, step: int, optimizer: Any, *, validated: bool) -> None:
+        """Looks at the last batch and the last update, when it is time to; after a validation it always is."""
+        if step % self.every and not validated:
+            return
+        if self.batch.given:
+            found = measure_batch(self.batch, learned_options(self.criterion, self._objective))
+            found["update_ratio"] = update_ratio(optimizer)
+            named = {PREFIX + name: float(value) for name, value in found.items() if math.isfinite(value)}
+            self.log.write(step, named)
+            self.history.add({"step": step, **named})
+        self._examine(step, self.history.measures())
+
+    def report(self, step: int, finding: Finding) -> None:
+        """Says a finding and writes it down, unless that was done before."""
+        if finding.finding in self._said:
+            return
+        self._said.add(finding.finding)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **asdict(finding)}) + "\n")
+        self.display.say(f"step {step}: {finding}")
+
+    def _examine(self, step: int, measures: Measures) -> None:
+        for finding in examine(measures, learned_options(self.criterion, self._objective)):
+            self.report(step, finding)
