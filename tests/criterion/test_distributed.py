@@ -13,7 +13,7 @@ from pullpush.errors import UserError
 RANKS, ROWS, STEPS = 2, 6, 3
 
 # One of each kind: pairs in two terms, learned options, triplets, triplets that need the references' own similarities,
-# proxies row by row, proxies over the whole batch, ranks, blocks of rows.
+# proxies row by row, proxies over the whole batch, ranks, blocks of rows, miners of the whole batch.
 CASES = {
     "contrastive": {},
     "siglip": {},
@@ -24,7 +24,12 @@ CASES = {
     "smooth_ap": {},
     "multi_similarity": {"miner": "multi_similarity", "block_rows": 4},
     "nt_xent": {"learn": "temperature"},
+    "circle": {"miner": "hard_percent"},
+    "nca": {"miner": "angular"},
 }
+
+
+EACH = ("contrastive", "circle", "triplet_swap")
 
 
 class Model(torch.nn.Module):
@@ -79,6 +84,8 @@ def rank_of_two(rank, folder):
     x, labels = batch(RANKS * ROWS)
     alone(x[part], labels[part]).backward()
     found["alone"] = [p.grad for p in alone.parameters()]
+    x, labels = batch(RANKS * ROWS)
+    found["each"] = [criterion(name, reduction="none", **CASES[name])(x[part], labels[part]) for name in EACH]
     x, labels = batch(4 + rank)
     try:
         Criterion()(x, labels)
@@ -115,6 +122,12 @@ def test_what_is_learned_stays_equal_without_ddp(both):
     joined(*batch(RANKS * ROWS)).backward()
     for rank in range(RANKS):
         torch.testing.assert_close(both[rank]["alone"], [p.grad for p in joined.parameters()])
+
+
+def test_values_of_each_anchor_are_those_of_the_own_anchors(both):
+    for place, name in enumerate(EACH):
+        joined = criterion(name, reduction="none", **CASES[name])(*batch(RANKS * ROWS))
+        torch.testing.assert_close(torch.cat([both[rank]["each"][place] for rank in range(RANKS)]), joined)
 
 
 def test_batches_of_different_sizes_are_an_error(both):
