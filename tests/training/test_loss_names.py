@@ -1,0 +1,53 @@
+"""Every loss and every miner, named as on the command line, becomes a criterion that trains."""
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+
+from pullpush.criterion.catalogue import losses, miners
+from pullpush.errors import UserError
+from pullpush.training.options import make_parser, parse
+from pullpush.training.setup import make_criterion
+
+CLASSES, DIM = 4, 8
+
+
+def gradient(*words: str) -> torch.Tensor:
+    config = parse([*words, f"--encoder.dim={DIM}"])
+    torch.manual_seed(0)
+    x = torch.nn.functional.normalize(torch.randn(16, DIM)).requires_grad_()
+    labels, ids = torch.arange(16) % CLASSES, torch.arange(16)
+    make_criterion(config, classes=CLASSES, ids=ids)(x, labels, ids).backward()
+    return x.grad
+
+
+def shown(kind: str, parser: ArgumentParser) -> set[str]:
+    """Options of the loss or the miner."""
+    words = [word.removesuffix(".help").split(".") for word in parser._option_string_actions]
+    return {name for first, *rest in words for name in rest if first == f"--{kind}"}
+
+
+@pytest.mark.parametrize("name", losses())
+def test_every_loss_trains_with_the_options_it_shows(name):
+    options = losses()[name].options
+    assert shown("loss", make_parser(name, "none", "emoji")) == {"name", *options}
+    typed = {k: list(o.default) if isinstance(o.default, tuple) else o.default for k, o in options.items()}
+    found = gradient("--loss", name, *(f"--loss.{k}={default}" for k, default in typed.items()))
+    assert found.isfinite().all()
+    assert found.abs().sum() > 0
+    assert torch.equal(found, gradient("--loss", name))
+
+
+@pytest.mark.parametrize("name", miners())
+def test_every_miner_mines_with_the_options_it_shows(name):
+    assert shown("miner", make_parser("margin", name, "emoji")) == {"name", *miners()[name].options}
+    found = gradient("--loss", "contrastive", "--loss.negative_margin=-1", "--miner", name)
+    assert found.abs().sum() > 0
+    assert (name == "pair_margin") == torch.equal(
+        found, gradient("--loss", "contrastive", "--loss.negative_margin=0.2")
+    )
+
+
+def test_what_the_criterion_gives_to_miners_is_no_option():
+    with pytest.raises(UserError, match=r"unknown option --miner\.dim"):
+        parse(["--loss=margin", "--miner=distance_weighted", "--miner.dim=64"])
