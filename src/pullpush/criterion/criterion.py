@@ -32,7 +32,7 @@ BLOCK_CELLS = 1 << 22
 BLOCK_ROWS = 16
 COMPILED_CELLS = 1 << 25
 
-# A learned scale stays below this, a learned temperature above its inverse (CLIP, sec. 2.5).
+# A learned scale stays below this, a learned temperature above its inverse, as in CLIP.
 LARGEST_SCALE = 100.0
 
 

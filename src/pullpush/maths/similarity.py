@@ -47,7 +47,7 @@ def snr(x: Tensor, y: Tensor) -> Tensor:
     r"""$s_{ij} = -\mathrm{var}(y_j - x_i) / \mathrm{var}(x_i)$, minus the noise-to-signal ratio of a pair.
 
     The anchor x is the signal, the difference is the noise; variances are over the dimensions.
-    Yuan et al., Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning, CVPR 2019, eq. 3.
+    Yuan et al., Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning, CVPR 2019.
     """
     x, y = widen(x), widen(y)
     x, y = x - x.mean(-1, keepdim=True), y - y.mean(-1, keepdim=True)

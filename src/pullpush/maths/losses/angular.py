@@ -32,7 +32,7 @@ def angular(
     Returns:
         AnchorLoss [anchors].
 
-    Source: Wang et al., Deep Metric Learning with Angular Loss, ICCV 2017, eq. 6 to 8.
+    Source: Wang et al., Deep Metric Learning with Angular Loss, ICCV 2017.
     """
     s = widen(similarity)
     total = angular_sum(s, reference_similarity, *pairs, math.tan(math.radians(degrees)) ** 2)

@@ -29,7 +29,7 @@ def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: int = 10, farthest: float
     Returns:
         AnchorLoss [anchors].
 
-    Source: Cakir et al., Deep Metric Learning to Rank (FastAP), CVPR 2019, sec. 3.
+    Source: Cakir et al., Deep Metric Learning to Rank (FastAP), CVPR 2019.
     """
     s = widen(similarity)
     positive, negative = _histograms(-s, pairs, 0.0, farthest, bins)
@@ -53,12 +53,12 @@ def histogram(similarity: Tensor, pairs: Pairs, *, bins: int = 100) -> AnchorLos
     Args:
         similarity: [anchors, references], in [-1, 1]; what lies outside counts at the ends.
         pairs: masks of the same shape.
-        bins: number of bins over [-1, 1]. 100 is ours; results depend little on it (sec. 4).
+        bins: number of bins over [-1, 1]. 100 is ours; results depend little on it.
 
     Returns:
         AnchorLoss [anchors]: the share of each anchor's negatives.
 
-    Source: Ustinova and Lempitsky, Learning Deep Embeddings with Histogram Loss, NIPS 2016, sec. 3.
+    Source: Ustinova and Lempitsky, Learning Deep Embeddings with Histogram Loss, NIPS 2016.
     """
     positive, negative = _histograms(widen(similarity), pairs, -1.0, 1.0, bins)
     pull = positive.sum(0)

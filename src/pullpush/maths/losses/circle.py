@@ -47,7 +47,7 @@ def circle(
     Raises:
         UserError: `per` is neither.
 
-    Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020, eq. 5 and 6.
+    Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020.
     """
     check_choice("per", per, ("anchor", "batch"))
     s = widen(similarity)

@@ -45,8 +45,8 @@ def contrastive(
     Raises:
         UserError: unknown average.
 
-    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006, eq. 4; on the cosine,
-    Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020, sec. 3.2.
+    Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006; on the cosine,
+    Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020.
     """
     check_choice("average", average, ("nonzero", "pairs", "anchors"))
     s = widen(similarity)

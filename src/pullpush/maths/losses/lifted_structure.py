@@ -28,7 +28,7 @@ def lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: float = 1.0) -
     Returns:
         AnchorLoss [anchors], counting positive pairs.
 
-    Source: Oh Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016, eq. 4.
+    Source: Oh Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016.
     """
     s = widen(similarity)
     of_anchor = logsumexp_of(s, pairs.negative)[:, None]
@@ -53,7 +53,7 @@ def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: fl
     Returns:
         AnchorLoss [anchors].
 
-    Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, sec. 2 (L_LG).
+    Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017 (L_LG).
     """
     s = widen(similarity)
     used = any_of(pairs.positive) & any_of(pairs.negative)

@@ -32,7 +32,7 @@ def margin(
     Returns:
         AnchorLoss [anchors].
 
-    Source: Wu et al., Sampling Matters in Deep Embedding Learning, ICCV 2017, sec. 4.2, with one beta for all.
+    Source: Wu et al., Sampling Matters in Deep Embedding Learning, ICCV 2017, with one beta for all.
     """
     distance = -widen(similarity)
     pull = torch.where(pairs.positive, relu(alpha + (distance - beta)), 0.0)
@@ -72,7 +72,7 @@ def ranked_list(
     Returns:
         AnchorLoss [anchors].
 
-    Source: Wang et al., Ranked List Loss for Deep Metric Learning, CVPR 2019, sec. 3, and TPAMI 2021 (balance, T_p).
+    Source: Wang et al., Ranked List Loss for Deep Metric Learning, CVPR 2019, and TPAMI 2021 (balance, T_p).
     """
     distance = -widen(similarity)
     pull = _worst_first(distance - (alpha - margin), pairs.positive, positive_sharpness)

@@ -29,7 +29,7 @@ def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: float =
     Returns:
         AnchorLoss [anchors].
 
-    Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019, sec. 3.
+    Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019.
     """
     return nt_xent(similarity, pairs, temperature=temperature)
 
@@ -51,7 +51,7 @@ def cosface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.35, scale: fl
     Returns:
         AnchorLoss [anchors].
 
-    Source: Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, CVPR 2018, eq. 4.
+    Source: Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, CVPR 2018.
     """
     s = widen(similarity)
     return against_negatives(scale * (s - margin), scale * s, pairs)
@@ -76,7 +76,7 @@ def arcface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.5, scale: flo
     Returns:
         AnchorLoss [anchors].
 
-    Source: Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019, eq. 3.
+    Source: Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019.
     """
     s = widen(similarity)
     return against_negatives(scale * _cos_of_wider(s, margin), scale * s, pairs)
@@ -132,7 +132,7 @@ def sphereface(similarity: Tensor, pairs: Pairs, *, margin: int = 4, scale: floa
     Returns:
         AnchorLoss [anchors].
 
-    Source: Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, CVPR 2017, eq. 7.
+    Source: Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, CVPR 2017.
     """
     s = widen(similarity).clamp(-1, 1)
     # cos(m theta) as a polynomial of the cosine (Chebyshev): its gradient is finite at both ends, arccos's is not.

@@ -30,7 +30,7 @@ def multi_similarity(
     Returns:
         AnchorLoss [anchors].
 
-    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, CVPR 2019, eq. 15.
+    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, CVPR 2019.
     """
     s = widen(similarity)
     # The shift by base is taken out of the sums: a pass over the rectangle less for each.

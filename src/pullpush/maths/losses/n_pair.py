@@ -31,8 +31,8 @@ def n_pair(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.1, one_vs
     Returns:
         AnchorLoss [anchors], counting positive pairs.
 
-    Source: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NeurIPS 2016,
-    sec. 3.2 (N-pair-mc and N-pair-ovo).
+    Source: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NeurIPS 2016
+    (N-pair-mc and N-pair-ovo).
     """
     if one_vs_one:
         each = above(similarity, pairs.positive, pairs.negative, temperature, "softplus")

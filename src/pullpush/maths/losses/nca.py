@@ -27,7 +27,7 @@ def nca(similarity: Tensor, pairs: Pairs, *, scale: float = 1.0) -> AnchorLoss:
     Returns:
         AnchorLoss [anchors].
 
-    Source: Goldberger et al., Neighbourhood Components Analysis, NeurIPS 2004, eq. 1 and 2, with the logarithm of
+    Source: Goldberger et al., Neighbourhood Components Analysis, NeurIPS 2004, with the logarithm of
     its g(A).
     """
     logits = scale * widen(similarity)

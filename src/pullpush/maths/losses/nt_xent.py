@@ -19,13 +19,13 @@ def nt_xent(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.1) -> An
     Args:
         similarity: [anchors, references].
         pairs: masks of the same shape.
-        temperature: tau, in units of the similarity. 0.1 is the paper's best (table 5).
+        temperature: tau, in units of the similarity. 0.1 is the paper's best.
 
     Returns:
         AnchorLoss [anchors], counting positive pairs.
 
-    Source: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020, eq. 1;
-    van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018, eq. 4.
+    Source: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020;
+    van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018.
     """
     logits = widen(similarity) / temperature
     return against_negatives(logits, logits, pairs)
@@ -46,7 +46,7 @@ def decoupled_contrastive(similarity: Tensor, pairs: Pairs, *, temperature: floa
     Returns:
         AnchorLoss [anchors], counting positive pairs.
 
-    Source: Yeh et al., Decoupled Contrastive Learning, ECCV 2022, L_DC of sec. 3.
+    Source: Yeh et al., Decoupled Contrastive Learning, ECCV 2022 (L_DC).
     """
     logits = widen(similarity) / temperature
     some = any_of(pairs.negative)

@@ -28,7 +28,7 @@ def proxy_anchor(similarity: Tensor, pairs: Pairs, *, margin: float = 0.1, scale
     Returns:
         AnchorLoss [samples, 2], positives and negatives in equal shares.
 
-    Source: Kim et al., Proxy Anchor Loss for Deep Metric Learning, CVPR 2020, eq. 4.
+    Source: Kim et al., Proxy Anchor Loss for Deep Metric Learning, CVPR 2020.
     """
     s = widen(similarity)
     pull = log1p_sum_exp(-scale * (s - margin), pairs.positive, dim=0)

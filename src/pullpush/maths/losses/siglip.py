@@ -33,7 +33,7 @@ def siglip(
     Returns:
         AnchorLoss [anchors].
 
-    Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023, sec. 3.2.
+    Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023.
     """
     s = widen(similarity)
     logits = torch.as_tensor(log_scale, dtype=s.dtype, device=s.device).exp() * s + bias

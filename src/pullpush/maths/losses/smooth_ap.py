@@ -27,12 +27,12 @@ def smooth_ap(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.01) ->
     Args:
         similarity: [anchors, references].
         pairs: masks of the same shape.
-        temperature: tau. 0.01 is the paper's (sec. 5).
+        temperature: tau. 0.01 is the paper's.
 
     Returns:
         AnchorLoss [anchors].
 
-    Source: Brown et al., Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval, ECCV 2020, sec. 4.
+    Source: Brown et al., Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval, ECCV 2020.
     """
     s = widen(similarity)
     # Each positive stands beside itself with sigmoid(0).
@@ -68,7 +68,7 @@ def recall_at_k(
     Returns:
         AnchorLoss [anchors].
 
-    Source: Patel et al., Recall@k Surrogate Loss with Large Batches and Similarity Mixup, CVPR 2022, sec. 3.
+    Source: Patel et al., Recall@k Surrogate Loss with Large Batches and Similarity Mixup, CVPR 2022.
     """
     s = widen(similarity)
     rank = 0.5 + above(s, pairs.positive, pairs.positive | pairs.negative, temperature)
@@ -118,7 +118,7 @@ def pnp(
         UserError: an unknown variant.
 
     Source: Li et al., Rethinking the Optimization of Average Precision: Only Penalizing Negative Instances before
-    Positive Ones is Enough, AAAI 2022, sec. 3.
+    Positive Ones is Enough, AAAI 2022.
     """
     check_choice("variant", variant, VARIANTS)
     s = widen(similarity)

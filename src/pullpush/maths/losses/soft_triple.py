@@ -49,7 +49,7 @@ def soft_triple(
     Raises:
         UserError: the number of proxies is not a multiple of `centers`.
 
-    Source: Qian et al., SoftTriple Loss: Deep Metric Learning Without Triplet Sampling, ICCV 2019, sec. 3.2 and 3.3.
+    Source: Qian et al., SoftTriple Loss: Deep Metric Learning Without Triplet Sampling, ICCV 2019.
     """
     cells, classes = by_class(widen(similarity), pairs, centers)
     s = (torch.softmax(cells / gamma, -1) * cells).sum(-1)

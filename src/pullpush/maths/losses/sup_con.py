@@ -33,7 +33,7 @@ def sup_con(
     Raises:
         UserError: unknown choice of positives.
 
-    Source: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2 and 3.
+    Source: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020 (L_out and L_in).
     """
     check_choice("positives", positives, ("out", "in"))
     logits = widen(similarity) / temperature

@@ -39,7 +39,7 @@ def threshold_consistent_margin(
         AnchorLoss [anchors, 2], positives and negatives apart.
 
     Source: Zhang et al., Threshold-Consistent Margin Loss for Open-World Deep Metric Learning, ICLR 2024
-    (arXiv 2307.04047), sec. 4.
+    (arXiv 2307.04047).
     """
     s = widen(similarity)
     far = pairs.positive & ~(s > positive_margin)

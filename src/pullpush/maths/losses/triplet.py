@@ -39,7 +39,7 @@ def triplet(
     Args:
         similarity: [anchors, references].
         pairs: masks of the same shape.
-        margin: m; None for the soft margin. 0.2 is FaceNet's (sec. 5).
+        margin: m; None for the soft margin. 0.2 is FaceNet's.
         kind: which triplets: "all", "hard", "semihard", "easy_positive".
         average: over "all" chosen triplets, or the "violating" ones, whose loss is above 0: that value does not fade
             as fewer violate. With a soft margin all do.
@@ -50,9 +50,9 @@ def triplet(
     Raises:
         UserError: an unknown kind or average.
 
-    Source: Schroff et al., FaceNet, CVPR 2015, eq. 3 (semihard: sec. 3.2). Hermans et al., In Defense of the Triplet
-    Loss for Person Re-Identification, arXiv 1703.07737, eq. 5 (hard), eq. 6 (all), soft margin in sec. 2. Xuan et al.,
-    Improved Embeddings with Easy Positive Triplet Mining, WACV 2020 (easy_positive, with margin None).
+    Source: Schroff et al., FaceNet, CVPR 2015 (margin, semihard). Hermans et al., In Defense of the Triplet Loss for
+    Person Re-Identification, arXiv 1703.07737 (batch hard, batch all, soft margin). Xuan et al., Improved Embeddings
+    with Easy Positive Triplet Mining, WACV 2020 (easy_positive, with margin None).
     """
     check_choice("kind", kind, KINDS)
     check_choice("average", average, AVERAGES)

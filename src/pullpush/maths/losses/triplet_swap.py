@@ -43,7 +43,7 @@ def triplet_swap(
         UserError: an unknown average.
 
     Source: Balntas et al., Learning Local Feature Descriptors with Triplets and Shallow Convolutional Neural Networks,
-    BMVC 2016, sec. 3 (in-triplet hard negatives with anchor swap).
+    BMVC 2016 (in-triplet hard negatives with anchor swap).
     """
     check_choice("average", average, AVERAGES)
     s = widen(similarity)

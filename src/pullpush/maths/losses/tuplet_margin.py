@@ -28,7 +28,7 @@ def tuplet_margin(similarity: Tensor, pairs: Pairs, *, margin: float = 0.1, scal
     Returns:
         AnchorLoss [anchors].
 
-    Source: Yu and Tao, Deep Metric Learning with Tuplet Margin Loss, ICCV 2019, sec. 3.
+    Source: Yu and Tao, Deep Metric Learning with Tuplet Margin Loss, ICCV 2019.
     """
     s = widen(similarity).clamp(-1, 1)
     squared = 1 - s * s

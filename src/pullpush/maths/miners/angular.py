@@ -32,7 +32,7 @@ def angular(
         similarity_name: of which kind, as in `SIMILARITIES`.
         degrees: alpha. Ours, as in popular code: the paper mines nothing.
 
-    Source: Wang et al., Deep Metric Learning with Angular Loss, ICCV 2017, eq. 4, as a condition.
+    Source: Wang et al., Deep Metric Learning with Angular Loss, ICCV 2017: its angle, as a condition.
     """
     s, r = as_cosine(similarity, similarity_name), as_cosine(reference_similarity, similarity_name)
     return Pairs(*angles_above(s, r, *pairs, math.tan(math.radians(degrees)) ** 2))

@@ -37,7 +37,7 @@ def distance_weighted(
         farthest: distance from which on none is drawn: the margin loss of the paper is 0 there. 1.4, as in their code.
         seed: of the noise.
 
-    Source: Wu et al., Sampling Matters in Deep Embedding Learning, ICCV 2017, sec. 4.1.
+    Source: Wu et al., Sampling Matters in Deep Embedding Learning, ICCV 2017.
     """
     s = similarity.detach()
     distance = (2 - 2 * as_cosine(s, similarity_name).double()).clamp(min=0).sqrt()

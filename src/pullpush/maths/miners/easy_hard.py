@@ -41,7 +41,7 @@ def easy_hard(
     Raises:
         UserError: an unknown choice; both sides semi-hard, or one semi-hard and the other all: of which?
 
-    Source: Xuan et al., Improved Embeddings with Easy Positive Triplet Mining, WACV 2020, sec. 3: the default is their
+    Source: Xuan et al., Improved Embeddings with Easy Positive Triplet Mining, WACV 2020: the default is their
     best. "hard" and "hard" is batch hard, "hard" and "semihard" FaceNet's with one positive.
     """
     check_choice("positive", positive, HARDNESS)

@@ -19,7 +19,7 @@ def hardest(similarity: Tensor, pairs: Pairs) -> Pairs:
         similarity: [anchors, references].
         pairs: masks of the same shape.
 
-    Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, arXiv 1703.07737, eq. 5.
+    Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, arXiv 1703.07737.
     """
     s = similarity.detach()
     both = (any_of(pairs.positive) & any_of(pairs.negative))[:, None]

@@ -21,7 +21,7 @@ def margin_violators(similarity: Tensor, pairs: Pairs, *, margin: float = 0.2) -
         pairs: masks of the same shape.
         margin: m, in units of the similarity. 0.2 is FaceNet's, of squared distances.
 
-    Source: Schroff et al., FaceNet, CVPR 2015, eq. 1; as masks, the pairs of all triplets that violate it.
+    Source: Schroff et al., FaceNet, CVPR 2015; as masks, the pairs of all triplets that violate it.
     """
     s = similarity.detach()
     closest_negative = max_of(s, pairs.negative)[:, None]
@@ -44,7 +44,7 @@ def pair_margin(similarity: Tensor, pairs: Pairs, *, positive_below: float = 0.8
         negative_above: m-, likewise.
 
     Source: the active pairs of the contrastive loss, Hadsell et al., Dimensionality Reduction by Learning an Invariant
-    Mapping, CVPR 2006, eq. 4, with a margin on both sides.
+    Mapping, CVPR 2006, with a margin on both sides.
     """
     s = similarity.detach()
     return Pairs(pairs.positive & ~(s >= positive_below), pairs.negative & ~(s <= negative_above))

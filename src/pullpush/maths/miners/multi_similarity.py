@@ -21,7 +21,7 @@ def multi_similarity(similarity: Tensor, pairs: Pairs, *, epsilon: float = 0.1) 
         pairs: masks of the same shape.
         epsilon: slack, in units of the similarity. 0.1 is the paper's.
 
-    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, CVPR 2019, eq. 10 and 11.
+    Source: Wang et al., Multi-Similarity Loss with General Pair Weighting, CVPR 2019.
     """
     s = similarity.detach()
     farthest_positive = min_of(s, pairs.positive)[:, None]

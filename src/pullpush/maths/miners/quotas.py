@@ -30,7 +30,7 @@ def hard_percent(similarity: Tensor, pairs: Pairs, *, fraction: float = 0.5, per
     Raises:
         UserError: an unknown scope.
 
-    Source: Yuan et al., Hard-Aware Deeply Cascaded Embedding, ICCV 2017, sec. 3.3.
+    Source: Yuan et al., Hard-Aware Deeply Cascaded Embedding, ICCV 2017.
     """
     check_choice("per", per, SCOPES)
     s = similarity.detach()
@@ -80,7 +80,7 @@ def uniform_bins(
         UserError: an unknown scope.
 
     Source: no paper; popular code calls it a uniform histogram miner. Wu et al., Sampling Matters in Deep Embedding
-    Learning, ICCV 2017, sec. 4.1, says why all distances should be seen.
+    Learning, ICCV 2017, says why all distances should be seen.
     """
     check_choice("per", per, SCOPES)
     s = similarity.detach()

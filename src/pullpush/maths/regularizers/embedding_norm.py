@@ -25,7 +25,7 @@ def embedding_norm(embeddings: Tensor, references: Tensor, pairs: Pairs) -> Anch
     Returns:
         AnchorLoss [anchors].
 
-    Source: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NIPS 2016, sec. 3.2.2.
+    Source: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, NIPS 2016.
     """
     squared = widen(embeddings).square().sum(1)
     return AnchorLoss(squared, torch.ones_like(squared))

@@ -33,7 +33,7 @@ def variance(
         AnchorLoss [anchors], equal shares.
 
     Source: Bardes et al., VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning, ICLR
-    2022, eq. 1 and 2.
+    2022.
     """
     found = _variance(embeddings, target, epsilon)
     return of_the_batch(found, torch.ones_like(found), len(embeddings))
@@ -55,7 +55,7 @@ def covariance(embeddings: Tensor, references: Tensor, pairs: Pairs) -> AnchorLo
     Returns:
         AnchorLoss [anchors], equal shares.
 
-    Source: Bardes et al., VICReg, ICLR 2022, eq. 3 and 4.
+    Source: Bardes et al., VICReg, ICLR 2022.
     """
     found = _covariance(embeddings)
     return of_the_batch(found, torch.ones_like(found), len(embeddings))
@@ -78,7 +78,7 @@ def vicreg(
     $$L = \frac{\lambda}{|P|} \sum_{(i,p)} \frac{|x_i - y_p|^2}{D} + \frac{\mu}{2} \big(v(x) + v(y)\big)
         + \nu \big(c(x) + c(y)\big)$$
 
-    with v and c as in `variance` and `covariance`. The paper's eq. 5 and 6 lack the 1/D and the 1/2; its weights are
+    with v and c as in `variance` and `covariance`. The paper's formulas lack the 1/D and the 1/2; its weights are
     those of the released code, which has them, as here. Not a sum over anchors, so it can't be streamed.
 
     Args:
@@ -94,7 +94,7 @@ def vicreg(
     Returns:
         AnchorLoss [anchors, 2]: pairs, and equal shares of the rest.
 
-    Source: Bardes et al., VICReg, ICLR 2022, eq. 6.
+    Source: Bardes et al., VICReg, ICLR 2022.
     """
     squared = -negative_squared_euclidean(embeddings, references) / embeddings.shape[1]
     alike = invariance_weight * sum_of(squared, pairs.positive)
