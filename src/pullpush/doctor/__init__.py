@@ -1,5 +1,6 @@
 """The doctor: what is wrong with a training run, with the evidence and the cure."""
 
+from pullpush.doctor.embeddings import not_finite_step
 from pullpush.doctor.examine import FINDINGS, diagnose, examine
 from pullpush.doctor.finding import SEVERITIES, Finding, Measures, Objective
 from pullpush.doctor.history import PREFIX, History, objective_of
@@ -7,5 +8,6 @@ from pullpush.doctor.measure import measure_cells, measure_course, measure_dupli
 
 __all__ = [
     "FINDINGS", "PREFIX", "SEVERITIES", "Finding", "History", "Measures", "Objective", "diagnose", "examine",
-    "measure_cells", "measure_course", "measure_duplicates", "measure_sides", "objective_of",
+    "measure_cells", "measure_course", "measure_duplicates", "measure_sides", "not_finite_step",
+    "objective_of",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ FEW = 8
 # Items that have no meaningful spread: below this number nothing is said of dimensions.
 ENOUGH = 32
 DOMINATING = 0.5
+NOT_FINITE = "--optimizer.lr lower, --optimizer.clip 1; where an input is named, look at the data with `pullpush data`."
 NORM_ERROR = 0.05
 DUPLICATES = 0.01
 
@@ -88,12 +89,15 @@ def not_finite(m: Measures, o: Objective) -> Finding | None:
     for side in SIDES:
         bad = m[f"{side}/not_finite"]
         if bad > 0:
-            return Finding(
-                "not_finite", "critical", {"rows": bad},
-                "Look for the first tensor that was not finite (the message of `pullpush train` names it), lower "
-                "--optimizer.lr, set --optimizer.clip 1.",
-            )  # fmt: skip
+            return Finding("not_finite", "critical", {"rows": bad}, NOT_FINITE)
     return None
+
+
+def not_finite_step(step: int, tensor: str | None) -> Finding:
+    """The loss or its gradient was no number at a step; `tensor` names the first one that was not."""
+    evidence: dict[str, float | str] = {"step": float(step)}
+    evidence |= {"first_tensor": tensor} if tensor else {}
+    return Finding("not_finite", "critical", evidence, NOT_FINITE)
 
 
 def not_normalised(m: Measures, o: Objective) -> Finding | None:

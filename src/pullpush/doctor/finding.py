@@ -64,7 +64,7 @@ class Finding:
 
     finding: str
     severity: str
-    evidence: dict[str, float]
+    evidence: dict[str, float | str]
     advice: str
 
     def __str__(self) -> str:
@@ -72,6 +72,8 @@ class Finding:
         return f"{self.severity}: {self.finding} ({seen}). {self.advice}"
 
 
-def shown(value: float) -> str:
-    """A number as people read it: whole numbers whole, others with three digits."""
+def shown(value: float | str) -> str:
+    """A number as people read it: whole numbers whole, others with three digits; words as they are."""
+    if isinstance(value, str):
+        return value
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.3g}"

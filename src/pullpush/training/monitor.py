@@ -8,14 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pullpush.criterion import Criterion
 from pullpush.doctor import PREFIX, Finding, History, Measures, examine, objective_of
 from pullpush.training.config import Config
+from pullpush.training.images import ImageTask
 from pullpush.training.log import RunLog, read_log
 from pullpush.training.looks import LastBatch, learned_options, measure_batch, update_ratio
 from pullpush.training.progress import Display
+from pullpush.training.texts import ImageTextTask
 
 __all__ = ["Monitor"]
+
+Task = ImageTask | ImageTextTask
 
 FILE = "findings.jsonl"
 # Looks in a run, at most, and steps between them, at least.
@@ -30,11 +33,10 @@ class Monitor:
     Args:
         folder: the run folder; findings go to its findings.jsonl.
         config: of the run.
-        criterion: of the run.
+        task: of the run.
         log: takes the measures.
         display: says what is found.
         done: steps already done; findings of later steps are forgotten.
-        classes: of the validation.
         quiet: write nothing (ranks other than the first).
     """
 
@@ -42,18 +44,17 @@ class Monitor:
         self,
         folder: Path,
         config: Config,
-        criterion: Criterion,
+        task: Task,
         log: RunLog,
         display: Display,
         *,
         done: int = 0,
-        classes: float = math.nan,
         quiet: bool = False,
     ) -> None:
         self.every = EVERY * max(1, config.steps // (EVERY * LOOKS))
-        self.criterion, self.log, self.display = criterion, log, display
-        self.batch = LastBatch(criterion, done, self.every)
-        self.history = History(classes)
+        self.criterion, self.log, self.display = task.criterion, log, display
+        self.batch = LastBatch(task.criterion, done, self.every)
+        self.history = History(len(task.splits["validation"].labels.unique()))
         self._objective = objective_of(asdict(config))
         self._path = Path(os.devnull) if quiet else folder / FILE
         kept = [line for line in read_log(self._path) if line["step"] <= done] if done else []
@@ -62,9 +63,18 @@ class Monitor:
         for line in read_log(folder / "log.jsonl") if done else []:
             self.history.add(line)
 
-    def start(self, measures: Mapping[str, float]) -> None:
-        """Examines what is known before the first step."""
-        self._examine(0, Measures(measures))
+    def start(self, task: Task) -> None:
+        """Examines what is known before the first step: whether the weights came, whether the test has positives."""
+        loaded, sizes = task.encoder.loaded, task.splits["test"].labels.unique(return_counts=True)[1]
+        found = Measures(frozen=float(task.encoder.freeze))
+        random = loaded.source == "none"
+        # Random weights that are asked for are no fault, unless they stay as they are.
+        found["weights_missing"] = float(len(loaded.missing) or (random and task.encoder.freeze))
+        found["weights_loaded"] = float(loaded.matched)
+        if len(sizes):
+            found["queries"] = float(sizes.sum())
+            found["queries_with_positive"] = float(sizes[sizes > 1].sum() / sizes.sum())
+        self._examine(0, found)
 
     def wrote(self, step: int, values: Mapping[str, float]) -> None:
         """Takes what was written in the log."""
