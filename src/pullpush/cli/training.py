@@ -16,6 +16,7 @@ examples:
   pullpush train --data photos/ --out runs/photos  a folder with a folder a class
   pullpush train --data items.csv --encoder resnet50 --encoder.size 224 --batch.classes 16
   pullpush train --loss circle --loss.margin 0.4 --loss.scale 80 --memory 4096
+  pullpush train --task image-text                 images with their descriptions, in one space
   pullpush train --config runs/photos/config.yaml --seed 1 --out runs/photos-1
   pullpush train --resume runs/photos              go on after Ctrl-C, a kill or a power cut
   pullpush train --loss circle --help              with the options of that loss
@@ -64,13 +65,15 @@ def _resumed(argv: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _help(argv: list[str]) -> None:
-    from pullpush.training.options import chosen, make_parser
+    from pullpush.training.options import chosen, make_parser, task_defaults
 
     class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
         """Keeps the line breaks of the examples."""
 
-    loss, miner, source = chosen([word for word in argv if word not in ("--help", "-h")])
+    rest = [word for word in argv if word not in ("--help", "-h")]
+    loss, miner, source = chosen(rest)
     parser = make_parser(loss, miner, source)
+    parser.set_defaults(task_defaults(rest))
     parser.formatter_class = Formatter
     parser.epilog = EXAMPLES
     parser.usage = (

@@ -99,7 +99,8 @@ class ClassBalancedSampler(BatchSampler):
         seed: Everything drawn hangs on it; no global random state is touched.
         rank, world: This rank gets P / world classes of each global batch.
         short: Classes with fewer than K items: `repeat` their items, or `drop` the classes. Counted in `notes`.
-        keys: A key a row (such as its description): two classes that share a key are never in one batch.
+        keys: A key a row (such as its description), or a frozenset of some: two classes that share a key are never in
+            one batch.
         passes: Passes an iteration lasts; None: for ever.
 
     Raises:
@@ -149,7 +150,11 @@ class ClassBalancedSampler(BatchSampler):
             )
         self._names = np.array(list(members), dtype=np.int64)  # sorted
         self._members = members
-        self._keys = None if keys is None else {name: {keys[row] for row in rows} for name, rows in members.items()}
+        self._keys = (
+            None
+            if keys is None
+            else {name: set[Any]().union(*(_key_set(keys[row]) for row in rows)) for name, rows in members.items()}
+        )
 
     def plan(self, number: int) -> list[np.ndarray]:
         draw = np.random.default_rng([self.seed, number])
@@ -211,6 +216,10 @@ class ShuffledSampler(BatchSampler):
 
     def rows(self, number: int, part: np.ndarray) -> np.ndarray:
         return part
+
+
+def _key_set(key: Any) -> frozenset[Any]:
+    return key if isinstance(key, frozenset) else frozenset([key])
 
 
 def _apart(order: np.ndarray, size: int, keys: dict[int, set[Any]], fill: bool = True) -> list[np.ndarray]:

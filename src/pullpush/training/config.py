@@ -7,7 +7,8 @@ from typing import Any, Literal
 import yaml
 
 __all__ = [
-    "TASK_DEFAULTS", "BatchConfig", "Config", "DataConfig", "EncoderConfig", "OptimizerConfig", "TextConfig", "write_config",
+    "TASK_DEFAULTS", "BatchConfig", "Config", "DataConfig", "EncoderConfig", "OptimizerConfig", "TextConfig",
+    "write_config",
 ]  # fmt: skip
 
 
@@ -138,7 +139,7 @@ class Config:
     """A run.
 
     Args:
-        task: images alone, or images with descriptions (image-text), which has other defaults: --task image-text --help.
+        task: images alone, or with descriptions (image-text), which has other defaults: --task image-text --help.
         data: what to train on.
         encoder: the image encoder.
         text: the text encoder, with task image-text.

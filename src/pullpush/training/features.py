@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from pullpush.data.items import Items
 
-__all__ = ["cache_folder", "cached_features", "features_key"]
+__all__ = ["cache_folder", "cached_features", "features_key", "texts_key"]
 
 
 def cache_folder() -> Path:
@@ -41,12 +42,24 @@ def features_key(backbone: nn.Module, about: str, items: Items) -> str:
 
     A change of any of these makes a new key.
     """
-    digest = hashlib.sha256(about.encode())
-    for name, tensor in backbone.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest = _digest(backbone, about)
     for row in range(len(items)):
         path = items.path(row)
         stat = os.stat(path) if os.path.exists(path) else None
         seen = [path, items.box(row), stat and [stat.st_size, stat.st_mtime_ns]]
         digest.update(json.dumps(seen).encode())
     return digest.hexdigest()[:32]
+
+
+def texts_key(backbone: nn.Module, about: str, texts: Sequence[str]) -> str:
+    """The same for descriptions: a hash of the backbone's weights, what is said `about` it, and the texts."""
+    digest = _digest(backbone, about)
+    digest.update(json.dumps(list(texts)).encode())
+    return digest.hexdigest()[:32]
+
+
+def _digest(backbone: nn.Module, about: str) -> Any:
+    digest = hashlib.sha256(about.encode())
+    for name, tensor in backbone.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest

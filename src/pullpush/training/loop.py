@@ -13,24 +13,28 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from pullpush.data.items import Items
+from pullpush.doctor import not_finite_step
 from pullpush.errors import UserError
 from pullpush.training.allocator import keep_freed_memory
 from pullpush.training.checkpoint import load_checkpoint, save_checkpoint
 from pullpush.training.config import Config
-from pullpush.training.images import ImageTask
+from pullpush.training.images import Embedded, ImageTask
 from pullpush.training.log import RunLog
+from pullpush.training.monitor import Monitor
 from pullpush.training.options import config_from
 from pullpush.training.progress import Display
-from pullpush.training.run import create_run, open_run, remove_run, save_embeddings, save_items, write_json
+from pullpush.training.run import create_run, open_run, remove_run, save_embeddings, write_json
 from pullpush.training.setup import make_items
 from pullpush.training.signals import Stopped, StopRequest
+from pullpush.training.step import step_in_chunks
+from pullpush.training.texts import ImageTextTask
+from pullpush.training.watch import Watch
 
 __all__ = ["train"]
 
 # Steps between looks at the loss: a look waits for the device.
 LOOK_EVERY = 10
-# What the best checkpoint is chosen by: it looks at all positives, recall@1 at the nearest only.
-CHOSEN_BY = "validation/map@r"
+TASKS: dict[str, type[ImageTask] | type[ImageTextTask]] = {"image": ImageTask, "image-text": ImageTextTask}
 
 
 @dataclass
@@ -39,12 +43,13 @@ class Run:
 
     config: Config
     folder: Path
-    task: ImageTask
+    task: ImageTask | ImageTextTask
     fabric: Fabric
     display: Display
     module: nn.Module
     optimizer: torch.optim.Optimizer
     log: RunLog
+    monitor: Monitor
     since: float
     saved: dict[str, Any] = field(
         default_factory=lambda: {
@@ -89,8 +94,8 @@ def train(
     """
     keep_freed_memory()
     config = open_run(Path(resume)) if resume else config or config_from(options)
-    if config.task != "image":
-        raise UserError(f"task {config.task!r} can't be trained yet: leave --task away to train on images alone")
+    if config.gradient_cache and config.devices > 1:
+        raise UserError("the gradient cache runs in one process: leave --gradient-cache or --devices away")
     precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
     fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
     fabric.launch()
@@ -122,52 +127,52 @@ def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None
     folder = resume or create_run(config, first=fabric.is_global_zero)
     try:
         items = make_items(config.data, config.seed, display.say) if items is None else items
-        task = ImageTask(config, items, fabric.global_rank, fabric.world_size)
+        task = TASKS[config.task](config, items, fabric.global_rank, fabric.world_size)
     except UserError:
         if not resume and fabric.is_global_zero:
             remove_run(folder)
         raise
+    items = task.items
     display.say(f"{len(items)} items of {items.table['label'].nunique()} classes; run folder {folder}")
-    for note in task.sampler.notes:
+    for note in task.notes:
         display.say(note)
     module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups()))
-    log = RunLog(folder, state["saved"]["step"] if state else 0, config.tensorboard, quiet=not fabric.is_global_zero)
-    run = Run(config, folder, task, fabric, display, module, optimizer, log, since)
+    done, quiet = state["saved"]["step"] if state else 0, not fabric.is_global_zero
+    log = RunLog(folder, done, config.tensorboard, quiet=quiet)
+    monitor = Monitor(folder, config, task, log, display, done=done, quiet=quiet)
+    run = Run(config, folder, task, fabric, display, module, optimizer, log, monitor, since)
     if state:
-        task.step.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        run.saved = state["saved"]
+        _restore(run, state)
         run.since -= run.saved["seconds"]
         display.say(f"continuing after step {run.saved['step']}")
-    elif fabric.is_global_zero:
-        save_items(folder, items)
+        return run
+    if fabric.is_global_zero:
+        task.save_tables(folder)
+        monitor.start(task)
         run.saved["before"] = _test(run, "before")
+    _checkpoint(run, 0)
     return run
 
 
+def _restore(run: Run, state: dict[str, Any]) -> None:
+    """Puts back what a checkpoint holds."""
+    run.task.step.load_state_dict(state["module"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["rng"])
+    run.saved = state["saved"]
+
+
 def _fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
-    config, optimizer, done = run.config, run.optimizer, run.saved["step"]
-    peaks = [group["initial_lr"] for group in optimizer.param_groups]
+    config, done = run.config, run.saved["step"]
     validate_every = config.validate_every or max(1, config.steps // 8)
     batches = run.task.batches(done)
     waiting: list[dict[str, Any]] = []
     with StopRequest() as stop:
         for step in range(done + 1, config.steps + 1):
-            rate = learning_rate(step, config.steps, config.optimizer.warmup)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * rate
-
-            run.task.fill_memory(run.fabric.device)
-            loss = run.module(*run.task.arguments(next(batches), run.fabric.device))
-            run.fabric.backward(loss)
-            norm = clip_gradients(run.module, config.optimizer.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            waiting.append(_step(run, step, next(batches)))
             for callback in callbacks:
                 callback(run, step)
 
-            waiting.append({"train/loss": loss.detach(), "gradient_norm": norm, "lr": config.optimizer.lr * rate})
             last, stopped = step == config.steps, stop.number is not None
             validate = last or step % validate_every == 0
             keep = last or stopped or step % config.checkpoint_every == 0
@@ -175,12 +180,38 @@ def _fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
                 _look(run, step, waiting)
             if validate:
                 _validate(run, step)
+            if validate or step % LOOK_EVERY == 0:
+                run.monitor.look(step, run.optimizer, validated=validate)
             if keep:
                 _checkpoint(run, step)
             if stop.number is not None and not last:
                 raise Stopped(
                     f"stopped after step {step}, saved. Go on with: pullpush train --resume {run.folder}", stop.number
                 )
+
+
+def _step(run: Run, step: int, batch: Any) -> dict[str, Any]:
+    """One step of the optimiser. Returns what is logged of it; nothing waits for the device."""
+    rate = learning_rate(step, run.config.steps, run.config.optimizer.warmup)
+    for group in run.optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * rate
+    run.task.fill_memory(run.fabric.device)
+    loss = _backward(run, run.task.arguments(batch, run.fabric.device))
+    norm = clip_gradients(run.module, run.config.optimizer.clip)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    logged = {"train/loss": loss, "gradient_norm": norm, "lr": run.config.optimizer.lr * rate}
+    return logged | run.task.logged(batch)
+
+
+def _backward(run: Run, arguments: Sequence[Any]) -> torch.Tensor:
+    """The loss, without a graph; the gradients are in the parameters."""
+    if run.config.gradient_cache:
+        with run.fabric.autocast():
+            return step_in_chunks(run.task.step, arguments, run.config.gradient_cache, run.fabric.backward)
+    loss: torch.Tensor = run.module(*arguments)
+    run.fabric.backward(loss)
+    return loss.detach()
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:
@@ -201,15 +232,40 @@ def _look(run: Run, step: int, waiting: list[dict[str, Any]]) -> None:
     first = step - len(waiting) + 1
     for at, values in enumerate(waiting, first):
         numbers = {name: float(value) for name, value in values.items()}
-        if not math.isfinite(numbers["train/loss"]):
-            raise UserError(
-                f"the loss is {numbers['train/loss']} at step {at}: lower --optimizer.lr or the scale of the loss, or "
-                f"look for broken images with `pullpush data`. The checkpoints in {str(run.folder)!r} are from before."
-            )
+        if not (math.isfinite(numbers["train/loss"]) and math.isfinite(numbers["gradient_norm"])):
+            raise _not_finite(run, at, numbers)
+        run.monitor.wrote(at, numbers)
         run.log.write(at, numbers)
     batch = run.config.batch
     run.display.advance(step, numbers["train/loss"], len(waiting) * batch.classes * batch.samples)
     waiting.clear()
+
+
+def _not_finite(run: Run, step: int, numbers: dict[str, float]) -> UserError:
+    """What to tell of a loss or a gradient that is no number."""
+    loss, norm = numbers["train/loss"], numbers["gradient_norm"]
+    found = _first_bad_tensor(run, step) if run.fabric.world_size == 1 else None
+    run.monitor.report(step, not_finite_step(step, found))
+    return UserError(
+        f"the loss is {loss} and the norm of its gradient {norm} at step {step}"
+        f"{f'; the first tensor with such a number is the {found}' if found else ''}: lower --optimizer.lr or the "
+        f"scale of the loss, or look for broken images with `pullpush data`. The checkpoints in {str(run.folder)!r} "
+        "are from before."
+    )
+
+
+def _first_bad_tensor(run: Run, until: int) -> str | None:
+    """Does the steps since the last checkpoint again, which end the same, and looks at every tensor."""
+    _restore(run, load_checkpoint(run.folder / "checkpoints" / "last.pt"))
+    done = run.saved["step"]
+    batches = run.task.batches(done)
+    with Watch(run.task.step) as watch:
+        for step in range(done + 1, until + 1):
+            _step(run, step, next(batches))
+            watch.weights()
+            if watch.found:
+                return f"{watch.found} at step {step}"
+    return None
 
 
 def _validate(run: Run, step: int) -> None:
@@ -218,9 +274,11 @@ def _validate(run: Run, step: int) -> None:
     if not metrics:
         return
     run.display.evaluated(step, metrics)
+    run.monitor.wrote(step, metrics)
     run.log.write(step, metrics)
-    if metrics[CHOSEN_BY] > run.saved["best"]["score"]:
-        run.saved["best"] = {"step": step, "score": metrics[CHOSEN_BY], "metrics": metrics}
+    score = metrics[f"validation/{run.task.chosen_by}"]
+    if score > run.saved["best"]["score"]:
+        run.saved["best"] = {"step": step, "score": score, "metrics": metrics}
         if run.fabric.is_global_zero:
             save_checkpoint(
                 run.folder / "checkpoints" / "best.pt", {"step": step, "module": run.task.step.state_dict()}
@@ -243,9 +301,15 @@ def _test(run: Run, when: str) -> dict[str, float]:
     """Embeds the test items, keeps the embeddings, and gives their metrics."""
     if not len(run.task.splits["test"]):
         return {}
-    embeddings = run.task.embed("test", run.fabric.device)
-    save_embeddings(run.folder, f"test-{when}", embeddings)
-    return run.task.evaluate("test", embeddings)
+    embedded = run.task.embed("test", run.fabric.device)
+    _save(run, f"test-{when}", embedded)
+    return run.task.evaluate("test", embedded)
+
+
+def _save(run: Run, name: str, embedded: Embedded) -> None:
+    """The embeddings of each side; those of images carry the bare name."""
+    for side, embeddings in embedded.items():
+        save_embeddings(run.folder, name if side == "image" else f"{name}-{side}", embeddings)
 
 
 def _finish(run: Run) -> None:
@@ -256,7 +320,7 @@ def _finish(run: Run) -> None:
     run.task.classes_seen(run.config.steps).to_csv(run.folder / "classes_seen.csv", index=False)
     for split in ("train", "validation"):
         if len(run.task.splits[split]):
-            save_embeddings(run.folder, f"{split}-after", run.task.embed(split, run.fabric.device))
+            _save(run, f"{split}-after", run.task.embed(split, run.fabric.device))
     after = _test(run, "after")
     run.task.save_model(str(run.folder / "model"))
     validation = {name.removeprefix("validation/"): value for name, value in best["metrics"].items()}
@@ -270,7 +334,7 @@ def _finish(run: Run) -> None:
         "validation": validation,
     }
     write_json(run.folder / "metrics.json", metrics)
-    for name in ("recall@1", "map@r"):
+    for name in run.task.shown:
         before = run.saved["before"][name]
         run.display.say(
             f"test {name}: {before:.3f} before, {after[name]:.3f} after, on classes that were never trained on"

@@ -15,9 +15,9 @@ from pullpush.criterion.choices import GIVEN
 from pullpush.data.sources import reader_of
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
-from pullpush.training.config import Config, DataConfig
+from pullpush.training.config import TASK_DEFAULTS, Config, DataConfig
 
-__all__ = ["SHORT", "chosen", "config_from", "make_parser", "parse", "read_yaml"]
+__all__ = ["SHORT", "chosen", "config_from", "make_parser", "parse", "read_yaml", "task_defaults"]
 
 # What people type, and the option it stands for.
 SHORT = {
@@ -58,7 +58,14 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Con
 
 def chosen(argv: Sequence[str]) -> tuple[str, str, str]:
     """The loss, the miner and the source of the data that a command line names: they bring options of their own."""
-    return _chosen(*_sorted_out(argv))
+    values, words = _sorted_out(argv)
+    return _chosen(_with_task(values, words), words)
+
+
+def task_defaults(argv: Sequence[str]) -> dict[str, Any]:
+    """What the task of a command line takes instead of the general defaults."""
+    values, words = _sorted_out(argv)
+    return {k: v for k, v in _with_task(values, words).items() if k not in values}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -117,6 +124,14 @@ def _sorted_out(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return values, words
 
 
+def _with_task(values: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """The values above the defaults of the task; of a loss's options, those that the loss has."""
+    defaults = TASK_DEFAULTS.get(_said("task", values, words) or "image", {})
+    loss = losses.REGISTRY.get(_said("loss.name", {**defaults, **values}, words) or "")
+    own = {"name", *(signature(loss).parameters if loss else ())}
+    return {**{k: v for k, v in defaults.items() if not k.startswith("loss.") or k[5:] in own}, **values}
+
+
 def _chosen(values: dict[str, Any], words: list[str]) -> tuple[str, str, str]:
     loss = _known("loss", _said("loss.name", values, words) or "multi_similarity", losses.REGISTRY)
     miner = _said("miner.name", values, words) or "auto"
@@ -132,6 +147,7 @@ def _parse(values: dict[str, Any], words: list[str]) -> Config:
         # Another loss than the file's: the options of the file's loss are not its own.
         if _said(f"{kind}.name", {}, words) not in (None, values.get(f"{kind}.name")):
             values = {k: v for k, v in values.items() if not k.startswith(f"{kind}.")}
+    values = _with_task(values, words)
     loss, miner, source = _chosen(values, words)
     parser = make_parser(loss, miner, source)
     known = [k[2:] for k in parser._option_string_actions if k.startswith("--")]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from pullpush.data.items import Items
@@ -18,7 +19,16 @@ from pullpush.errors import UserError
 from pullpush.training.config import Config, write_config
 from pullpush.training.options import config_from, read_yaml
 
-__all__ = ["create_run", "environment", "open_run", "remove_run", "save_embeddings", "save_items", "write_json"]
+__all__ = [
+    "create_run",
+    "environment",
+    "open_run",
+    "remove_run",
+    "save_embeddings",
+    "save_items",
+    "save_texts",
+    "write_json",
+]
 
 LIBRARIES = ("pullpush", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "faiss-cpu", "pillow")
 
@@ -101,3 +111,8 @@ def save_embeddings(folder: Path, name: str, embeddings: torch.Tensor) -> None:
 def save_items(folder: Path, items: Items) -> None:
     """The item table with its splits."""
     items.save(folder / "items.parquet")
+
+
+def save_texts(folder: Path, texts: pd.DataFrame) -> None:
+    """The descriptions: split, label (what each belongs to), id (of the first such item), text."""
+    texts[["split", "label", "id", "text"]].to_parquet(folder / "texts.parquet", index=False)

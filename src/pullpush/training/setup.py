@@ -81,7 +81,9 @@ def compact_labels(labels: torch.Tensor) -> torch.Tensor:
     return torch.unique(labels, return_inverse=True)[1]
 
 
-def make_criterion(config: Config, *, classes: int, ids: torch.Tensor, training: bool = True) -> Criterion:
+def make_criterion(
+    config: Config, *, classes: int, ids: torch.Tensor, training: bool = True, text_ids: torch.Tensor | None = None
+) -> Criterion:
     """The criterion of a run.
 
     Args:
@@ -89,6 +91,10 @@ def make_criterion(config: Config, *, classes: int, ids: torch.Tensor, training:
         classes: number of training classes.
         ids: of the training items, int64 [n].
         training: False leaves the memory out and takes no miner: the loss over all pairs.
+        text_ids: of their descriptions, int64 [n]: the criterion then compares images with descriptions, both ways.
+
+    Raises:
+        UserError: what does not go together.
     """
     options = {k: v for k, v in config.loss.items() if k != "name"}
     traits = losses.traits_of(losses.REGISTRY[config.loss["name"]])
@@ -97,15 +103,36 @@ def make_criterion(config: Config, *, classes: int, ids: torch.Tensor, training:
         per_class = options.get("centers", 1)  # the command line fills in the default of the loss
         proxies = Proxies(classes, config.encoder.dim, per_class=per_class, seed=config.seed)
     miner: Any = None if not training or config.miner["name"] == "none" else config.miner
+    both = {} if text_ids is None else _both_ways(config, ids, training)
+    columns = ids if text_ids is None else text_ids
+    kept = training and (text_ids is None or config.text.memory != "images")
     return Criterion(
         config.loss["name"],
         similarity=config.similarity,
         miner=miner,
-        memory=_make_memory(config, ids) if training else None,
+        memory=_make_memory(config, columns) if kept else None,
         proxies=proxies,
+        learn=_learned(config, options),
         compile=config.compile,
+        **both,
         **options,
     )
+
+
+def _both_ways(config: Config, ids: torch.Tensor, training: bool) -> dict[str, Any]:
+    kept = training and config.text.memory != "texts"
+    duplicates = "positive" if config.text.duplicates == "apart" else config.text.duplicates
+    return {
+        "symmetric": True,
+        "relation": {"name": "same_text", "duplicates": duplicates},
+        "reverse_memory": _make_memory(config, ids) if kept else None,
+    }
+
+
+def _learned(config: Config, options: dict[str, Any]) -> str | None:
+    if config.learn == "auto":
+        return "temperature" if config.task == "image-text" and "temperature" in options else None
+    return None if config.learn == "none" else config.learn
 
 
 def _make_memory(config: Config, ids: torch.Tensor) -> CrossBatchMemory | None:
@@ -114,4 +141,6 @@ def _make_memory(config: Config, ids: torch.Tensor) -> CrossBatchMemory | None:
     if not size:
         return None
     places = float(size) if size <= 1 else round(size)
-    return CrossBatchMemory(places, config.encoder.dim, items=ids, **options)
+    # Of pairs, a label is what belongs together and which description it is.
+    label_shape = (2,) if config.task == "image-text" else ()
+    return CrossBatchMemory(places, config.encoder.dim, items=ids, label_shape=label_shape, **options)
