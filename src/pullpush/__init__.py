@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pullpush.data.sampler import ShuffledSampler as ShuffledSampler
     from pullpush.data.sources import open_items as open_items
     from pullpush.data.splits import split_by_class as split_by_class
+    from pullpush.doctor import diagnose as diagnose
     from pullpush.encoders import ImageEncoder as ImageEncoder
     from pullpush.encoders import TextEncoder as TextEncoder
     from pullpush.encoders import load as load
@@ -42,6 +43,7 @@ _HOME = {
     "Proxies": "pullpush.criterion",
     "ShuffledSampler": "pullpush.data.sampler",
     "TextEncoder": "pullpush.encoders",
+    "diagnose": "pullpush.doctor",
     "embed": "pullpush.evaluation",
     "evaluate": "pullpush.evaluation",
     "load": "pullpush.encoders",

@@ -21,6 +21,7 @@ VERBS = {
     "tune": ("studies", "search options of a run on the validation classes"),
     "losses": ("losses", "all losses and miners with their options"),
     "report": ("reports", "draw a run's report again"),
+    "diagnose": ("diagnose", "what is wrong with a run, the evidence and the cure"),
     "index": ("search", "build or update a search index"),
     "search": ("search", "search an index by text, image or item"),
     "serve": ("search", "serve an index over HTTP, with a page"),
@@ -32,6 +33,7 @@ examples:
   pullpush train --data photos/ --loss circle --loss.margin 0.4 --out runs/circle
   pullpush data photos/                           look before you train
   pullpush evaluate runs/circle --data other/
+  pullpush diagnose runs/circle                   why it does not learn
   pullpush VERB --help                            options and examples of a verb
 """
 

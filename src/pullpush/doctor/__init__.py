@@ -2,12 +2,13 @@
 
 from pullpush.doctor.embeddings import not_finite_step
 from pullpush.doctor.examine import FINDINGS, diagnose, examine
-from pullpush.doctor.finding import SEVERITIES, Finding, Measures, Objective
+from pullpush.doctor.finding import SEVERITIES, Finding, Measures, Objective, shown
 from pullpush.doctor.history import PREFIX, History, objective_of
+from pullpush.doctor.meanings import MEANINGS
 from pullpush.doctor.measure import measure_cells, measure_course, measure_duplicates, measure_sides
 
 __all__ = [
-    "FINDINGS", "PREFIX", "SEVERITIES", "Finding", "History", "Measures", "Objective", "diagnose", "examine",
-    "measure_cells", "measure_course", "measure_duplicates", "measure_sides", "not_finite_step",
-    "objective_of",
+    "FINDINGS", "MEANINGS", "PREFIX", "SEVERITIES", "Finding", "History", "Measures", "Objective", "diagnose",
+    "examine", "measure_cells", "measure_course", "measure_duplicates", "measure_sides", "not_finite_step",
+    "objective_of", "shown",
 ]  # fmt: skip

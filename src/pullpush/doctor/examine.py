@@ -1,6 +1,6 @@
 """From measures, or from plain arrays, to findings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
@@ -25,13 +25,12 @@ FINDINGS: dict[str, Callable[[Measures, Objective], Finding | None]] = {
 ROWS = 1024
 
 
-def examine(measures: Measures, objective: Objective) -> list[Finding]:
+def examine(measures: Mapping[str, float], objective: Objective) -> list[Finding]:
     """All findings, worst first. A finding that explains another takes its place."""
-    found = {f.finding: f for function in FINDINGS.values() if (f := function(measures, objective))}
+    known = Measures(measures)
+    found = {f.finding: f for function in FINDINGS.values() if (f := function(known, objective))}
     if "collapse" in found:
-        for name in ("near_collapse", "loss_at_chance", "triplet_at_margin"):
-            if name != "triplet_at_margin":
-                found.pop(name, None)
+        found.pop("loss_at_chance", None)
     if "loss_at_floor" in found:
         found.pop("temperature_too_high", None)
     return sorted(found.values(), key=lambda f: SEVERITIES.index(f.severity))
@@ -116,10 +115,9 @@ def known_options(loss: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def _value(loss: str, similarity: Tensor, pairs: Any, options: dict[str, Any]) -> float:
     function = losses.REGISTRY[loss]
-    extra = {}
     if "reference_similarity" in signature(function).parameters:
         return float("nan")
-    return float(losses.value(function(similarity, pairs, **options, **extra)))
+    return float(losses.value(function(similarity, pairs, **options)))
 
 
 def _drawn(n: int, seed: int) -> Tensor:

@@ -1,5 +1,6 @@
-"""Figures and the self-contained page of a run, drawn from what the run folder holds."""
+"""Figures and the self-contained pages of a run, drawn from what the run folder holds."""
 
+from pullpush.reports.diagnosis import diagnose_run, diagnosis_page
 from pullpush.reports.page import report
 
-__all__ = ["report"]
+__all__ = ["diagnose_run", "diagnosis_page", "report"]

@@ -1,0 +1,155 @@
+"""The findings of a run: from its folder, as a list and as a page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import Tensor
+
+from pullpush.doctor import (
+    MEANINGS,
+    SEVERITIES,
+    Finding,
+    History,
+    Measures,
+    Objective,
+    examine,
+    measure_duplicates,
+    measure_sides,
+    objective_of,
+    shown,
+)  # fmt: skip
+from pullpush.errors import UserError
+from pullpush.reports.diagnosis_figures import draw_finding
+from pullpush.reports.page import image_uri
+from pullpush.reports.run import Missing, Run
+from pullpush.reports.style import write_atomically
+
+__all__ = ["diagnose_run", "diagnosis_page"]
+
+# Items of a split that are compared with one another.
+ROWS = 8192
+
+
+def diagnose_run(path: Path | str) -> list[Finding]:
+    """What is wrong with a run, worst first: what its monitor found, what its log and its embeddings say.
+
+    Nothing is trained or embedded again. Of what an unfinished or failed run lacks, nothing is said.
+
+    Raises:
+        UserError: no run folder.
+    """
+    run = Run(Path(path))
+    objective = _objective(run)
+    found = {finding.finding: finding for finding in _found_live(run)}
+    for measures in (_history(run).measures(), *_embeddings(run), _evaluation(run)):
+        found |= {finding.finding: finding for finding in examine(measures, objective)}
+    if "collapse" in found:
+        found.pop("near_collapse", None)
+    return sorted(found.values(), key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def diagnosis_page(path: Path | str, findings: list[Finding]) -> Path:
+    """Writes `diagnosis.html` in the run folder: each finding with a figure, its meaning and its cure.
+
+    Returns: the path of the page, one file that opens without a network.
+    """
+    run = Run(Path(path))
+    history = _history(run)
+    parts = [(finding, MEANINGS[finding.finding], draw_finding(finding, history, run)) for finding in findings]
+    environment = Environment(
+        loader=PackageLoader("pullpush.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"data_uri": image_uri, "shown": shown}
+    html = environment.get_template("diagnosis.html").render(
+        name=run.name, findings=parts, sentence=_sentence(findings), looks=len(history.looks)
+    )
+    target = run.path / "diagnosis.html"
+    write_atomically(target, html.encode())
+    return target
+
+
+def _sentence(findings: list[Finding]) -> str:
+    if not findings:
+        return "Nothing is wrong with this run, as far as the doctor can see."
+    counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
+    said = [f"{n} {severity}" for severity, n in counts.items() if n]
+    return f"{len(findings)} finding{'s' if len(findings) > 1 else ''}: {', '.join(said)}. Mend the first one first."
+
+
+def _objective(run: Run) -> Objective:
+    try:
+        config = yaml.safe_load(run.config_text)
+    except (Missing, yaml.YAMLError) as error:
+        raise UserError(f"{str(run.path)!r} is no run folder: {error}") from error
+    return objective_of(config)
+
+
+def _found_live(run: Run) -> list[Finding]:
+    path = run.path / "findings.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = []
+    for line in lines:
+        values: dict[str, Any] = json.loads(line)
+        evidence = {**values["evidence"], "step": values["step"]}
+        found.append(Finding(values["finding"], values["severity"], evidence, values["advice"]))
+    return found
+
+
+def _history(run: Run) -> History:
+    try:
+        classes = float(run.split("validation").table["label"].nunique())
+    except Missing:
+        classes = float("nan")
+    history = History(classes)
+    try:
+        for step, row in run.log.iterrows():
+            history.add({"step": step, **row.dropna()})
+    except Missing as missing:
+        run.notes.append(str(missing))
+    return history
+
+
+def _embeddings(run: Run) -> list[Measures]:
+    """Measures of the test embeddings after training, of both modalities where there are two; and of duplicates among
+    the training items, whose labels the loss saw."""
+    found = []
+    images, texts = (_matrix(run, f"test-after{side}") for side in ("", "-text"))
+    if images is not None:
+        found.append(measure_sides({"embeddings": images} if texts is None else {"image": images, "text": texts}))
+    trained = _matrix(run, "train-after")
+    if trained is not None and texts is None and trained.isfinite().all():
+        items = run.split("train")
+        rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(items))[:ROWS]))
+        if len(items) == len(trained):
+            of_trained = measure_sides({"embeddings": trained})
+            found.append(of_trained | measure_duplicates([(trained[rows], items.labels[rows], items.ids[rows])]))
+    return found
+
+
+def _matrix(run: Run, name: str) -> Tensor | None:
+    path = run.path / "embeddings" / f"{name}.npy"
+    return torch.from_numpy(np.load(path).astype(np.float32)) if path.is_file() else None
+
+
+def _evaluation(run: Run) -> Measures:
+    try:
+        table = run.split("test").table
+    except Missing:
+        return Measures()
+    queries = table[table["role"] != "gallery"] if "role" in table else table
+    gallery = table[table["role"] != "query"] if "role" in table else table
+    inside = gallery["label"].value_counts()
+    itself = queries["role"].eq("both") if "role" in table else True
+    positives = queries["label"].map(inside).fillna(0) - itself
+    return Measures(queries=float(len(queries)), queries_with_positive=float((positives > 0).mean()))
