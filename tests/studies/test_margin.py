@@ -11,8 +11,9 @@ from pullpush.cli.main import main
 from pullpush.errors import UserError
 from pullpush.studies import runner
 from pullpush.studies.page import margin_meaning
-from pullpush.studies.plan import numbers
+from pullpush.studies.plan import StudyRun, numbers
 from pullpush.studies.table import interval
+from pullpush.training.config import write_config
 from pullpush.training.options import config_from
 
 STUDY = ["study", "margin", "--losses", "circle,triplet", "--margins", "0.2,0.4", "--seeds", "2"]
@@ -111,3 +112,15 @@ def test_interval_is_students() -> None:
 def test_margin_meaning_follows_the_similarity() -> None:
     assert "squared Euclidean" in margin_meaning(config_from({"loss": "triplet"}))
     assert "cosine similarity" in margin_meaning(config_from({"loss": "triplet", "similarity": "cosine"}))
+
+
+def test_a_study_of_the_built_in_data_goes_on(tmp_path: Path) -> None:
+    """The emoji reader's options hold a tuple, which YAML gives back as a list."""
+    config = config_from({"data": "emoji"})
+    config.data.options = {"held_out": ()}
+    (tmp_path / "run").mkdir()
+    write_config(config, tmp_path / "run" / "config.yaml")
+    runner._check_same(StudyRun("run", config, {}), tmp_path / "run")
+    config.data.options = {"held_out": ("google",)}
+    with pytest.raises(UserError, match="another data"):
+        runner._check_same(StudyRun("run", config, {}), tmp_path / "run")

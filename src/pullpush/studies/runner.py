@@ -177,7 +177,7 @@ def _check_same(run: StudyRun, folder: Path) -> None:
 
 
 def _values(config: Config) -> dict[str, Any]:
-    values = asdict(config)
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))  # as a file gives them back: tuples are lists
     return {name: value for name, value in values.items() if name != "out"}
 
 
