@@ -20,6 +20,7 @@ EXAMPLES = """\
   pullpush study margin --losses circle,triplet --margins 0.4:1.0:0.1 --steps 1000 --seeds 3 --out studies/margin
   pullpush study losses --losses circle,triplet,multi_similarity --seeds 3 --out studies/losses
   pullpush study grid --over batch.classes=8,16,32 memory.size=0,4096 --loss contrastive --out studies/grid
+  pullpush study memory --batches 8,16,32,64,128 --steps 500 --seeds 3 --out studies/memory
   pullpush study drift --losses contrastive --steps 3000 --encoder.freeze false --out studies/drift
 
 Any option of `pullpush train` may follow and holds for all runs; --LOSS.OPTION VALUE, such as --circle.scale 64, for
@@ -35,7 +36,7 @@ stopped; a larger --trials prolongs it."""
 
 def study(argv: list[str]) -> int:
     """Runs a study and draws its page."""
-    kinds = {"margin": _margin, "losses": _losses, "grid": _grid, "drift": _drift}
+    kinds = {"margin": _margin, "losses": _losses, "grid": _grid, "memory": _memory, "drift": _drift}
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: pullpush study {{{','.join(kinds)}}} [options]\n\nexamples:\n{EXAMPLES}")
         sys.exit(0)
@@ -226,6 +227,52 @@ def _grid(over: str = "", seeds: int = 1, jobs: int = 1, out: str = "studies/gri
         runs = grid_runs(configs, settings * seeds)
         failed = run_study(runs, Path(out), jobs)
         print(f"page: {draw_grid(runs, Path(out), failed)}")
+
+    return run
+
+
+def _memory(
+    losses: str = "contrastive,triplet,multi_similarity",
+    batches: str = "8,16,32,64,128",
+    ratios: str = "0.05,0.2,0.5,1",
+    at: int = 16,
+    samples: int = 4,
+    seeds: int = 3,
+    jobs: int = 1,
+    out: str = "studies/memory",
+) -> Verb:
+    """Recall@1 over the batch size with and without the cross-batch memory, over its size, and what it costs.
+
+    The memory's loss is added to the batch's (--memory.combine sum), as in its paper.
+
+    Args:
+        losses: names; sizes and half precision are tried with the first.
+        batches: items in a batch, A,B,C or FIRST:LAST:STEP.
+        ratios: sizes of the memory as shares of the training set; the largest is the one over batch sizes.
+        at: batch at which sizes of the memory are compared.
+        samples: items of each class in a batch.
+        seeds: repeats; the first seed is --seed.
+        jobs: processes; times of steps are comparable with one only.
+        out: folder of the study.
+    """
+
+    def run(rest: list[str]) -> None:
+        from pullpush.studies.memory import HALF, batch_settings, draw_memory, memory_runs
+        from pullpush.studies.plan import numbers
+        from pullpush.studies.runner import run_study
+
+        names, sizes = _names(losses), sorted(numbers(ratios, "ratios"))
+        over_batches = batch_settings(numbers(batches, "batches"), samples, sizes[-1])
+        plain, full = batch_settings([at], samples, sizes[-1])
+        over_sizes = [plain, *({**full, "memory.size": size} for size in sizes)]
+        halves = [{**full, "memory.storage": storage} for storage in HALF]
+        combine = {"memory.combine": "sum"}
+        runs = memory_runs(
+            _configs(rest, names, over_batches, seeds, **combine)
+            + _configs(rest, names[:1], [*over_sizes, *halves], seeds, **combine)
+        )
+        failed = run_study(runs, Path(out), jobs)
+        print(f"page: {draw_memory(runs, Path(out), failed)}")
 
     return run
 

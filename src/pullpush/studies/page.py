@@ -68,8 +68,8 @@ def how_obtained(runs: Sequence[StudyRun], out: Path, failed: Sequence[str]) -> 
     lines = [
         f"Data: {Path(config.data.source).name}, split by class with the seed of the run: {classes} (seed {seeds[0]}). "
         "A class is in one split only. Runs of the same seed share splits, batches and the start of the head.",
-        f"Budget: {config.steps:,} steps of {config.batch.classes} classes x {config.batch.samples} items for every "
-        f"setting, AdamW at {config.optimizer.lr:g} with warm-up and cosine decay.",
+        f"Budget: {config.steps:,} steps of {_batches(runs)} for every setting, AdamW at {config.optimizer.lr:g} with "
+        "warm-up and cosine decay.",
         f"Encoder: {config.encoder.name}, "
         + (
             "frozen; its features were computed once and the head alone was trained."
@@ -94,6 +94,14 @@ def how_obtained(runs: Sequence[StudyRun], out: Path, failed: Sequence[str]) -> 
     if config.data.long_tail > 1:
         lines.append(f"Training classes are thinned out: the largest has {config.data.long_tail:g} x the smallest.")
     return [*lines, *(f"Failed, and left out: {failure}" for failure in failed)]
+
+
+def _batches(runs: Sequence[StudyRun]) -> str:
+    batches = sorted({(run.config.batch.classes, run.config.batch.samples) for run in runs})
+    (classes, samples), *_, (most, _) = [*batches, batches[-1]]
+    if len(batches) == 1:
+        return f"{classes} classes x {samples} items"
+    return f"{classes} to {most} classes x {samples} items, as the table says,"
 
 
 def _split_sizes(items: Items) -> str:
