@@ -18,17 +18,8 @@ from pullpush.data.items import Items
 from pullpush.reports.neighbours import Ranking, roles
 from pullpush.reports.run import Missing
 
-#: metric in metrics.json -> its name on the page
-METRICS = {
-    "recall@1": "recall@1",
-    "recall@2": "recall@2",
-    "recall@4": "recall@4",
-    "recall@8": "recall@8",
-    "recall@10": "recall@10",
-    "r_precision": "R-precision",
-    "map@r": "MAP@R",
-    "nmi": "NMI",
-}
+#: metric in metrics.json -> its name on the page, where that is another
+NAMES = {"r_precision": "R-precision", "map@r": "MAP@R", "nmi": "NMI"}
 
 
 @dataclass(frozen=True)
@@ -45,12 +36,11 @@ class MetricRow:
 
 
 def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:
-    """The lines of `metrics.json["test"]` in the page's order; metrics that neither side has are left out."""
+    """The lines of `metrics.json["test"]` in their order there, which is that of the protocol."""
     before, after = test.get("before") or {}, test.get("after") or {}
     return [
-        MetricRow(text, before.get(key), after.get(key))
-        for key, text in METRICS.items()
-        if key in before or key in after
+        MetricRow(NAMES.get(key, key.replace("_", " ").replace("/", ", ")), before.get(key), after.get(key))
+        for key in dict.fromkeys([*before, *after])
     ]
 
 
