@@ -14,7 +14,7 @@ from pullpush.studies.page import margin_meaning
 from pullpush.studies.plan import StudyRun, numbers
 from pullpush.studies.table import interval
 from pullpush.training.config import write_config
-from pullpush.training.options import config_from
+from pullpush.training.options import config_from, parse
 
 STUDY = ["study", "margin", "--losses", "circle,triplet", "--margins", "0.2,0.4", "--seeds", "2"]
 
@@ -116,11 +116,11 @@ def test_margin_meaning_follows_the_similarity() -> None:
 
 def test_a_study_of_the_built_in_data_goes_on(tmp_path: Path) -> None:
     """The emoji reader's options hold a tuple, which YAML gives back as a list."""
-    config = config_from({"data": "emoji"})
-    config.data.options = {"held_out": ()}
+    config = parse(["--data=emoji"])
+    assert config.data.options["held_out"] == ()
     (tmp_path / "run").mkdir()
     write_config(config, tmp_path / "run" / "config.yaml")
     runner._check_same(StudyRun("run", config, {}), tmp_path / "run")
-    config.data.options = {"held_out": ("google",)}
+    config.data.options["held_out"] = ("google",)
     with pytest.raises(UserError, match="another data"):
         runner._check_same(StudyRun("run", config, {}), tmp_path / "run")
