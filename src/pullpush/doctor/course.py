@@ -5,7 +5,9 @@ from pullpush.doctor.finding import Finding, Measures, Objective
 __all__ = ["learning_rate_too_high", "over_fitting", "stale_memory"]
 
 # Update of the weights in one step as a share of their length.
-LARGE_UPDATE = 0.1
+LARGE_UPDATE = 0.2
+# Length of the weights compared with the first step: updates that point here and there make them longer.
+LARGE_GROWTH = 3.0
 # Mean squared change of unit vectors while they lie in the memory.
 LARGE_DRIFT = 0.5
 DROP = 0.03
@@ -13,10 +15,10 @@ DROP = 0.03
 
 def learning_rate_too_high(m: Measures, o: Objective) -> Finding | None:
     """The weights are changed by a large share in each step: what was learned is overwritten."""
-    if m["largest_update_ratio"] > LARGE_UPDATE:
-        evidence = {"update_over_weights": m["largest_update_ratio"]}
+    if m["largest_update_ratio"] > LARGE_UPDATE or m["weight_growth"] > LARGE_GROWTH:
+        evidence = {"update_over_weights": m["largest_update_ratio"], "weight_growth": m["weight_growth"]}
         evidence |= {name: m[name] for name in ("gradient_norm", "first_loss", "loss") if name in m}
-        lr = 5e-4 if o.lr is None else o.lr * 0.02 / m["largest_update_ratio"]
+        lr = 5e-4 if o.lr is None else min(1e-3, o.lr / 10)
         return Finding("learning_rate_too_high", "warning", evidence, f"--optimizer.lr {lr:.0e}")
     return None
 

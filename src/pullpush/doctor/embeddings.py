@@ -18,7 +18,7 @@ ENOUGH = 32
 DOMINATING = 0.5
 NOT_FINITE = "--optimizer.lr lower, --optimizer.clip 1; where an input is named, look at the data with `pullpush data`."
 NORM_ERROR = 0.05
-DUPLICATES = 0.01
+DUPLICATES = 0.02
 
 
 def collapse(m: Measures, o: Objective) -> Finding | None:
@@ -46,7 +46,9 @@ def near_collapse(m: Measures, o: Objective) -> Finding | None:
 def modality_gap(m: Measures, o: Objective) -> Finding | None:
     """Matching pairs of two modalities are farther apart than unrelated items of one: each modality has a region of
     its own."""
-    if m["modality_gap"] > 0.5 and m["positive"] < m["closest_cosine"]:
+    # Untrained towers have it too.
+    early = m["step"] < 0.5 * o.steps
+    if m["modality_gap"] > 0.5 and m["positive"] < m["closest_cosine"] and not early:
         evidence = {"gap": m["modality_gap"], "matching_cosine": m["positive"], "same_side_cosine": m["closest_cosine"]}
         return Finding(
             "modality_gap", "note", evidence,

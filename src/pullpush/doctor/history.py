@@ -13,19 +13,19 @@ __all__ = ["PREFIX", "History", "objective_of"]
 
 # Before the names of measures in log.jsonl.
 PREFIX = "monitor/"
-# Where there are two directions, the one that a search by words takes.
-RECALLS = ("validation/recall@1", "validation/text_to_image/recall@1")
+# Where there are two modalities, the direction that a search by words takes.
+RECALLS = ("validation/text_to_image/recall@1", "validation/recall@1")
 
 
 class History:
     """What the lines of log.jsonl say, in order.
 
     Args:
-        classes: of the validation, where it is known: a recall over few classes is a rough number.
+        queries: of the validation, where it is known: a recall over few queries is a rough number.
     """
 
-    def __init__(self, classes: float = math.nan) -> None:
-        self.classes = classes
+    def __init__(self, queries: float = math.nan) -> None:
+        self.queries = queries
         self.losses: list[float] = []
         self.looks: list[dict[str, float]] = []
         self.validations: list[tuple[int, float]] = []
@@ -34,14 +34,14 @@ class History:
         """A line of the log."""
         if "train/loss" in line:
             self.losses.append(line["train/loss"])
-        self.validations += [(line["step"], line[name]) for name in RECALLS if name in line]
+        self.validations += [(line["step"], line[name]) for name in RECALLS if name in line][:1]
         seen = {k.removeprefix(PREFIX): v for k, v in line.items() if k.startswith(PREFIX)}
         if seen:
             self.looks.append({**seen, "step": float(line["step"])})
 
     def measures(self) -> Measures:
         """The last look, and what changed since the first."""
-        return measure_course(self.looks, self.losses, self.validations, self.classes)
+        return measure_course(self.looks, self.losses, self.validations, self.queries)
 
 
 def objective_of(config: Mapping[str, Any]) -> Objective:

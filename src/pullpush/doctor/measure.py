@@ -93,7 +93,7 @@ def measure_course(
     looks: Sequence[Mapping[str, float]],
     losses: Sequence[float],
     validations: Sequence[tuple[int, float]] = (),
-    classes: float = math.nan,
+    queries: float = math.nan,
 ) -> Measures:
     """Of a run so far: the last look, and what changed since the first.
 
@@ -101,7 +101,7 @@ def measure_course(
         looks: measures at some steps, in order, each with its "step".
         losses: of all steps.
         validations: step and recall@1 on the validation classes.
-        classes: how many these are: a recall over few classes is a rough number.
+        queries: how many were asked: a recall over few is a rough number.
     """
     found = Measures(looks[-1]) if looks else Measures()
     if losses:
@@ -118,19 +118,22 @@ def measure_course(
     ratios = [look["update_ratio"] for look in looks if "update_ratio" in look]
     if ratios:
         found["largest_update_ratio"] = max(ratios)
+        lengths = [name for name in looks[0] if name.startswith("weight_norm/") and looks[0][name] > 0]
+        found["weight_growth"] = max((looks[-1].get(name, 0.0) / looks[0][name] for name in lengths), default=math.nan)
     if validations:
-        found |= _measure_validation(looks, validations, classes)
+        found |= _measure_validation(looks, validations, queries)
     return found
 
 
 def _measure_validation(
-    looks: Sequence[Mapping[str, float]], validations: Sequence[tuple[int, float]], classes: float
+    looks: Sequence[Mapping[str, float]], validations: Sequence[tuple[int, float]], queries: float
 ) -> Measures:
     best_step, best = max(validations, key=lambda each: each[1])
-    (last_step, last), found = validations[-1], Measures()
+    last_step, found = validations[-1][0], Measures()
     found["best_validation_step"], found["best_validation_recall"] = float(best_step), best
-    found["validation_recall"] = last
-    found["validation_error"] = math.sqrt(best * (1 - best) / max(classes, 1.0))
+    # The better of the last two: one bad validation is no trend.
+    found["validation_recall"] = max(recall for _, recall in validations[-2:])
+    found["validation_error"] = math.sqrt(best * (1 - best) / max(queries, 1.0))
     for name, step in (("training_recall_at_best", best_step), ("training_recall", last_step)):
         near = [look["nearest"] for look in looks if "nearest" in look and look["step"] <= step][-LOOK_WINDOW:]
         found[name] = fmean(near) if near else math.nan

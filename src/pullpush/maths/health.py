@@ -101,7 +101,7 @@ def largest_norm_error(x: Tensor) -> float:
     return float((x.detach().double().norm(dim=-1) - 1).abs().max()) if len(x) else 0.0
 
 
-def duplicate_share(similarity: Tensor, negative: Tensor, limit: float = 1 - 1e-5) -> float:
+def duplicate_share(similarity: Tensor, negative: Tensor, limit: float = 1 - 1e-6) -> float:
     """Share of the anchors [n] with a negative whose cosine is above `limit`: the same picture or the same words, held
     to be another class."""
     if not similarity.numel():

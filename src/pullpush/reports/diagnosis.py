@@ -83,8 +83,8 @@ def _sentence(findings: list[Finding]) -> str:
     if not findings:
         return "Nothing is wrong with this run, as far as the doctor can see."
     counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
-    said = [f"{n} {severity}" for severity, n in counts.items() if n]
-    return f"{len(findings)} finding{'s' if len(findings) > 1 else ''}: {', '.join(said)}. Mend the first one first."
+    said = [f"{n} {severity}{'s' if n > 1 and severity != 'critical' else ''}" for severity, n in counts.items() if n]
+    return f"{', '.join(said).capitalize()}. Mend the first one first: others may follow from it."
 
 
 def _objective(run: Run) -> Objective:
@@ -108,10 +108,10 @@ def _found_live(run: Run) -> list[Finding]:
 
 def _history(run: Run) -> History:
     try:
-        classes = float(run.split("validation").table["label"].nunique())
+        queries = float(len(run.split("validation")))
     except Missing:
-        classes = float("nan")
-    history = History(classes)
+        queries = float("nan")
+    history = History(queries)
     try:
         for step, row in run.log.iterrows():
             history.add({"step": step, **row.dropna()})

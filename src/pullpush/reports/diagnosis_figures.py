@@ -97,7 +97,7 @@ def _draw(drawing: Drawing, curves: Sequence[Curve], levels: dict[str, float], t
     margin = 0.06 * (high - low)
     axes.set_ylim(low - margin, high + margin)
     style.label(axes, drawing.title, "step", drawing.y)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 

@@ -14,7 +14,7 @@ from pullpush.doctor import Measures, Objective, measure_cells, measure_duplicat
 from pullpush.maths import health
 from pullpush.maths.pairs import Pairs, make_pairs
 
-__all__ = ["LastBatch", "learned_options", "measure_batch", "update_ratio"]
+__all__ = ["LastBatch", "learned_options", "measure_batch", "measure_updates"]
 
 # Items both in the batch and in the memory, from which on their drift says something.
 FEW_SAME = 8
@@ -81,14 +81,15 @@ def learned_options(criterion: Criterion, objective: Objective) -> Objective:
 
 
 @torch.no_grad()
-def update_ratio(optimizer: Any) -> float:
-    r"""The last step of Adam as a share of the weights, $\max_g |\Delta w_g| / |w_g|$ over parameter groups.
+def measure_updates(optimizer: Any) -> Measures:
+    r"""The last step of Adam as a share of the weights, $\max_g |\Delta w_g| / |w_g|$ over parameter groups, and the
+    length of each group's weights.
 
     Computed from the optimiser's state, $\Delta w = \eta \hat m / (\sqrt{\hat v} + \epsilon)$, so that no copy of the
     weights is kept; vectors (biases, norms), which start at zero, are left out.
     """
-    ratios = []
-    for group in optimizer.param_groups:
+    ratios, found = [], Measures()
+    for place, group in enumerate(optimizer.param_groups):
         weights = [p for p in group["params"] if p.ndim > 1 and "exp_avg" in optimizer.state.get(p, {})]
         if not weights:
             continue
@@ -101,7 +102,9 @@ def update_ratio(optimizer: Any) -> float:
             squares += torch.stack([(m / (v.sqrt() + eps)).square().sum(), p.square().sum()]).double()
         moved, length = squares.sqrt().tolist()
         ratios.append(group["lr"] * moved / max(length, 1e-12))
-    return max(ratios, default=math.nan)
+        found[f"weight_norm/{group.get('name', place)}"] = length
+    found["update_ratio"] = max(ratios, default=math.nan)
+    return found
 
 
 def _mined(criterion: Criterion, similarity: Tensor, pairs: Pairs, x: Tensor, two: bool) -> Pairs | None:

@@ -176,11 +176,11 @@ def _fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
             last, stopped = step == config.steps, stop.number is not None
             validate = last or step % validate_every == 0
             keep = last or stopped or step % config.checkpoint_every == 0
-            if validate or keep or step % LOOK_EVERY == 0:
+            if step == 1 or validate or keep or step % LOOK_EVERY == 0:
                 _look(run, step, waiting)
             if validate:
                 _validate(run, step)
-            if validate or step % LOOK_EVERY == 0:
+            if step == 1 or validate or step % LOOK_EVERY == 0:
                 run.monitor.look(step, run.optimizer, validated=validate)
             if keep:
                 _checkpoint(run, step)

@@ -12,7 +12,7 @@ from pullpush.doctor import PREFIX, Finding, History, Measures, examine, objecti
 from pullpush.training.config import Config
 from pullpush.training.images import ImageTask
 from pullpush.training.log import RunLog, read_log
-from pullpush.training.looks import LastBatch, learned_options, measure_batch, update_ratio
+from pullpush.training.looks import LastBatch, learned_options, measure_batch, measure_updates
 from pullpush.training.progress import Display
 from pullpush.training.texts import ImageTextTask
 
@@ -54,7 +54,7 @@ class Monitor:
         self.every = EVERY * max(1, config.steps // (EVERY * LOOKS))
         self.criterion, self.log, self.display = task.criterion, log, display
         self.batch = LastBatch(task.criterion, done, self.every)
-        self.history = History(len(task.splits["validation"].labels.unique()))
+        self.history = History(len(task.splits["validation"]))
         self._objective = objective_of(asdict(config))
         self._path = Path(os.devnull) if quiet else folder / FILE
         kept = [line for line in read_log(self._path) if line["step"] <= done] if done else []
@@ -81,12 +81,12 @@ class Monitor:
         self.history.add({"step": step, **values})
 
     def look(self, step: int, optimizer: Any, *, validated: bool) -> None:
-        """Looks at the last batch and the last update, when it is time to; after a validation it always is."""
-        if step % self.every and not validated:
+        """Looks at the last batch and the last update, when it is time to, as after the first step or a validation."""
+        if step % self.every and step > 1 and not validated:
             return
         if self.batch.given:
             found = measure_batch(self.batch, learned_options(self.criterion, self._objective))
-            found["update_ratio"] = update_ratio(optimizer)
+            found |= measure_updates(optimizer)
             named = {PREFIX + name: float(value) for name, value in found.items() if math.isfinite(value)}
             self.log.write(step, named)
             self.history.add({"step": step, **named})
