@@ -1,62 +1,98 @@
-"""How the time of a step grows with the batch: a figure for the docs, and the exponent of each loss."""
+"""How the time of a step grows with the batch, for every loss: a figure for the docs, and the exponent of each."""
 
 import math
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from benchmarks.loss import batch, ours, step
 from benchmarks.measure import seconds
+from pullpush.maths.losses import REGISTRY, traits_of
+from pullpush.reports.style import Theme, save, subplots
 
 SIZES = (256, 512, 1024, 2048, 4096)
-NAMES = ("contrastive", "multi_similarity", "circle", "nt_xent", "triplet", "proxy_anchor")
 FIGURE = Path(__file__).resolve().parent.parent / "docs" / "images" / "scaling.png"
+TRIPLETS = {"angular", "margin", "ranked_list", "triplet", "triplet_swap", "tuplet_margin"}
+RANKS = {"fast_ap", "histogram", "pnp", "recall_at_k", "smooth_ap"}
+GROUPS = ("pairs", "triplets", "ranks", "proxies")
+# With 16 samples a class the positives are sorted: N^2 log N.
+SORTED = "triplet, 16 a class"
 
 
-def times(name: str) -> list[float]:
+def group(name: str) -> str:
+    """Where a loss is drawn; a new one is among the pairs."""
+    if name in TRIPLETS or name == SORTED:
+        return "triplets"
+    if name in RANKS:
+        return "ranks"
+    return "proxies" if traits_of(REGISTRY[name]).proxies else "pairs"
+
+
+def times(name: str, sizes: tuple[int, ...] = SIZES) -> list[float]:
+    """Seconds of a step at each size."""
+    loss, per_class = ("triplet", 16) if name == SORTED else (name, 4)
     found = []
-    for n in SIZES:
-        work = step(ours(name, n // 4), *batch(n, 4))
+    for n in sizes:
+        work = step(ours(loss, n // per_class), *batch(n, per_class))
         work()
         found.append(min(seconds(work) for _ in range(5 if n < 2048 else 2)))
     return found
 
 
 def draw(found: dict[str, list[float]], path: Path = FIGURE) -> None:
-    import matplotlib
+    """Every loss a line; in each group the slowest and the quickest at the largest batch by name."""
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    def figure(theme: Theme) -> Figure:
+        drawn, grid = subplots(2, 2, width=9.0, height=6.6, sharex=True, sharey=True)
+        for place, (axes, title) in enumerate(zip(grid.flat, GROUPS, strict=True)):
+            series = {name: values for name, values in found.items() if group(name) == title}
+            panel(axes, f"{title} ({len(series)})", series, theme.series[place], theme)
+        for axes in grid[1]:
+            axes.set_xlabel("batch N")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("ms a step, forward and backward")
+        return drawn
 
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name, series in found.items():
-        (line,) = axes.plot(SIZES, [1000 * t for t in series], marker="o", markersize=4, linewidth=1.6)
-        axes.annotate(
-            name, (SIZES[-1], 1000 * series[-1]), xytext=(6, 0), textcoords="offset points", va="center",
-            color=line.get_color(), fontsize=9,
+    save(figure, path)
+
+
+def panel(axes: Axes, title: str, series: dict[str, list[float]], colour: str, theme: Theme) -> None:
+    ranked = sorted(series, key=lambda name: series[name][-1])
+    named = {ranked[0], ranked[-1]} | ({SORTED} & set(ranked))
+    for name in ranked:
+        axes.plot(
+            SIZES, [1000 * t for t in series[name]], color=colour,
+            linewidth=1.8 if name in named else 1.0, alpha=1.0 if name in named else 0.4,
         )  # fmt: skip
-    low = 1000 * min(series[0] for series in found.values())
-    axes.plot(SIZES, [low * (n / SIZES[0]) ** 2 for n in SIZES], color="0.6", linestyle=":", linewidth=1.2)
-    axes.annotate("N²", (SIZES[-1], low * (SIZES[-1] / SIZES[0]) ** 2), xytext=(6, 0), textcoords="offset points",
-                  va="center", color="0.5", fontsize=9)  # fmt: skip
-    axes.set(xscale="log", yscale="log", xticks=SIZES, xlabel="batch N", ylabel="ms a step, forward and backward")
+        if name in named:
+            written(axes, name.replace("_", " "), 1000 * series[name][-1], theme.ink)
+    first = 1000 * sorted(values[0] for values in series.values())[len(series) // 2]
+    last = first * (SIZES[-1] / SIZES[0]) ** 2
+    axes.plot(SIZES, [first * (n / SIZES[0]) ** 2 for n in SIZES], color=theme.muted, linestyle=":", linewidth=1.4)
+    written(axes, "N²", last, theme.muted)
+    axes.set(xscale="log", yscale="log", xticks=SIZES, xlim=(SIZES[0] * 0.9, SIZES[-1] * 4.5))
     axes.set_xticklabels([f"{n:,}" for n in SIZES])
-    axes.set_xlim(SIZES[0] * 0.9, SIZES[-1] * 1.9)
     axes.minorticks_off()
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    axes.set_title(title)
+
+
+def written(axes: Axes, text: str, height: float, colour: str) -> None:
+    axes.annotate(
+        text, (SIZES[-1], height), xytext=(5, 0), textcoords="offset points", va="center", color=colour, fontsize=8.5
+    )
 
 
 def run() -> list[dict[str, Any]]:
     """The exponent from 1,024 to 4,096 beside 2, that of the rectangle."""
-    found = {name: times(name) for name in NAMES}
+    found = {name: times(name) for name in [*REGISTRY, SORTED]}
     draw(found)
     exponents = {
         name: math.log(series[-1] / series[2]) / math.log(SIZES[-1] / SIZES[2]) for name, series in found.items()
     }
     return [
-        {"name": f"scaling/{name}/4096/exponent", "ours": e, "other": 2.0, "unit": "power of N", "ratio": 2.0 / e}
+        {"name": f"scaling/{name.replace(', ', '-').replace(' ', '-')}/4096/exponent", "ours": e, "other": 2.0,
+         "unit": "power of N", "ratio": 2.0 / e}
         for name, e in exponents.items()
-    ]
+    ]  # fmt: skip

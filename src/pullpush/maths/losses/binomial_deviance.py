@@ -1,0 +1,38 @@
+"""Binomial deviance."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from pullpush.maths.losses.base import AnchorLoss
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import count_of, sum_of, widen
+
+__all__ = ["binomial_deviance"]
+
+
+def binomial_deviance(
+    similarity: Tensor, pairs: Pairs, *, scale: float = 2.0, boundary: float = 0.5, negative_cost: float = 25.0
+) -> AnchorLoss:
+    r"""A soft hinge on each pair: positives above a boundary, negatives below it, where errors cost more.
+
+    $$L = \operatorname*{avg}_{(i,p)} \log\big(1 + e^{-\alpha (s_{ip} - \beta)}\big)
+        + \operatorname*{avg}_{(i,n)} \log\big(1 + e^{\alpha C (s_{in} - \beta)}\big)$$
+
+    Args:
+        similarity: [anchors, references], the cosine.
+        pairs: masks of the same shape.
+        scale: alpha, per unit of the similarity. 2, as it is run beside the histogram loss.
+        boundary: beta, in units of the similarity. 0.5, likewise.
+        negative_cost: C, the steepness of the negatives, of which there are more. 25, likewise.
+
+    Returns:
+        AnchorLoss [anchors, 2], positives and negatives.
+
+    Source: Yi et al., Deep Metric Learning for Practical Person Re-Identification, ICPR 2014; constants of Ustinova and
+    Lempitsky, Learning Deep Embeddings with Histogram Loss, NIPS 2016.
+    """
+    s = widen(similarity)
+    pull = sum_of(softplus(-scale * (s - boundary)), pairs.positive)
+    push = sum_of(softplus(scale * negative_cost * (s - boundary)), pairs.negative)
+    return AnchorLoss(torch.stack([pull, push], 1), torch.stack([count_of(m, dtype=s.dtype) for m in pairs], 1))
