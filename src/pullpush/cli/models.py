@@ -51,7 +51,7 @@ def _evaluate(
         model: a run folder or a model folder.
         data: a name, a folder of classes, or a manifest.
         root: folder of the download, for the benchmark data sets.
-        split: train, validation or test; by default all items, and for the data of the run its test split.
+        split: train, validation or test; by default the test split of the run or of the data, else all items.
         options: further options of the reader.
         nmi: cluster the embeddings too.
         per_class: write a CSV with the metrics of each class to this file.
@@ -68,6 +68,7 @@ def _evaluate(
         items = Items.load(table).split(split or "test")
     else:
         items = open_items(data, root=root, **(options or {}))
+        split = split or ("test" if (items.table["split"] == "test").any() else "")
         items = items.split(split) if split else items
     if not len(items):
         raise UserError(f"{data!r} has no items in split {split!r}; leave --split away to evaluate on all")

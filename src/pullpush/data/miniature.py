@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pullpush.data.emoji import read_emoji
+from pullpush.data.items import Items
 from pullpush.errors import UserError
 
 Pictures = list[list[Image.Image]]
@@ -46,11 +48,17 @@ def make_tree(layout: str, folder: str | Path, *, classes: int = 8, images: int 
 
 
 def _pictures(classes: int, images: int, seed: int) -> Pictures:
-    emoji = read_emoji()
+    emoji = _emoji()
     by_label = emoji.table.groupby("label").indices
     full = [label for label, rows in by_label.items() if len(rows) >= images]
     chosen = np.random.default_rng(seed).permutation(full)[:classes]
     return [[emoji.open(int(row)) for row in by_label[label][:images]] for label in chosen]
+
+
+@lru_cache(maxsize=1)
+def _emoji() -> Items:
+    """Read once: tests make many trees."""
+    return read_emoji()
 
 
 def _save(image: Image.Image, path: Path) -> None:

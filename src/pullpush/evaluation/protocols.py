@@ -51,7 +51,7 @@ _DATASETS = (
     (r"cub|cub200|cub2002011", "cub"),
     (r"cars|cars196", "cars"),
     (r"inshop", "inshop"),
-    (r"vehicleid(800|1600|2400)?", "vehicleid"),
+    (r"vehicleid(small|medium|large|800|1600|2400)?", "vehicleid"),
 )
 
 
