@@ -15,6 +15,8 @@ from pullpush.reports.material import Material
 from pullpush.reports.parts import how
 from pullpush.reports.run import Run
 from pullpush.reports.tables import metric_rows
+from pullpush.training.options import RECIPES, parse
+from pullpush.training.run import open_run
 
 FAST = [
     *("--encoder.weights", "none", "--encoder.size", "32", "--encoder.dim", "8", "--tensorboard", "false"),
@@ -100,6 +102,28 @@ def test_evaluate_names_the_protocol_and_takes_the_test_split(
     said = capsys.readouterr().out
     assert "16 items, protocol vehicleid" in said
     assert "4 test classes; published figures of vehicleid are for 800, 1600, 2400" in said
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_recipes(recipe: str, trees: dict[str, Path], tmp_path: Path) -> None:
+    """Read as they are; run with a smaller encoder, batch and number of steps."""
+    whole = parse(["--config", recipe])
+    assert whole.encoder.name == "resnet50.tv_in1k"
+    name, out = whole.data.source, tmp_path / "run"
+    assert parse(["--config", str(RECIPES / f"{recipe}.yaml")]) == whole
+    words = ["--encoder.name", "tf_efficientnet_lite0", "--data.workers", "0", "--memory.start_step", "1"]
+    argv = ["train", "--config", recipe, "--root", str(trees[name]), "--out", str(out), *words, *FAST]
+    assert main([*argv, "--data.validation", "0"]) == 0
+    run = open_run(out)
+    assert (run.loss, run.miner, run.nmi) == (whole.loss, whole.miner, whole.nmi)
+    assert run.memory == {**whole.memory, "start_step": 1}
+    assert run.optimizer == whole.optimizer
+    assert set(json.loads((out / "metrics.json").read_text())["test"]["after"]) >= {f"recall@{k}" for k in RANKED[name]}
+
+
+def test_an_unknown_recipe_is_answered_with_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--config", "sop-xmb"]) == 2
+    assert "sop-xbm" in capsys.readouterr().err
 
 
 def test_data_counts_against_the_published_numbers(trees: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:

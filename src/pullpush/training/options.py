@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from importlib.resources import files
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from pullpush.errors import UserError
 from pullpush.maths import losses, miners
 from pullpush.training.config import TASK_DEFAULTS, Config, DataConfig
 
-__all__ = ["SHORT", "chosen", "config_from", "make_parser", "parse", "read_yaml", "task_defaults"]
+__all__ = ["SHORT", "chosen", "config_file", "config_from", "make_parser", "parse", "read_yaml", "task_defaults"]
 
+RECIPES = Path(str(files("pullpush"))) / "recipes"
 # What people type, and the option it stands for.
 SHORT = {
     "data": "data.source",
@@ -68,6 +70,12 @@ def task_defaults(argv: Sequence[str]) -> dict[str, Any]:
     return {k: v for k, v in _with_task(values, words).items() if k not in values}
 
 
+def config_file(name: str) -> Path:
+    """The file that `--config` names: a path, or the name of a recipe that comes with pullpush (`sop-xbm`)."""
+    recipe = RECIPES / f"{name}.yaml"
+    return recipe if recipe.parent == RECIPES and recipe.exists() and not Path(name).exists() else Path(name)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A mapping from a YAML file.
 
@@ -77,16 +85,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"can't read the configuration {str(path)!r}: {error}. Give a YAML file.") from error
+        raise UserError(
+            f"can't read the configuration {str(path)!r}: {error}. Give a YAML file, or a recipe: {_recipes()}"
+        ) from error
     if not isinstance(values, dict):
         raise UserError(f"the configuration {str(path)!r} is no mapping of options to values")
     return values
 
 
+def _recipes() -> str:
+    return ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+
+
 def make_parser(loss: str, miner: str, source: str, prog: str = "pullpush train") -> ArgumentParser:
     """The parser of a run's options; those of loss, miner and reader of the data follow from their signatures."""
     parser = ArgumentParser(prog=prog, exit_on_error=False)
-    parser.add_argument("--config", help="a YAML file with any of the options below; what is typed beside it wins")
+    parser.add_argument(
+        "--config",
+        help=f"a YAML file with any of the options below, or a recipe ({_recipes()}); what is typed beside it wins",
+    )
     parser.add_class_arguments(Config, skip={"loss", "miner", "memory", "data.options"})
     reader = reader_of(source)
     placed = {p.name for p in signature(reader).parameters.values() if p.kind is not p.KEYWORD_ONLY}
@@ -118,7 +135,7 @@ def _sorted_out(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     for word in rest:
         name, equals, value = word.partition("=")
         if name == "--config":
-            values |= _flatten(read_yaml(Path(value if equals else next(rest, ""))))
+            values |= _flatten(read_yaml(config_file(value if equals else next(rest, ""))))
         else:
             words.append(_long(name) + equals + value if word.startswith("--") else word)
     return values, words
