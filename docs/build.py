@@ -51,10 +51,6 @@ def _value(entry: Entry, row: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     columns = row.shape[1]
     if "reference_similarity" in inspect.signature(entry.function).parameters:
         options["reference_similarity"] = torch.zeros(columns, columns, dtype=row.dtype) + row.detach().mean()
-        same = ~torch.eye(columns, dtype=torch.bool)
-        labels = pairs.positive[0]
-        equal = labels[:, None] == labels[None, :]
-        options["reference_pairs"] = Pairs(equal & same, ~equal)
     if "centers" in entry.options:
         options["centers"] = 1
     return losses.value(entry.function(row, pairs, **options))

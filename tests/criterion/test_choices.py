@@ -79,11 +79,11 @@ def test_compiler_takes_every_miner(miner):
 def test_what_the_criterion_gives_is_no_option():
     for entries in (catalogue.losses(), catalogue.miners()):
         for entry in entries.values():
-            assert not {"reference_similarity", "reference_pairs", "similarity_name", "dim"} & set(entry.options)
+            assert not {"reference_similarity", "similarity_name", "dim"} & set(entry.options)
     with pytest.raises(UserError, match="no option 'dim': it has: closest, farthest, seed"):
         Criterion(miner={"name": "distance_weighted", "dim": 64})
-    with pytest.raises(UserError, match="no option 'reference_pairs'"):
-        Criterion("angular", reference_pairs=None)
+    with pytest.raises(UserError, match="no option 'reference_similarity'"):
+        Criterion("angular", reference_similarity=None)
     with pytest.raises(UserError, match="a name"):
         Criterion(miner={"epsilon": 0.1})
 

@@ -17,12 +17,11 @@ KINDS = ("square", "wide", "unbalanced", "multi_label", "duplicates", "ragged", 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """Similarities and pairs of anchors with references, and of references with each other."""
+    """Similarities and pairs of anchors with references, and similarities of references with each other."""
 
     similarity: Tensor
     pairs: Pairs
     reference_similarity: Tensor
-    reference_pairs: Pairs
 
     def rows(self, keep: slice) -> "Rectangle":
         return replace(self, similarity=self.similarity[keep], pairs=Pairs(*(m[keep] for m in self.pairs)))
@@ -38,7 +37,6 @@ class Rectangle:
             both(self.similarity),
             Pairs(*map(both, self.pairs)),
             square(self.reference_similarity),
-            Pairs(*map(square, self.reference_pairs)),
         )
 
     def to(self, dtype: torch.dtype) -> "Rectangle":
@@ -78,7 +76,7 @@ class Case:
     def __call__(self, r: Rectangle, **changed: Any) -> AnchorLoss:
         options = {**self.options, **changed}
         if self.wants_references:
-            options |= {"reference_similarity": r.reference_similarity, "reference_pairs": r.reference_pairs}
+            options["reference_similarity"] = r.reference_similarity
         return self.loss(r.similarity, r.pairs, **options)
 
     def value(self, r: Rectangle, **changed: Any) -> Tensor:
@@ -154,5 +152,4 @@ def make(kind: str, seed: int, anchors: int, similarity: str, group: int) -> Rec
         row = torch.arange(anchors)[:, None] % 4
         pairs = Pairs(kept[0] & (row != 1) & (row != 3), kept[1] & (row != 2) & (row != 3))
     measure = SIMILARITIES[similarity]
-    own_pairs = make_pairs(reference_labels, reference_ids, reference_labels, reference_ids, relation)
-    return Rectangle(measure(x, y), pairs, measure(y, y), own_pairs)
+    return Rectangle(measure(x, y), pairs, measure(y, y))

@@ -43,7 +43,6 @@ def expected(case: Case, r: Rectangle, **changed) -> float:
     options = {**case.options, **changed}
     if case.wants_references:
         options["reference_similarity"] = r.reference_similarity.tolist()
-        options["reference_positive"], options["reference_negative"] = (m.tolist() for m in r.reference_pairs)
     return ORACLES[case.name](r.similarity.tolist(), r.pairs.positive.tolist(), r.pairs.negative.tolist(), **options)
 
 
@@ -58,7 +57,7 @@ def test_docstring_has_formula_options_and_source(case):
     assert text
     assert "$$" in text
     assert "Source:" in text
-    handed_in = {"reference_similarity", "reference_pairs"}
+    handed_in = {"reference_similarity"}
     for p in inspect.signature(case.loss).parameters.values():
         if p.name not in handed_in:
             assert f"{p.name}:" in text, f"Args: lacks {p.name}"
@@ -122,7 +121,7 @@ def test_gradcheck(case):
         pytest.skip("its gradient is not the slope of its value; see the test with the oracle's differences")
     r = case.rectangle("wide", seed=1)
     assert torch.autograd.gradcheck(
-        lambda s: case.value(Rectangle(s, r.pairs, r.reference_similarity, r.reference_pairs)),
+        lambda s: case.value(Rectangle(s, r.pairs, r.reference_similarity)),
         r.similarity.clone().requires_grad_(),
         fast_mode=True,
     )
@@ -175,9 +174,7 @@ def test_finite_at_the_ends_of_the_similarity(case, kind):
     own = torch.ones_like(r.reference_similarity)
     for similarity in (sign, -sign, sign.abs(), -sign.abs(), 0 * sign, 1.0000001 * sign):
         for reference_similarity in (own, -own) if case.wants_references else (own,):
-            ends = Rectangle(
-                in_range(case, similarity), r.pairs, in_range(case, reference_similarity), r.reference_pairs
-            )
+            ends = Rectangle(in_range(case, similarity), r.pairs, in_range(case, reference_similarity))
             check_finite(case, ends)
 
 
@@ -217,7 +214,7 @@ def test_any_rectangle_gives_finite_numbers_and_the_oracles_value(case):
         similarity = torch.tensor([[s for s, _ in row] for row in rows], dtype=torch.float64)
         sides = [torch.tensor([[side == s for _, side in row] for row in rows]) for s in ("positive", "negative")]
         similarity = in_range(case, similarity)
-        r = Rectangle(similarity, Pairs(*sides), template.reference_similarity, template.reference_pairs)
+        r = Rectangle(similarity, Pairs(*sides), template.reference_similarity)
         check_finite(case, r)
         assert case.value(r).item() == pytest.approx(expected(case, r), rel=1e-7, abs=1e-7)
         assert (case(r).count >= 0).all()
@@ -254,7 +251,7 @@ def test_nan_is_not_hidden(case):
         for broken in ((row, slice(None)), (slice(None), int(r.pairs.positive[row].nonzero()[0]))):
             similarity = r.similarity.clone()
             similarity[broken] = math.nan
-            s = Rectangle(similarity, r.pairs, r.reference_similarity, r.reference_pairs)
+            s = Rectangle(similarity, r.pairs, r.reference_similarity)
             assert case.value(s).isnan()
 
 
@@ -320,7 +317,7 @@ def check_compiled(case: Case, backend: str) -> None:
     similarity = r.similarity.clone().requires_grad_()
     options = dict(case.options)
     if case.wants_references:
-        options |= {"reference_similarity": r.reference_similarity, "reference_pairs": r.reference_pairs}
+        options["reference_similarity"] = r.reference_similarity
     found = value(compiled.loss(similarity, r.pairs, **options))
     gradient = torch.autograd.grad(found, similarity)[0]
     torch.testing.assert_close(found, case.value(r).float(), rtol=1e-4, atol=1e-5)

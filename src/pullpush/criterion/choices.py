@@ -14,7 +14,7 @@ __all__ = ["GIVEN", "Choice", "bind", "check_options", "choose", "is_whole", "op
 Choice = str | Callable[..., Any] | Mapping[str, Any]
 
 # What a loss or a miner may name in its signature and is then given by the criterion, not by a person.
-GIVEN = frozenset({"reference_similarity", "reference_pairs", "similarity_name", "dim"})
+GIVEN = frozenset({"reference_similarity", "similarity_name", "dim"})
 
 
 def choose(kind: str, choice: Any, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:

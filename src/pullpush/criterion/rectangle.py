@@ -36,7 +36,7 @@ class Rectangle:
         self._of_loss, self._of_miner = (
             GIVEN & parameters_of(f).keys() if f is not None else frozenset() for f in (loss, miner)
         )
-        self.wants_references = bool({"reference_similarity", "reference_pairs"} & (self._of_loss | self._of_miner))
+        self.wants_references = "reference_similarity" in self._of_loss | self._of_miner
 
     def __call__(self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor]) -> AnchorLoss:
         """The loss of these anchors.
@@ -86,9 +86,11 @@ class Rectangle:
         learned: Mapping[str, Tensor],
     ) -> AnchorLoss:
         pairs = self._pairs(anchors, columns)
-        given: dict[str, Any] = {"similarity_name": self.similarity_name, "dim": anchors.embeddings.shape[1]}
-        if self.wants_references:
-            given |= {"reference_similarity": reference_similarity, "reference_pairs": self._pairs(columns, columns)}
+        given: dict[str, Any] = {
+            "reference_similarity": reference_similarity,
+            "similarity_name": self.similarity_name,
+            "dim": anchors.embeddings.shape[1],
+        }
         if self.miner is not None:
             pairs = self.miner(similarity, pairs, **{k: given[k] for k in self._of_miner})
         return self.loss(similarity, pairs, **{**self.options, **learned, **{k: given[k] for k in self._of_loss}})

@@ -110,7 +110,7 @@ def measure_updates(optimizer: Any) -> Measures:
 def _mined(criterion: Criterion, similarity: Tensor, pairs: Pairs, x: Tensor, two: bool) -> Pairs | None:
     given = {"similarity_name": criterion.rectangle.similarity_name, "dim": x.shape[1]}
     if not two:
-        given |= {"reference_similarity": similarity, "reference_pairs": pairs}
+        given["reference_similarity"] = similarity
     wanted = GIVEN & parameters_of(criterion.miner).keys()
     if not wanted <= given.keys():
         return None

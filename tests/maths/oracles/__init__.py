@@ -7,8 +7,7 @@ An oracle has the name, the options and the defaults of its loss; its file lists
 nothing counts. What the tests read besides:
 
 - `CASES = {"my_loss": [{"margin": 0.1}, ...]}` in the same file: options to test besides the defaults.
-- The oracle of a loss that takes `reference_similarity` and `reference_pairs` takes the keywords
-  `reference_similarity`, `reference_positive` and `reference_negative`, [references, references].
+- The oracle of a loss that takes `reference_similarity` takes it too, [references, references].
 - An oracle with the keyword `weights_at` is of a loss that takes some factors as constants in the gradient
   (detached): it computes these from `weights_at` and the rest from `similarity`; None means the same array. Its
   differences are then the gradient, though not the slope of the value.

@@ -96,7 +96,7 @@ def proxy_anchor(similarity, positive, negative, *, margin=0.1, scale=32.0):
 
 
 def soft_triple(
-    similarity, positive, negative, *, reference_similarity, reference_positive, reference_negative,
+    similarity, positive, negative, *, reference_similarity,
     scale=20.0, gamma=0.1, margin=0.01, tau=0.2, centers=10,
 ):  # fmt: skip
     def mixture(cells):

@@ -64,7 +64,7 @@ def chosen(s, p, n, kind):
 
 
 def triplet_swap(
-    similarity, positive, negative, *, reference_similarity, reference_positive, reference_negative,
+    similarity, positive, negative, *, reference_similarity,
     margin=1.0, average="all",
 ):  # fmt: skip
     """Balntas et al. 2016, sec. 3."""
@@ -78,9 +78,7 @@ def triplet_swap(
     return total / count if count else 0.0
 
 
-def angular(
-    similarity, positive, negative, *, reference_similarity, reference_positive, reference_negative, degrees=40.0
-):
+def angular(similarity, positive, negative, *, reference_similarity, degrees=40.0):
     """Wang et al. 2017, eq. 8, over unit vectors."""
     t = tan(radians(degrees)) ** 2
     losses = []

@@ -2,8 +2,8 @@
 
     loss(similarity, pairs, *, options) -> AnchorLoss(total, count)
 
-A loss may also name `reference_similarity` and `reference_pairs` [references, references] among its keyword arguments
-and is then given them; `traits` tells the rest.
+A loss, or a miner, may also name among its keyword arguments, and is then given, `reference_similarity` [references,
+references], `similarity_name` (as in `SIMILARITIES`) and `dim` of the embeddings; `traits` tells the rest.
 """
 
 from pullpush.maths.losses.base import AnchorLoss, Traits, per_anchor, traits, traits_of, value

@@ -12,9 +12,7 @@ from pullpush.maths.through import angular_sum
 __all__ = ["angular"]
 
 
-def angular(
-    similarity: Tensor, pairs: Pairs, *, reference_similarity: Tensor, reference_pairs: Pairs, degrees: float = 40.0
-) -> AnchorLoss:
+def angular(similarity: Tensor, pairs: Pairs, *, reference_similarity: Tensor, degrees: float = 40.0) -> AnchorLoss:
     r"""A bound on the angle at the negative, in the triangle with anchor and positive, which knows no scale.
 
     $$L_{ip} = \log\Big(1 + \sum_n e^{4 t (s_{in} + r_{pn}) - 2 (1 + t) s_{ip}}\Big) \qquad t = \tan^2 \alpha$$
@@ -26,7 +24,6 @@ def angular(
         similarity: [anchors, references], cosine or dot.
         pairs: masks of the same shape.
         reference_similarity: r [references, references].
-        reference_pairs: comes with r; not needed.
         degrees: alpha. The paper tries 36 to 55.
 
     Returns:

@@ -16,7 +16,6 @@ def soft_triple(
     pairs: Pairs,
     *,
     reference_similarity: Tensor,
-    reference_pairs: Pairs,
     scale: float = 20.0,
     gamma: float = 0.1,
     margin: float = 0.01,
@@ -36,7 +35,6 @@ def soft_triple(
         similarity: [anchors, classes * centers], the cosine; the proxies of a class stand beside each other.
         pairs: masks of the same shape; an anchor's positives are the proxies of its class.
         reference_similarity: the proxies among each other, [classes * centers, classes * centers].
-        reference_pairs: not needed.
         scale: lambda. 20 is the paper's.
         gamma: softness of the mixture, in units of the similarity. 0.1 is the paper's.
         margin: delta. 0.01 is the paper's.

@@ -17,7 +17,6 @@ def triplet_swap(
     pairs: Pairs,
     *,
     reference_similarity: Tensor,
-    reference_pairs: Pairs,
     margin: float = 1.0,
     average: str = "all",
 ) -> AnchorLoss:
@@ -32,7 +31,6 @@ def triplet_swap(
         similarity: [anchors, references].
         pairs: masks of the same shape.
         reference_similarity: r [references, references].
-        reference_pairs: comes with r; not needed.
         margin: m, in units of the similarity. 1 is the paper's, of distances.
         average: over "all" triplets, as in the paper, or the "violating" ones, whose loss is above 0.
 
