@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import pullpush
 from pullpush.errors import UserError
 from pullpush.training import Stopped, loop, train
 from pullpush.training.checkpoint import load_checkpoint, save_checkpoint
+from pullpush.training.config import DataConfig
 from pullpush.training.log import RunLog, read_log
+from pullpush.training.setup import make_items
 
 Options = dict[str, Any]
 
@@ -226,3 +229,14 @@ def test_bfloat16_trains(small: Options, tmp_path: Path) -> None:
     run = train(**{**small, "precision": "bf16", "steps": 2}, out=str(tmp_path / "run"))
     assert all(tensor.dtype != torch.bfloat16 for tensor in weights(run).values())
     assert len([line for line in read_log(run / "log.jsonl") if "train/loss" in line]) == 2
+
+
+def test_a_split_of_one_class_is_told(tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        for n in range(2):
+            Image.new("RGB", (8, 8), (30 * n, 60, 90)).save(tmp_path / name / f"{n}.png")
+    said: list[str] = []
+    make_items(DataConfig(str(tmp_path), validation=0.25), 0, said.append)
+    assert [line for line in said if "one class only" in line and line.startswith("validation")]
+    assert not [line for line in said if line.startswith("test has one")]

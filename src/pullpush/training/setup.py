@@ -49,6 +49,9 @@ def split_items(items: Items, config: DataConfig, seed: int, say: Callable[[str]
         items = long_tail(items, seed=seed, ratio=config.long_tail)
     for note in items.notes:
         say(note)
+    for name in ("validation", "test"):
+        if items.split(name).table["label"].nunique() == 1:
+            say(f"{name} has one class only, so every retrieval metric there is 1: give more classes or --data.{name}")
     return items
 
 

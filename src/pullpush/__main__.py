@@ -1,0 +1,7 @@
+"""python -m pullpush"""
+
+import sys
+
+from pullpush.cli import main
+
+sys.exit(main())
