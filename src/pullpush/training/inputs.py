@@ -22,7 +22,7 @@ Batch = tuple[Tensor, Tensor]
 CACHE_BYTES = 2 << 30
 # Decoded a little larger than the encoder's input, so that crops keep their sharpness.
 MARGIN = 1.125
-CHUNK = 256
+CHUNK = 64
 
 
 def fits_cache(items: int, size: int, choice: str) -> bool:
