@@ -1,6 +1,10 @@
-"""Writes docs/losses/: a page a loss from its docstring, with a picture of its gradient. `make docs` runs it."""
+"""Writes docs/losses/: a page a loss from its docstring, with a picture of its gradient. `make docs` runs it.
+
+`python docs/build.py NAME ...` draws the pictures of these losses alone; the pages are written anyhow.
+"""
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +105,8 @@ def main() -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = ["# Losses\n", "Written by `make docs` from the docstrings. `pullpush losses` prints the same.\n"]
     for name, entry in catalogue.losses().items():
-        draw(entry, folder / "images" / f"{name}.png")
+        if name in (sys.argv[1:] or [name]):
+            draw(entry, folder / "images" / f"{name}.png")
         (folder / f"{name}.md").write_text(page(entry) + "\n", encoding="utf-8")
         lines.append(f"- [{name}]({name}.md): {entry.summary}")
     for title, entries in (("Miners", catalogue.miners()), ("Regularisers", catalogue.regularizers())):
