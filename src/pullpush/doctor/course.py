@@ -8,8 +8,9 @@ __all__ = ["learning_rate_too_high", "over_fitting", "stale_memory"]
 LARGE_UPDATE = 0.2
 # Length of the weights compared with the first step: updates that point here and there make them longer.
 LARGE_GROWTH = 3.0
-# Mean squared change of unit vectors while they lie in the memory.
-LARGE_DRIFT = 0.5
+# Mean squared change of embeddings while they lie in the memory, as a share of the squared distance of unrelated
+# items, at two looks one after the other.
+LARGE_DRIFT = 0.8
 DROP = 0.03
 
 
@@ -25,9 +26,11 @@ def learning_rate_too_high(m: Measures, o: Objective) -> Finding | None:
 
 def stale_memory(m: Measures, o: Objective) -> Finding | None:
     """What lies in the memory is no longer where the encoder would put it."""
-    if m["memory_drift"] > LARGE_DRIFT:
-        start = m["settled_step"] if m["settled_step"] > 0 else max(o.start_step, m["step"]) + m["memory_age"]
-        evidence = {name: m[name] for name in ("memory_drift", "memory_age", "step") if name in m}
+    if m["lasting_drift"] > LARGE_DRIFT:
+        start = max(o.start_step, m["step"]) + m["memory_age"]
+        evidence = {
+            name: m[name] for name in ("lasting_drift", "memory_drift", "memory_age", "memory_oldest") if name in m
+        }
         return Finding(
             "stale_memory", "warning", evidence,
             f"--memory.start_step {start:.0f}: embeddings drift fast at first; or a smaller --memory.size, whose "

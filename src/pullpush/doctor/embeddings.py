@@ -25,7 +25,7 @@ def collapse(m: Measures, o: Objective) -> Finding | None:
     """All embeddings are one point, or lie on one line: the softmax has no slope left, the loss stays at ln N."""
     for side in SIDES:
         cos, rank = m[f"{side}/mean_cosine"], m[f"{side}/effective_rank"]
-        few = min(m[f"{side}/items"], m[f"{side}/dim"]) <= FEW
+        few = min(m[f"{side}/items"], m[f"{side}/dim"]) <= FEW or m[f"{side}/dominating_share"] > DOMINATING
         if cos > COLLAPSED or (rank < ONE_LINE and not few):
             return Finding("collapse", "critical", _evidence(m, side), _way_out(m, o))
     return None
@@ -35,8 +35,8 @@ def near_collapse(m: Measures, o: Objective) -> Finding | None:
     """The embeddings draw together: their mean cosine is high and rose since the first look, or few directions are
     left."""
     for side in SIDES:
-        cos, rank, first = (m[f"{side}/{name}"] for name in ("mean_cosine", "effective_rank", "first_mean_cosine"))
-        few = min(m[f"{side}/items"], m[f"{side}/dim"]) <= FEW
+        cos, rank, first = m[f"{side}/mean_cosine"], m[f"{side}/effective_rank"], m[f"first_{side}/mean_cosine"]
+        few = min(m[f"{side}/items"], m[f"{side}/dim"]) <= FEW or m[f"{side}/dominating_share"] > DOMINATING
         drawn = NEAR < cos <= COLLAPSED and not cos < first + 0.02
         if drawn or (ONE_LINE <= rank < FEW_LINES and cos <= COLLAPSED and not few):
             return Finding("near_collapse", "warning", _evidence(m, side), _way_out(m, o))
@@ -77,7 +77,7 @@ def dominating_dimension(m: Measures, o: Objective) -> Finding | None:
     for side in SIDES:
         share, dim = m[f"{side}/dominating_share"], m[f"{side}/dim"]
         enough = m[f"{side}/items"] >= ENOUGH and dim >= FEW
-        if share > DOMINATING and enough and not _is_collapsed(m, side):
+        if share > DOMINATING and enough and not m[f"{side}/mean_cosine"] > COLLAPSED:
             return Finding(
                 "dominating_dimension", "warning", {"share": share, "dimensions": dim},
                 "Lower --optimizer.lr, or add weight decay (--optimizer.weight_decay 0.01); features of unequal scale "

@@ -21,11 +21,11 @@ class History:
     """What the lines of log.jsonl say, in order.
 
     Args:
-        queries: of the validation, where it is known: a recall over few queries is a rough number.
+        classes: of the validation, where it is known: a recall over few classes is a rough number.
     """
 
-    def __init__(self, queries: float = math.nan) -> None:
-        self.queries = queries
+    def __init__(self, classes: float = math.nan) -> None:
+        self.classes = classes
         self.losses: list[float] = []
         self.looks: list[dict[str, float]] = []
         self.validations: list[tuple[int, float]] = []
@@ -41,7 +41,7 @@ class History:
 
     def measures(self) -> Measures:
         """The last look, and what changed since the first."""
-        return measure_course(self.looks, self.losses, self.validations, self.queries)
+        return measure_course(self.looks, self.losses, self.validations, self.classes)
 
 
 def objective_of(config: Mapping[str, Any]) -> Objective:

@@ -93,7 +93,7 @@ def measure_course(
     looks: Sequence[Mapping[str, float]],
     losses: Sequence[float],
     validations: Sequence[tuple[int, float]] = (),
-    queries: float = math.nan,
+    classes: float = math.nan,
 ) -> Measures:
     """Of a run so far: the last look, and what changed since the first.
 
@@ -101,39 +101,46 @@ def measure_course(
         looks: measures at some steps, in order, each with its "step".
         losses: of all steps.
         validations: step and recall@1 on the validation classes.
-        queries: how many were asked: a recall over few is a rough number.
+        classes: of the validation: a recall over few is a rough number.
     """
     found = Measures(looks[-1]) if looks else Measures()
     if losses:
         found["loss"] = fmean(losses[-LOSS_WINDOW:])
         found["first_loss"] = fmean(losses[:LOSS_WINDOW])
         found["lowest_loss"] = min(fmean(losses[i : i + LOSS_WINDOW]) for i in range(0, len(losses), LOSS_WINDOW))
-    for side in SIDES:
-        name = f"{side}/mean_cosine"
+    for name in ("effective_negatives", *(f"{side}/mean_cosine" for side in SIDES)):
         if looks and name in looks[0]:
-            found[f"{side}/first_mean_cosine"] = looks[0][name]
+            found[f"first_{name}"] = looks[0][name]
     for name, gone in (("active_triplets", "looks_without_active"), ("mined", "looks_without_mined")):
         seen = [look[name] for look in looks if name in look]
         found[gone] = float(next((i for i, value in enumerate(reversed(seen)) if value > 0), len(seen)))
+    # 2 - 2 cos is the squared distance of unrelated items.
+    drifts = [
+        look["memory_drift"] / max(2 - 2 * look["negative"], 1e-6)
+        for look in looks
+        if "memory_drift" in look and "negative" in look
+    ]
+    if len(drifts) > 1:
+        found["lasting_drift"] = min(drifts[-2:])
     ratios = [look["update_ratio"] for look in looks if "update_ratio" in look]
     if ratios:
         found["largest_update_ratio"] = max(ratios)
         lengths = [name for name in looks[0] if name.startswith("weight_norm/") and looks[0][name] > 0]
         found["weight_growth"] = max((looks[-1].get(name, 0.0) / looks[0][name] for name in lengths), default=math.nan)
     if validations:
-        found |= _measure_validation(looks, validations, queries)
+        found |= _measure_validation(looks, validations, classes)
     return found
 
 
 def _measure_validation(
-    looks: Sequence[Mapping[str, float]], validations: Sequence[tuple[int, float]], queries: float
+    looks: Sequence[Mapping[str, float]], validations: Sequence[tuple[int, float]], classes: float
 ) -> Measures:
     best_step, best = max(validations, key=lambda each: each[1])
     last_step, found = validations[-1][0], Measures()
     found["best_validation_step"], found["best_validation_recall"] = float(best_step), best
     # The better of the last two: one bad validation is no trend.
     found["validation_recall"] = max(recall for _, recall in validations[-2:])
-    found["validation_error"] = math.sqrt(best * (1 - best) / max(queries, 1.0))
+    found["validation_error"] = math.sqrt(best * (1 - best) / max(classes, 1.0))
     for name, step in (("training_recall_at_best", best_step), ("training_recall", last_step)):
         near = [look["nearest"] for look in looks if "nearest" in look and look["step"] <= step][-LOOK_WINDOW:]
         found[name] = fmean(near) if near else math.nan

@@ -1,6 +1,7 @@
 """Findings in what the loss sees: its value, its temperature, its pairs."""
 
 from pullpush.doctor.finding import Finding, Measures, Objective
+from pullpush.doctor.measure import SIDES
 
 __all__ = [
     "loss_at_chance", "loss_at_floor", "miner_leaves_nothing", "no_active_triplet", "no_positives",
@@ -12,9 +13,9 @@ HIGH_FLOOR = 0.4
 # Share of the way from chance to the floor that is left where the loss is said to be at its floor.
 AT_FLOOR = 0.25
 AT_CHANCE = 0.02
-# The closest negative alone counts; the similarities are then read at a finer grain than they have.
-ONE_NEGATIVE, SHARP = 1.1, 0.02
-AT_MARGIN = 0.02
+# Below SHARP, the closest negative alone counts at the start, or embeddings in a narrow cone are good enough.
+SHARP, FEW_NEGATIVES, CONE = 0.03, 2.0, 0.8
+AT_MARGIN, ALIKE = 0.02, 0.25
 LOOKS = 2
 
 
@@ -56,17 +57,21 @@ def temperature_too_high(m: Measures, o: Objective) -> Finding | None:
 
 
 def temperature_too_low(m: Measures, o: Objective) -> Finding | None:
-    """The closest negative takes the whole gradient of each anchor, right label or wrong."""
-    if m["temperature"] < SHARP and m["effective_negatives"] < ONE_NEGATIVE and m["negatives"] > 8:
-        evidence = {name: m[name] for name in ("temperature", "effective_negatives", "negatives")}
-        return Finding("temperature_too_low", "warning", evidence, "--loss.temperature 0.07, or learn it.")
+    """The closest negative takes the whole gradient of each anchor, right label or wrong; and as small differences of
+    the cosine are enough, all embeddings stay within a narrow cone."""
+    negatives = m["first_effective_negatives" if "first_effective_negatives" in m else "effective_negatives"]
+    cone = max((m[f"{side}/mean_cosine"] for side in SIDES if f"{side}/mean_cosine" in m), default=0.0) > CONE
+    if m["temperature"] < SHARP and m["negatives"] > 8 and (negatives < FEW_NEGATIVES or cone):
+        evidence = {"temperature": m["temperature"], "effective_negatives": negatives, "negatives": m["negatives"]}
+        evidence |= {f"{side}_mean_cosine": m[f"{side}/mean_cosine"] for side in SIDES if f"{side}/mean_cosine" in m}
+        return Finding("temperature_too_low", "warning", evidence, "--loss.temperature 0.07")
     return None
 
 
 def triplet_at_margin(m: Measures, o: Objective) -> Finding | None:
     """Positives are as far as negatives, so each triplet costs the margin: the shortest way to a lower loss was to
     make all embeddings equal."""
-    if abs(m["loss"] - m["margin"]) < AT_MARGIN * m["margin"] and m["spread"] < AT_MARGIN * m["margin"]:
+    if abs(m["loss"] - m["margin"]) < AT_MARGIN * m["margin"] and m["spread"] < ALIKE * m["margin"]:
         evidence = {name: m[name] for name in ("loss", "margin", "positive", "negative")}
         return Finding(
             "triplet_at_margin", "critical", evidence,

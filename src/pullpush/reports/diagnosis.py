@@ -108,10 +108,10 @@ def _found_live(run: Run) -> list[Finding]:
 
 def _history(run: Run) -> History:
     try:
-        queries = float(len(run.split("validation")))
+        classes = float(run.split("validation").table["label"].nunique())
     except Missing:
-        queries = float("nan")
-    history = History(queries)
+        classes = float("nan")
+    history = History(classes)
     try:
         for step, row in run.log.iterrows():
             history.add({"step": step, **row.dropna()})

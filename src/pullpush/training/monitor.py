@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pullpush.data.items import Items
 from pullpush.doctor import PREFIX, Finding, History, Measures, examine, objective_of
 from pullpush.training.config import Config
 from pullpush.training.images import ImageTask
@@ -54,7 +55,7 @@ class Monitor:
         self.every = EVERY * max(1, config.steps // (EVERY * LOOKS))
         self.criterion, self.log, self.display = task.criterion, log, display
         self.batch = LastBatch(task.criterion, done, self.every)
-        self.history = History(len(task.splits["validation"]))
+        self.history = History(_classes(task.splits["validation"]))
         self._objective = objective_of(asdict(config))
         self._path = Path(os.devnull) if quiet else folder / FILE
         kept = [line for line in read_log(self._path) if line["step"] <= done] if done else []
@@ -104,3 +105,7 @@ class Monitor:
     def _examine(self, step: int, measures: Measures) -> None:
         for finding in examine(measures, learned_options(self.criterion, self._objective)):
             self.report(step, finding)
+
+
+def _classes(items: Items) -> int:
+    return len(items.labels.unique()) if len(items) else 0

@@ -1,0 +1,252 @@
+"""Each finding is triggered by a small run that has the fault. Healthy runs are in test_healthy.py."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Bedside, Head, Options, batches, digits, mlp, seeded
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+import pullpush
+from pullpush.criterion import Criterion, CrossBatchMemory
+from pullpush.data.miniature import make_tree
+from pullpush.errors import UserError
+from pullpush.reports import diagnose_run
+from pullpush.training import train
+
+Watched = Callable[..., Bedside]
+
+
+def of(name: str, folder: Path) -> dict[str, Any]:
+    """A finding that the monitor wrote down."""
+    lines = [json.loads(line) for line in (folder / "findings.jsonl").read_text().splitlines()]
+    return next(line for line in lines if line["finding"] == name)
+
+
+def test_collapse_and_its_approach(watched: Watched) -> None:
+    # Hard triplets pull everything together before they can push: the known collapse.
+    criterion = Criterion("triplet", kind="hard", average="all")
+    options = {"loss": {"name": "triplet", "kind": "hard", "average": "all"}}
+    bedside = watched(criterion, steps=60, optimizer={"lr": 3e-3}, **options)
+    assert bedside.steps_of["near_collapse"] < bedside.steps_of["collapse"]
+    assert bedside.found["collapse"].evidence["mean_cosine"] > 0.99
+    assert bedside.found["collapse"].severity == "critical"
+    margin = bedside.found["triplet_at_margin"]
+    assert margin.evidence["loss"] == pytest.approx(margin.evidence["margin"], rel=0.02)
+    assert "--loss.kind semihard" in margin.advice
+    # The same with the kind that it names trains.
+    options["loss"]["kind"] = "semihard"
+    cured = watched(Criterion("triplet", kind="semihard", average="all"), steps=60, optimizer={"lr": 5e-4}, **options)
+    assert not cured.found
+
+
+def test_floor_of_bare_cosines_and_its_cure(watched: Watched) -> None:
+    options = {"loss": {"name": "n_pair", "temperature": 1.0}, "similarity": "cosine", "optimizer": {"lr": 1e-2}}
+    stuck = watched(Criterion("n_pair", temperature=1.0, similarity="cosine"), steps=60, **options)
+    high, floor = stuck.found["temperature_too_high"], stuck.found["loss_at_floor"]
+    assert stuck.steps_of["temperature_too_high"] == 1
+    assert floor.evidence["floor"] < floor.evidence["loss"] < floor.evidence["floor"] + 0.3
+    assert "--loss.temperature 0.07" in high.advice
+    assert "--loss.temperature 0.07" in floor.advice
+    options["loss"]["temperature"] = 0.07
+    cured = watched(Criterion("n_pair", temperature=0.07, similarity="cosine"), steps=60, **options)
+    assert not cured.found
+    assert cured.losses[-1] < 0.5
+
+
+def test_temperature_too_low(watched: Watched) -> None:
+    options = {"loss": {"name": "nt_xent", "temperature": 0.003}, "optimizer": {"lr": 1e-3}}
+    bedside = watched(Criterion("nt_xent", temperature=0.003), **options)
+    assert "--loss.temperature 0.07" in bedside.found["temperature_too_low"].advice
+
+
+def test_loss_at_chance(watched: Watched) -> None:
+    # Labels that belong to other pictures.
+    class Shuffled(Criterion):
+        def forward(self, embeddings: Tensor, labels: Tensor, *args: Any, **named: Any) -> Tensor:
+            draw = torch.Generator().manual_seed(int(args[0].sum()))
+            return super().forward(embeddings, labels[torch.randperm(len(labels), generator=draw)], *args, **named)
+
+    bedside = watched(Shuffled("nt_xent", temperature=0.2), loss={"name": "nt_xent", "temperature": 0.2}, steps=60)
+    evidence = bedside.found["loss_at_chance"].evidence
+    assert evidence["loss"] == pytest.approx(evidence["chance"], rel=0.02)
+
+
+def test_learning_rate_too_high(watched: Watched) -> None:
+    bedside = watched(Criterion("nt_xent"), loss="nt_xent", optimizer={"lr": 0.1}, steps=20)
+    finding = bedside.found["learning_rate_too_high"]
+    assert finding.evidence["update_over_weights"] > 0.2
+    assert "--optimizer.lr 1e-03" in finding.advice
+    assert not watched(Criterion("nt_xent"), loss="nt_xent", optimizer={"lr": 1e-3}, steps=20).found
+
+
+def test_no_active_triplet(watched: Watched) -> None:
+    options = {"loss": {"name": "triplet", "margin": 0.05}, "optimizer": {"lr": 3e-3}}
+    bedside = watched(Criterion("triplet", margin=0.05), classes=(0, 1), **options)
+    assert "--loss.margin 0.1" in bedside.found["no_active_triplet"].advice
+    assert bedside.losses[-1] == 0
+
+
+def test_miner_leaves_nothing(watched: Watched) -> None:
+    strict = {"name": "multi_similarity", "epsilon": -1.2}
+    bedside = watched(Criterion("multi_similarity", miner=strict), loss="multi_similarity", miner=strict, steps=20)
+    assert "--miner none" in bedside.found["miner_leaves_nothing"].advice
+    assert not any(bedside.losses)
+
+
+def test_embeddings_not_normalised(watched: Watched) -> None:
+    bedside = watched(Criterion("n_pair"), mlp(unit=False), loss="n_pair", steps=10)
+    assert "--similarity cosine" in bedside.found["not_normalised"].advice
+    assert not watched(Criterion("n_pair", similarity="cosine"), mlp(unit=False), loss="n_pair", similarity="cosine",
+                       steps=10).found  # fmt: skip
+
+
+def test_dead_dimensions(watched: Watched) -> None:
+    bedside = watched(Criterion("nt_xent"), mlp(64, nn.ReLU()), loss="nt_xent", steps=10)
+    evidence = bedside.found["dead_dimensions"].evidence
+    assert 0 < evidence["dead"] < evidence["dimensions"] == 64
+
+
+def test_dominating_dimension(watched: Watched) -> None:
+    class Beside(nn.Module):
+        """The amount of ink, in its own unit, beside what was learned."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = mlp()
+
+        def forward(self, x: Tensor) -> Tensor:
+            ink = x.sum(1, keepdim=True)
+            return normalize(torch.cat([self.head(x), ink - ink.mean()], 1), dim=-1)
+
+    bedside = watched(Criterion("nt_xent"), Beside(), loss="nt_xent", steps=10)
+    assert bedside.found["dominating_dimension"].evidence["share"] > 0.5
+
+
+def test_stale_memory(watched: Watched) -> None:
+    options = {"loss": "contrastive", "memory": {"size": 1500}, "optimizer": {"lr": 0.1}}
+    criterion = Criterion("contrastive", memory=CrossBatchMemory(1500, dim=16))
+    deep = seeded(lambda: Head(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 16)))
+    bedside = watched(criterion, deep, each=16, steps=30, **options)
+    finding = bedside.found["stale_memory"]
+    assert "--memory.start_step" in finding.advice
+    assert finding.evidence["memory_age"] >= 1
+
+
+def test_modality_gap_of_towers_that_hardly_learn(tmp_path: Path) -> None:
+    # Each tower starts in a cone of its own; a rate too small for the steps leaves them there.
+    images, words = seeded(lambda: mlp(32)), seeded(lambda: mlp(32), 1)
+    words.layers[-1].bias.data += 1.0
+    criterion = Criterion("nt_xent", temperature=0.02, symmetric=True)
+    bedside = Bedside(tmp_path, criterion, nn.ModuleList([images, words]), 20, loss="nt_xent", optimizer={"lr": 1e-5})
+    x, labels, ids = digits()
+    drawn = batches(labels, 4)
+    for _ in range(20):
+        rows = next(drawn)
+        said = torch.nn.functional.one_hot(labels[rows], 64).float()
+        bedside.step(
+            criterion(images(x[rows]), labels[rows], ids[rows], references=words(said), reference_labels=labels[rows],
+                      reference_ids=ids[rows] + 10_000)
+        )  # fmt: skip
+    evidence = bedside.found["modality_gap"].evidence
+    assert evidence["matching_cosine"] < evidence["same_side_cosine"]
+
+
+def test_batches_without_positives(small: Options, tmp_path: Path) -> None:
+    run = train(**{**small, "batch": {"classes": 3, "samples": 1}, "steps": 2}, out=str(tmp_path / "run"))
+    finding = of("no_positives", run)
+    assert (finding["severity"], finding["evidence"]["anchors_with_positive"]) == ("critical", 0)
+    assert "--batch.samples 4" in finding["advice"]
+
+
+def test_equal_pictures_under_two_labels(small: Options, photos: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for folder in sorted(path for path in photos.iterdir() if path.is_dir()):
+        for name in (folder.name, f"{folder.name}-again"):
+            (tree / name).mkdir(parents=True)
+            for picture in folder.iterdir():
+                (tree / name / picture.name).write_bytes(picture.read_bytes())
+    run = train(**{**small, "data": {**small["data"], "source": str(tree)}, "steps": 2}, out=str(tmp_path / "run"))
+    found = {finding.finding: finding for finding in diagnose_run(run)}
+    assert found["false_negatives"].evidence["share_of_items"] > 0.3
+    assert "pullpush data" in found["false_negatives"].advice
+
+
+def test_first_tensor_that_is_not_finite(small: Options, tmp_path: Path) -> None:
+    optimizer = {"lr": 1e37, "clip": 0.0, "warmup": 0.5}
+    with pytest.raises(UserError, match=r"first tensor .* (output|weights|gradient)"):
+        train(**{**small, "optimizer": optimizer, "validate_every": 12}, out=str(tmp_path / "run"))
+    evidence = of("not_finite", tmp_path / "run")["evidence"]
+    assert "encode." in evidence["first_tensor"]
+    assert diagnose_run(tmp_path / "run")[0].finding == "not_finite"
+
+
+def test_weights_that_did_not_load(small: Options, tmp_path: Path) -> None:
+    state = pullpush.ImageEncoder(weights="none", size=32).backbone.state_dict()
+    file = tmp_path / "half.safetensors"
+    save_file({name: tensor for place, (name, tensor) in enumerate(state.items()) if place % 2}, file)
+    encoder = {**small["encoder"], "weights": str(file)}
+    with pytest.warns(UserWarning, match="in part"):
+        run = train(**{**small, "encoder": encoder, "steps": 2}, out=str(tmp_path / "run"))
+    evidence = of("weights_not_loaded", run)["evidence"]
+    assert evidence["tensors_missing"] > 100
+    assert evidence["tensors_loaded"] > 100
+
+
+def test_evaluation_without_positives(small: Options, photos: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    rows = ["path,label,split"]
+    folders = sorted(path for path in photos.iterdir() if path.is_dir())
+    for place, folder in enumerate(folders):
+        kept = sorted(folder.iterdir())[: 4 if place < 5 else 1]
+        rows += [f"{picture},{folder.name},{'train' if place < 5 else 'test'}" for picture in kept]
+    tree.mkdir()
+    (tree / "items.csv").write_text("\n".join(rows) + "\n")
+    data = {"source": str(tree / "items.csv"), "validation": 0.0}
+    with pytest.raises(UserError, match="positive"):
+        train(**{**small, "data": data, "steps": 2}, out=str(tmp_path / "run"))
+    finding = of("evaluation_without_positives", tmp_path / "run")
+    assert finding["evidence"]["queries_with_positive"] == 0
+
+
+def test_over_fitting(small: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULLPUSH_CACHE", str(tmp_path / "cache"))
+    tree = make_tree("folder", tmp_path / "tree", classes=60, images=5)
+    options = {
+        **small,
+        "data": {"source": str(tree), "test": 0.1, "validation": 0.7},
+        "encoder": {"size": 64, "dim": 64, "freeze": True, "head": "linear"},
+        "batch": {"classes": 8, "samples": 4},
+        "optimizer": {"lr": 5e-3},
+        "loss": "nt_xent",
+        "steps": 300,
+        "validate_every": 30,
+    }
+    run = train(**options, out=str(tmp_path / "run"))
+    evidence = of("over_fitting", run)["evidence"]
+    assert evidence["best_validation_recall"] - evidence["validation_recall"] > 0.1
+    assert evidence["best_validation_step"] < 300
+
+
+def test_arrays() -> None:
+    draw = np.random.default_rng(0)
+    labels = np.arange(400) // 4
+    centres = draw.normal(size=(100, 32))
+    healthy = centres[labels] + 0.3 * draw.normal(size=(400, 32))
+    assert pullpush.diagnose(healthy, labels, loss="multi_similarity") == []
+    one = np.ones((400, 32)) + 1e-3 * healthy
+    assert [f.finding for f in pullpush.diagnose(one, labels)] == ["collapse"]
+    texts = pullpush.diagnose(one, labels, references=one, reference_labels=labels, loss="nt_xent", temperature=1.0)
+    assert {"collapse", "temperature_too_high"} <= {f.finding for f in texts}
+    healthy[7, 3] = np.nan
+    assert [f.finding for f in pullpush.diagnose(healthy, labels)] == ["not_finite"]
+    with pytest.raises(UserError, match="labels"):
+        pullpush.diagnose(healthy, labels[:-1])
+    with pytest.raises(UserError, match="no option"):
+        pullpush.diagnose(healthy, labels, loss="nt_xent", temperatur=1.0)
