@@ -76,7 +76,7 @@ def memory_cost(places: Sequence[int] = PLACES, batch: int = 64) -> pd.DataFrame
         return vectors, torch.randint(max(places), (n,), generator=generator), torch.arange(n)
 
     def milliseconds(statement: str, **names: Any) -> float:
-        return 1000 * float(Timer(statement, globals=names).blocked_autorange(min_run_time=0.5).median)
+        return 1000 * float(Timer(statement, globals=names).blocked_autorange(min_run_time=0.2).median)
 
     anchors, labels, ids = draw(batch)
     anchors.requires_grad_()
