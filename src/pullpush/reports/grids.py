@@ -69,7 +69,7 @@ def class_name(items: Items, row: int) -> str:
     return items.classes[int(items.table["label"].iat[row])]
 
 
-def _tile(items: Items, row: int, right: bool | None = None) -> Tile:
+def tile(items: Items, row: int, right: bool | None = None) -> Tile:
     return Tile(thumbnail(items, row), class_name(items, row), right)
 
 
@@ -77,7 +77,7 @@ def _nearest(items: Items, ranking: Ranking, query: int) -> list[Tile]:
     """The nearest references of the query number `query` of the ranking."""
     labels = items.table["label"].to_numpy()
     own = labels[ranking.queries[query]]
-    return [_tile(items, int(row), bool(labels[row] == own)) for row in ranking.nearest[query] if row >= 0]
+    return [tile(items, int(row), bool(labels[row] == own)) for row in ranking.nearest[query] if row >= 0]
 
 
 def random_rows(items: Items, rankings: Sequence[Ranking], count: int = 8, seed: int = 0) -> list[Row]:
@@ -85,7 +85,7 @@ def random_rows(items: Items, rankings: Sequence[Ranking], count: int = 8, seed:
     queries = rankings[0].queries
     order = np.random.default_rng(seed).permutation(len(queries))
     return [
-        Row(_tile(items, int(queries[q])), [_nearest(items, ranking, q) for ranking in rankings])
+        Row(tile(items, int(queries[q])), [_nearest(items, ranking, q) for ranking in rankings])
         for q in _one_a_class(items, rankings[0], order, count)
     ]
 
@@ -95,8 +95,8 @@ def worst_rows(items: Items, ranking: Ranking, count: int = 6) -> list[Row]:
     order = np.argsort(-ranking.place, kind="stable")
     return [
         Row(
-            _tile(items, int(ranking.queries[q])),
-            [_nearest(items, ranking, q), [_tile(items, int(ranking.first[q]), True)]],
+            tile(items, int(ranking.queries[q])),
+            [_nearest(items, ranking, q), [tile(items, int(ranking.first[q]), True)]],
             f"at place\n{ranking.place[q]:,}",
         )
         for q in _one_a_class(items, ranking, order, count)
@@ -126,8 +126,8 @@ def confusions(items: Items, ranking: Ranking, count: int = 8) -> list[Confusion
     ranked = sorted(pairs.items(), key=lambda p: (-p[1], sizes[p[0][0]] + sizes[p[0][1]], p[0]))
     return [
         Confusion(
-            [_tile(items, int(r)) for r in np.flatnonzero(labels == a)[:2]],
-            [_tile(items, int(r)) for r in np.flatnonzero(labels == b)[:2]],
+            [tile(items, int(r)) for r in np.flatnonzero(labels == a)[:2]],
+            [tile(items, int(r)) for r in np.flatnonzero(labels == b)[:2]],
             n,
             sizes[a] + sizes[b],
         )
@@ -142,16 +142,16 @@ def draw_rows(rows: Sequence[Row], headings: Sequence[str], title: str, theme: T
     end = starts[-1] + sizes[-1] * STEP
     top = 0.85
     beyond = 0.5 if any(row.note for row in rows) else CELL - STEP
-    figure, axes = _canvas(end + beyond, top + ROW * len(rows), title)
-    _heading(axes, 0, 1, "query", theme)
-    for heading, start, size in zip(headings, starts, sizes, strict=True):
-        _heading(axes, start, size, heading, theme)
+    figure, axes = canvas(end + beyond, top + ROW * len(rows), title)
+    heading(axes, 0, 1, "query", theme)
+    for words, start, size in zip(headings, starts, sizes, strict=True):
+        heading(axes, start, size, words, theme)
     for index, row in enumerate(rows):
         y = top + ROW * index
-        _draw_tile(axes, 0, y, row.query, theme)
+        draw_tile(axes, 0, y, row.query, theme)
         for start, group in zip(starts, row.groups, strict=True):
             for column, tile in enumerate(group):
-                _draw_tile(axes, start + STEP * column, y, tile, theme)
+                draw_tile(axes, start + STEP * column, y, tile, theme)
         axes.text(end, y + CELL / 2, row.note, va="center", size=8, color=theme.muted)
     return figure
 
@@ -162,14 +162,14 @@ def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Fig
     half = 4 * STEP + middle
     columns = min(2, len(pairs))
     width, height = columns * half + (columns - 1) * GAP, 0.5 + ROW * math.ceil(len(pairs) / columns)
-    figure, axes = _canvas(width, height, title)
+    figure, axes = canvas(width, height, title)
     for index, pair in enumerate(pairs):
         x, y = (index % columns) * (half + GAP), 0.5 + ROW * (index // columns)
         left, right = x + 2 * STEP - (STEP - CELL), x + 2 * STEP + middle - (STEP - CELL)
         for column, tile in enumerate(reversed(pair.first)):
-            _draw_tile(axes, left - CELL - STEP * column, y, Tile(tile.image, ""), theme)
+            draw_tile(axes, left - CELL - STEP * column, y, Tile(tile.image, ""), theme)
         for column, tile in enumerate(pair.second):
-            _draw_tile(axes, right + STEP * column, y, Tile(tile.image, ""), theme)
+            draw_tile(axes, right + STEP * column, y, Tile(tile.image, ""), theme)
         for side, tile, align in ((left, pair.first[0], "right"), (right, pair.second[0], "left")):
             for line, text in enumerate(_lines(tile.name, 36)):
                 axes.text(side, y + CELL + 0.07 + 0.125 * line, text, ha=align, va="top", size=7.5)
@@ -181,14 +181,14 @@ def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Fig
     return figure
 
 
-def _heading(axes: Axes, x: float, size: int, text: str, theme: Theme) -> None:
+def heading(axes: Axes, x: float, size: int, text: str, theme: Theme) -> None:
     """A heading over `size` tiles, with a thin rule under it."""
     end = x + (size - 1) * STEP + CELL
     axes.text(x, 0.56, text, va="center", size=8.5, color=theme.muted)
     axes.plot([x, end], [0.71, 0.71], color=theme.faint, linewidth=0.8)
 
 
-def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """An axes whose unit is the inch, origin at the top left, with a margin around."""
     margin = 0.1
     figure = Figure(figsize=(width + margin + 0.02, height + 2 * margin), layout="none")
@@ -200,7 +200,7 @@ def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:
+def draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:
     color = {True: theme.right, False: theme.wrong, None: theme.faint}[tile.right]
     width = 0.9 if tile.right is None else 2.2
     axes.add_artist(_rounded(x, y, CELL, fill=False, edgecolor=color, linewidth=width, zorder=3))

@@ -17,6 +17,8 @@ from pullpush.reports.sections import build
 from pullpush.reports.style import write_atomically
 from pullpush.reports.tables import MetricRow, metric_rows
 
+TEXT_TO_IMAGE = "text to image, recall@1"
+
 
 def report(run: Path | str, *, window: int = 50) -> Path:
     """Draw the report of a run from what the run folder holds; nothing is trained or embedded again.
@@ -45,7 +47,7 @@ def report(run: Path | str, *, window: int = 50) -> Path:
         name=material.run.name,
         sentence=sentence(material.run, metrics, rows),
         rows=rows,
-        main=next((row for row in rows if row.name == "recall@1"), None),
+        main=main_row(rows),
         sections=sections,
         notes=[*material.run.notes, *material.notes],
     )
@@ -65,11 +67,20 @@ def sentence(run: Run, metrics: Mapping[str, Any], rows: list[MetricRow]) -> str
     start = f"After {steps}" + (f" with the loss {loss}" if loss else "") + (f" on {data}" if data else "")
     seconds = metrics.get("seconds")
     start += f" ({duration(seconds)})" if isinstance(seconds, int | float) else ""
-    main = next((row for row in rows if row.name == "recall@1"), None)
+    main = main_row(rows)
     if main is None or main.after is None:
         return f"{start}, no evaluation on unseen classes was recorded."
-    text = f"{start}, {100 * main.after:.1f}% of the queries of unseen classes find an item of their own class first"
+    found = "queries of unseen classes find an item of their own class first"
+    if main.name == TEXT_TO_IMAGE:
+        found = "descriptions of unseen classes find an image of their own first"
+    text = f"{start}, {100 * main.after:.1f}% of the {found}"
     return f"{text}; before training it was {100 * main.before:.1f}%." if main.before is not None else f"{text}."
+
+
+def main_row(rows: list[MetricRow]) -> MetricRow | None:
+    """The metric of the headline: text to image where there are descriptions, else recall@1."""
+    by_name = {row.name: row for row in rows}
+    return by_name.get(TEXT_TO_IMAGE) or by_name.get("recall@1")
 
 
 def duration(seconds: float) -> str:

@@ -99,6 +99,23 @@ class Run:
             raise Missing(f"embeddings/{path.name} holds values that are not finite.")
         return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
 
+    def texts(self, split: str) -> pd.DataFrame:
+        """The descriptions of a split, in the order of their embeddings: `text`, `label`, `id`."""
+        table = pd.read_parquet(self._file("texts.parquet"))
+        found = table[table["split"] == split]
+        if found.empty:
+            raise Missing(f"No description is in the split {split!r}.")
+        return found
+
+    def text_embeddings(self, split: str, when: str) -> NDArray[np.float32]:
+        """Normalised embeddings `[n, dim]` of the descriptions of a split."""
+        path = self._file(f"embeddings/{split}-{when}-text.npy")
+        array = np.load(path).astype(np.float32)
+        rows = len(self.texts(split))
+        if array.ndim != 2 or len(array) != rows or not np.isfinite(array).all():
+            raise Missing(f"embeddings/{path.name} of shape {array.shape} does not fit the {rows} descriptions.")
+        return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
+
     def _file(self, name: str) -> Path:
         path = self.path / name
         if not path.is_file():

@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pullpush.reports import parts
+from pullpush.reports import cross_modal, parts
 from pullpush.reports.material import Block, Material
 from pullpush.reports.run import Missing
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its parts."""
+    """A heading with its parts; `needs` is a file without which a run has no such section."""
 
     id: str
     title: str
     lead: str
     parts: Sequence[Callable[[Material], Block]]
+    needs: str = ""
 
 
 SECTIONS = (
+    Section(
+        "descriptions",
+        "Images and descriptions",
+        "What descriptions find among the images of classes that the model has never seen, and what images find.",
+        (cross_modal.text_queries, cross_modal.image_queries, cross_modal.metrics, cross_modal.curves),
+        needs="texts.parquet",
+    ),
     Section(
         "retrieval",
         "Retrieval",
@@ -53,7 +61,8 @@ SECTIONS = (
 
 def build(material: Material) -> list[tuple[Section, list[Block]]]:
     """Every section with its blocks; a part that is missing becomes its sentence."""
-    return [(section, [_block(part, material) for part in section.parts]) for section in SECTIONS]
+    wanted = [section for section in SECTIONS if not section.needs or (material.run.path / section.needs).is_file()]
+    return [(section, [_block(part, material) for part in section.parts]) for section in wanted]
 
 
 def _block(part: Callable[[Material], Block], material: Material) -> Block:

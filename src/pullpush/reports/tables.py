@@ -36,11 +36,13 @@ class MetricRow:
 
 
 def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:
-    """The lines of `metrics.json["test"]` in their order there, which is that of the protocol."""
+    """The lines of `metrics.json["test"]` in their order there, which is that of the protocol; ranks are no fractions
+    and stand with the descriptions."""
     before, after = test.get("before") or {}, test.get("after") or {}
     return [
         MetricRow(NAMES.get(key, key.replace("_", " ").replace("/", ", ")), before.get(key), after.get(key))
         for key in dict.fromkeys([*before, *after])
+        if not key.endswith("_rank")
     ]
 
 

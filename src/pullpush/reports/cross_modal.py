@@ -1,0 +1,184 @@
+"""The section of a run with descriptions: what texts find among the images, what images find among the texts."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pullpush.reports import grids, style
+from pullpush.reports.curves import plot_curves
+from pullpush.reports.grids import CELL, GAP, STEP, Tile, canvas, draw_tile, heading
+from pullpush.reports.material import Block, Material
+from pullpush.reports.run import Missing, Run
+from pullpush.reports.style import Theme
+
+FOUND = 6
+TEXTS = 5
+QUERIES = 8
+TEXT_WIDTH = 2.0  # inches of a description as query
+LIST_WIDTH = 2.7  # inches of a list of descriptions found
+ROW = 1.33
+WAYS = {"text_to_image": "text to image", "image_to_text": "image to text"}
+
+
+@dataclass(frozen=True)
+class Said:
+    """A description, and whether it is right."""
+
+    text: str
+    right: bool
+
+
+def text_queries(material: Material) -> Block:
+    """Descriptions and the images that they find."""
+    images, texts, table = _sides(material.run)
+    labels, ids = _matches(material.run, table)
+    rows = []
+    for row in _one_a_label(table, len(table)):
+        order = np.argsort(-(images @ texts[row]), kind="stable")[:FOUND]
+        own = table["label"].iat[row]
+        tiles = [grids.tile(material.test, int(i), bool((ids if labels is None else labels)[i] == own)) for i in order]
+        rows.append((table["text"].iat[row], tiles))
+    return material.picture(
+        "text_to_image", partial(_draw_text_queries, rows),
+        alt="Descriptions of unseen classes and the images nearest to each",
+        caption=f"{len(rows)} descriptions of unseen classes, drawn at random and not chosen, and the nearest of "
+        f"{len(images):,} images in order. A tick marks an image that the description belongs to.",
+    )  # fmt: skip
+
+
+def image_queries(material: Material) -> Block:
+    """Images and the descriptions that they find."""
+    images, texts, table = _sides(material.run)
+    labels, ids = _matches(material.run, table)
+    match = ids if labels is None else labels
+    rows = []
+    for row in _one_a_label(pd.DataFrame({"label": match}), len(match)):
+        order = np.argsort(-(texts @ images[row]), kind="stable")[:TEXTS]
+        said = [Said(table["text"].iat[i], bool(table["label"].iat[i] == match[row])) for i in order]
+        rows.append((grids.tile(material.test, row), said))
+    return material.picture(
+        "image_to_text", partial(_draw_image_queries, rows),
+        alt="Images of unseen classes and the descriptions nearest to each",
+        caption=f"{len(rows)} images of unseen classes, drawn at random, and the nearest of {len(texts):,} "
+        "descriptions. The name under an image is that of its class.",
+    )  # fmt: skip
+
+
+def metrics(material: Material) -> Block:
+    """Both directions, before and after training."""
+    test = material.known_metrics.get("test") or {}
+    before, after = test.get("before") or {}, test.get("after") or {}
+    keys = [key for key in after if key.split("/")[0] in WAYS]
+    if not keys:
+        raise Missing("metrics.json has no metrics between images and descriptions.")
+    rows = [[_named(key), _number(key, before.get(key)), _number(key, after[key])] for key in keys]
+    return Block(
+        heading="Between images and descriptions", head=["", "before", "after"], rows=rows,
+        caption="recall@k: the share of queries with a match among the k nearest of the other kind. The rank is that "
+        "of the nearest match, from 1; of tied ones it is the expected rank, so ties never help.",
+    )  # fmt: skip
+
+
+def curves(material: Material) -> Block:
+    """Recall in both directions over the steps."""
+    log = material.run.log
+    keys = {f"validation/{way}/recall@{k}": f"{name}, recall@{k}" for way, name in WAYS.items() for k in (1, 10)}
+    found = [material.run.curve(key, name) for key, name in keys.items() if key in log]
+    if not found:
+        raise Missing("The log has no validation between images and descriptions.")
+
+    def draw(theme: Theme) -> Figure:
+        figure, axes = style.subplots()
+        best = material.known_metrics.get("best_step")
+        if best:
+            axes.axvline(best, color=theme.muted, linestyle=":", linewidth=1.2)
+        plot_curves(axes, found, theme, window=material.window)
+        style.label(axes, "Images and descriptions, validation classes", "step", "recall")
+        axes.legend()
+        return figure
+
+    return material.picture(
+        "cross_modal_recall", draw, alt="Recall between images and descriptions over steps",
+        caption="On classes that are neither trained on nor in the test. The dotted line is at the step that was kept.",
+    )  # fmt: skip
+
+
+def _sides(run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32], pd.DataFrame]:
+    table = run.texts("test")
+    return run.embeddings("test", "after"), run.text_embeddings("test", "after"), table
+
+
+def _matches(run: Run, table: pd.DataFrame) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+    """What a text's `label` is compared with: the labels of the items (None where it is the item itself), their ids."""
+    items = run.split("test")
+    by_item = (table["label"] == table["id"]).all()
+    ids = items.table["id"].to_numpy()
+    return (None if by_item else items.table["label"].to_numpy()), ids
+
+
+def _one_a_label(table: pd.DataFrame, rows: int, seed: int = 0) -> list[int]:
+    order = np.random.default_rng(seed).permutation(rows)
+    labels = table["label"].to_numpy()
+    first: dict[int, int] = {}
+    for row in order:
+        first.setdefault(int(labels[row]), int(row))
+        if len(first) == QUERIES:
+            break
+    return list(first.values())
+
+
+def _named(key: str) -> str:
+    way, metric = key.split("/")
+    return f"{WAYS[way]}, {metric.replace('_', ' ')}"
+
+
+def _number(key: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.1f}" if key.endswith("rank") else f"{value:.3f}"
+
+
+def _draw_text_queries(rows: Sequence[tuple[str, list[Tile]]], theme: Theme) -> Figure:
+    top, start = 0.85, TEXT_WIDTH + GAP
+    figure, axes = canvas(start + FOUND * STEP, top + ROW * len(rows), "What descriptions of unseen classes find")
+    heading(axes, 0, 2, "description", theme)
+    heading(axes, start, FOUND, "nearest images", theme)
+    for index, (text, tiles) in enumerate(rows):
+        y = top + ROW * index
+        said = "\n".join(textwrap.wrap(text, 24, max_lines=3, placeholder=" …"))
+        axes.text(0, y + CELL / 2, said, va="center", size=10, color=theme.ink)
+        for column, tile in enumerate(tiles):
+            draw_tile(axes, start + STEP * column, y, tile, theme)
+    return figure
+
+
+def _draw_image_queries(rows: Sequence[tuple[Tile, list[Said]]], theme: Theme) -> Figure:
+    top, columns = 0.85, 2
+    wide = STEP + LIST_WIDTH
+    height = top + ROW * -(-len(rows) // columns)
+    figure, axes = canvas(columns * wide + GAP, height, "What images of unseen classes find")
+    for column in range(columns):
+        heading(axes, column * (wide + GAP), 1, "image", theme)
+        heading(axes, column * (wide + GAP) + STEP, LIST_WIDTH, "nearest descriptions", theme)
+    for index, (tile, said) in enumerate(rows):
+        x, y = (index % columns) * (wide + GAP), top + ROW * (index // columns)
+        draw_tile(axes, x, y, tile, theme)
+        for place, one in enumerate(said):
+            _draw_said(axes, x + STEP + 0.04, y + 0.1 + 0.19 * place, one, theme)
+    return figure
+
+
+def _draw_said(axes: Axes, x: float, y: float, said: Said, theme: Theme) -> None:
+    color = theme.right if said.right else theme.wrong
+    axes.text(x, y, "✓" if said.right else "✕", color=color, size=8, weight="bold", family="DejaVu Sans", va="center")
+    text = textwrap.shorten(said.text, 40, placeholder=" …")
+    axes.text(x + 0.18, y, text, size=8, color=theme.ink if said.right else theme.muted, va="center")
