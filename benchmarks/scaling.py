@@ -61,27 +61,33 @@ def draw(found: dict[str, list[float]], path: Path = FIGURE) -> None:
 def panel(axes: Axes, title: str, series: dict[str, list[float]], colour: str, theme: Theme) -> None:
     ranked = sorted(series, key=lambda name: series[name][-1])
     named = {ranked[0], ranked[-1]} | ({SORTED} & set(ranked))
+    ends: dict[str, float] = {}
     for name in ranked:
         axes.plot(
             SIZES, [1000 * t for t in series[name]], color=colour,
             linewidth=1.8 if name in named else 1.0, alpha=1.0 if name in named else 0.4,
         )  # fmt: skip
         if name in named:
-            written(axes, name.replace("_", " "), 1000 * series[name][-1], theme.ink)
-    first = 1000 * sorted(values[0] for values in series.values())[len(series) // 2]
-    last = first * (SIZES[-1] / SIZES[0]) ** 2
-    axes.plot(SIZES, [first * (n / SIZES[0]) ** 2 for n in SIZES], color=theme.muted, linestyle=":", linewidth=1.4)
-    written(axes, "N²", last, theme.muted)
-    axes.set(xscale="log", yscale="log", xticks=SIZES, xlim=(SIZES[0] * 0.9, SIZES[-1] * 4.5))
+            ends[name.replace("_", " ")] = 1000 * series[name][-1]
+    # A guide to the slope: below the lines, not one of them.
+    guide = [500 * min(values[0] for values in series.values()) * (n / SIZES[0]) ** 2 for n in SIZES]
+    axes.plot(SIZES, guide, color=theme.muted, linestyle=":", linewidth=1.4)
+    written(axes, {**ends, "N²": guide[-1]}, theme)
+    axes.set(xscale="log", yscale="log", xticks=SIZES, xlim=(SIZES[0] * 0.9, SIZES[-1] * 3.6))
     axes.set_xticklabels([f"{n:,}" for n in SIZES])
     axes.minorticks_off()
     axes.set_title(title)
 
 
-def written(axes: Axes, text: str, height: float, colour: str) -> None:
-    axes.annotate(
-        text, (SIZES[-1], height), xytext=(5, 0), textcoords="offset points", va="center", color=colour, fontsize=8.5
-    )
+def written(axes: Axes, ends: dict[str, float], theme: Theme) -> None:
+    """Names beside the ends of their lines, moved up where they would touch."""
+    last = 0.0
+    for text, height in sorted(ends.items(), key=lambda end: end[1]):
+        last = max(height, 1.45 * last)
+        axes.annotate(
+            text, (SIZES[-1], last), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5,
+            color=theme.muted if text == "N²" else theme.ink,
+        )  # fmt: skip
 
 
 def run() -> list[dict[str, Any]]:
