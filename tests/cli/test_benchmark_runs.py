@@ -105,7 +105,7 @@ def test_evaluate_names_the_protocol_and_takes_the_test_split(
 
 
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
-def test_recipes(recipe: str, trees: dict[str, Path], tmp_path: Path) -> None:
+def test_recipes(recipe: str, trees: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Read as they are; run with a smaller encoder, batch and number of steps."""
     whole = parse(["--config", recipe])
     assert whole.encoder.name == "resnet50.tv_in1k"
@@ -114,6 +114,9 @@ def test_recipes(recipe: str, trees: dict[str, Path], tmp_path: Path) -> None:
     words = ["--encoder.name", "tf_efficientnet_lite0", "--data.workers", "0", "--memory.start_step", "1"]
     argv = ["train", "--config", recipe, "--root", str(trees[name]), "--out", str(out), *words, *FAST]
     assert main([*argv, "--data.validation", "0"]) == 0
+    ways = ["all_against_all/", "one_gallery_image/"] if name == "vehicleid" else [""]
+    said = capsys.readouterr().out
+    assert all(f"test {way}recall@1: " in said for way in ways)
     run = open_run(out)
     assert (run.loss, run.miner, run.nmi) == (whole.loss, whole.miner, whole.nmi)
     assert run.memory == {**whole.memory, "start_step": 1}
