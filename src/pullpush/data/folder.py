@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from pullpush.data.captions import CAPTION_SUFFIXES, read_captions
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 
@@ -22,6 +23,9 @@ SPLIT_FOLDERS = {
 
 def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
     """Images in class folders: the class is the folder, relative to `root` (`shoes/boots/1.jpg` is of `shoes/boots`).
+
+    Descriptions (`text`) come from `captions.csv` in the folder, or from a text file beside each image
+    (`shoes/boots/1.txt`). With them, images need no class folders: where all lie together, each is a class of its own.
 
     A `train` folder beside `validation` (or `val`, `valid`) or `test` gives the splits; classes are then counted below
     them.
@@ -43,30 +47,41 @@ def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
         raise UserError(
             f"the folder {root} holds no images{_what(skipped)}; it should hold a folder a class: CLASS/IMAGE.jpg"
         )
+    texts, notes = read_captions(root, files)
     splits = _split_folders(root)
+    flat = texts is not None and len({_below_split(file, root, splits) for file in files}) == 1
+    if texts is not None:
+        skipped = Counter({suffix: count for suffix, count in skipped.items() if suffix not in CAPTION_SUFFIXES})
     paths, classes, split, loose = [], [], [], 0
     for file in files:
         parts = file.relative_to(root).parts[:-1]
         given = ""
         if splits and parts and parts[0] in splits:
             given, parts = splits[parts[0]], parts[1:]
-        if not parts:
+        if not parts and not flat:
             loose += 1
             continue
         paths.append(str(file))
-        classes.append("/".join(parts))
+        classes.append(str(file.relative_to(root)) if flat else "/".join(parts))
         split.append(given if given_splits else "")
     if len(set(classes)) < 2:
         found = f"the one class {classes[0]!r}" if classes else f"{loose} images beside each other and no class folder"
         raise UserError(
             f"the folder {root} holds {found}; training needs two classes or more, one folder each: CLASS/IMAGE.jpg"
         )
-    notes = []
     if loose:
         notes.append(f"{loose} images lie in no class folder and are left out")
     if skipped:
         notes.append(f"{sum(skipped.values())} files are left out{_what(skipped)}")
-    return Items.build(root.resolve().name, paths, classes, notes, split=split)
+    if flat:
+        notes.append("no class folders: each image is a class of its own")
+    columns = {} if texts is None else {"text": [texts.get(path, []) for path in paths]}
+    return Items.build(root.resolve().name, paths, classes, notes, split=split, **columns)
+
+
+def _below_split(file: Path, root: Path, splits: dict[str, str]) -> tuple[str, ...]:
+    parts = file.relative_to(root).parts[:-1]
+    return parts[1:] if parts and parts[0] in splits else parts
 
 
 def _walk(root: Path) -> tuple[list[Path], Counter[str]]:

@@ -21,7 +21,8 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: str = "error") -> Items:
     """Images listed in a CSV, TSV or Parquet file, with Open Metric Learning's column names.
 
-    Needed: `label` (any name or number), `path` (relative to `root`, by default the file's folder). Known besides:
+    Needed: `path` (relative to `root`, by default the file's folder), and `label` (any name or number) or `text`:
+    without `label`, each row is a class of its own, matched by its description alone. Known besides:
     `split` (train, validation or val, test, or empty), `is_query`, `is_gallery`, `category`, `domain`, `x_1, x_2, y_1,
     y_2` (box to crop), `text` (a description; several are separated by `|`, or a list in Parquet). Other columns are
     left out and named in the notes.
@@ -48,6 +49,9 @@ def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: 
         frame, left_out = _roles(frame, file)
         if left_out:
             notes.append(f"{left_out} items are neither query nor gallery and are left out")
+    if "label" not in frame:
+        frame = frame.assign(label=_own_classes(frame))
+        notes.append("no column 'label': each item is a class of its own")
     if frame["label"].nunique() < 2:
         raise UserError(
             f"{file} lists {len(frame)} images of {frame['label'].nunique()} class; training needs two classes or more"
@@ -57,6 +61,12 @@ def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: 
     if "text" in frame:
         columns["text"] = [[part.strip() for part in t.split("|")] if isinstance(t, str) else t for t in frame["text"]]
     return Items.build(file.stem, list(frame["path"]), list(frame["label"].astype(str)), notes, **columns)
+
+
+def _own_classes(frame: pd.DataFrame) -> list[str]:
+    """A name for each row, by which classes are numbered in the order of the rows."""
+    digits = len(str(len(frame)))
+    return [f"{row:0{digits}d} {os.path.basename(path)}" for row, path in enumerate(frame["path"])]
 
 
 def existing(frame: pd.DataFrame, origin: str, missing: str, notes: list[str]) -> pd.DataFrame:
@@ -97,6 +107,8 @@ def _read(file: Path) -> pd.DataFrame:
 def _check_columns(frame: pd.DataFrame, file: Path) -> None:
     names = [str(c) for c in frame.columns]
     for column in ("label", "path"):
+        if column == "label" and "label" not in names and "text" in names:
+            continue
         if column not in names:
             near = difflib.get_close_matches(column, names, 1, 0.5)
             hint = f"; did you mean {near[0]!r}? Rename it to {column!r}" if near else ""
