@@ -48,3 +48,18 @@ def test_counts():
     assert reduce.any_of(MASK).tolist() == [True, False, True]
     assert reduce.widen(X.bfloat16()).dtype == reduce.widen(X.half()).dtype == torch.float32
     assert reduce.widen(X.double()).dtype == torch.float64
+
+
+def test_two_sums_of_exponentials_compiled_are_those_of_each():
+    """Rows with both sides, one side or none; numbers that overflow; a NaN."""
+    nan = math.nan
+    x = torch.tensor([[1.0, -2.0, 800.0], [0.5, 0.1, 3.0], [2.0, 1.0, 0.0], [nan, 1.0, 2.0]], requires_grad=True)
+    first = torch.tensor([[1, 0, 1], [1, 1, 1], [0, 0, 0], [1, 0, 0]], dtype=torch.bool)
+    second = torch.tensor([[0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 1, 1]], dtype=torch.bool)
+    compiled = torch.compile(reduce.logsumexp_of_two, backend="eager", fullgraph=True)
+    expected = reduce.logsumexp_of(x, first), reduce.logsumexp_of(-3 * x, second)
+    for ours, wanted in zip(compiled(x, first, -3 * x, second), expected, strict=True):
+        torch.testing.assert_close(ours, wanted, equal_nan=True)
+        gradients = [torch.autograd.grad(each[:3].sum(), x, retain_graph=True)[0][:3] for each in (ours, wanted)]
+        torch.testing.assert_close(*gradients)
+        assert gradients[0].isfinite().all()

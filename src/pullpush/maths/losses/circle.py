@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pullpush.maths.losses.base import AnchorLoss, check_choice, of_the_batch, traits
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, logsumexp_of, widen
+from pullpush.maths.reduce import any_of, logsumexp_of, logsumexp_of_two, widen
 
 __all__ = ["circle"]
 
@@ -55,8 +55,9 @@ def circle(
         # In place: each is a rectangle.
         push_weight = (s + margin).relu_().mul_(scale)
         pull_weight = (1 + margin - s).relu_().mul_(scale)
-    push = logsumexp_of(push_weight * (s - margin), pairs.negative)
-    pull = logsumexp_of(pull_weight * (1 - margin - s), pairs.positive)
+    pull, push = logsumexp_of_two(
+        pull_weight * (1 - margin - s), pairs.positive, push_weight * (s - margin), pairs.negative
+    )
     used = any_of(pairs.positive) & any_of(pairs.negative)
     if per == "batch":
         pull, push = logsumexp_of(pull, any_of(pairs.positive)), logsumexp_of(push, any_of(pairs.negative))

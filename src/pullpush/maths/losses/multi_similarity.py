@@ -5,7 +5,7 @@ from torch.nn.functional import softplus
 
 from pullpush.maths.losses.base import AnchorLoss
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, logsumexp_of, widen
+from pullpush.maths.reduce import any_of, logsumexp_of_two, widen
 
 __all__ = ["multi_similarity"]
 
@@ -34,6 +34,6 @@ def multi_similarity(
     """
     s = widen(similarity)
     # The shift by base is taken out of the sums: a pass over the rectangle less for each.
-    pull = softplus(logsumexp_of(-alpha * s, pairs.positive) + alpha * base) / alpha
-    push = softplus(logsumexp_of(beta * s, pairs.negative) - beta * base) / beta
+    positives, negatives = logsumexp_of_two(-alpha * s, pairs.positive, beta * s, pairs.negative)
+    pull, push = softplus(positives + alpha * base) / alpha, softplus(negatives - beta * base) / beta
     return AnchorLoss(pull + push, any_of(pairs.positive | pairs.negative).to(s.dtype))
