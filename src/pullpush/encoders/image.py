@@ -25,6 +25,7 @@ class ImageEncoder(nn.Module):
       the backbone's width).
     - `weights`: `auto`, `timm`, `none` or a file; see `weights.load_backbone`. What was loaded is kept in `.loaded`.
     - `size`: side of the input in pixels.
+    - `hidden`: width of the head `mlp`.
     - `freeze`: the backbone neither learns nor changes its statistics; only the head is trained.
     - `frozen_stages`: so many first stages of the backbone do not learn, the stem being the first. They see the largest
       maps and cost the most, and hold the most general features. Without loaded weights all stages learn.
@@ -42,6 +43,7 @@ class ImageEncoder(nn.Module):
         *,
         dim: int = 128,
         head: str = "linear",
+        hidden: int = 512,
         weights: str = "auto",
         size: int = 64,
         freeze: bool = False,
@@ -57,10 +59,10 @@ class ImageEncoder(nn.Module):
             torch.manual_seed(seed)
             self.backbone, self.loaded = load_backbone(name, weights, size)
             self.width = _output_width(self.backbone, name, size)
-            self.head = make_head(head, self.width, dim)
+            self.head = make_head(head, self.width, dim, hidden=hidden)
         self.dim = self.width if head == "none" else dim
         self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
-        self.frozen_stages = frozen_stages
+        self.hidden, self.frozen_stages = hidden, frozen_stages
         self.frozen_norm = frozen_norm and self.loaded.source != "none"
         self.preprocessing = Preprocessing(size, self.loaded.mean, self.loaded.std)
         self.backbone.requires_grad_(not freeze)
@@ -104,6 +106,7 @@ class ImageEncoder(nn.Module):
             "name": self.name,
             "dim": self.dim,
             "head": self.head_name,
+            "hidden": self.hidden,
             "size": self.preprocessing.size,
             "freeze": self.freeze,
             "frozen_stages": self.frozen_stages,

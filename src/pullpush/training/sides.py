@@ -109,7 +109,12 @@ class TextSide:
 
     def __init__(self, config: Config, items: Items) -> None:
         self.encoder = TextEncoder(
-            config.text.name, dim=config.encoder.dim, head=config.text.head, freeze=config.text.freeze, seed=config.seed
+            config.text.name,
+            dim=config.encoder.dim,
+            head=config.text.head,
+            hidden=config.text.hidden,
+            freeze=config.text.freeze,
+            seed=config.seed,
         )
         said = items.table["text"]
         self.texts = sorted({text for texts in said for text in texts})
