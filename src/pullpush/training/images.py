@@ -41,10 +41,12 @@ class ImageTask:
     Attributes:
         chosen_by: the metric of the best checkpoint: map@r looks at all positives, recall@1 at the nearest only.
         shown: the metrics that are printed at the end.
+        followed: those that are printed at each validation; all where it is empty.
     """
 
     chosen_by = "map@r"
     shown: tuple[str, ...] = ("recall@1", "map@r")
+    followed: tuple[str, ...] = ()
 
     def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
         self.config, self.items, self.side = config, items, ImageSide(config, items)

@@ -273,7 +273,7 @@ def _validate(run: Run, step: int) -> None:
     metrics = {f"validation/{name}": value for name, value in run.task.validate(run.fabric.device).items()}
     if not metrics:
         return
-    run.display.evaluated(step, metrics)
+    run.display.evaluated(step, metrics, run.task.followed)
     run.monitor.wrote(step, metrics)
     run.log.write(step, metrics)
     score = metrics[f"validation/{run.task.chosen_by}"]

@@ -1,6 +1,7 @@
 """What a person sees while a run goes."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -50,9 +51,10 @@ class Display:
         self._since = now
         self._bar.update(self._task, completed=step, loss=f"{loss:.4f}", rate=f"{rate:.0f}")
 
-    def evaluated(self, step: int, metrics: dict[str, float]) -> None:
-        """An evaluation on the validation classes."""
-        recall = metrics.get("validation/recall@1", float("nan"))
+    def evaluated(self, step: int, metrics: dict[str, float], only: Sequence[str] = ()) -> None:
+        """An evaluation on the validation classes; of many metrics `only` some are shown, the first on the bar."""
+        recall = metrics.get(f"validation/{only[0] if only else 'recall@1'}", float("nan"))
+        metrics = {name: metrics[f"validation/{name}"] for name in only} or metrics
         self._bar.update(self._task, recall=f"{recall:.3f}")
         self._since = time.perf_counter()
         shown = "  ".join(f"{name.removeprefix('validation/')} {number:.3f}" for name, number in metrics.items())

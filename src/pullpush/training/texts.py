@@ -53,6 +53,7 @@ class ImageTextTask:
     Attributes:
         chosen_by: the metric of the best checkpoint; recall@1 is coarser on few validation classes.
         shown: the metrics that are printed at the end.
+        followed: those that are printed at each validation.
 
     Raises:
         UserError: data without descriptions, a loss with class proxies.
@@ -60,6 +61,7 @@ class ImageTextTask:
 
     chosen_by = "text_to_image/recall@10"
     shown = ("text_to_image/recall@1", "text_to_image/recall@10", "image_to_text/recall@1")
+    followed = (*shown, "loss_miner", "loss_all")
 
     def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
         self.items, self.notes = _described(items)
