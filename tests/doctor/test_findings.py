@@ -172,9 +172,11 @@ def test_equal_pictures_under_two_labels(small: Options, photos: Path, tmp_path:
             (tree / name).mkdir(parents=True)
             for picture in folder.iterdir():
                 (tree / name / picture.name).write_bytes(picture.read_bytes())
-    run = train(**{**small, "data": {**small["data"], "source": str(tree)}, "steps": 2}, out=str(tmp_path / "run"))
+    encoder = {**small["encoder"], "weights": "auto"}
+    data = {**small["data"], "source": str(tree)}
+    run = train(**{**small, "encoder": encoder, "data": data, "steps": 2}, out=str(tmp_path / "run"))
     found = {finding.finding: finding for finding in diagnose_run(run)}
-    assert found["false_negatives"].evidence["share_of_items"] > 0.3
+    assert found["false_negatives"].evidence["share_of_items"] > 0.2
     assert "pullpush data" in found["false_negatives"].advice
 
 
@@ -217,21 +219,22 @@ def test_evaluation_without_positives(small: Options, photos: Path, tmp_path: Pa
 
 def test_over_fitting(small: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULLPUSH_CACHE", str(tmp_path / "cache"))
-    tree = make_tree("folder", tmp_path / "tree", classes=60, images=5)
+    # Four training classes and a head that can bend everything to them.
+    tree = make_tree("folder", tmp_path / "tree", classes=80, images=3)
     options = {
         **small,
-        "data": {"source": str(tree), "test": 0.1, "validation": 0.7},
-        "encoder": {"size": 64, "dim": 64, "freeze": True, "head": "linear"},
-        "batch": {"classes": 8, "samples": 4},
-        "optimizer": {"lr": 5e-3},
+        "data": {"source": str(tree), "test": 0.05, "validation": 0.9, "check": False},
+        "encoder": {"size": 64, "dim": 64, "freeze": True, "head": "mlp"},
+        "batch": {"classes": 4, "samples": 3},
+        "optimizer": {"lr": 3e-3, "warmup": 0.3},
         "loss": "nt_xent",
-        "steps": 300,
-        "validate_every": 30,
+        "steps": 40,
+        "validate_every": 5,
     }
     run = train(**options, out=str(tmp_path / "run"))
     evidence = of("over_fitting", run)["evidence"]
     assert evidence["best_validation_recall"] - evidence["validation_recall"] > 0.1
-    assert evidence["best_validation_step"] < 300
+    assert evidence["best_validation_step"] <= 10
 
 
 def test_arrays() -> None:

@@ -11,7 +11,7 @@ LARGE_GROWTH = 3.0
 # Mean squared change of embeddings while they lie in the memory, as a share of the squared distance of unrelated
 # items, at two looks one after the other.
 LARGE_DRIFT = 0.8
-DROP = 0.03
+DROP = 0.05
 
 
 def learning_rate_too_high(m: Measures, o: Objective) -> Finding | None:
@@ -42,7 +42,7 @@ def stale_memory(m: Measures, o: Objective) -> Finding | None:
 def over_fitting(m: Measures, o: Objective) -> Finding | None:
     """Retrieval on training classes still rises while that on validation classes falls."""
     drop = m["best_validation_recall"] - m["validation_recall"]
-    if drop > max(DROP, 2 * m["validation_error"]) and m["training_recall"] >= m["training_recall_at_best"]:
+    if drop > max(DROP, m["validation_error"]) and m["training_recall"] >= m["training_recall_at_best"]:
         evidence = {
             name: m[name]
             for name in ("training_recall", "training_recall_at_best", "validation_recall", "best_validation_recall",

@@ -16,6 +16,8 @@ FEW = 8
 # Items that have no meaningful spread: below this number nothing is said of dimensions.
 ENOUGH = 32
 DOMINATING = 0.5
+# Share of the steps in which embeddings may draw together.
+SETTLED = 0.2
 NOT_FINITE = "--optimizer.lr lower, --optimizer.clip 1; where an input is named, look at the data with `pullpush data`."
 NORM_ERROR = 0.05
 DUPLICATES = 0.02
@@ -34,6 +36,8 @@ def collapse(m: Measures, o: Objective) -> Finding | None:
 def near_collapse(m: Measures, o: Objective) -> Finding | None:
     """The embeddings draw together: their mean cosine is high and rose since the first look, or few directions are
     left."""
+    if m["step"] < SETTLED * o.steps:
+        return None  # many losses pull before they push
     for side in SIDES:
         cos, rank, first = m[f"{side}/mean_cosine"], m[f"{side}/effective_rank"], m[f"first_{side}/mean_cosine"]
         few = min(m[f"{side}/items"], m[f"{side}/dim"]) <= FEW or m[f"{side}/dominating_share"] > DOMINATING

@@ -140,7 +140,9 @@ def _measure_validation(
     found["best_validation_step"], found["best_validation_recall"] = float(best_step), best
     # The better of the last two: one bad validation is no trend.
     found["validation_recall"] = max(recall for _, recall in validations[-2:])
-    found["validation_error"] = math.sqrt(best * (1 - best) / max(classes, 1.0))
+    # Standard error of a share, one success and one failure added, so that it is not 0 for all of few.
+    share = (best * classes + 1) / (classes + 2)
+    found["validation_error"] = math.sqrt(share * (1 - share) / (classes + 2))
     for name, step in (("training_recall_at_best", best_step), ("training_recall", last_step)):
         near = [look["nearest"] for look in looks if "nearest" in look and look["step"] <= step][-LOOK_WINDOW:]
         found[name] = fmean(near) if near else math.nan

@@ -94,7 +94,9 @@ def no_active_triplet(m: Measures, o: Objective) -> Finding | None:
 
 def miner_leaves_nothing(m: Measures, o: Objective) -> Finding | None:
     """No pair passes the miner: the loss is 0, or what is left of it, and nothing is learned."""
-    if m["mined"] == 0 and m["with_positive"] > 0 and not m["looks_without_mined"] < LOOKS:
+    # A batch without any mistake has nothing to mine.
+    mistakes = m["nearest"] < 1
+    if m["mined"] == 0 and m["with_positive"] > 0 and mistakes and not m["looks_without_mined"] < LOOKS:
         return Finding(
             "miner_leaves_nothing", "warning", {"anchors_with_pairs": m["mined"], "anchors": m["anchors"]},
             f"--miner none keeps all pairs; the options of {o.miner} are too strict for these similarities.",

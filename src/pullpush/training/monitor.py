@@ -95,7 +95,7 @@ class Monitor:
 
     def report(self, step: int, finding: Finding) -> None:
         """Says a finding and writes it down, unless that was done before."""
-        if finding.finding in self._said:
+        if finding.finding in self._said or (finding.finding == "near_collapse" and "collapse" in self._said):
             return
         self._said.add(finding.finding)
         with self._path.open("a", encoding="utf-8") as file:
