@@ -105,6 +105,10 @@ def test_the_open_question_is_answered_from_the_numbers() -> None:
     assert "80% of the gap" in most
     assert "explains most" in most
     assert "does not explain" in open_question(pd.DataFrame([{**gap, "with_miner": 2.0, "without_miner": 2.0}]))
+    assert "2.0 times as wide" in open_question(pd.DataFrame([{**gap, "with_miner": 3.0, "without_miner": 2.0}]))
+    assert "no gap to explain; with it" in open_question(
+        pd.DataFrame([{**gap, "with_miner": 1.5, "without_miner": 1.01}])
+    )
 
 
 def test_step_time_leaves_out_the_pause_of_a_resumed_run(tmp_path: Path) -> None:

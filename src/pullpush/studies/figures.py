@@ -67,7 +67,9 @@ def draw_losses(first: Mapping[str, StudyRun], out: Path, window: int, theme: st
                     label=label,
                 )  # fmt: skip
         style.label(panel, name, "step", "loss")
-        panel.legend(loc="best")
+    # Of the panel with the most curves: a loss with proxies has the training loss only.
+    lines = max((panel.get_legend_handles_labels() for panel in axes[0]), key=lambda found: len(found[0]))
+    figure.legend(*lines, loc="outside lower center", ncols=4)
     return figure
 
 

@@ -123,10 +123,16 @@ def open_question(gaps: pd.DataFrame) -> str:
         )
         if not part["miner"].iloc[0]:
             text += " It has no miner, so the question does not arise."
-        elif abs(plain - t) < 0.02 * max(abs(t), abs(plain), 1e-9):
-            text += " Without the miner there is no gap to explain."
+        elif abs(plain - t) < 0.05 * max(abs(t), abs(plain), 1e-9):
+            text += " Without the miner there is no gap to explain" + (
+                "; with it there is one, as it keeps the hard pairs of unseen classes." if mined > plain else "."
+            )
+        elif (share := (plain - mined) / (plain - t)) < 0:
+            text += (
+                f" The missing miner does not explain the gap: with it the gap is {1 - share:.1f} times as wide, as it "
+                "keeps the hard pairs. The classes are unseen, and that remains."
+            )
         else:
-            share = (plain - mined) / (plain - t)
             verdict = (
                 "the missing miner explains most of the gap"
                 if 0.5 < share <= 1.5
