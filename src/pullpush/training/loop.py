@@ -150,6 +150,8 @@ def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None
         task.save_tables(folder)
         monitor.start(task)
         run.saved["before"] = _test(run, "before")
+    # What was drawn so far hangs on what was cached; what training draws must not.
+    fabric.seed_everything(config.seed, verbose=False)
     _checkpoint(run, 0)
     return run
 

@@ -113,6 +113,7 @@ class TextSide:
             dim=config.encoder.dim,
             head=config.text.head,
             hidden=config.text.hidden,
+            dropout=config.text.dropout,
             freeze=config.text.freeze,
             seed=config.seed,
         )
