@@ -163,7 +163,7 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     plain = table[table["storage"] == "float32"]
-    for (loss, batch), part in plain.groupby(["loss", "batch"], sort=False):
+    for (loss, batch), part in plain.sort_values("batch").groupby(["loss", "batch"], sort=False):
         by = part.pivot(index="seed", columns="memory", values="recall@1")
         if 0 not in by or len(by.columns) < 2:
             continue
@@ -171,7 +171,8 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
         mean, low, high = interval(both[:, 1] - both[:, 0])
         rows.append((loss, batch, len(both), *both.mean(0), mean, low, high))
     columns = ["loss", "batch", "seeds", "without", "with", "difference", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    order = {loss: place for place, loss in enumerate(dict.fromkeys(table["loss"]))}
+    return pd.DataFrame(rows, columns=columns).sort_values("loss", key=lambda c: c.map(order), kind="stable")
 
 
 def _said(found: pd.DataFrame) -> pd.DataFrame:
@@ -199,13 +200,15 @@ def _sentence(found: pd.DataFrame) -> str:
 
 
 def _over_ratio(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs of the loss and batch with the most sizes of the memory, where there are more than two."""
+    """The runs of the loss and batch with the most sizes of the memory, where there are more than two; whole seeds."""
     plain = table[table["storage"] == "float32"]
     sizes = plain.groupby(["loss", "batch"], sort=False)["memory"].nunique()
     if not len(sizes) or sizes.max() < 3:
         return plain.iloc[:0]
     loss, batch = sizes.idxmax()
-    return plain[(plain["loss"] == loss) & (plain["batch"] == batch)]
+    part = plain[(plain["loss"] == loss) & (plain["batch"] == batch)]
+    tried = part.groupby("seed")["memory"].transform("nunique")  # seeds with all sizes, or the points would not compare
+    return part[tried == sizes.max()]
 
 
 def _storages(table: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
@@ -225,12 +228,12 @@ def _draw_batch(table: pd.DataFrame, theme: style.Theme) -> Figure:
     figure, axes = style.subplots(1, len(names), width=3.9 * max(2, len(names)), height=3.8, squeeze=False, sharey=True)
     for panel, name in zip(axes[0], names, strict=True):
         of_loss = plain[plain["loss"] == name]
-        for place, (size, label) in enumerate(((0, "without"), (of_loss["memory"].max(), "with memory"))):
+        for place, (size, label) in enumerate(((0, "without memory"), (of_loss["memory"].max(), "with memory"))):
             _line(panel, band(of_loss[of_loss["memory"] == size], "batch", "recall@1"), label, place, theme)
         panel.set_xscale("log", base=2)
         batches = sorted(of_loss["batch"].unique())
         panel.set_xticks(batches, [f"{b:g}" for b in batches])
-        style.label(panel, name, "batch size", "test recall@1")
+        style.label(panel, name, "batch size", "" if panel is not axes[0][0] else "test recall@1")
         panel.legend(loc="best")
     return figure
 
