@@ -33,7 +33,7 @@ def test_collapse_and_its_approach(watched: Watched) -> None:
     # Hard triplets pull everything together before they can push: the known collapse.
     criterion = Criterion("triplet", kind="hard", average="all")
     options = {"loss": {"name": "triplet", "kind": "hard", "average": "all"}}
-    bedside = watched(criterion, steps=60, optimizer={"lr": 3e-3}, **options)
+    bedside = watched(criterion, steps=45, optimizer={"lr": 3e-3}, **options)
     assert bedside.steps_of["near_collapse"] < bedside.steps_of["collapse"]
     assert bedside.found["collapse"].evidence["mean_cosine"] > 0.99
     assert bedside.found["collapse"].severity == "critical"
