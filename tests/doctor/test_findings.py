@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Bedside, Head, Options, batches, digits, mlp, seeded
+from bedside import Bedside, Head, Options, batches, digits, mlp, seeded
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Bedside, Options
+from bedside import Bedside, Options
 
 import pullpush
 from pullpush.cli import main

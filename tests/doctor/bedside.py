@@ -1,0 +1,95 @@
+"""Small trainings of seconds on real pictures of digits, with the monitor beside them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from pullpush.criterion import Criterion
+from pullpush.doctor import Finding
+from pullpush.training.log import RunLog
+from pullpush.training.monitor import Monitor
+from pullpush.training.options import config_from
+from pullpush.training.progress import Display
+
+# 8 x 8 pixels, 0 ... 16.
+PIXELS, DIGITS = load_digits(return_X_y=True)
+
+
+Options = dict[str, Any]
+
+
+class Head(nn.Module):
+    """Pixels to embeddings."""
+
+    def __init__(self, *layers: nn.Module, unit: bool = True) -> None:
+        super().__init__()
+        self.layers, self.unit = nn.Sequential(*layers), unit
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.layers(x)
+        return normalize(found, dim=-1) if self.unit else found
+
+
+def seeded(make: Callable[[], Any], seed: int = 0) -> Any:
+    """What `make` makes, from the same random weights each time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make()
+
+
+def mlp(dim: int = 16, *end: nn.Module, **options: Any) -> Head:
+    return Head(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, dim), *end, **options)
+
+
+def digits(classes: Sequence[int] = range(10)) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures [n, 64] of these digits, labels, ids."""
+    labels = torch.from_numpy(DIGITS)
+    rows = torch.isin(labels, torch.tensor(list(classes))).nonzero()[:, 0]
+    return torch.from_numpy(PIXELS[rows]).float() / 16, labels[rows], rows
+
+
+def batches(labels: Tensor, each: int, seed: int = 0) -> Iterator[Tensor]:
+    """Rows, `each` of every class."""
+    draw = torch.Generator().manual_seed(seed)
+    groups = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+    while True:
+        yield torch.cat([group[torch.randperm(len(group), generator=draw)[:each]] for group in groups])
+
+
+class Bedside:
+    """The monitor with a plain loop. `config` are options of a run, of which only the loss matters here."""
+
+    def __init__(self, folder: Path, criterion: Criterion, encoder: nn.Module, steps: int, **config: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        values = config_from({"steps": steps, **config})
+        task = SimpleNamespace(criterion=criterion, splits={"validation": ()})
+        self.log, self.display = RunLog(folder, 0, False), Display(steps, quiet=True)
+        self.monitor = Monitor(folder, values, task, self.log, self.display)
+        self.found: dict[str, Finding] = {}
+        self.steps_of: dict[str, int] = {}
+        self.display.say = lambda sentence: None
+        self.report = self.monitor.report
+        self.monitor.report = self._note
+        self.parameters = [*encoder.parameters(), *criterion.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=values.optimizer.lr)
+        self.losses: list[float] = []
+
+    def _note(self, step: int, finding: Finding) -> None:
+        self.steps_of.setdefault(finding.finding, step)
+        self.found[finding.finding] = finding
+
+    def step(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.losses.append(loss.item())
+        step = len(self.losses)
+        self.monitor.wrote(step, {"train/loss": self.losses[-1]})
+        if step == 1 or step % 10 == 0:
+            self.monitor.look(step, self.optimizer, validated=False)
