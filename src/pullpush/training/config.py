@@ -219,7 +219,8 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
         "loss.name": "n_pair",
         "loss.temperature": 0.07,
         "optimizer.lr": 1e-3,
-        "steps": 200,
+        "optimizer.weight_decay": 0.05,
+        "steps": 300,
     },
 }
 
