@@ -29,7 +29,8 @@ def search(argv: list[str]) -> int:
         _search, argv, "pullpush search",
         '  pullpush search indexes/demo --image cat.png -k 5\n'
         '  pullpush search indexes/demo "smiling cat" --where category=Smileys --json\n'
-        '  pullpush search indexes/demo --like 12 --minus 40',
+        '  pullpush search indexes/demo --like 12 --minus 40 --minus glasses',
+        by_place="text",
     )  # fmt: skip
     return 0
 
