@@ -15,7 +15,10 @@ ASKED = [
     (["--image", "a.png"], {"image": ["a.png"]}),
     (["cat", "--image", "a.png", "--image", "b.png"], {"text": "cat", "image": ["a.png", "b.png"]}),
     (["--like", "12", "--minus", "40", "--minus", "glasses"], {"like": [12], "minus": [40, "glasses"]}),
-    (["cat", "--where", "category=food", "--where", "label=x"], {"where": {"category": "food", "label": "x"}}),
+    (
+        ["cat", "--where", "category=food", "--where", "label=x"],
+        {"text": "cat", "where": {"category": "food", "label": "x"}},
+    ),
     (["cat", "--all-hits"], {"text": "cat", "cut_off": None}),
 ]
 
