@@ -56,8 +56,9 @@ def peer_products(data: Any) -> object:
 
     logging.getLogger("PML").setLevel(logging.ERROR)
     names = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
+    # As many neighbours as ours; all of them, its default, are 29 GB of indices alone.
     x, labels = (torch.from_numpy(array) for array in data)
-    return AccuracyCalculator(include=names, device=torch.device("cpu")).get_accuracy(x, labels)
+    return AccuracyCalculator(include=names, k=PRODUCTS_KS[-1], device=torch.device("cpu")).get_accuracy(x, labels)
 
 
 def run() -> list[dict[str, Any]]:
