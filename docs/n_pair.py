@@ -33,7 +33,7 @@ BARE: dict[str, Any] = {
 FINE: dict[str, Any] = {
     **BARE,
     "data": {"source": "emoji", "check": False, "test": 0.1, "validation": 0.03},
-    "encoder": {"freeze": False, "frozen_stages": 0},
+    "encoder": {"freeze": False, "frozen_stages": 0, "size": 64},
     "optimizer": {"lr": 3e-2},
     "batch": {"classes": 32, "samples": 1},
     "steps": 40,
