@@ -83,10 +83,12 @@ class _Known:
             model.preprocessing,
             None,
         )
-        self._vectors = iter(vectors)
+        self._vectors, self._model, self._given = vectors, model, 0
 
     def embed(self, images: Any, batch_size: int = 64) -> np.ndarray:
-        return np.array([next(self._vectors) for _ in images])
+        first, self._given = self._given, self._given + len(images)
+        # Beyond the items come the pictures of the calibration.
+        return self._vectors[first : self._given] if self._given <= ITEMS else self._model.embed(images)
 
 
 def _index(model: Any, folder: Path) -> Path:

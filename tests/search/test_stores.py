@@ -190,3 +190,13 @@ def test_a_graph_is_searched_after_faiss_was_patched_for_tensors(tmp_path: Path)
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) > 0.9
+
+
+def test_exact_search_reads_aligned_vectors_of_the_mapped_file(tmp_path: Path) -> None:
+    """A product of unaligned numbers takes a hundred times as long."""
+    store = open_store("faiss:flat")
+    store.stage(tmp_path, 1, change(0, 50, seed=1), None)
+    found = store.open(tmp_path, 1).vectors
+    assert found.flags.aligned
+    assert found.flags.c_contiguous
+    assert not found.flags.owndata

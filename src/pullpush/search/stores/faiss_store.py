@@ -1,7 +1,8 @@
-"""The embedded store: one FAISS file a version, mapped into memory.
+"""The embedded store: a version is a folder of files that are mapped into memory.
 
-vectors.faiss     flat (exact), HNSW, or IVF-PQ
-vectors.npy       float32 [rows, dim]; with IVF-PQ only, whose own vectors are approximate
+vectors.npy       float32 [rows, dim]: exact search reads nothing else, and IVF-PQ's own vectors are approximate. In a
+                  FAISS file they would not be aligned, and a product of unaligned numbers takes a hundred times as long
+vectors.faiss     HNSW with its vectors, or IVF-PQ
 rows.npy          int64 [rows]: the id of each row, -1 for a row that was removed
 columns.parquet   what a search can be narrowed by, a row each
 """
@@ -51,11 +52,12 @@ class FaissStore:
             ids = np.concatenate([np.where(dead, -1, old.ids), change.ids])
             vectors = np.concatenate([old.vectors, change.vectors])
             columns = pd.concat([old.columns, change.columns[list(FILTERS)]], ignore_index=True)
-        else:
+        elif kind != "flat":
             index = build(kind, vectors)
-        faiss.write_index(index, str(folder / "vectors.faiss"))
-        if kind == "ivfpq":
-            np.save(folder / "vectors.npy", vectors)
+        if index is not None:
+            faiss.write_index(index, str(folder / "vectors.faiss"))
+        if kind != "hnsw":
+            np.save(folder / "vectors.npy", np.ascontiguousarray(vectors, np.float32))
         np.save(folder / "rows.npy", ids)
         columns.to_parquet(folder / "columns.parquet")
         facts = {
@@ -66,7 +68,7 @@ class FaissStore:
             "effort": 0,
             "recall@10": 1.0,
         }
-        if kind != "flat":
+        if index is not None:
             facts["effort"], facts["recall@10"] = tune(index, vectors, ids >= 0)
         (folder / "store.json").write_text(json.dumps(facts), encoding="utf-8")
         if old is not None:
@@ -85,14 +87,15 @@ class FaissVectors:
 
     def __init__(self, folder: Path) -> None:
         self.facts: dict[str, Any] = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        self.index = faiss.read_index(str(folder / "vectors.faiss"), faiss.IO_FLAG_MMAP_IFC)
+        kind, rows, dim = self.facts["kind"], self.facts["rows"], self.facts["dim"]
+        if kind != "flat":
+            self.index = faiss.read_index(str(folder / "vectors.faiss"), faiss.IO_FLAG_MMAP_IFC)
         self.ids = np.load(folder / "rows.npy")
         self.columns = pd.read_parquet(folder / "columns.parquet")
-        rows, dim = self.facts["rows"], self.facts["dim"]
-        if self.facts["kind"] == "ivfpq":
-            self.vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-        else:
+        if kind == "hnsw":
             self.vectors = _own_vectors(self.index, rows, dim)
+        else:
+            self.vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="r" if rows else None))
         self._alive = self.ids >= 0
         self._order = np.argsort(self.ids, kind="stable")
         self._codes = {name: pd.factorize(self.columns[name]) for name in FILTERS}
@@ -138,11 +141,9 @@ def choose(rows: int) -> str:
 
 
 def build(kind: str, vectors: np.ndarray) -> faiss.Index:
-    """A FAISS index by inner product over `vectors` `[n, dim]`."""
+    """A FAISS index by inner product over `vectors` `[n, dim]`: `hnsw` or `ivfpq`."""
     dim = vectors.shape[1]
-    if kind == "flat":
-        index = faiss.IndexFlatIP(dim)
-    elif kind == "hnsw":
+    if kind == "hnsw":
         index = faiss.IndexHNSWFlat(dim, NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = EF_CONSTRUCTION
     else:
@@ -237,6 +238,6 @@ def _joined(old: FaissVectors | None, change: Change) -> tuple[np.ndarray, np.nd
 
 
 def _own_vectors(index: faiss.Index, rows: int, dim: int) -> np.ndarray:
-    """The vectors inside of a flat index or below a graph, without a copy."""
-    flat = index if isinstance(index, faiss.IndexFlat) else faiss.downcast_index(index.storage)
+    """The vectors below a graph, without a copy."""
+    flat = faiss.downcast_index(index.storage)
     return faiss.rev_swig_ptr(flat.get_xb(), rows * dim).reshape(rows, dim) if rows else np.zeros((0, dim), np.float32)
