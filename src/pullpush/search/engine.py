@@ -289,7 +289,8 @@ def _search(
     while True:
         scores, ids = (array[0] for array in version.vectors.search(vector[None], wanted, where))
         found = ids >= 0
-        keep = found & ~np.isin(ids, list(exclude)) & np.isin(ids, version.table.index.to_numpy())
+        known = version.table.index.get_indexer(ids) >= 0  # by its hash table, which is kept
+        keep = found & known & ~np.isin(ids, list(exclude))
         if keep.sum() >= k or not found.all() or wanted > 16 * MOST:
             return scores[keep][:k], ids[keep][:k]
         wanted *= 2
