@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := demo,text,serve,milvus,study,bench,dev
+EXTRAS := demo,text,serve,study,bench,dev
 
 .PHONY: demo test check bench docs clean
 
