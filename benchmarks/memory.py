@@ -12,11 +12,10 @@ from torch import Tensor
 
 from benchmarks.loss import DIM, PEERS, batch
 from benchmarks.measure import compare, peak_bytes, result, seconds
-from pullpush.criterion import Criterion, CrossBatchMemory, cached_step, chunked
+from pullpush.criterion import Criterion, CrossBatchMemory
 
 ROWS, PLACES, CLASSES = 64, 65_536, 11_318
 LARGE_ROWS, LARGE_PLACES, BOUND = 1024, 1_000_000, 2e9
-PAIRS, PAIRS_BOUND = 4096, 1.5e9
 NAMES = ("contrastive", "multi_similarity", "circle", "sup_con", "triplet")
 
 
@@ -68,24 +67,6 @@ def large() -> Callable[[], None]:
     return step(ours("multi_similarity", LARGE_PLACES, compile=False), LARGE_ROWS)
 
 
-def pairs() -> Any:
-    towers = [torch.nn.Sequential(*(torch.nn.Linear(512, 512) for _ in range(40))) for _ in range(2)]
-    g = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(PAIRS, 512, generator=g) for _ in towers]
-    for p in (p for tower in towers for p in tower.parameters()):
-        p.grad = torch.zeros_like(p)
-    return towers, inputs, Criterion("nt_xent", symmetric=True), torch.arange(PAIRS)
-
-
-def cached(state: Any) -> None:
-    towers, inputs, criterion, labels = state
-    cached_step(
-        towers,
-        [chunked(x, 64) for x in inputs],
-        lambda x, y: criterion(x, labels, references=y, reference_labels=labels),
-    )
-
-
 def call(run: Callable[[], None]) -> None:
     run()
 
@@ -103,5 +84,4 @@ def run() -> list[dict[str, Any]]:
         if name == "multi_similarity":
             rows.append(result(f"memory/{name}/{PLACES}/bare", *compare(mine, bare(), repeats=15, warm=2), "s"))
     rows.append(result(f"memory/multi_similarity/{LARGE_PLACES}/peak", peak_bytes(large, call), BOUND, "bytes"))
-    rows.append(result(f"memory/gradient-cache/{PAIRS}/peak", peak_bytes(pairs, cached), PAIRS_BOUND, "bytes"))
     return rows

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from pullpush.doctor import (
@@ -27,7 +26,7 @@ from pullpush.doctor import (
 )  # fmt: skip
 from pullpush.errors import UserError
 from pullpush.reports.diagnosis_figures import draw_finding
-from pullpush.reports.page import image_uri
+from pullpush.reports.render import render
 from pullpush.reports.run import Missing, Run
 from pullpush.reports.style import write_atomically
 
@@ -63,17 +62,10 @@ def diagnosis_page(path: Path | str, findings: list[Finding]) -> Path:
     run = Run(Path(path))
     history = _history(run)
     parts = [(finding, MEANINGS[finding.finding], draw_finding(finding, history, run)) for finding in findings]
-    environment = Environment(
-        loader=PackageLoader("pullpush.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"data_uri": image_uri, "shown": shown}
-    html = environment.get_template("diagnosis.html").render(
-        name=run.name, findings=parts, sentence=_sentence(findings), looks=len(history.looks)
-    )
+    html = render(
+        "pullpush.reports", "diagnosis.html", filters={"shown": shown},
+        name=run.name, findings=parts, sentence=_sentence(findings), looks=len(history.looks),
+    )  # fmt: skip
     target = run.path / "diagnosis.html"
     write_atomically(target, html.encode())
     return target

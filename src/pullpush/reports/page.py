@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
-
 from pullpush.reports.material import Material
+from pullpush.reports.render import render
 from pullpush.reports.run import Missing, Run
 from pullpush.reports.sections import build
 from pullpush.reports.style import write_atomically
@@ -35,15 +31,9 @@ def report(run: Path | str, *, window: int = 50) -> Path:
     sections = build(material)
     metrics = material.known_metrics
     rows = metric_rows(metrics.get("test") or {})
-    environment = Environment(
-        loader=PackageLoader("pullpush.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_uri"] = image_uri
-    html = environment.get_template("report.html").render(
+    html = render(
+        "pullpush.reports",
+        "report.html",
         name=material.run.name,
         sentence=sentence(material.run, metrics, rows),
         rows=rows,
@@ -90,12 +80,3 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def image_uri(png: bytes) -> str:
-    """A picture as a data URI: as WebP where that is a third of the PNG or less (photographs), else untouched."""
-    stream = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(stream, "WEBP", quality=88)
-    webp = stream.getvalue()
-    kind, data = ("webp", webp) if 3 * len(webp) <= len(png) else ("png", png)
-    return f"data:image/{kind};base64," + base64.b64encode(data).decode()

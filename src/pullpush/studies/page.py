@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pullpush.data.items import Items
 from pullpush.maths import losses
-from pullpush.reports.page import image_uri
+from pullpush.reports.render import render
 from pullpush.reports.style import Picture, write_atomically
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
@@ -39,16 +38,9 @@ class Section:
 
 def write_page(path: Path, title: str, sentence: str, sections: Sequence[Section]) -> None:
     """Writes the page, replacing an earlier one."""
-    environment = Environment(
-        loader=PackageLoader("pullpush.studies"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    html = render(
+        "pullpush.studies", "study.html", filters={"cell": _cell}, title=title, sentence=sentence, sections=sections
     )
-    environment.filters["data_uri"] = image_uri
-    environment.filters["cell"] = _cell
-    html = environment.get_template("study.html").render(title=title, sentence=sentence, sections=sections)
     write_atomically(path, html.encode())
 
 

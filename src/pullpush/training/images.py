@@ -18,7 +18,7 @@ from pullpush.evaluation.protocols import protocol_for
 from pullpush.training.config import Config
 from pullpush.training.inputs import Batch
 from pullpush.training.run import save_items
-from pullpush.training.setup import compact_labels, make_criterion
+from pullpush.training.setup import compact_labels, make_criterion, make_sampler
 from pullpush.training.sides import ImageSide
 from pullpush.training.step import ImageStep
 
@@ -57,17 +57,7 @@ class ImageTask:
         train = self.splits["train"]
         self.labels, self.ids = compact_labels(train.labels), train.ids
         classes = int(self.labels.max()) + 1
-        batch = config.batch
-        self.sampler = ClassBalancedSampler(
-            self.labels,
-            batch.classes,
-            batch.samples,
-            seed=config.seed,
-            rank=rank,
-            world=world,
-            short=batch.short,
-            passes=None,
-        )
+        self.sampler = make_sampler(config, self.labels, rank, world)
         self.criterion = make_criterion(config, classes=classes, ids=train.ids)
         self.all_pairs = (
             None if self.criterion.proxies else make_criterion(config, classes=0, ids=train.ids, training=False)

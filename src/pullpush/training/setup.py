@@ -1,6 +1,6 @@
 """From a configuration to the things that it names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,14 @@ import torch
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
 from pullpush.data.check import check
 from pullpush.data.items import Items
+from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.data.sources import open_items
 from pullpush.data.splits import class_folds, long_tail, split_by_class
 from pullpush.errors import UserError
 from pullpush.maths import losses
 from pullpush.training.config import Config, DataConfig
 
-__all__ = ["compact_labels", "make_criterion", "make_items", "read_items", "split_items"]
+__all__ = ["compact_labels", "make_criterion", "make_items", "make_sampler", "read_items", "split_items"]
 
 SHOWN = 10
 
@@ -82,6 +83,17 @@ def _fold(items: Items, config: DataConfig, seed: int) -> Items:
 def compact_labels(labels: torch.Tensor) -> torch.Tensor:
     """The same classes numbered 0 ... C - 1, as proxies need them."""
     return torch.unique(labels, return_inverse=True)[1]
+
+
+def make_sampler(
+    config: Config, labels: torch.Tensor, rank: int, world: int, keys: Sequence[Any] | None = None
+) -> ClassBalancedSampler:
+    """The training sampler of a run, which goes on for ever; `keys` as of `ClassBalancedSampler`."""
+    batch = config.batch
+    return ClassBalancedSampler(
+        labels, batch.classes, batch.samples, seed=config.seed, rank=rank, world=world, short=batch.short, keys=keys,
+        passes=None,
+    )  # fmt: skip
 
 
 def make_criterion(

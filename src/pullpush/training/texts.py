@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from pullpush.criterion import Criterion
 from pullpush.data.items import Items
-from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.encoders import bundle
 from pullpush.encoders.towers import TwoTowers
 from pullpush.errors import UserError
@@ -28,7 +27,7 @@ from pullpush.training.images import (
     with_criterion,
 )
 from pullpush.training.run import save_items, save_texts
-from pullpush.training.setup import compact_labels, make_criterion
+from pullpush.training.setup import compact_labels, make_criterion, make_sampler
 from pullpush.training.sides import ImageSide, TextSide
 from pullpush.training.step import PairStep
 
@@ -78,18 +77,9 @@ class ImageTextTask:
         self.ids, self.text_ids = train.ids, train.ids + TEXT_IDS
         self.labels = compact_labels(train.labels)
         self.match = self._match(train)
-        batch, apart = config.batch, config.text.duplicates == "apart"
-        self.sampler = ClassBalancedSampler(
-            self.labels,
-            batch.classes,
-            batch.samples,
-            seed=config.seed,
-            rank=rank,
-            world=world,
-            short=batch.short,
-            keys=[frozenset(map(_plain, texts)) for texts in train.table["text"]] if apart else None,
-            passes=None,
-        )
+        apart = config.text.duplicates == "apart"
+        keys = [frozenset(map(_plain, texts)) for texts in train.table["text"]] if apart else None
+        self.sampler = make_sampler(config, self.labels, rank, world, keys)
         self.notes += self.sampler.notes
         plain = {text: place for place, text in enumerate(dict.fromkeys(map(_plain, self.texts.texts)))}
         self._key = torch.tensor([plain[_plain(text)] for text in self.texts.texts])
