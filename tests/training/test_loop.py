@@ -199,6 +199,21 @@ def test_log_drops_steps_that_are_done_again_and_a_line_cut_off(tmp_path: Path) 
     assert read_log(tmp_path / "log.jsonl") == [{"step": 1, "a": 1}, {"step": 2, "a": 5.0}]
 
 
+def test_a_kill_while_the_log_is_written_anew_loses_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+
+    def killed(value: Any) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(json, "dumps", killed)
+        with pytest.raises(KeyboardInterrupt):
+            RunLog(tmp_path, 2, tensorboard=False)
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
+    RunLog(tmp_path, 2, tensorboard=False).close()
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2]
+
+
 def test_learning_rate_rises_and_falls() -> None:
     rates = [loop.learning_rate(step, 100, 0.1) for step in range(1, 101)]
     assert rates[9] == max(rates) == 1.0

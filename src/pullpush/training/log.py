@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RunLog", "read_log"]
+__all__ = ["RunLog", "keep_until", "read_log"]
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -17,6 +17,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
+
+
+def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drops the lines after `step` and returns the others. A kill at any point leaves the old file or the new."""
+    kept = [line for line in read_log(path) if line["step"] <= step]
+    beside = path.with_name(path.name + ".part")
+    beside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    os.replace(beside, path)
+    return kept
 
 
 class RunLog:
@@ -31,12 +40,10 @@ class RunLog:
 
     def __init__(self, folder: Path, step: int, tensorboard: bool, quiet: bool = False) -> None:
         path = Path(os.devnull) if quiet else folder / "log.jsonl"
-        kept = [line for line in read_log(path) if line["step"] <= step]
-        self._file = path.open("w", encoding="utf-8")
+        if not quiet:
+            keep_until(path, step)
+        self._file = path.open("a", encoding="utf-8")
         self._board: Any = None
-        for line in kept:
-            self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
         if tensorboard and not quiet:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -12,7 +12,7 @@ from pullpush.data.items import Items
 from pullpush.doctor import PREFIX, Finding, History, Measures, examine, objective_of
 from pullpush.training.config import Config
 from pullpush.training.images import ImageTask
-from pullpush.training.log import RunLog, read_log
+from pullpush.training.log import RunLog, keep_until, read_log
 from pullpush.training.looks import LastBatch, learned_options, measure_batch, measure_updates
 from pullpush.training.progress import Display
 from pullpush.training.texts import ImageTextTask
@@ -58,9 +58,7 @@ class Monitor:
         self.history = History(_classes(task.splits["validation"]))
         self._objective = objective_of(asdict(config))
         self._path = Path(os.devnull) if quiet else folder / FILE
-        kept = [line for line in read_log(self._path) if line["step"] <= done] if done else []
-        self._said = {line["finding"] for line in kept}
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self._said = set() if quiet else {line["finding"] for line in keep_until(self._path, done or -1)}
         for line in read_log(folder / "log.jsonl") if done else []:
             self.history.add(line)
 
