@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := demo,text,serve,study,bench,dev
+EXTRAS := demo,text,serve,study,milvus,bench,dev
 
 .PHONY: demo test check bench docs clean
 
@@ -29,6 +29,7 @@ docs: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --editable '.[$(EXTRAS)]'
+	@$(BIN)/python -c "import umap"  # compiles its neighbour search once, or the first report would
 	@touch $@
 
 clean:

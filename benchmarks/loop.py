@@ -29,7 +29,7 @@ class _Bare:
     def __init__(self, config: Config) -> None:
         self.task = ImageTask(config, make_items(config.data, config.seed, lambda sentence: None))
         self.step = self.task.step
-        self.optimizer = torch.optim.AdamW(self.task.parameter_groups())
+        self.optimizer = torch.optim.AdamW(self.task.parameter_groups(), fused=True)
         self.batch = self.task.arguments(next(self.task.batches(0)), torch.device("cpu"))
         self.clip = config.optimizer.clip
 

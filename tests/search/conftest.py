@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import platform
 import shutil
@@ -58,8 +59,11 @@ def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from milvus import MilvusServer, MilvusServerConfig
 
     server = MilvusServer(MilvusServerConfig(data_dir=str(tmp_path_factory.mktemp("milvus"))))
-    server.start()
-    try:
-        yield f"milvus://127.0.0.1:{server.listen_port}"
-    finally:
-        server.stop()
+    # One a machine: whatever the configuration says, its etcd listens on port 2380.
+    with open(tmp_path_factory.getbasetemp().parent / "milvus.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server.start()
+        try:
+            yield f"milvus://127.0.0.1:{server.listen_port}"
+        finally:
+            server.stop()

@@ -253,18 +253,3 @@ def test_the_map_keeps_classes_together_and_its_places(
     pd.testing.assert_frame_equal(after.loc[table.index, ["map_x", "map_y"]], table[["map_x", "map_y"]])
     reds = after[after["label"] == "red"][["map_x", "map_y"]].to_numpy()
     assert np.linalg.norm(reds[-1] - reds[:-1].mean(axis=0)) < 0.5
-
-
-def test_the_same_commands_with_milvus(model: FakeModel, pictures: Path, tmp_path: Path, milvus: str) -> None:
-    out, store = tmp_path / "index", f"{milvus}/whole"
-    assert build(model, pictures, out, store=store).facts["kind"] == "milvus"
-    assert build(model, pictures, tmp_path / "faiss").count == 30
-    engine, other = search.open(out, model), search.open(tmp_path / "faiss", model)
-    asked = {"text": "green", "k": 7}
-    assert [hit.path for hit in engine.query(**asked)] == [hit.path for hit in other.query(**asked)]
-    (pictures / "green" / "0.png").unlink()
-    picture("green", 77).save(pictures / "green" / "new.png")
-    report = build(model, pictures, out)
-    assert (report.added, report.removed) == (1, 1)
-    names = {Path(hit.path).name for hit in engine.query(text="green", where={"label": "green"}, k=10)}
-    assert names == {"1.png", "2.png", "3.png", "4.png", "new.png"}

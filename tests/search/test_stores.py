@@ -1,4 +1,4 @@
-"""One suite for every store: what `stores/base.py` promises."""
+"""One suite for every store: what `stores/base.py` promises. All that asks for a Milvus server stands in this file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pullpush import search
 from pullpush.errors import UserError
 from pullpush.search.stores import Change, Store, open_store
 from pullpush.search.stores.base import FILTERS
+
+from .fake import FakeModel, picture
 
 DIM = 8
 _number = itertools.count()
@@ -132,6 +135,21 @@ def test_a_collection_of_another_index_is_kept(milvus: str, tmp_path: Path) -> N
     with pytest.raises(UserError, match="another index"):
         open_store(url, "second").stage(tmp_path / "other", 1, change(0, 5, 0), None)
     assert len(open_store(url, "first").open(tmp_path / "1", 1)) == 5
+
+
+def test_the_same_commands_with_milvus(model: FakeModel, pictures: Path, tmp_path: Path, milvus: str) -> None:
+    out, store = tmp_path / "index", f"{milvus}/whole"
+    assert search.build_index(model, pictures, out, store=store, projection="none").facts["kind"] == "milvus"
+    assert search.build_index(model, pictures, tmp_path / "faiss", projection="none").count == 30
+    engine, other = search.open(out, model), search.open(tmp_path / "faiss", model)
+    asked = {"text": "green", "k": 7}
+    assert [hit.path for hit in engine.query(**asked)] == [hit.path for hit in other.query(**asked)]
+    (pictures / "green" / "0.png").unlink()
+    picture("green", 77).save(pictures / "green" / "new.png")
+    report = search.build_index(model, pictures, out, projection="none")
+    assert (report.added, report.removed) == (1, 1)
+    names = {Path(hit.path).name for hit in engine.query(text="green", where={"label": "green"}, k=10)}
+    assert names == {"1.png", "2.png", "3.png", "4.png", "new.png"}
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class EncoderConfig:
     weights: str = "auto"
     size: int = 64
     freeze: bool = False
-    frozen_stages: int = 2
+    frozen_stages: int = 3
     frozen_norm: bool = True
     augment: bool = True
     flip: bool = True

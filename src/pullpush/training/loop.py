@@ -136,7 +136,7 @@ def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None
     display.say(f"{len(items)} items of {items.table['label'].nunique()} classes; run folder {folder}")
     for note in task.notes:
         display.say(note)
-    module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups()))
+    module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups(), fused=True))
     done, quiet = state["saved"]["step"] if state else 0, not fabric.is_global_zero
     log = RunLog(folder, done, config.tensorboard, quiet=quiet)
     monitor = Monitor(folder, config, task, log, display, done=done, quiet=quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 _CELLS = 1 << 24  # scores held at a time: 64 MB
 _GROUP = 256
@@ -14,8 +15,8 @@ def search(
     """Scores float32 `[q, k]` descending and row numbers int64 `[q, k]` by inner product; -inf and -1 where there
     are fewer.
 
-    The product runs in BLAS on all cores. FAISS's flat index scans for each query on one core until the batch is large;
-    for the few queries of a search box this is two to ten times faster (`benchmarks/search.py` measures it).
+    FAISS's flat index scans for each query on one core until the batch is large; for the few queries of a search box
+    the product is two to ten times faster (`benchmarks/search.py` measures it).
 
     `allowed`: bool `[n]`. Few allowed rows are gathered, many are masked.
     """
@@ -29,7 +30,7 @@ def search(
     for start in range(0, count, step):
         stop = min(start + step, count)
         block = vectors[start:stop] if rows is None else vectors[rows[start:stop]]
-        product = queries @ block.T
+        product = _product(queries, block)
         if allowed is not None:
             product[:, ~allowed[start:stop]] = -np.inf
         best = _top(product, min(k, stop - start))
@@ -38,6 +39,12 @@ def search(
         found[found >= 0] = rows[found[found >= 0]]
     found[np.isneginf(scores)] = -1
     return scores, found
+
+
+def _product(queries: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """By torch, as the encoder's threads are torch's too: those of numpy's BLAS would wait busily beside them."""
+    x, y = torch.from_numpy(queries), torch.from_numpy(block)
+    return (torch.mv(y, x[0])[None] if len(x) == 1 else torch.nn.functional.linear(x, y)).numpy()
 
 
 def _top(product: np.ndarray, k: int) -> np.ndarray:

@@ -95,7 +95,7 @@ class FaissVectors:
         if kind == "hnsw":
             self.vectors = _own_vectors(self.index, rows, dim)
         else:
-            self.vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="r" if rows else None))
+            self.vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="c" if rows else None))
         self._alive = self.ids >= 0
         self._order = np.argsort(self.ids, kind="stable")
         self._codes = {name: pd.factorize(self.columns[name]) for name in FILTERS}
