@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 __all__ = [
-    "any_of", "count_of", "log1p_sum_exp", "logsumexp_of", "logsumexp_of_two", "max_of", "mean_of", "min_of", "sum_of",
-    "widen",
+    "any_of", "count_of", "is_empty", "log1p_sum_exp", "logsumexp_of", "logsumexp_of_two", "max_of", "mean_of",
+    "min_of", "sum_of", "widen",
 ]  # fmt: skip
 
 
@@ -94,6 +94,11 @@ def logsumexp_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     return _LogSumExp.apply(x, mask, dim)  # type: ignore[no-untyped-call, no-any-return]
 
 
+def is_empty(x: Tensor) -> Tensor:
+    """True where `logsumexp_of` had no cell to sum: without looking at the mask again."""
+    return x <= torch.finfo(x.dtype).min / 8
+
+
 def logsumexp_of_two(x: Tensor, first: Tensor, y: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """`logsumexp_of` x under one mask and of y under another; no cell is in both. Compiled, one exponential a cell."""
     if not torch.compiler.is_compiling():
@@ -101,12 +106,13 @@ def logsumexp_of_two(x: Tensor, first: Tensor, y: Tensor, second: Tensor) -> tup
     empty = torch.finfo(x.dtype).min / 4
     # The largest is taken out for the digits' sake alone: the value, and so the gradient, do not depend on it.
     tops = [torch.where(mask, of, empty).amax(-1, keepdim=True).detach() for of, mask in ((x, first), (y, second))]
-    e = (torch.where(first, x - tops[0], torch.where(second, y - tops[1], empty))).exp()
+    top = torch.where(first, tops[0], tops[1])
+    e = torch.where(first | second, torch.where(first, x, y) - top, empty).exp()
     found = []
-    for mask, top in ((first, tops[0]), (second, tops[1])):
-        total = torch.where(mask, e, 0.0).sum(-1)
+    for largest, shares in zip(tops, (torch.where(first, e, 0.0), torch.where(first, 0.0, e)), strict=True):
+        total = shares.sum(-1)
         some = total != 0  # a NaN too
-        found.append(torch.where(some, top[..., 0] + torch.where(some, total, 1.0).log(), empty))
+        found.append(torch.where(some, largest[..., 0] + torch.where(some, total, 1.0).log(), empty))
     return found[0], found[1]
 
 

@@ -5,7 +5,7 @@ from torch.nn.functional import softplus
 
 from pullpush.maths.losses.base import AnchorLoss
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, logsumexp_of_two, widen
+from pullpush.maths.reduce import is_empty, logsumexp_of_two, widen
 
 __all__ = ["multi_similarity"]
 
@@ -36,4 +36,4 @@ def multi_similarity(
     # The shift by base is taken out of the sums: a pass over the rectangle less for each.
     positives, negatives = logsumexp_of_two(-alpha * s, pairs.positive, beta * s, pairs.negative)
     pull, push = softplus(positives + alpha * base) / alpha, softplus(negatives - beta * base) / beta
-    return AnchorLoss(pull + push, any_of(pairs.positive | pairs.negative).to(s.dtype))
+    return AnchorLoss(pull + push, (~(is_empty(positives) & is_empty(negatives))).to(s.dtype))
