@@ -1,6 +1,6 @@
 """pullpush diagnose"""
 
-import json
+from json import dumps
 
 from pullpush.cli.parse import call
 
@@ -18,20 +18,20 @@ def diagnose(argv: list[str]) -> int:
     return 0
 
 
-def _diagnose(run: str, json_output: bool = False, page: bool = True) -> None:
+def _diagnose(run: str, json: bool = False, page: bool = True) -> None:
     """What is wrong with a run, with the evidence and the cure, from what its folder holds.
 
     Args:
         run: a run folder; it may be unfinished.
-        json_output: print JSON instead of text (--json).
+        json: print JSON instead of text.
         page: write RUN/diagnosis.html too.
     """
     from pullpush.reports import diagnose_run, diagnosis_page
 
     findings = diagnose_run(run)
     written = diagnosis_page(run, findings) if page else None
-    if json_output:
-        print(json.dumps([vars(finding) for finding in findings], indent=2))
+    if json:
+        print(dumps([vars(finding) for finding in findings], indent=2))
         return
     if not findings:
         print(f"{run}: nothing is wrong, as far as the doctor can see")

@@ -1,6 +1,6 @@
 """pullpush evaluate, pullpush embed"""
 
-import json
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def _evaluate(
     options: dict[str, Any] | None = None,
     nmi: bool = True,
     per_class: str | None = None,
-    json_output: bool = False,
+    json: bool = False,
 ) -> None:
     """Retrieval metrics of a run or model.
 
@@ -55,7 +55,7 @@ def _evaluate(
         options: further options of the reader.
         nmi: cluster the embeddings too.
         per_class: write a CSV with the metrics of each class to this file.
-        json_output: print JSON instead of a table.
+        json: print JSON instead of a table.
     """
     from pullpush.data.items import Items
     from pullpush.data.sources import open_items
@@ -72,14 +72,14 @@ def _evaluate(
         items = items.split(split) if split else items
     if not len(items):
         raise UserError(f"{data!r} has no items in split {split!r}; leave --split away to evaluate on all")
-    embeddings = loaded.embed((items.open(row) for row in range(len(items))), progress=not json_output)
+    embeddings = loaded.embed((items.open(row) for row in range(len(items))), progress=not json)
     found = evaluate_items(embeddings, items, nmi=nmi)
     if per_class:
         frame = found.per_class.copy()
         frame.insert(0, "class", [items.classes[label] for label in frame.index])
         frame.to_csv(per_class)
-    if json_output:
-        print(json.dumps({"protocol": found.protocol, "left_out": found.left_out, **found.metrics}))
+    if json:
+        print(dumps({"protocol": found.protocol, "left_out": found.left_out, **found.metrics}))
         return
     shown = Table(title=f"{model} on {items.name}: {len(items)} items, protocol {found.protocol}")
     shown.add_column("metric")

@@ -45,7 +45,6 @@ def call(function: Callable[..., Any], argv: Sequence[str], prog: str, examples:
         if word.startswith("--"):
             name, equals, value = word.partition("=")
             name = name.replace("-", "_").replace("__", "--", 1)
-            name = "--json_output" if name == "--json" and "--json_output" in known else name
             if name in flags and not equals and not [v for v in argv[place + 1 : place + 2] if v in ("true", "false")]:
                 equals, value = "=", "true"
             if name not in known:
