@@ -46,8 +46,8 @@ def compare(ours: Work, other: Work, repeats: int = 5, warm: int = 1) -> tuple[f
 def peak_bytes(setup: Callable[..., Any], work: Callable[[Any], object], *args: Any) -> int:
     """Bytes by which `work(setup(*args))` raises the memory of a fresh process above what `setup` left in use.
 
-    Both functions must stand at the top of a module. On Linux the peak is that of the work alone; elsewhere a setup whose
-    own peak lies far above what it leaves can only make the figure too large.
+    Both functions must stand at the top of a module. On Linux the peak is that of the work alone; elsewhere a setup
+    whose own peak lies far above what it leaves can only make the figure too large.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak, setup, work, args).result()
