@@ -12,7 +12,7 @@ from PIL import Image
 from pullpush import search
 from pullpush.errors import UserError
 from pullpush.search.calibration import closeness
-from pullpush.search.engine import mix
+from pullpush.search.engine import Lookup, mix
 
 from .fake import COLOURS, FakeModel, picture
 
@@ -48,6 +48,27 @@ def test_a_query_is_the_weighted_sum_of_its_parts(engine: search.Engine, model: 
     np.testing.assert_allclose(
         [hit.score for hit in hits], np.sort(scores[~np.isin(ids, [like, minus])])[::-1][:15], atol=1e-5
     )
+
+
+def test_many_looked_up_together_are_each_alone(engine: search.Engine) -> None:
+    ids, known = vectors(engine)
+    version = engine.version
+    wanted = [
+        Lookup(version, known[5], k=3, cut_off=None),
+        Lookup(version, known[60], k=40, cut_off=None, exclude=[int(i) for i in ids[55:75]]),
+        Lookup(version, known[5], k=4, where={"label": "green"}),
+        Lookup(version, -known[9], k=120, cut_off=None),
+        Lookup(version, known[33], k=7, where={"label": "green"}, cut_off=None),
+    ]
+    together = engine.find(wanted)
+    assert [len(hits) for hits in together[:2]] == [3, 40]
+    assert [len(hits) for hits in together[3:]] == [120, 7]
+    for each, hits in zip(wanted, together, strict=True):
+        [alone] = engine.find([each])
+        assert [hit.id for hit in hits] == [hit.id for hit in alone]
+        np.testing.assert_allclose([hit.score for hit in hits], [hit.score for hit in alone], atol=1e-6)
+    assert not {hit.id for hit in together[1]} & set(ids[55:75].tolist())
+    assert {hit.label for hit in together[4]} == {"green"}
 
 
 def test_images_may_be_paths_pictures_or_arrays(engine: search.Engine) -> None:

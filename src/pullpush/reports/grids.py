@@ -66,10 +66,12 @@ def thumbnail(items: Items, row: int, size: int = 128) -> NDArray[np.uint8] | No
 
 
 def class_name(items: Items, row: int) -> str:
+    """The name of the class of a row."""
     return items.classes[int(items.table["label"].iat[row])]
 
 
 def tile(items: Items, row: int, right: bool | None = None) -> Tile:
+    """A row's picture under the name of its class."""
     return Tile(thumbnail(items, row), class_name(items, row), right)
 
 
@@ -201,6 +203,7 @@ def canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:
+    """One picture in its frame: right, wrong, or neither."""
     color = {True: theme.right, False: theme.wrong, None: theme.faint}[tile.right]
     width = 0.9 if tile.right is None else 2.2
     axes.add_artist(_rounded(x, y, CELL, fill=False, edgecolor=color, linewidth=width, zorder=3))

@@ -19,6 +19,7 @@ from pullpush.reports.style import Theme
 
 
 def retrieval(material: Material) -> Block:
+    """Queries drawn at random, and what they find before and after."""
     rows = grids.random_rows(material.test, list(material.rankings.values()))
     headings = [f"nearest references {when} training" for when in material.rankings]
     return material.picture(
@@ -31,6 +32,7 @@ def retrieval(material: Material) -> Block:
 
 
 def worst(material: Material) -> Block:
+    """The queries whose first right reference stands farthest behind."""
     rows = grids.worst_rows(material.test, material.after)
     if not rows:
         raise Missing("Every query finds an item of its own class first: there are no worst queries.")
@@ -44,6 +46,7 @@ def worst(material: Material) -> Block:
 
 
 def confused(material: Material) -> Block:
+    """The classes most often taken for each other."""
     pairs = grids.confusions(material.test, material.after)
     if not pairs:
         raise Missing("No class is taken for another: each query's nearest reference is of its own class.")
@@ -59,6 +62,7 @@ def confused(material: Material) -> Block:
 
 
 def loss_curves(material: Material) -> Block:
+    """Training loss and both validation losses."""
     curves = _curves(
         material.run,
         {
@@ -77,6 +81,7 @@ def loss_curves(material: Material) -> Block:
 
 
 def validation_recall(material: Material) -> Block:
+    """Recall and MAP@R on the validation classes."""
     keys = {f"validation/recall@{k}": f"recall@{k}" for k in (1, 10)} | {"validation/map@r": "MAP@R"}
     curves = _curves(material.run, keys)
     best = material.known_metrics.get("best_step")
@@ -90,6 +95,7 @@ def validation_recall(material: Material) -> Block:
 
 
 def learning_rate(material: Material) -> Block:
+    """The rate at each step."""
     curves = [material.run.curve("lr", "learning rate")]
     draw = partial(_draw_curves, curves, 1, title="Learning rate", y="learning rate")
     return material.picture(
@@ -98,6 +104,7 @@ def learning_rate(material: Material) -> Block:
 
 
 def classes_seen(material: Material) -> Block:
+    """How often each training class was drawn."""
     counts = tables.seen_counts(material.run.path)
     return material.picture(
         "classes_seen", partial(histograms.draw_seen, counts), alt="How often each training class was drawn",
@@ -130,6 +137,7 @@ def _draw_curves(
 
 
 def similarity(material: Material) -> Block:
+    """Similarities of positive and negative pairs, before and after."""
     pairs = histograms.sample_pairs(material.test.table["label"].to_numpy())
     panels = []
     for when in material.rankings:
@@ -146,6 +154,7 @@ def similarity(material: Material) -> Block:
 
 
 def class_recall(material: Material) -> Block:
+    """Recall@1 over the unseen classes."""
     panels = [
         (f"{when} training", tables.class_recall(material.test, r).to_numpy()) for when, r in material.rankings.items()
     ]
@@ -158,6 +167,7 @@ def class_recall(material: Material) -> Block:
 
 
 def categories(material: Material) -> Block:
+    """Recall@1 a category."""
     frame = tables.category_table(material.test, material.rankings)
     if frame.empty:
         raise Missing("The items have no categories.")
@@ -176,6 +186,7 @@ def categories(material: Material) -> Block:
 
 
 def maps(material: Material) -> Block:
+    """Maps of the training and of the unseen classes."""
     panels: list[tuple[str, Map]] = []
     try:
         training = make_map(material.run.split("train"), material.run.embeddings("train", "after"))
@@ -192,6 +203,7 @@ def maps(material: Material) -> Block:
 
 
 def hover_map(material: Material) -> Block:
+    """The map of the unseen classes, with pictures under the pointer."""
     return Block(
         script=interactive_map(material.unseen),
         caption="Unseen classes once more: put the pointer on a point and its picture appears and its class lights up. "
@@ -203,6 +215,7 @@ def hover_map(material: Material) -> Block:
 
 
 def how(material: Material) -> Block:
+    """How the numbers were obtained, in sentences."""
     try:
         after = material.after
     except Missing:
@@ -233,12 +246,14 @@ def how(material: Material) -> Block:
 
 
 def splits(material: Material) -> Block:
+    """Classes and items of each split."""
     frame = tables.split_table(material.run.items)
     rows = [[str(name), f"{row['classes']:,}", f"{row['items']:,}"] for name, row in frame.iterrows()]
     return Block(heading="Data", head=["split", "classes", "items"], rows=rows, lines=material.run.items.notes)
 
 
 def configuration(material: Material) -> Block:
+    """The run's configuration as it was written."""
     return Block(heading="Configuration", code=material.run.config_text.strip())
 
 

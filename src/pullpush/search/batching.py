@@ -1,4 +1,4 @@
-"""One encoder for many clients: what waits is embedded together."""
+"""One encoder and one index for many clients: what waits is computed together."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ import numpy as np
 
 
 class Batcher:
-    """Embeds single inputs in batches, without waiting for a batch to fill: while one is computed, the next one
+    """Computes single inputs in batches, without waiting for a batch to fill: while one is computed, the next one
     gathers.
 
-    `embed`: a list of up to `largest` inputs to `[n, dim]`, run in `pool`.
+    `compute`: a list of up to `largest` inputs to a list of results, run in `pool`.
     """
 
-    def __init__(self, embed: Callable[[list[Any]], np.ndarray], pool: ThreadPoolExecutor, largest: int = 32) -> None:
-        self.embed, self.pool, self.largest = embed, pool, largest
+    def __init__(
+        self, compute: Callable[[list[Any]], Sequence[Any]], pool: ThreadPoolExecutor, largest: int = 32
+    ) -> None:
+        self.compute, self.pool, self.largest = compute, pool, largest
         self.batches = self.inputs = 0
-        self._queue: list[tuple[Any, asyncio.Future[np.ndarray]]] = []
+        self._queue: list[tuple[Any, asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         """Inputs that wait."""
         return len(self._queue)
 
-    async def __call__(self, value: Any) -> np.ndarray:
-        """The embedding `[dim]` of one input. Raises: what `embed` raises."""
-        future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+    async def __call__(self, value: Any) -> Any:
+        """The result of one input. Raises: what `compute` raises."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.append((value, future))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
@@ -46,18 +48,18 @@ class Batcher:
                 continue
             self.batches, self.inputs = self.batches + 1, self.inputs + len(taken)
             try:
-                vectors: Sequence[Any] = await loop.run_in_executor(
-                    self.pool, self.embed, [value for value, _ in taken]
+                results: Sequence[Any] = await loop.run_in_executor(
+                    self.pool, self.compute, [value for value, _ in taken]
                 )
             except Exception as error:
-                vectors = [error] * len(taken)
-            for (_, future), vector in zip(taken, vectors, strict=True):
+                results = [error] * len(taken)
+            for (_, future), result in zip(taken, results, strict=True):
                 if future.done():
                     continue
-                if isinstance(vector, Exception):
-                    future.set_exception(vector)
+                if isinstance(result, Exception):
+                    future.set_exception(result)
                 else:
-                    future.set_result(np.array(vector))  # a copy: a row of the batch would keep all of it alive
+                    future.set_result(result)
 
 
 class Cache:

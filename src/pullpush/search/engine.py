@@ -6,7 +6,7 @@ import difflib
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,20 @@ class Hit:
     def as_dict(self) -> dict[str, Any]:
         """`{"id", "score", "path", "label", "text"}`, as `pullpush search --json` prints it."""
         return {"id": self.id, "score": self.score, "path": self.path, "label": self.label, "text": self.text}
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """An embedding `[dim]` and what is asked for around it, as for `Engine.query`; `text`: it comes from descriptions
+    alone."""
+
+    version: Version
+    vector: np.ndarray
+    k: int = 10
+    where: Mapping[str, str] = field(default_factory=dict)
+    cut_off: float | None = CUT_OFF
+    exclude: Sequence[int] = ()
+    text: bool = False
 
 
 class Version:
@@ -156,38 +170,33 @@ class Engine:
         items = [int(each) for each in away if not isinstance(each, str)]
         parts["minus"] = np.concatenate([self.embed_texts(words), self.known(version, items)])
         excluded = [int(item) for item in (*_listed(like), *items)]
-        return self.find(
-            mix(parts, weights),
-            k=k,
-            where=where,
-            cut_off=cut_off,
-            exclude=excluded,
-            text=_textual(parts),
-            version=version,
-        )
+        wanted = Lookup(version, mix(parts, weights), k, where or {}, cut_off, excluded, _textual(parts))
+        self.check(wanted)
+        return self.find([wanted])[0]
 
-    def find(
-        self,
-        vector: np.ndarray,
-        *,
-        k: int = 10,
-        where: Mapping[str, str] | None = None,
-        cut_off: float | None = CUT_OFF,
-        exclude: Sequence[int] = (),
-        text: bool = False,
-        version: Version | None = None,
-    ) -> list[Hit]:
-        """Like `query`, for an embedding `[dim]`; `text` says that it comes from descriptions alone."""
-        if not 1 <= k <= MOST:
-            raise UserError(f"k is {k}; it can be 1 to {MOST}")
-        version = version or self._version
-        if version.manifest.fingerprint != self.manifest.fingerprint:
+    def check(self, wanted: Lookup) -> None:
+        """Raises: `UserError` for a `k`, a column or a value that cannot be asked for, and for a version of another
+        model."""
+        if not 1 <= wanted.k <= MOST:
+            raise UserError(f"k is {wanted.k}; it can be 1 to {MOST}")
+        if wanted.version.manifest.fingerprint != self.manifest.fingerprint:
             raise UserError(f"{self.index} was just built anew with another model; ask again")
-        _check_where(version.table, where)
-        scores, rows = _search(version, vector, k, where, exclude)
-        near = closeness(scores, version.manifest.calibration["text" if text else "image"])
-        keep = near >= cut_off if cut_off is not None else np.ones(len(rows), bool)
-        return version.hits(rows[keep], scores[keep], near[keep])
+        _check_where(wanted.version.table, wanted.where)
+
+    def find(self, wanted: Sequence[Lookup]) -> list[list[Hit]]:
+        """The hits of each, which were checked; those that look in the same version among the same items read it
+        once."""
+        found: dict[int, list[Hit]] = {}
+        groups: dict[Any, list[int]] = {}
+        for place, each in enumerate(wanted):
+            groups.setdefault((id(each.version), *sorted(each.where.items())), []).append(place)
+        for places in groups.values():
+            group = [wanted[place] for place in places]
+            for place, each, (scores, rows) in zip(places, group, _search(group), strict=True):
+                near = closeness(scores, each.version.manifest.calibration["text" if each.text else "image"])
+                keep = near >= each.cut_off if each.cut_off is not None else np.ones(len(rows), bool)
+                found[place] = each.version.hits(rows[keep], scores[keep], near[keep])
+        return [found[place] for place in range(len(wanted))]
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 `[n, dim]`."""
@@ -289,21 +298,24 @@ def mix(parts: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = N
     return np.asarray(total / length, np.float32)
 
 
-def _search(
-    version: Version, vector: np.ndarray, k: int, where: Mapping[str, str] | None, exclude: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and table rows of the best `k` that are not excluded and that the table knows (a shared store may be ahead
-    of it by a moment)."""
-    wanted = k + len(exclude)
+def _search(group: Sequence[Lookup]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Scores and table rows of the best `k` of each that are not excluded and that the table knows (a shared store may
+    be ahead of it by a moment). All look in one version among the same items."""
+    version, queries = group[0].version, np.stack([each.vector for each in group])
+    more = max(each.k + len(each.exclude) for each in group)
     while True:
-        scores, ids = (array[0] for array in version.vectors.search(vector[None], wanted, where))
-        rows = version.table.index.get_indexer(ids)  # by its hash table, which is kept; -1 is unknown
-        keep = rows >= 0
-        if exclude:
-            keep &= ~np.isin(ids, exclude)
-        if keep.sum() >= k or (ids < 0).any() or wanted > 16 * MOST:
-            return scores[keep][:k], rows[keep][:k]
-        wanted *= 2
+        found = []
+        for each, scores, ids in zip(group, *version.vectors.search(queries, more, group[0].where), strict=True):
+            rows = version.table.index.get_indexer(ids)  # by its hash table, which is kept; -1 is unknown
+            keep = rows >= 0
+            if each.exclude:
+                keep &= ~np.isin(ids, each.exclude)
+            if keep.sum() < each.k and not (ids < 0).any() and more <= 16 * MOST:
+                break
+            found.append((scores[keep][: each.k], rows[keep][: each.k]))
+        else:
+            return found
+        more *= 2
 
 
 def _check_where(table: pd.DataFrame, where: Mapping[str, str] | None) -> None:

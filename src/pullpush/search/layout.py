@@ -181,6 +181,7 @@ def verify(folder: Path, manifest: Manifest, skip: str = "") -> None:
 
 
 def digest(path: Path) -> str:
+    """sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -17,7 +17,7 @@ from pullpush.pictures import open_rgb, resize_and_center
 from pullpush.search import index as changes
 from pullpush.search.batching import Batcher, Cache, checksum
 from pullpush.search.calibration import CUT_OFF
-from pullpush.search.engine import Engine, Hit, mix
+from pullpush.search.engine import Engine, Hit, Lookup, mix
 from pullpush.search.thumbnails import thumbnail
 from pullpush.search.uploads import decode
 
@@ -55,8 +55,10 @@ class Service:
     def __init__(self, engine: Engine, queue: int = 64) -> None:
         self.engine, self.queue, self.busy = engine, queue, 0
         self.encoder, self.workers, self.writer = ThreadPoolExecutor(1), ThreadPoolExecutor(2), ThreadPoolExecutor(1)
-        self.images = Batcher(lambda pixels: engine.embed_images(pixels), self.encoder)
-        self.texts = Batcher(lambda texts: engine.embed_texts(texts), self.encoder)
+        # Copies: a row of a batch would keep all of it alive.
+        self.images = Batcher(lambda pixels: [row.copy() for row in engine.embed_images(pixels)], self.encoder)
+        self.texts = Batcher(lambda texts: [row.copy() for row in engine.embed_texts(texts)], self.encoder)
+        self.lookups = Batcher(lambda wanted: engine.find(wanted), self.workers)
         self.cache = Cache()
 
     def warm(self) -> None:
@@ -66,7 +68,7 @@ class Service:
             vector = self.engine.embed_images([np.full((size, size, 3), 255, np.uint8)] * count)[0]
         if self.engine.model.text is not None:
             self.engine.embed_texts(["warm"])
-        self.engine.find(vector, cut_off=None)
+        self.engine.find([Lookup(self.engine.version, vector, cut_off=None)])
 
     async def search(self, query: Query) -> list[Hit]:
         """The hits. Raises: `Busy`, and `UserError` as `Engine.query` does."""
@@ -83,17 +85,17 @@ class Service:
                 "like": known[0],
                 "minus": np.concatenate([np.array(away) if away else empty, known[1]]),
             }
-            return await self._run(
-                lambda: engine.find(
-                    mix(parts, query.weights),
-                    k=query.k,
-                    where=query.where,
-                    cut_off=query.cut_off,
-                    exclude=[*query.like, *query.minus_ids],
-                    text=bool(texts) and not images and not query.like,
-                    version=version,
-                )
+            wanted = Lookup(
+                version,
+                mix(parts, query.weights),
+                query.k,
+                query.where,
+                query.cut_off,
+                [*query.like, *query.minus_ids],
+                bool(texts) and not images and not query.like,
             )
+            engine.check(wanted)  # here, as an error in a batch is everybody's
+            return await self.lookups(wanted)
 
     async def add(self, data: Sequence[bytes], label: str, category: str, text: str) -> list[int]:
         """Adds uploaded pictures and returns their ids."""
