@@ -17,6 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pullpush.training.allocator import keep_freed_memory
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 NOT_AREAS = {"run", "measure", "__init__"}
@@ -49,6 +51,7 @@ def main() -> int:
     parser.add_argument("--area", nargs="+", choices=areas(), help="only these (default: all)")
     chosen = parser.parse_args().area or areas()
     sys.path[:0] = [str(HERE.parent), str(HERE)]
+    keep_freed_memory()  # as in training; it serves both sides
     console = Console()
     rows: list[dict[str, Any]] = []
     if set(chosen) != set(areas()) and RESULTS.exists():

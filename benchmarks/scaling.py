@@ -83,7 +83,7 @@ def written(axes: Axes, ends: dict[str, float], theme: Theme) -> None:
     """Names beside the ends of their lines, moved up where they would touch."""
     last = 0.0
     for text, height in sorted(ends.items(), key=lambda end: end[1]):
-        last = max(height, 2.1 * last)
+        last = max(height, 1.75 * last)
         axes.annotate(
             text, (SIZES[-1], last), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5,
             color=theme.muted if text == "N²" else theme.ink,

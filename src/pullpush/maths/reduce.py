@@ -16,6 +16,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+# Numbers of this size have exponentials of which millions can be added up in float32.
+EXPONENT = 64.0
+
+
 def widen(x: Tensor) -> Tensor:
     """bfloat16 and float16 as float32; wider types as they are. Sums and exponentials need the digits."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
@@ -99,20 +103,27 @@ def is_empty(x: Tensor) -> Tensor:
     return x <= torch.finfo(x.dtype).min / 8
 
 
-def logsumexp_of_two(x: Tensor, first: Tensor, y: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """`logsumexp_of` x under one mask and of y under another; no cell is in both. Compiled, one exponential a cell."""
+def logsumexp_of_two(
+    x: Tensor, first: Tensor, y: Tensor, second: Tensor, bound: float = float("inf")
+) -> tuple[Tensor, Tensor]:
+    """`logsumexp_of` x under one mask and of y under another; no cell is in both. Compiled, one exponential a cell, and
+    no search for the largest where none is above `bound` in size and that is small."""
     if not torch.compiler.is_compiling():
         return logsumexp_of(x, first), logsumexp_of(y, second)
     empty = torch.finfo(x.dtype).min / 4
-    # The largest is taken out for the digits' sake alone: the value, and so the gradient, do not depend on it.
-    tops = [torch.where(mask, of, empty).amax(-1, keepdim=True).detach() for of, mask in ((x, first), (y, second))]
-    top = torch.where(first, tops[0], tops[1])
-    e = torch.where(first | second, torch.where(first, x, y) - top, empty).exp()
+    either = torch.where(first, x, y)
+    if bound < EXPONENT:
+        tops = [x.new_zeros(x.shape[:-1])] * 2
+    else:
+        # Taken out for the digits' sake alone: the value, and so the gradient, do not depend on it.
+        tops = [torch.where(mask, of, empty).amax(-1).detach() for of, mask in ((x, first), (y, second))]
+        either = either - torch.where(first, tops[0][..., None], tops[1][..., None])
+    e = torch.where(first | second, either, empty).exp()
     found = []
-    for largest, shares in zip(tops, (torch.where(first, e, 0.0), torch.where(first, 0.0, e)), strict=True):
+    for top, shares in zip(tops, (torch.where(first, e, 0.0), torch.where(first, 0.0, e)), strict=True):
         total = shares.sum(-1)
         some = total != 0  # a NaN too
-        found.append(torch.where(some, largest[..., 0] + torch.where(some, total, 1.0).log(), empty))
+        found.append(torch.where(some, top + torch.where(some, total, 1.0).log(), empty))
     return found[0], found[1]
 
 

@@ -31,14 +31,16 @@ def violations(similarity: Tensor, positive: Tensor, negative: Tensor, margin: f
     Returns:
         sum of the violations [anchors], their number [anchors], number of triples [anchors].
     """
-    s = widen(similarity)
+    s, compiling = widen(similarity), torch.compiler.is_compiling()
     with torch.no_grad():
-        count = _count if torch.compiler.is_compiling() else _count_violations
+        count = _count if compiling else _count_violations
         weight = count(s.detach(), positive, negative, margin)
-        number = torch.where(positive, -weight, 0.0).sum(1)
+        number = weight.clamp(min=0).sum(1)  # those of the negatives; the positives' are not above 0
         listed = positive.sum(1, dtype=s.dtype) * negative.sum(1, dtype=s.dtype)
-    total = (weight * torch.where(positive | negative, s, 0.0)).sum(1) + margin * number
-    return total, number, listed
+    total = None if compiling else (weight * s).sum(1)
+    if total is None or total.isnan().any():  # 0 times infinity: what is masked out shall not be seen
+        total = (weight * torch.where(positive | negative, s, 0.0)).sum(1)
+    return total + margin * number, number, listed
 
 
 def above(similarity: Tensor, positive: Tensor, others: Tensor, temperature: float, kind: str = "sigmoid") -> Tensor:

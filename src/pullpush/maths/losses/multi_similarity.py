@@ -11,8 +11,9 @@ __all__ = ["multi_similarity"]
 
 
 def multi_similarity(
-    similarity: Tensor, pairs: Pairs, *, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5
-) -> AnchorLoss:
+    similarity: Tensor, pairs: Pairs, *, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5,
+    similarity_name: str = "",
+) -> AnchorLoss:  # fmt: skip
     r"""Weighs each pair by itself and by its neighbours.
 
     $$L_i = \frac{1}{\alpha} \log\Big(1 + \sum_{p} e^{-\alpha (s_{ip} - \lambda)}\Big)
@@ -25,6 +26,7 @@ def multi_similarity(
         pairs: masks of the same shape.
         alpha: sharpness on positives. 2 is the paper's.
         beta: sharpness on negatives. 50 is the paper's.
+        similarity_name: a cosine bounds the exponents; given by the criterion.
         base: the similarity lambda at which both sides balance. The paper's text says 1, its released code 0.5.
 
     Returns:
@@ -34,6 +36,8 @@ def multi_similarity(
     """
     s = widen(similarity)
     # The shift by base is taken out of the sums: a pass over the rectangle less for each.
-    positives, negatives = logsumexp_of_two(-alpha * s, pairs.positive, beta * s, pairs.negative)
+    bounded = similarity_name == "cosine" and not isinstance(alpha, Tensor) and not isinstance(beta, Tensor)
+    largest = max(abs(alpha), abs(beta)) if bounded else float("inf")
+    positives, negatives = logsumexp_of_two(-alpha * s, pairs.positive, beta * s, pairs.negative, largest)
     pull, push = softplus(positives + alpha * base) / alpha, softplus(negatives - beta * base) / beta
     return AnchorLoss(pull + push, (~(is_empty(positives) & is_empty(negatives))).to(s.dtype))
