@@ -94,7 +94,7 @@ def test_evaluate_names_the_protocol_and_takes_the_test_split(
 ) -> None:
     capsys.readouterr()
     argv = ["evaluate", str(runs["sop"]), "--data", "vehicleid", "--root", str(trees["vehicleid"])]
-    assert main([*argv, "--json-output", "true"]) == 0
+    assert main([*argv, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["protocol"] == "vehicleid"
     assert {"all_against_all/recall@5", "one_gallery_image/recall@5/deviation"} < set(found)

@@ -69,7 +69,7 @@ def test_resume_of_a_finished_run_changes_nothing(run: Path, capsys: pytest.Capt
 
 def test_evaluate(run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "classes.csv"
-    argv = ["evaluate", str(run), "--data", str(photos), "--json-output", "true", "--per-class", str(table)]
+    argv = ["evaluate", str(run), "--data", str(photos), "--json", "--per-class", str(table)]
     assert main(argv) == 0
     found = json.loads(capsys.readouterr().out)
     assert 0 <= found["recall@1"] <= 1
