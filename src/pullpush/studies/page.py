@@ -78,7 +78,9 @@ def how_obtained(runs: Sequence[StudyRun], out: Path, failed: Sequence[str]) -> 
             else "One repeat: there are no intervals, and small differences say nothing. Give --seeds 3 or more."
         ),
         "recall@1 and MAP@R are of each test item against all others; MAP@R divides by the number of positives.",
-        "The time of a run includes its evaluations. Curves are a centred moving average that shrinks at the ends "
+        "The time of a run includes its evaluations"
+        + (", that of the first also the features. " if frozen else ". ")
+        + "Curves are a centred moving average that shrinks at the ends "
         "and never leaves the data; raw values are faint behind.",
     ]
     if config.data.folds > 1:
