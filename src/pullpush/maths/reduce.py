@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 __all__ = [
-    "any_of", "count_of", "is_empty", "log1p_sum_exp", "logsumexp_of", "logsumexp_of_two", "max_of", "mean_of",
-    "min_of", "sum_of", "widen",
+    "any_of", "count_of", "is_empty", "largest_exponent", "log1p_sum_exp", "logsumexp_of", "logsumexp_of_two", "max_of",
+    "mean_of", "min_of", "sum_of", "widen",
 ]  # fmt: skip
 
 
@@ -87,14 +87,23 @@ def _extreme(x: Tensor, mask: Tensor, dim: int, empty: float, largest: bool) -> 
     return torch.where(any_of(mask, dim), found, empty)
 
 
-def logsumexp_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+def largest_exponent(similarity_name: str, *factors: float | Tensor) -> float:
+    """The largest size of a factor times the similarity; infinite where that is not known before it is computed."""
+    known = similarity_name == "cosine" and not any(isinstance(factor, Tensor) for factor in factors)
+    return max(abs(float(factor)) for factor in factors) if known else float("inf")
+
+
+def logsumexp_of(x: Tensor, mask: Tensor, dim: int = -1, bound: float = float("inf")) -> Tensor:
     r"""$\log \sum_{mask} e^{x}$ of a row; a quarter of the most negative finite number where it is empty.
 
     Finite, so that `softplus`, `logaddexp`, sums and differences of it keep finite values and gradients. Count only
-    rows with cells, or rely on exp(empty) = 0.
+    rows with cells, or rely on exp(empty) = 0. Compiled, the largest is not searched for where none is above `bound` in
+    size and that is small.
     """
     if torch.compiler.is_compiling():
-        return torch.where(mask, x, torch.finfo(x.dtype).min / 4).logsumexp(dim)
+        empty = torch.finfo(x.dtype).min / 4
+        filled = torch.where(mask, x, empty)
+        return filled.logsumexp(dim) if bound > EXPONENT else _log(filled.exp().sum(dim), empty)
     return _LogSumExp.apply(x, mask, dim)  # type: ignore[no-untyped-call, no-any-return]
 
 
@@ -121,10 +130,14 @@ def logsumexp_of_two(
     e = torch.where(first | second, either, empty).exp()
     found = []
     for top, shares in zip(tops, (torch.where(first, e, 0.0), torch.where(first, 0.0, e)), strict=True):
-        total = shares.sum(-1)
-        some = total != 0  # a NaN too
-        found.append(torch.where(some, top + torch.where(some, total, 1.0).log(), empty))
+        found.append(_log(shares.sum(-1), empty, top))
     return found[0], found[1]
+
+
+def _log(x: Tensor, empty: float, more: Tensor | float = 0.0) -> Tensor:
+    """`more` and the logarithm; of 0, `empty`."""
+    some = x != 0  # a NaN too
+    return torch.where(some, more + torch.where(some, x, 1.0).log(), empty)
 
 
 class _LogSumExp(torch.autograd.Function):

@@ -5,7 +5,7 @@ from torch.nn.functional import softplus
 
 from pullpush.maths.losses.base import AnchorLoss
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import is_empty, logsumexp_of_two, widen
+from pullpush.maths.reduce import is_empty, largest_exponent, logsumexp_of_two, widen
 
 __all__ = ["multi_similarity"]
 
@@ -36,8 +36,7 @@ def multi_similarity(
     """
     s = widen(similarity)
     # The shift by base is taken out of the sums: a pass over the rectangle less for each.
-    bounded = similarity_name == "cosine" and not isinstance(alpha, Tensor) and not isinstance(beta, Tensor)
-    largest = max(abs(alpha), abs(beta)) if bounded else float("inf")
+    largest = largest_exponent(similarity_name, alpha, beta)
     positives, negatives = logsumexp_of_two(-alpha * s, pairs.positive, beta * s, pairs.negative, largest)
     pull, push = softplus(positives + alpha * base) / alpha, softplus(negatives - beta * base) / beta
     return AnchorLoss(pull + push, (~(is_empty(positives) & is_empty(negatives))).to(s.dtype))

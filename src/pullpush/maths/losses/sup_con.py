@@ -6,14 +6,15 @@ from torch import Tensor
 
 from pullpush.maths.losses.base import AnchorLoss, check_choice
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, count_of, logsumexp_of, mean_of, widen
+from pullpush.maths.reduce import any_of, count_of, largest_exponent, logsumexp_of, mean_of, widen
 
 __all__ = ["sup_con"]
 
 
 def sup_con(
-    similarity: Tensor, pairs: Pairs, *, temperature: float = 0.1, positives: Literal["out", "in"] = "out"
-) -> AnchorLoss:
+    similarity: Tensor, pairs: Pairs, *, temperature: float = 0.1, positives: Literal["out", "in"] = "out",
+    similarity_name: str = "",
+) -> AnchorLoss:  # fmt: skip
     r"""Softmax over all references, averaged over the positives outside or inside of the logarithm.
 
     $$L_i^{out} = -\frac{1}{|P_i|} \sum_p \log \frac{e^{s_{ip}/\tau}}{\sum_a e^{s_{ia}/\tau}} \qquad
@@ -25,6 +26,7 @@ def sup_con(
         similarity: [anchors, references].
         pairs: masks of the same shape.
         temperature: tau, in units of the similarity. 0.1 is the paper's.
+        similarity_name: a cosine bounds the exponents; given by the criterion.
         positives: "out" is the paper's choice; "in" gives the nearest positives most of the gradient.
 
     Returns:
@@ -38,7 +40,9 @@ def sup_con(
     check_choice("positives", positives, ("out", "in"))
     logits = widen(similarity) / temperature
     some = any_of(pairs.positive)
-    everything = logsumexp_of(logits, pairs.positive | pairs.negative)
+    everything = logsumexp_of(
+        logits, pairs.positive | pairs.negative, bound=largest_exponent(similarity_name, 1 / temperature)
+    )
     if positives == "out":
         kept = mean_of(logits, pairs.positive)
     else:
