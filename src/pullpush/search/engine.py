@@ -28,6 +28,7 @@ from pullpush.search.version import TABLE
 WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
 """Default weights of the parts of a query."""
 MOST = 1_000
+SHOWN = ("id", "path", "label", "text", "category", "domain")
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -73,7 +74,8 @@ class Version:
         self.index, self.manifest, self.stamp = index, manifest, stamp
         self.vectors: Vectors = open_store(manifest.store, manifest.uid).open(folder, manifest.version)
         self.table = pd.read_parquet(folder / TABLE).set_index("id", drop=False)
-        self._columns = {name: self.table[name].to_numpy() for name in self.table}
+        # Column by column: pandas takes longer for a row than the search for all.
+        self._shown = [self.table[name].to_numpy() for name in SHOWN]
         self.packs = thumbnails.Packs(folder)
 
     def thumbnail(self, item: int) -> bytes:
@@ -83,9 +85,7 @@ class Version:
 
     def hits(self, rows: np.ndarray, scores: np.ndarray, near: np.ndarray) -> list[Hit]:
         """The items in these rows of the table."""
-        # Column by column: pandas takes longer for a row than the search for all.
-        names = ("id", "path", "label", "text", "category", "domain")
-        columns = zip(*(self._columns[name][rows] for name in names), strict=True)
+        columns = zip(*(column[rows] for column in self._shown), strict=True)
         return [
             Hit(int(item), score, os.path.join(self.index, path), label, [str(t) for t in text], category, domain, n)
             for (item, path, label, text, category, domain), score, n in zip(

@@ -58,7 +58,7 @@ class Service:
         # Copies: a row of a batch would keep all of it alive.
         self.images = Batcher(lambda pixels: [row.copy() for row in engine.embed_images(pixels)], self.encoder)
         self.texts = Batcher(lambda texts: [row.copy() for row in engine.embed_texts(texts)], self.encoder)
-        self.lookups = Batcher(lambda wanted: engine.find(wanted), self.workers)
+        self.lookups = Batcher(engine.find, self.workers)
         self.cache = Cache()
 
     def warm(self) -> None:
@@ -94,7 +94,8 @@ class Service:
                 [*query.like, *query.minus_ids],
                 bool(texts) and not images and not query.like,
             )
-            engine.check(wanted)  # here, as an error in a batch is everybody's
+            # Before the batch, where an error is everybody's; in a worker, as a filter looks through a column.
+            await self._run(lambda: engine.check(wanted))
             return await self.lookups(wanted)
 
     async def add(self, data: Sequence[bytes], label: str, category: str, text: str) -> list[int]:

@@ -26,8 +26,8 @@ def multi_similarity(
         pairs: masks of the same shape.
         alpha: sharpness on positives. 2 is the paper's.
         beta: sharpness on negatives. 50 is the paper's.
-        similarity_name: a cosine bounds the exponents; given by the criterion.
         base: the similarity lambda at which both sides balance. The paper's text says 1, its released code 0.5.
+        similarity_name: a cosine bounds the exponents; given by the criterion.
 
     Returns:
         AnchorLoss [anchors].

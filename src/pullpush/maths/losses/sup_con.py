@@ -26,8 +26,8 @@ def sup_con(
         similarity: [anchors, references].
         pairs: masks of the same shape.
         temperature: tau, in units of the similarity. 0.1 is the paper's.
-        similarity_name: a cosine bounds the exponents; given by the criterion.
         positives: "out" is the paper's choice; "in" gives the nearest positives most of the gradient.
+        similarity_name: a cosine bounds the exponents; given by the criterion.
 
     Returns:
         AnchorLoss [anchors].
