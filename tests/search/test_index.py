@@ -162,7 +162,9 @@ def test_a_second_writer_is_refused_and_readers_go_on(model: FakeModel, index: P
     assert search.remove(index, [0]) == 1
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "rows.npy", "items.parquet", "manifest.json", "columns.parquet"])
+@pytest.mark.parametrize(
+    "name", ["vectors.npy", "quantized.pt", "rows.npy", "items.parquet", "manifest.json", "columns.parquet"]
+)
 def test_a_damaged_file_is_named(model: FakeModel, index: Path, name: str) -> None:
     folder, _ = layout.current(index)
     raw = bytearray((folder / name).read_bytes())

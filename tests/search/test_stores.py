@@ -32,8 +32,8 @@ def make_store(request: pytest.FixtureRequest) -> Callable[[str], Store]:
     return lambda owner="me": open_store(url, owner)
 
 
-def vectors(count: int, seed: int) -> np.ndarray:
-    x = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
+def vectors(count: int, seed: int, dim: int = DIM) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
@@ -196,6 +196,58 @@ def test_exact_search_in_blocks_equals_one_sort(monkeypatch: pytest.MonkeyPatch)
         scores, rows = exact.search(queries, base, 12, mask)
         np.testing.assert_array_equal(rows, np.argsort(-product, axis=1, kind="stable")[:, :12])
         np.testing.assert_allclose(scores, -np.sort(-product, axis=1)[:, :12], rtol=1e-6)
+
+
+def spread(length: float, seed: int, near: float = 1.0) -> np.ndarray:
+    """Vectors around one direction, of different lengths, in the order of their similarity to it."""
+    rng = np.random.default_rng(seed)
+    found = rng.standard_normal((6000, 24)) * near + np.eye(24)[0]
+    found *= length * rng.uniform(0.5, 1, (6000, 1)) / np.linalg.norm(found, axis=1, keepdims=True)
+    return np.ascontiguousarray(found[np.argsort(found[:, 0])], np.float32)
+
+
+@pytest.mark.parametrize("length", [1.0, 1e-4, 300.0])
+@pytest.mark.parametrize("near", [1.0, 0.1, 1e-3])
+@pytest.mark.parametrize("share", [None, 0.6])
+def test_a_first_pass_in_8_bits_loses_none_of_the_nearest(length: float, near: float, share: float | None) -> None:
+    from pullpush.search.stores import exact
+
+    base = spread(length, 3, near)
+    quantized = exact.Quantized.of(base)
+    allowed = None if share is None else np.random.default_rng(4).random(len(base)) < share
+    for seed in range(20):
+        query = vectors(1, seed, 24)
+        truth = query.astype(np.float64) @ base.T.astype(np.float64)
+        truth = truth if allowed is None else np.where(allowed, truth, -np.inf)
+        scores, rows = exact.search(query, base, 10, allowed, quantized)
+        np.testing.assert_allclose(scores[0], -np.sort(-truth[0])[:10], atol=length * 1e-5, rtol=0)
+        np.testing.assert_allclose(np.take_along_axis(truth, rows, 1)[0], scores[0], atol=length * 1e-5, rtol=0)
+
+
+def test_the_first_pass_leaves_few_rows_and_gives_up_where_all_are_alike() -> None:
+    from pullpush.search.stores import exact
+
+    apart = exact.Quantized.of(vectors(6000, 3, 24)).candidates(vectors(1, 9, 24)[0], 10)
+    assert apart is not None
+    assert 10 <= len(apart) < 100
+    alike = np.tile(vectors(1, 3, 24), (6000, 1))
+    assert exact.Quantized.of(alike).candidates(alike[0], 10) is None
+    scores, rows = exact.search(alike[:1], alike, 10, None, exact.Quantized.of(alike))
+    np.testing.assert_allclose(scores[0], 1, rtol=1e-6)
+    assert len(set(rows[0])) == 10
+    assert exact.Quantized.of(alike[:0]).candidates(alike[0], 10) is None
+
+
+def test_an_index_without_quantized_vectors_is_still_searched(tmp_path: Path) -> None:
+    """Those of earlier versions have none."""
+    store = open_store("faiss:flat")
+    store.stage(tmp_path, 1, change(0, 5000, seed=1), None)
+    new = store.open(tmp_path, 1)
+    (tmp_path / "quantized.pt").unlink()
+    old = store.open(tmp_path, 1)
+    for query in new.vectors[:5] + vectors(5, 8):
+        for found, same in zip(new.search(query[None], 7), old.search(query[None], 7), strict=True):
+            np.testing.assert_allclose(found, same, rtol=1e-6)
 
 
 def test_a_graph_is_searched_after_faiss_was_patched_for_tensors(tmp_path: Path) -> None:

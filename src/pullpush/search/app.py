@@ -157,8 +157,8 @@ async def remove_item(service: TheService, item: int) -> dict[str, int]:
 @router.get("/index", tags=["index"], summary="What is being searched")
 async def describe(request: Request, service: TheService) -> dict[str, Any]:
     version = service.engine.version
-    manifest, table = version.manifest, version.table
-    values = {name: sorted({str(v) for v in table[name].unique() if v}) for name in FILTERS}
+    manifest = version.manifest
+    values = {name: sorted(str(v) for v in known if v) for name, known in version.values.items()}
     return {
         "name": service.engine.index.resolve().name,
         "items": manifest.count,
