@@ -19,7 +19,7 @@ from pullpush.studies.page import Section, Shown, how_obtained, write_page
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.recorders import StepTimes, seconds_per_step
 from pullpush.studies.runner import folder_of, is_finished
-from pullpush.studies.table import band, interval, table_of, write_table
+from pullpush.studies.table import band, interval, table_of, within_seeds, write_table
 from pullpush.training.config import Config
 
 __all__ = ["HALF", "batch_settings", "draw_memory", "memory_cost", "memory_runs"]
@@ -59,15 +59,16 @@ def memory_runs(configs: Sequence[Config]) -> list[StudyRun]:
 
 
 def memory_cost(places: Sequence[int] = PLACES, batch: int = 64) -> pd.DataFrame:
-    """Bytes of a memory, and time of the contrastive loss of a batch with its gradient, in eager mode.
+    """Bytes of a memory, and time of the contrastive loss of a batch with its gradient, on all threads.
 
     Args:
         places: sizes of the memory; all full.
         batch: anchors.
 
     Returns:
-        Columns places, storage, megabytes, ms (loss and gradient), bare_ms (the two matrix products that no loss can do
-        without: similarities forward, gradient back). The first row is the batch alone.
+        Columns places, storage, megabytes, ms (loss and gradient), compiled_ms (the same, compiled), bare_ms (the two
+        matrix products that no loss can do without: similarities forward, gradient back). The first row is the batch
+        alone.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -76,7 +77,14 @@ def memory_cost(places: Sequence[int] = PLACES, batch: int = 64) -> pd.DataFrame
         return vectors, torch.randint(max(places), (n,), generator=generator), torch.arange(n)
 
     def milliseconds(statement: str, **names: Any) -> float:
-        return 1000 * float(Timer(statement, globals=names).blocked_autorange(min_run_time=0.2).median)
+        timer = Timer(statement, globals=names, num_threads=torch.get_num_threads())
+        return 1000 * float(timer.blocked_autorange(min_run_time=0.5).median)
+
+    def step(compiled: bool, memory: CrossBatchMemory | None) -> float:
+        criterion = Criterion("contrastive", memory=memory, compile=compiled)
+        names = {"criterion": criterion, "anchors": anchors, "labels": labels, "ids": ids - batch}
+        criterion(anchors, labels, ids - batch).backward()  # compiles
+        return milliseconds("criterion(anchors, labels, ids).backward()", **names)
 
     anchors, labels, ids = draw(batch)
     anchors.requires_grad_()
@@ -86,13 +94,11 @@ def memory_cost(places: Sequence[int] = PLACES, batch: int = 64) -> pd.DataFrame
         memory = CrossBatchMemory(size, DIM, combine="sum", storage=storage) if size else None
         if memory is not None:
             memory.enqueue(*held)
-        criterion = Criterion("contrastive", memory=memory)
         used = sum(b.numel() * b.element_size() for b in memory.buffers()) if memory else 0
-        step = "criterion(anchors, labels, ids).backward()"
         rows.append(
             {
                 "places": size, "storage": storage, "megabytes": used / 1e6,
-                "ms": milliseconds(step, criterion=criterion, anchors=anchors, labels=labels, ids=ids - batch),
+                "ms": step(False, memory), "compiled_ms": step(True, memory),
                 "bare_ms": milliseconds("(x @ y.mT) @ y", x=anchors.detach(), y=held[0]),
             }
         )  # fmt: skip
@@ -120,7 +126,10 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
     def shown(name: str, draw: Any, caption: str) -> Shown:
         return Shown(style.save(draw, out / f"{name}.png"), caption)
 
-    bands = "Test recall@1, mean over seeds; bands are 95% intervals. All runs take the same number of steps."
+    bands = (
+        "Test recall@1, mean over seeds. Seeds differ in their test classes; what a seed adds to all its runs is taken "
+        "out of the bands, which are 95% intervals (Cousineau-Morey). All runs take the same number of steps."
+    )
     sections = [
         Section(
             "Recall over the batch size",
@@ -141,8 +150,8 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
         Section(
             "Cost",
             text=[
-                f"Loss and gradient of 64 anchors of {DIM} dimensions, contrastive, in eager mode on this machine. The "
-                "two bare matrix products are what no loss can do without."
+                f"Loss and gradient of 64 anchors of {DIM} dimensions, contrastive, on this machine, as it is and "
+                "compiled (--compile). The two bare matrix products are what no loss can do without."
             ],
             figures=[shown("cost", lambda theme: _draw_cost(cost, theme), "Time over the places of the memory.")],
             table=cost,
@@ -227,7 +236,7 @@ def _draw_batch(table: pd.DataFrame, theme: style.Theme) -> Figure:
     names = list(dict.fromkeys(plain["loss"]))
     figure, axes = style.subplots(1, len(names), width=3.9 * max(2, len(names)), height=3.8, squeeze=False, sharey=True)
     for panel, name in zip(axes[0], names, strict=True):
-        of_loss = plain[plain["loss"] == name]
+        of_loss = within_seeds(plain[plain["loss"] == name], ["batch", "memory"], "recall@1")
         for place, (size, label) in enumerate(((0, "without memory"), (of_loss["memory"].max(), "with memory"))):
             _line(panel, band(of_loss[of_loss["memory"] == size], "batch", "recall@1"), label, place, theme)
         panel.set_xscale("log", base=2)
@@ -240,10 +249,16 @@ def _draw_batch(table: pd.DataFrame, theme: style.Theme) -> Figure:
 
 def _draw_ratio(table: pd.DataFrame, theme: style.Theme) -> Figure:
     figure, axes = style.subplots(1, 1, width=5.6, height=3.8)
-    _line(axes, band(table, "memory", "recall@1"), str(table["loss"].iloc[0]), 0, theme)
+    _line(
+        axes,
+        band(within_seeds(table, ["memory"], "recall@1"), "memory", "recall@1"),
+        str(table["loss"].iloc[0]),
+        0,
+        theme,
+    )
     share = table["memory"].max() <= 1
     over = "size of the memory, share of the training set" if share else "places of the memory"
-    style.label(axes, f"Test recall@1 at batch {table['batch'].iloc[0]}", over, "fraction")
+    style.label(axes, f"Test recall@1 at batch {table['batch'].iloc[0]}", over, "test recall@1")
     return figure
 
 
@@ -251,9 +266,9 @@ def _draw_cost(cost: pd.DataFrame, theme: style.Theme) -> Figure:
     figure, axes = style.subplots(1, 1, width=5.6, height=3.8)
     held = cost[cost["places"] > 0]
     for place, (storage, part) in enumerate(held.groupby("storage", sort=False)):
-        axes.plot(
-            part["places"], part["ms"], color=theme.series[place], marker=style.MARKERS[place], label=f"loss, {storage}"
-        )
+        look = {"color": theme.series[place], "marker": style.MARKERS[place]}
+        axes.plot(part["places"], part["ms"], **look, linestyle=":", label=storage)
+        axes.plot(part["places"], part["compiled_ms"], **look, label=f"{storage}, compiled")
     bare = held[held["storage"] == "float32"]
     axes.plot(bare["places"], bare["bare_ms"], color=theme.ink, linestyle="--", label="two bare products")
     axes.set_xticks(bare["places"], [f"{n:,}" for n in bare["places"]])

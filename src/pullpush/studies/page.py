@@ -1,9 +1,11 @@
 """The page of a study: one file, no network."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pullpush.data.items import Items
@@ -39,15 +41,23 @@ class Section:
 def write_page(path: Path, title: str, sentence: str, sections: Sequence[Section]) -> None:
     """Writes the page, replacing an earlier one."""
     html = render(
-        "pullpush.studies", "study.html", filters={"cell": _cell}, title=title, sentence=sentence, sections=sections
+        "pullpush.studies", "study.html", filters={"cells": _cells}, title=title, sentence=sentence, sections=sections
     )
     write_atomically(path, html.encode())
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "–" if value != value else f"{value:.4g}"
-    return str(value)
+def _cells(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The rows as text. Numbers of a column are as they were set, or, where they were measured, of equal decimals."""
+    return list(zip(*(_column(table[name]) for name in table), strict=True))
+
+
+def _column(values: pd.Series) -> list[str]:
+    if not pd.api.types.is_float_dtype(values):
+        return [str(value) for value in values]
+    known = values[np.isfinite(values)]
+    short = all(float(f"{value:.4g}") == value for value in known)
+    decimals = 4 if short else min(max(3 - math.floor(math.log10(known.abs().max())), 0), 4)
+    return ["–" if math.isnan(v) else f"{v:.{decimals}{'g' if short else 'f'}}" for v in values]
 
 
 def how_obtained(runs: Sequence[StudyRun], out: Path, failed: Sequence[str]) -> list[str]:

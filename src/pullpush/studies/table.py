@@ -14,7 +14,7 @@ from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.training.log import read_log
 
-__all__ = ["band", "interval", "log_of", "mean_curve", "table_of", "write_table"]
+__all__ = ["band", "interval", "log_of", "mean_curve", "table_of", "within_seeds", "write_table"]
 
 METRICS = ("recall@1", "map@r")
 
@@ -59,6 +59,20 @@ def band(table: pd.DataFrame, over: str, metric: str) -> pd.DataFrame:
     """Columns mean, low, high of a fraction over seeds, a row a value of `over`, ascending; ends within 0 and 1."""
     rows = {value: interval(part[metric].to_numpy()) for value, part in table.groupby(over)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"]).clip(0, 1)
+
+
+def within_seeds(table: pd.DataFrame, settings: Sequence[str], metric: str) -> pd.DataFrame:
+    """The table with what each seed adds to all settings taken out of the metric, for bands that compare settings.
+
+        y'[seed, setting] = m + (y[seed, setting] - m - mean over settings (y[seed, .] - m)) sqrt(M / (M - 1))
+
+    m: mean of the setting over seeds; M settings (Cousineau 2005, with Morey's correction of 2008). Means stay.
+    """
+    means = table.groupby(list(settings))[metric].transform("mean")
+    seeds = (table[metric] - means).groupby(table["seed"]).transform("mean")
+    many = len(table[list(settings)].drop_duplicates())
+    factor = np.sqrt(many / (many - 1)) if many > 1 else 1.0
+    return table.assign(**{metric: means + factor * (table[metric] - means - seeds)})
 
 
 def log_of(run: StudyRun, out: Path, key: str, label: str = "") -> Curve:
