@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 import pullpush
 from pullpush.criterion import Criterion, CrossBatchMemory
 from pullpush.data.miniature import make_tree
+from pullpush.doctor import Objective, examine, measure_sides
 from pullpush.errors import UserError
 from pullpush.reports import diagnose_run
 from pullpush.training import train
@@ -247,6 +248,10 @@ def test_arrays() -> None:
     assert [f.finding for f in pullpush.diagnose(one, labels)] == ["collapse"]
     texts = pullpush.diagnose(one, labels, references=one, reference_labels=labels, loss="nt_xent", temperature=1.0)
     assert {"collapse", "temperature_too_high"} <= {f.finding for f in texts}
+    (found,) = examine(
+        measure_sides({"image": torch.from_numpy(one)}), Objective("n_pair", options={"temperature": 1.0})
+    )
+    assert "--loss.temperature 0.07" in found.advice  # from the configuration
     healthy[7, 3] = np.nan
     assert [f.finding for f in pullpush.diagnose(healthy, labels)] == ["not_finite"]
     with pytest.raises(UserError, match="labels"):

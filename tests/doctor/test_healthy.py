@@ -11,7 +11,7 @@ from bedside import Bedside, Options
 import pullpush
 from pullpush.cli import main
 from pullpush.criterion import Criterion, CrossBatchMemory
-from pullpush.doctor import FINDINGS, MEANINGS
+from pullpush.doctor import FINDINGS, MEANINGS, Objective, examine, measure_course
 from pullpush.reports import diagnose_run, diagnosis_page
 from pullpush.training import train
 from pullpush.training.log import read_log
@@ -39,6 +39,17 @@ def test_nothing_is_found_in_healthy_training(watched: Any, loss: str, options: 
     bedside: Bedside = watched(Criterion(loss, **options), loss=loss, optimizer={"lr": 2e-3})
     assert not bedside.found
     assert len(bedside.monitor.history.looks) == 5
+
+
+def test_two_equal_pictures_in_one_batch_of_many_are_no_finding() -> None:
+    """Of 32 batches one had four items of 128 with an equal one of another class: 0.1% of all that were seen."""
+    looks = [{"step": 10.0 * i, "embeddings/items": 128.0, "duplicates": 0.0} for i in range(31)]
+    once = [*looks, {"step": 320.0, "embeddings/items": 128.0, "duplicates": 4 / 128}]
+    assert measure_course(once, [])["duplicates"] == pytest.approx(4 / (32 * 128))
+    assert not examine(measure_course(once, []), Objective())
+    always = [{**look, "duplicates": 4 / 128} for look in looks]
+    assert [each.finding for each in examine(measure_course(always, []), Objective())] == ["false_negatives"]
+    assert not examine(measure_course(always[:1], []), Objective())  # one batch says too little
 
 
 def test_nothing_is_found_in_a_healthy_run(healthy: Path) -> None:

@@ -120,7 +120,8 @@ def not_normalised(m: Measures, o: Objective) -> Finding | None:
 
 def false_negatives(m: Measures, o: Objective) -> Finding | None:
     """The same picture, or the same words, under two labels: the loss pushes apart what is equal."""
-    if m["duplicates"] > DUPLICATES and not any(_is_collapsed(m, side) for side in SIDES):
+    sure = m["duplicates"] - m.get("duplicates_error", 0.0)
+    if sure > DUPLICATES and not any(_is_collapsed(m, side) for side in SIDES):
         return Finding(
             "false_negatives", "warning", {"share_of_items": m["duplicates"]},
             "Give equal items one label, or remove one of them: `pullpush data` lists duplicates. "
@@ -140,7 +141,8 @@ def _evidence(m: Measures, side: str) -> dict[str, float]:
 
 def _way_out(m: Measures, o: Objective) -> str:
     steps = []
-    if o.softmax and m["temperature"] >= 0.3:
+    # Embeddings alone do not tell the temperature: then it is the one of the configuration.
+    if o.softmax and m.get("temperature", o.option("temperature") or 0.0) >= 0.3:
         steps.append("--loss.temperature 0.07")
     if o.lr is not None and (o.lr > 2e-3 or not steps):
         steps.append(f"--optimizer.lr {min(5e-4, o.lr / 10):.0e}")

@@ -114,6 +114,7 @@ def measure_course(
     for name, gone in (("active_triplets", "looks_without_active"), ("mined", "looks_without_mined")):
         seen = [look[name] for look in looks if name in look]
         found[gone] = float(next((i for i, value in enumerate(reversed(seen)) if value > 0), len(seen)))
+    found |= _measure_all_duplicates(looks)
     # 2 - 2 cos is the squared distance of unrelated items.
     drifts = [
         look["memory_drift"] / max(2 - 2 * look["negative"], 1e-6)
@@ -130,6 +131,20 @@ def measure_course(
     if validations:
         found |= _measure_validation(looks, validations, classes)
     return found
+
+
+def _measure_all_duplicates(looks: Sequence[Mapping[str, float]]) -> Measures:
+    """The share in all that was looked at, and twice its standard error: one batch says little."""
+    seen = [
+        (look["duplicates"], max(look.get(f"{side}/items", 0.0) for side in SIDES))
+        for look in looks
+        if "duplicates" in look
+    ]
+    total = sum(items for _, items in seen)
+    if not total:
+        return Measures()
+    share = sum(share * items for share, items in seen) / total
+    return Measures(duplicates=share, duplicates_error=2 * math.sqrt(share * (1 - share) / total))
 
 
 def _measure_validation(

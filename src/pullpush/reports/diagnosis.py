@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from markupsafe import Markup, escape
 from torch import Tensor
 
 from pullpush.doctor import (
@@ -63,12 +65,19 @@ def diagnosis_page(path: Path | str, findings: list[Finding]) -> Path:
     history = _history(run)
     parts = [(finding, MEANINGS[finding.finding], draw_finding(finding, history, run)) for finding in findings]
     html = render(
-        "pullpush.reports", "diagnosis.html", filters={"shown": shown},
+        "pullpush.reports", "diagnosis.html", filters={"shown": shown, "whole": _whole},
         name=run.name, findings=parts, sentence=_sentence(findings), looks=len(history.looks),
     )  # fmt: skip
     target = run.path / "diagnosis.html"
     write_atomically(target, html.encode())
     return target
+
+
+def _whole(advice: str) -> Markup:
+    """Options and their values are not broken over two lines."""
+    return Markup(
+        re.sub(r"(--[\w.]+(?: (?=[\d.]|true|none|semihard)[\w.+-]*\w)?)", r"<code>\1</code>", str(escape(advice)))
+    )
 
 
 def _sentence(findings: list[Finding]) -> str:
