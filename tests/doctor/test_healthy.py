@@ -1,6 +1,7 @@
 """No finding on healthy runs; and what a finished run shows, on the command line and on its page."""
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ def test_nothing_is_found_in_a_healthy_run(healthy: Path) -> None:
     looks = [line for line in read_log(healthy / "log.jsonl") if "monitor/nearest" in line]
     assert [look["step"] for look in looks] == [1, 4, 8, 10, 12]
     assert "Nothing is wrong" in diagnosis_page(healthy, []).read_text()
+
+
+def test_alarms_are_counted_over_runs(
+    healthy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["alarms.py", str(healthy)])
+    runpy.run_path(str(DOCS / "alarms.py"), run_name="__main__")
+    assert capsys.readouterr().out == "1 runs: no finding\n"
 
 
 def test_findings_of_a_run_on_the_command_line(
