@@ -4,16 +4,23 @@ import base64
 import io
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 __all__ = ["image_uri", "render"]
 
 
 def render(package: str, template: str, *, filters: dict[str, Any] | None = None, **values: Any) -> str:
-    """The page of a template in the folder `templates` of a package; it has the filter `data_uri` and those given."""
+    """The page of a template in the folder `templates` of a package; it has the filter `data_uri` and those given.
+
+    Templates extend `page.html`, which stands beside those of the reports.
+    """
     environment = Environment(
-        loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("pullpush.reports")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"data_uri": image_uri, **(filters or {})}
     return environment.get_template(template).render(**values)

@@ -41,7 +41,7 @@ class Section:
 def write_page(path: Path, title: str, sentence: str, sections: Sequence[Section]) -> None:
     """Writes the page, replacing an earlier one."""
     html = render(
-        "pullpush.studies", "study.html", filters={"cells": _cells}, title=title, sentence=sentence, sections=sections
+        "pullpush.studies", "study.html", filters={"cells": _cells}, name=title, sentence=sentence, sections=sections
     )
     write_atomically(path, html.encode())
 
