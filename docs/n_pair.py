@@ -36,7 +36,7 @@ FINE: dict[str, Any] = {
     "encoder": {"freeze": False, "frozen_stages": 0, "size": 64},
     "optimizer": {"lr": 3e-2},
     "batch": {"classes": 32, "samples": 1},
-    "steps": 40,
+    "steps": 200,
 }
 SCALED = {"loss": {"name": "n_pair", "temperature": 0.07}}
 RUNS: dict[str, dict[str, Any]] = {
@@ -64,9 +64,9 @@ def draw_losses(folder: Path, theme: Theme) -> Figure:
             curve = Run(folder / name).curve("train/loss", NAMES[name])
             curves.append(Curve(curve.label, curve.steps, curve.values))
         plot_curves(panel, curves, theme)
-        for level, text in ((n_pair_chance(batch - 1), "ln N"), (n_pair_floor(batch), "floor")):
+        for level, text, side in ((n_pair_chance(batch - 1), "ln N", "bottom"), (n_pair_floor(batch), "floor", "top")):
             panel.axhline(level, color=theme.muted, linestyle="--", linewidth=1.0)
-            panel.text(curves[0].steps[-1], level, f"{text} {level:.2f}", va="bottom", ha="right", color=theme.muted)
+            panel.text(curves[0].steps[-1], level, f"{text} {level:.2f}", va=side, ha="right", color=theme.muted)
         panel.set_ylim(0, 1.12 * n_pair_chance(batch - 1))
         label(panel, f"{title} (N = {batch})", "step", "loss")
         panel.legend(loc="lower left")
