@@ -6,9 +6,8 @@
       versions/000007/  manifest.json (the record), items.parquet, map.npy, thumbnails, the store's files
       building/         embeddings of a build that was stopped; the next one continues from them
 
-A version is written beside the others, flushed to the disk, renamed, and only then named in CURRENT. Whatever
-happens in
-between, CURRENT names a whole version. Version folders are never changed afterwards.
+A version is written beside the others, flushed to the disk, renamed, and only then named in CURRENT. Whatever happens
+in between, CURRENT names a whole version. Version folders are never changed afterwards.
 """
 
 from __future__ import annotations
@@ -37,11 +36,9 @@ class Manifest:
     """The record of one version.
 
     `fingerprint`, `dim`, `model`, `text`: the model (its path, and whether it has a text tower); `source`, `store`:
-    what was
-    given; `facts`: what the store reports (kind, rows, recall@10); `calibration`: see `calibration.py`; `next_id`: ids
-    below it are taken; `unreadable`: `[path, reason]` of files passed over; `excluded`: paths that were removed by
-    hand;
-    `files`: name -> bytes and sha256; `uid`: of the index, the same in all its versions.
+    what was given; `facts`: what the store reports (kind, rows, recall@10); `calibration`: see `calibration.py`;
+    `next_id`: ids below it are taken; `unreadable`: `[path, reason]` of files passed over; `excluded`: paths that were
+    removed by hand; `files`: name -> bytes and sha256; `uid`: of the index, the same in all its versions.
     """
 
     version: int

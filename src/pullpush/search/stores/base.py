@@ -20,8 +20,7 @@ class Change:
     """From one version to the next: what comes and what goes.
 
     `ids` int64 `[n]`, new (an id is never given twice); `vectors` float32 `[n, dim]`, length 1; `columns` a frame of
-    `n`
-    rows with `FILTERS`; `removed` int64, ids of the version before.
+    `n` rows with `FILTERS`; `removed` int64, ids of the version before.
     """
 
     ids: np.ndarray
