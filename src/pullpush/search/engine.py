@@ -340,9 +340,8 @@ def _check_where(known: Mapping[str, Mapping[str, None]], where: Mapping[str, st
         if value not in known[column]:
             values = [str(v) for v in known[column] if v]
             near = difflib.get_close_matches(str(value), values, 1)
-            hint = (
-                f"did you mean {near[0]!r}?" if near else f"it can be {', '.join(values[:8]) or 'nothing: it is empty'}"
-            )
+            hint = f"did you mean {near[0]!r}?" if near else f"it can be {', '.join(values[:8])}"
+            hint = hint if values else f"no item of this index has a {column}"
             raise UserError(f"no item has the {column} {value!r}; {hint}")
 
 
