@@ -12,16 +12,15 @@ from pathlib import Path
 import yaml
 
 from pullpush.doctor import Finding, History, examine, objective_of
+from pullpush.reports.run import Run
 from pullpush.training.log import read_log
 
-CLASSES = 185  # of the validation, for the emoji
 
-
-def replay(run: Path) -> dict[str, tuple[int, Finding]]:
+def replay(run: Run) -> dict[str, tuple[int, Finding]]:
     """Each finding with the step at which the monitor would have said it first."""
-    objective = objective_of(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")))
-    history, found = History(CLASSES), {}
-    for line in read_log(run / "log.jsonl"):
+    objective = objective_of(yaml.safe_load(run.config_text))
+    history, found = History(run.split("validation").table["label"].nunique()), {}
+    for line in read_log(run.path / "log.jsonl"):
         history.add(line)
         if any(name.startswith(("monitor/", "validation/")) for name in line):
             for finding in examine(history.measures(), objective):
@@ -30,7 +29,7 @@ def replay(run: Path) -> dict[str, tuple[int, Finding]]:
 
 
 if __name__ == "__main__":
-    runs = [Path(name) for name in sys.argv[1:] if (Path(name) / "log.jsonl").exists()]
+    runs = [Run(Path(name)) for name in sys.argv[1:] if (Path(name) / "log.jsonl").exists()]
     counts: Counter[str] = Counter()
     for run in runs:
         found = replay(run)

@@ -30,3 +30,8 @@ def test_measured_numbers_of_a_column_have_equal_decimals() -> None:
         ("b", "0.0005", "0.5000", "3.0", "2"),
         ("c", "1", "–", "12.5", "3"),
     ]
+
+
+def test_numbers_among_words_are_short_too() -> None:
+    table = pd.DataFrame({"size": ["all", 0.123456, float("nan")]}, dtype=object)
+    assert _cells(table) == [("all",), ("0.1235",), ("–",)]

@@ -23,7 +23,7 @@ from pullpush.search.calibration import CUT_OFF, closeness
 from pullpush.search.index import NoItem, check_fingerprint
 from pullpush.search.layout import Manifest
 from pullpush.search.stores import Vectors, open_store
-from pullpush.search.stores.base import FILTERS
+from pullpush.search.stores.base import FILTERS, Rows
 from pullpush.search.version import TABLE
 
 WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
@@ -75,9 +75,8 @@ class Version:
         self.index, self.manifest, self.stamp = index, manifest, stamp
         self.vectors: Vectors = open_store(manifest.store, manifest.uid).open(folder, manifest.version)
         self.table = pd.read_parquet(folder / TABLE).set_index("id", drop=False)
-        self._ids = self.table["id"].to_numpy()
-        self._order = np.argsort(self._ids, kind="stable")
-        self.values = {name: dict.fromkeys(self.table[name]) for name in FILTERS}
+        self.rows = Rows(self.table["id"].to_numpy())
+        self.values = {name: dict.fromkeys(self.table[name].unique()) for name in FILTERS}
         """What a search can be narrowed by."""
         # Column by column: pandas takes longer for a row than the search for all.
         self._shown = [self.table[name].to_numpy() for name in SHOWN]
@@ -87,14 +86,6 @@ class Version:
         """WebP. Raises `KeyError` for an unknown id."""
         row = self.table.loc[item]
         return self.packs.read(int(row["pack"]), int(row["offset"]), int(row["length"]))
-
-    def rows(self, ids: np.ndarray) -> np.ndarray:
-        """Rows of the table, -1 for an id that it has not. pandas' own look-up takes ten times as long for a few."""
-        if not len(self._ids):
-            return np.full(ids.shape, -1, np.int64)
-        places = np.searchsorted(self._ids, ids, sorter=self._order)
-        found = self._order[np.minimum(places, len(self._ids) - 1)]
-        return np.where(self._ids[found] == ids, found, -1)
 
     def hits(self, rows: np.ndarray, scores: np.ndarray, near: np.ndarray) -> list[Hit]:
         """The items in these rows of the table."""

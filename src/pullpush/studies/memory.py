@@ -249,13 +249,8 @@ def _draw_batch(table: pd.DataFrame, theme: style.Theme) -> Figure:
 
 def _draw_ratio(table: pd.DataFrame, theme: style.Theme) -> Figure:
     figure, axes = style.subplots(1, 1, width=5.6, height=3.8)
-    _line(
-        axes,
-        band(within_seeds(table, ["memory"], "recall@1"), "memory", "recall@1"),
-        str(table["loss"].iloc[0]),
-        0,
-        theme,
-    )
+    found = band(within_seeds(table, ["memory"], "recall@1"), "memory", "recall@1")
+    _line(axes, found, str(table["loss"].iloc[0]), 0, theme)
     share = table["memory"].max() <= 1
     over = "size of the memory, share of the training set" if share else "places of the memory"
     style.label(axes, f"Test recall@1 at batch {table['batch'].iloc[0]}", over, "test recall@1")

@@ -53,11 +53,17 @@ def _cells(table: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def _column(values: pd.Series) -> list[str]:
     if not pd.api.types.is_float_dtype(values):
-        return [str(value) for value in values]
+        return [_text(value) for value in values]
     known = values[np.isfinite(values)]
     short = all(float(f"{value:.4g}") == value for value in known)
     decimals = 4 if short else min(max(3 - math.floor(math.log10(known.abs().max())), 0), 4)
-    return ["–" if math.isnan(v) else f"{v:.{decimals}{'g' if short else 'f'}}" for v in values]
+    return [_text(value, f".{decimals}{'g' if short else 'f'}") for value in values]
+
+
+def _text(value: object, form: str = ".4g") -> str:
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:{form}}"
+    return str(value)
 
 
 def how_obtained(runs: Sequence[StudyRun], out: Path, failed: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ import torch
 
 from pullpush.errors import UserError
 from pullpush.search.stores import exact
-from pullpush.search.stores.base import FILTERS, Change, Where
+from pullpush.search.stores.base import FILTERS, Change, Rows, Where
 
 KINDS = ("auto", "flat", "hnsw", "ivfpq")
 FLAT_UP_TO, HNSW_UP_TO = 1_000_000, 20_000_000
@@ -102,7 +102,7 @@ class FaissVectors:
             self.vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="c" if rows else None))
         self._quantized = _open_quantized(folder / "quantized.pt")
         self._alive = self.ids >= 0
-        self._order = np.argsort(self.ids, kind="stable")
+        self._rows = Rows(self.ids)
         self._codes = {name: pd.factorize(self.columns[name]) for name in FILTERS}
 
     def __len__(self) -> int:
@@ -120,11 +120,9 @@ class FaissVectors:
 
     def get(self, ids: np.ndarray) -> np.ndarray:
         ids = np.asarray(ids, np.int64)
-        places = np.searchsorted(self.ids, ids, sorter=self._order)
-        rows = self._order[np.minimum(places, len(self.ids) - 1)] if len(self.ids) else np.zeros(0, int)
-        missing = ids[self.ids[rows] != ids] if len(self.ids) else ids
-        if len(missing) or (ids < 0).any():
-            raise KeyError(int(missing[0]) if len(missing) else int(ids.min()))
+        rows = self._rows(ids)
+        if (rows < 0).any():
+            raise KeyError(int(ids[rows < 0][0]))
         return np.array(self.vectors[rows])
 
     def close(self) -> None:
