@@ -63,3 +63,7 @@ def __getattr__(name: str) -> Any:
     if not _HOME[name]:
         return importlib.import_module(f"pullpush.{name}")
     return vars(importlib.import_module(_HOME[name]))[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
