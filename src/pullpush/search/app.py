@@ -194,6 +194,7 @@ async def get_map(service: TheService, by: str = "") -> dict[str, Any]:
         "y": shown["map_y"].round(4).tolist(),
         "group": [codes.get(value, -1) for value in shown[column]],
         "label": shown["label"].tolist(),
+        "title": [text[0] if len(text) else label for text, label in zip(shown["text"], shown["label"], strict=True)],
     }
 
 

@@ -83,7 +83,7 @@ async function sample() {
   const map = await places();
   const fits = map.ids.map((_, i) => i).filter((i) => !query.where[map.by] || map.groups[map.group[i]] === query.where[map.by]);
   const step = Math.max(1, Math.floor(fits.length / 48));  // spread over the collection, the same each time
-  return fits.filter((_, i) => i % step === 0).slice(0, 48).map((i) => ({ id: map.ids[i], label: map.label[i], score: null }));
+  return fits.filter((_, i) => i % step === 0).slice(0, 48).map((i) => ({ id: map.ids[i], label: map.title[i], score: null }));
 }
 
 const known = new Map();
@@ -126,18 +126,24 @@ function make(name, attributes = {}, ...children) {
 }
 function thumbnail(id, alt = "") {
   const image = make("img", { src: `/api/items/${id}/thumbnail`, alt, loading: "lazy", decoding: "async", draggable: false });
-  image.onload = () => image.classList.toggle("photo", Math.max(image.naturalWidth, image.naturalHeight) > 120);
+  image.onload = () => {
+    const w = image.naturalWidth, h = image.naturalHeight, tile = image.closest(".tile");
+    if (!tile || (Math.max(w, h) <= 120 && Math.abs(w / h - 1) < 0.1)) return;  // an icon keeps its margin
+    tile.classList.add("photo");  // shown whole; what it leaves of the tile is filled with itself, out of focus
+    tile.style.setProperty("--picture", `url("${image.src}")`);
+  };
   return image;
 }
+function title(hit) { return hit.text?.[0] || hit.label || `item ${hit.id}`; }
 
 function drawGrid() {
   $("grid").className = "";
   $("grid").replaceChildren(...hits.map((hit) => {
-    const name = hit.label || hit.text?.[0] || `item ${hit.id}`, words = make("span", { className: "words" }, make("span", { className: "label" }, name));
+    const name = title(hit), words = make("span", { className: "words" }, make("span", { className: "label" }, name));
     const scored = hit.score !== null;
     if (scored) {
-      words.append(make("span", { className: "note" }, make("span", {}, hit.domain || hit.category || ""), make("span", { title: "similarity" }, hit.score.toFixed(2))));
-      words.append(make("meter", { min: 0, max: 1.2, value: Math.max(0, hit.closeness), ariaLabel: "closeness" }));
+      words.append(make("span", { className: "note" }, make("span", {}, hit.domain || hit.category || (name === hit.label ? "" : hit.label)), make("span", { title: "similarity, the cosine" }, hit.score.toFixed(2))));
+      words.append(make("meter", { min: 0, max: 1, value: Math.max(0, hit.score), ariaLabel: "similarity" }));
     }
     const card = make("button", { type: "button", className: "card", title: `Items similar to ${name}` }, make("span", { className: "tile" }, thumbnail(hit.id, name)), words);
     card.onclick = () => similar(hit.id);
@@ -287,7 +293,7 @@ class Atlas {
     if (item < 0) return;
     const [w, h] = this.size, source = `/api/items/${this.data.ids[item]}/thumbnail`;
     if (!tip.firstElementChild.src.endsWith(source)) tip.firstElementChild.src = source;
-    tip.lastElementChild.textContent = this.data.label[item];
+    tip.lastElementChild.textContent = this.data.title[item];
     tip.style.left = `${Math.min(Math.max(x + 16, 4), w - 150)}px`;
     tip.style.top = `${y + 200 > h ? Math.max(y - 190, 4) : y + 16}px`;
   }
