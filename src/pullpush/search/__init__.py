@@ -8,9 +8,38 @@ serve("indexes/demo")
 
 from __future__ import annotations
 
-from pullpush.search.engine import Engine, Hit
-from pullpush.search.engine import open_index as open
-from pullpush.search.index import Report, add, build_index, remove
-from pullpush.search.serving import default_index, serve
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pullpush.search.engine import Engine as Engine
+    from pullpush.search.engine import Hit as Hit
+    from pullpush.search.engine import open_index as open
+    from pullpush.search.index import Report as Report
+    from pullpush.search.index import add as add
+    from pullpush.search.index import build_index as build_index
+    from pullpush.search.index import remove as remove
+    from pullpush.search.serving import default_index as default_index
+    from pullpush.search.serving import serve as serve
+
+# Name: module and name there. Loaded at first use: a process that only decodes needs neither torch nor pandas.
+_HOME = {
+    "Engine": ("engine", "Engine"),
+    "Hit": ("engine", "Hit"),
+    "Report": ("index", "Report"),
+    "add": ("index", "add"),
+    "build_index": ("index", "build_index"),
+    "default_index": ("serving", "default_index"),
+    "open": ("engine", "open_index"),
+    "remove": ("index", "remove"),
+    "serve": ("serving", "serve"),
+}
 
 __all__ = ["Engine", "Hit", "Report", "add", "build_index", "default_index", "open", "remove", "serve"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pullpush.search' has no attribute {name!r}")
+    module, there = _HOME[name]
+    return vars(importlib.import_module(f"pullpush.search.{module}"))[there]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from pullpush.search import layout
 from pullpush.search.journal import Journal, Key
 from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS, KEYS, read_source
+from pullpush.search.staging import keep, staged
 from pullpush.search.stores.base import FILTERS
 from pullpush.search.thumbnails import thumbnail
 from pullpush.search.version import Draft, Opened, owner, read, write
@@ -66,6 +66,16 @@ class Report:
         if len(self.unreadable) > 20:
             lines.append(f"... and {len(self.unreadable) - 20} more that cannot be read")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A picture that can be added: its PNG under the checksum of its pixels in a folder of `staged`, its embedding,
+    its thumbnail."""
+
+    file: Path
+    vector: np.ndarray
+    thumbnail: bytes
 
 
 def build_index(
@@ -147,22 +157,40 @@ def add(
     """
     index = Path(index)
     pictures = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
+    manifest = _published(index).manifest
+    loaded = model if model is not None else bundle.load(manifest.model)
+    check_fingerprint(index, manifest, loaded)
+    vectors = loaded.embed(pictures)
+    with staged(index) as folder:
+        ready = [
+            Ready(keep(picture, folder), vector, thumbnail(picture))
+            for picture, vector in zip(pictures, vectors, strict=True)
+        ]
+        return put(index, ready, loaded, label=label, category=category, text=text)
+
+
+def put(
+    index: Path, pictures: Sequence[Ready], model: Model, *, label: str = "", category: str = "", text: str = ""
+) -> list[int]:
+    """Adds pictures that lie `staged`, and returns their ids. Those that were added before keep their ids.
+
+    Raises: as `add`.
+    """
     with layout.writer(index):
         old = _published(index)
-        loaded = model if model is not None else bundle.load(old.manifest.model)
-        check_fingerprint(index, old.manifest, loaded)
-        paths = [_keep(index, picture) for picture in pictures]
-        new = [row for row, path in enumerate(paths) if path not in set(old.table["path"]) and path not in paths[:row]]
+        check_fingerprint(index, old.manifest, model)
+        paths = [f"{UPLOADS}/{picture.file.name}.png" for picture in pictures]
         ids = dict(zip(old.table["path"], old.table["id"], strict=True))
+        new = [row for row, path in enumerate(paths) if path not in ids and path not in paths[:row]]
         if new:
             frame = pd.DataFrame({"path": [paths[row] for row in new], "label": label, "category": category})
             frame = frame.assign(
                 key=frame["path"], size=0, mtime=0, domain="", split="", text=[[text] if text else []] * len(new)
             )
-            vectors = loaded.embed([pictures[row] for row in new])
-            pairs = zip(vectors, (thumbnail(pictures[row]) for row in new), strict=True)
-            draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), loaded)
+            pairs = ((pictures[row].vector, pictures[row].thumbnail) for row in new)
+            draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), model)
             back = [path for path in old.manifest.excluded if path not in paths]
+            _move([pictures[row].file for row in new], [index / paths[row] for row in new])
             write(index, replace(old.manifest, excluded=back), draft, old)
             ids.update(zip(frame["path"], draft.ids, strict=True))
     return [int(ids[path]) for path in paths]
@@ -324,17 +352,12 @@ def _bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-def _keep(index: Path, picture: Image.Image) -> str:
-    """Stores a picture under the checksum of its pixels, complete or not at all; its path within the index."""
-    name = hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
-    path = index / UPLOADS / f"{name}.png"
-    path.parent.mkdir(exist_ok=True)
-    if not path.exists():
-        beside = path.with_suffix(".part")
-        picture.save(beside, "PNG")
-        layout.flush(beside)
-        os.replace(beside, path)
-    return path.relative_to(index).as_posix()
+def _move(files: Sequence[Path], places: Sequence[Path]) -> None:
+    """Each complete or not at all."""
+    for file, place in zip(files, places, strict=True):
+        place.parent.mkdir(exist_ok=True)
+        layout.flush(file)
+        os.replace(file, place)
 
 
 def _published(index: Path) -> Opened:

@@ -11,10 +11,13 @@ import os
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from PIL import Image
+
+if TYPE_CHECKING:  # a decoder process, which makes thumbnails, starts in half the time without it
+    import pandas as pd
 
 PREFIX = "thumbnails-"
 SIDE, QUALITY = 160, 80

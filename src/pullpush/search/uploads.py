@@ -9,6 +9,7 @@ import io
 import re
 import struct
 import warnings
+from collections.abc import Iterator
 
 from PIL import Image, ImageFile
 
@@ -18,6 +19,8 @@ from pullpush.pictures import to_rgb
 MAX_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 20_000
+MAX_SCANS = 64
+"""Passes over all pixels that a JPEG may ask for. Encoders make about 10; a hostile file of 30 KB can hold thousands."""
 
 FORMATS = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff", "GIF": b"GIF8", "WEBP": b"RIFF"}
 FOREIGN = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"<html", b"<script", b"<svg", b"<?php", b"\x7fELF", b"Rar!")
@@ -25,6 +28,7 @@ FOREIGN = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"<html", b"<script", b"<svg"
 
 _PARTS = 100_000  # of a picture; a hostile one could have millions of empty ones
 _MARK = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+SCAN, END = b"\xff\xda", b"\xff\xd9"
 
 
 class Refused(UserError):
@@ -35,14 +39,25 @@ class Refused(UserError):
         self.status = status
 
 
-def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
+class Costly(Exception):
+    """More work than the caller wants to do here."""
+
+
+def decode(
+    data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, max_work: int | None = None
+) -> Image.Image:
     """The picture in `data` as RGB: PNG, JPEG, GIF (its first frame) or WebP.
 
-    Checked in this order: number of bytes; format by its first bytes; what stands behind the picture's end; pixels
-    by the
-    header; only then is it decoded, by the decoder of that one format.
+    Checked in this order: number of bytes; format by its first bytes; what stands behind the picture's end; scans of
+    a JPEG; pixels by the header; only then is it decoded, by the decoder of that one format.
 
-    Raises: `Refused` with the reason.
+    Args:
+        data: What was uploaded.
+        max_bytes: Of `data`.
+        max_pixels: Of the picture.
+        max_work: Pixels times scans.
+
+    Raises: `Refused` with the reason; `Costly` where it is more than `max_work`.
     """
     if len(data) > max_bytes:
         raise Refused(413, f"the upload has {len(data):,} bytes; the limit is {max_bytes:,}")
@@ -52,16 +67,23 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
     behind = data[_end(data, name) :].lower()
     if any(mark.lower() in behind for mark in FOREIGN):
         raise Refused(415, f"the upload holds another file behind the {name} picture")
+    scans = max(1, sum(1 for mark, _ in _jpeg_marks(data) if mark == SCAN)) if name == "JPEG" else 1
+    if scans > MAX_SCANS:
+        raise Refused(413, f"the JPEG picture has {scans:,} scans; the limit is {MAX_SCANS}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
             with Image.open(io.BytesIO(data), formats=[name]) as image:
                 _check_size(image, max_pixels)
+                if max_work is not None and image.width * image.height * scans > max_work:
+                    raise Costly
                 return to_rgb(image)
-    except Refused:
+    except (Refused, Costly):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own, larger limit
         raise Refused(413, f"the picture has too many pixels; the limit is {max_pixels:,}") from error
+    except MemoryError as error:
+        raise Refused(413, f"the {name} picture takes too much memory to decode") from error
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on damaged files
         raise Refused(400, f"the {name} picture is damaged or cut off") from error
 
@@ -109,13 +131,20 @@ def _png_end(data: bytes) -> int:
 
 
 def _jpeg_end(data: bytes) -> int:
-    """Segments carry their length; in the coded data 0xFF is followed by 0x00 or a restart mark."""
+    return next((end for mark, end in _jpeg_marks(data) if mark == END), len(data))
+
+
+def _jpeg_marks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Each mark up to the end of the picture, and the place behind it. Segments carry their length; in the coded data
+    0xFF is followed by 0x00 or a restart mark."""
     place = 2
     for _ in range(_PARTS):
         mark = _MARK.search(data, place)
         if mark is None:
-            break
-        if mark[0] == b"\xff\xd9":
-            return mark.end()
-        place = mark.end() + struct.unpack(">H", data[mark.end() : mark.end() + 2])[0]
-    return len(data)
+            return
+        yield mark[0], mark.end()
+        length = data[mark.end() : mark.end() + 2]
+        if mark[0] == END or len(length) < 2:
+            return
+        place = mark.end() + struct.unpack(">H", length)[0]
+    raise Refused(413, f"the JPEG picture has more than {_PARTS:,} parts")

@@ -1,0 +1,54 @@
+"""Where pictures lie that are on their way into an index."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+PREFIX = "adding-"
+
+
+@contextmanager
+def staged(index: Path) -> Iterator[Path]:
+    """A folder on the disk of the index, gone at the end with whatever was not moved out of it. Those of processes that
+    were killed go too."""
+    clean(index)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=index))
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def clean(index: Path) -> None:
+    """Removes the folders of processes that were killed: nobody holds their locks."""
+    for folder in index.glob(f"{PREFIX}*"):
+        try:
+            held = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass  # it is in use
+        finally:
+            os.close(held)
+
+
+def keep(picture: Image.Image, folder: Path) -> Path:
+    """Writes an RGB picture into `folder` as PNG, under the checksum of its pixels."""
+    file = folder / hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
+    picture.save(file, "PNG", compress_level=1)  # a large photograph in one second instead of six
+    return file
