@@ -94,7 +94,7 @@ def test_eval_and_cache_transforms_keep_the_middle():
     assert (square[0] == 255).all()
     assert (square[1] == 0).all()
     assert cache_transform(8)(Image.new("RGB", (1, 1))).shape == (3, 8, 8)
-    assert eval_transform(16, MEAN, STD, crop=0.875)(wide).shape == (3, 16, 16)
+    assert eval_transform(16, MEAN, STD)(wide).shape == (3, 16, 16)
 
 
 def test_augmentation_that_changes_nothing_normalises(batch):

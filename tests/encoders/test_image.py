@@ -11,7 +11,7 @@ from torch import nn
 from pullpush.encoders import ImageEncoder
 from pullpush.encoders import hub as hub_module
 from pullpush.errors import UserError
-from pullpush.pictures import open_rgb
+from pullpush.images import open_rgb
 
 SMALL = "test_resnet"  # timm's 0.5 M parameter networks for tests
 

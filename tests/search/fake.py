@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pullpush.errors import UserError
-from pullpush.pictures import open_rgb, resize_and_center, to_rgb
+from pullpush.images import open_rgb, resize_and_center, to_rgb
 from pullpush.search.calibration import NOISE
 
 DIM, SIZE = 16, 16

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 
 from pullpush.errors import UserError
+from pullpush.images import preprocessing
 
 GREY = (0.299, 0.587, 0.114)
 
@@ -129,9 +130,7 @@ def normalise(
     needed."""
     if size is not None:
         images = v2.functional.resize(images, [size, size], antialias=True)
-    pixels = images.to(torch.float32, copy=True)
-    scale, shift = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) * 255 for v in (std, mean))
-    return pixels.sub_(shift).div_(scale)
+    return preprocessing.normalise(images, mean, std)
 
 
 class _Draw:

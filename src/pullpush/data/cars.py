@@ -11,8 +11,8 @@ import pandas as pd
 from pullpush.data.folder import read_folder
 from pullpush.data.items import Items
 from pullpush.data.official import finish
-from pullpush.data.opening import DECODE_ERRORS
 from pullpush.errors import UserError
+from pullpush.images.decode import DECODE_ERRORS
 
 EXPECTED = {"train": {"images": 8054, "classes": 98}, "test": {"images": 8131, "classes": 98}}
 

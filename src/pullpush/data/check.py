@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,9 +12,11 @@ import pandas as pd
 from PIL import Image
 
 from pullpush.data.items import Items, crop
-from pullpush.data.opening import DECODE_ERRORS, decode, reason, to_rgb
 from pullpush.data.workers import by_chunks
 from pullpush.errors import UserError
+from pullpush.images import opened, to_rgb
+from pullpush.images.decode import DECODE_ERRORS, reason
+from pullpush.images.files import archived, read_regular
 
 TINY = 8
 IMBALANCE = 10
@@ -91,9 +91,10 @@ def _look(items: Items, row: int) -> _Seen:
     path = items.path(row)
     seen = _Seen()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = crop(_decode(path, seen), items.box(row), path)
+        found = archived(path)
+        lazy = opened(read_regular(path)) if found is None else Image.fromarray(found)
+        seen.kind, seen.animated = lazy.mode, getattr(lazy, "is_animated", False)
+        picture = crop(to_rgb(lazy), items.box(row), path)
     except DECODE_ERRORS as error:
         return _Seen(reason=reason(error))
     except UserError as error:
@@ -101,17 +102,6 @@ def _look(items: Items, row: int) -> _Seen:
     seen.size = picture.size
     seen.digest = hashlib.blake2b(np.asarray(picture).tobytes() + repr(picture.size).encode(), digest_size=16).digest()
     return seen
-
-
-def _decode(path: str, seen: _Seen) -> Image.Image:
-    if not os.path.exists(path):
-        return decode(path)  # a picture in an archive, or missing
-    if os.path.getsize(path) == 0:
-        raise ValueError("the file is empty (0 bytes)")
-    with Image.open(path) as image:
-        seen.kind, seen.animated = image.mode, getattr(image, "n_frames", 1) > 1
-        image.load()
-        return to_rgb(image)
 
 
 @dataclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pullpush.data.items import Items
-from pullpush.data.opening import DECODE_ERRORS, read_idx
 from pullpush.errors import UserError
+from pullpush.images.decode import DECODE_ERRORS
+from pullpush.images.files import read_idx
 
 EXPECTED = {"all": {"images": 70000, "classes": 10}}
 CLASSES = (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
-
-from PIL import Image
 
 from pullpush.data.captions import CAPTION_SUFFIXES, read_captions
 from pullpush.data.items import Items
 from pullpush.errors import UserError
+from pullpush.images import find_images
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -42,7 +40,8 @@ def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
         raise UserError(
             f"the folder {root} {'is a file' if root.exists() else 'does not exist'}; it should hold a folder a class"
         )
-    files, skipped = _walk(root)
+    found, skipped = find_images(root)
+    files = [Path(path) for path in found]
     if not files:
         raise UserError(
             f"the folder {root} holds no images{_what(skipped)}; it should hold a folder a class: CLASS/IMAGE.jpg"
@@ -82,27 +81,6 @@ def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
 def _below_split(file: Path, root: Path, splits: dict[str, str]) -> tuple[str, ...]:
     parts = file.relative_to(root).parts[:-1]
     return parts[1:] if parts and parts[0] in splits else parts
-
-
-def _walk(root: Path) -> tuple[list[Path], Counter[str]]:
-    """All image files in order, and the other files' suffixes counted. Links are followed, each folder once."""
-    suffixes = set(Image.registered_extensions())
-    files, skipped, seen = [], Counter[str](), set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
-        if real in seen:
-            continue
-        seen.add(real)
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in suffixes:
-                files.append(Path(folder, name))
-            else:
-                skipped[suffix or "no suffix"] += 1
-    return files, skipped
 
 
 def _split_folders(root: Path) -> dict[str, str]:

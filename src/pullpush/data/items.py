@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from pullpush.data.opening import open_image
 from pullpush.errors import UserError
+from pullpush.images import open_rgb
 
 SPLITS = ("train", "validation", "test")
 ROLES = ("query", "gallery", "both")
@@ -108,7 +108,7 @@ class Items:
     def open(self, row: int) -> Image.Image:
         """The picture in a row, 8-bit RGB, cropped to its box; a UserError that names a file which cannot be read."""
         path = self.path(row)
-        return crop(open_image(path), self.box(row), path)
+        return crop(open_rgb(path), self.box(row), path)
 
     def save(self, path: str | Path) -> Path:
         """Writes table, classes, name and notes into one Parquet file; complete or not at all."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from pullpush.pictures import resize_and_center
+from pullpush.images import resize_and_center
+from pullpush.images.preprocessing import normalise
 
 Mean = Sequence[float]
 
@@ -46,14 +46,20 @@ def train_transform(
     return v2.Compose([*parts, v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
 
 
-def eval_transform(
-    size: int, mean: Mean = (0.5, 0.5, 0.5), std: Mean = (0.5, 0.5, 0.5), *, crop: float = 1.0
-) -> v2.Compose:
-    """A PIL image or uint8 tensor to normalised float32 [3, size, size]: shorter side to size / crop, then the
-    middle."""
-    return v2.Compose(
-        [*_square(size, crop), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
-    )
+def eval_transform(size: int, mean: Mean = (0.5, 0.5, 0.5), std: Mean = (0.5, 0.5, 0.5)) -> EvalTransform:
+    """A PIL image or uint8 tensor to normalised float32 [3, size, size]: the pixels that the model sees in use
+    (`Preprocessing`)."""
+    return EvalTransform(size, tuple(mean), tuple(std))
+
+
+class EvalTransform:
+    """What `eval_transform` makes; plain data, so worker processes may have it."""
+
+    def __init__(self, size: int, mean: Mean, std: Mean) -> None:
+        self.square, self.mean, self.std = Square(size), mean, std
+
+    def __call__(self, image: Image.Image | torch.Tensor) -> torch.Tensor:
+        return normalise(self.square(image)[None], self.mean, self.std)[0]
 
 
 class Square:
@@ -77,7 +83,3 @@ class Square:
 def cache_transform(side: int) -> Square:
     """What is kept in memory of an image."""
     return Square(side)
-
-
-def _square(size: int, crop: float) -> list[Any]:
-    return [Square(round(size / crop)), v2.CenterCrop(size)]

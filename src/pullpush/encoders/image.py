@@ -12,9 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pullpush.encoders import groups
 from pullpush.encoders.heads import make_head
-from pullpush.encoders.preprocessing import Preprocessing
 from pullpush.encoders.weights import load_backbone
 from pullpush.errors import UserError
+from pullpush.images.preprocessing import Preprocessing
 
 
 class ImageEncoder(nn.Module):

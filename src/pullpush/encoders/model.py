@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import track
 
 from pullpush.encoders.image import ImageEncoder
-from pullpush.encoders.preprocessing import Preprocessing
 from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
-from pullpush.pictures import open_rgb, to_rgb
+from pullpush.images import open_rgb, to_rgb
+from pullpush.images.preprocessing import Preprocessing
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -49,7 +49,7 @@ class Model:
         """float32 `[n, dim]`, each row of length 1, in the order of `images`.
 
         `images`: paths, PIL images or uint8 arrays (`[h, w]`, `[h, w, 3]` or `[h, w, 4]`), as one or as any iterable of
-        them; nothing gives `[0, dim]`. They are decoded as in training (`pictures.to_rgb`).
+        them; nothing gives `[0, dim]`. They are decoded as in training (`images.to_rgb`).
 
         Raises: `UserError` naming the first image that cannot be read.
         """
@@ -113,7 +113,7 @@ def _rgb(picture: Any, place: str) -> Image.Image:
         raise UserError(f"Image {place} is a {type(picture).__name__}. Give paths, PIL images or uint8 arrays.")
     try:
         return to_rgb(Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture)
-    except Exception as error:  # a lazily opened file is decoded here; see pictures.open_rgb
+    except Exception as error:  # a lazily opened file is decoded here; see images.open_rgb
         name = getattr(picture, "filename", "") or place
         raise UserError(f"Cannot read the image {name}: {error}. Replace or remove it.") from error
 

@@ -103,7 +103,7 @@ async def search(
 @router.post("/search", tags=["search"], summary="Search by a picture, alone or with words")
 async def search_upload(
     service: TheService,
-    image: Annotated[UploadFile, File(description="PNG, JPEG, GIF or WebP")],
+    image: Annotated[UploadFile, File(description="PNG, JPEG, GIF, WebP, AVIF or HEIC")],
     text: Annotated[str, Form(max_length=LONGEST)] = "",
     minus: Annotated[str, Form(max_length=LONGEST)] = "",
     text_weight: Annotated[float, Form(ge=0, le=10)] = 1.0,

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from pullpush.errors import UserError
-from pullpush.pictures import open_rgb, resize_and_center
+from pullpush.images import open_rgb, resize_and_center
 from pullpush.search.staging import keep
 from pullpush.search.thumbnails import thumbnail
 from pullpush.search.uploads import Costly, Refused, decode

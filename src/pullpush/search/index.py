@@ -20,7 +20,7 @@ from pullpush.data.items import Items
 from pullpush.encoders import bundle
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
-from pullpush.pictures import open_rgb, resize_and_center, to_rgb
+from pullpush.images import open_rgb, resize_and_center, to_rgb
 from pullpush.search import layout
 from pullpush.search.journal import Journal, Key
 from pullpush.search.layout import Manifest

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pullpush.errors import UserError
-from pullpush.pictures import open_rgb, resize_and_center
+from pullpush.images import open_rgb, resize_and_center
 from pullpush.search import index as changes
 from pullpush.search.batching import Batcher, Cache, checksum
 from pullpush.search.calibration import CUT_OFF

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from pullpush.data.items import Items
 from pullpush.data.sources import READERS, open_items
 from pullpush.errors import UserError
+from pullpush.images import find_images
 from pullpush.search.stores.base import FILTERS
 
 KEYS = ["key", "size", "mtime"]
@@ -55,20 +55,11 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
 
 
 def _folder(root: Path) -> Items:
-    suffixes = set(Image.registered_extensions())
-    paths, classes, seen = [], [], set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
-        files = [n for n in sorted(names) if os.path.splitext(n)[1].lower() in suffixes and not n.startswith(".")]
-        if real not in seen:
-            paths += [os.path.join(folder, name) for name in files]
-            label = Path(folder).relative_to(root).as_posix()
-            classes += ["" if label == "." else label] * len(files)
-        seen.add(real)
+    paths, _ = find_images(root)
+    labels = [Path(path).parent.relative_to(root).as_posix() for path in paths]
     if not paths:
         raise UserError(f"the folder {root} holds no images; there is nothing to index")
-    return Items.build(root.resolve().name, paths, classes)
+    return Items.build(root.resolve().name, paths, ["" if label == "." else label for label in labels])
 
 
 def _stat(path: str) -> tuple[int, int]:

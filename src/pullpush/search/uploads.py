@@ -5,16 +5,15 @@ What is uploaded is only ever decoded to pixels; the bytes themselves are neithe
 
 from __future__ import annotations
 
-import io
 import re
 import struct
-import warnings
 from collections.abc import Iterator
 
 from PIL import Image, ImageFile
 
 from pullpush.errors import UserError
-from pullpush.pictures import to_rgb
+from pullpush.images import TooLarge, image_format
+from pullpush.images import decode as decode_image
 
 MAX_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
@@ -22,7 +21,8 @@ MAX_SIDE = 20_000
 MAX_SCANS = 64
 """Passes over all pixels that a JPEG may ask for. Encoders make about 10; a hostile file of 30 KB can hold thousands."""
 
-FORMATS = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff", "GIF": b"GIF8", "WEBP": b"RIFF"}
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "HEIF")
+NAMES = "PNG, JPEG, GIF, WebP, AVIF or HEIC"
 FOREIGN = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"<html", b"<script", b"<svg", b"<?php", b"\x7fELF", b"Rar!")
 """Beginnings of other formats that make a picture a second kind of file when they stand behind its end."""
 
@@ -46,7 +46,7 @@ class Costly(Exception):
 def decode(
     data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, max_work: int | None = None
 ) -> Image.Image:
-    """The picture in `data` as RGB: PNG, JPEG, GIF (its first frame) or WebP.
+    """The picture in `data` as RGB, the first frame of an animation; its format is one of `FORMATS`.
 
     Checked in this order: number of bytes; format by its first bytes; what stands behind the picture's end; scans of
     a JPEG; pixels by the header; only then is it decoded, by the decoder of that one format.
@@ -62,48 +62,27 @@ def decode(
     if len(data) > max_bytes:
         raise Refused(413, f"the upload has {len(data):,} bytes; the limit is {max_bytes:,}")
     name = image_format(data)
-    if name is None:
-        raise Refused(415, "the upload is not a PNG, JPEG, GIF or WebP picture")
+    if name not in FORMATS:
+        raise Refused(415, f"the upload is not a picture in one of the formats {NAMES}")
     behind = data[_end(data, name) :].lower()
     if any(mark.lower() in behind for mark in FOREIGN):
         raise Refused(415, f"the upload holds another file behind the {name} picture")
     scans = max(1, sum(1 for mark, _ in _jpeg_marks(data) if mark == SCAN)) if name == "JPEG" else 1
     if scans > MAX_SCANS:
         raise Refused(413, f"the JPEG picture has {scans:,} scans; the limit is {MAX_SCANS}")
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError("LOAD_TRUNCATED_IMAGES is set; cut-off pictures would pass")
+    limit = max_pixels if max_work is None else min(max_pixels, max_work // scans)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            with Image.open(io.BytesIO(data), formats=[name]) as image:
-                _check_size(image, max_pixels)
-                if max_work is not None and image.width * image.height * scans > max_work:
-                    raise Costly
-                return to_rgb(image)
-    except (Refused, Costly):
-        raise
-    except Image.DecompressionBombError as error:  # Pillow's own, larger limit
-        raise Refused(413, f"the picture has too many pixels; the limit is {max_pixels:,}") from error
+        return decode_image(data, formats=[name], max_pixels=limit, max_side=MAX_SIDE)
+    except TooLarge as error:
+        if limit < max_pixels:
+            raise Costly from error
+        raise Refused(413, f"the picture has too many pixels: {error}") from error
     except MemoryError as error:
         raise Refused(413, f"the {name} picture takes too much memory to decode") from error
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on damaged files
         raise Refused(400, f"the {name} picture is damaged or cut off") from error
-
-
-def image_format(data: bytes) -> str | None:
-    """The name of the format by its first bytes, or None."""
-    for name, magic in FORMATS.items():
-        if data.startswith(magic) and (name != "WEBP" or data[8:12] == b"WEBP"):
-            return name
-    return None
-
-
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels or max(width, height) > MAX_SIDE:
-        raise Refused(
-            413, f"the picture has {width} x {height} pixels; the limit is {max_pixels:,} ({MAX_SIDE:,} a side)"
-        )
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError("LOAD_TRUNCATED_IMAGES is set; cut-off pictures would pass")
 
 
 def _end(data: bytes, name: str) -> int:
@@ -115,6 +94,8 @@ def _end(data: bytes, name: str) -> int:
             return 8 + struct.unpack("<I", data[4:8])[0]
         if name == "JPEG":
             return _jpeg_end(data)
+        if name in ("AVIF", "HEIF"):
+            return _boxes_end(data)
         return data.rfind(b"\x00\x3b") + 2 or len(data)
     except (struct.error, IndexError):
         return len(data)
@@ -148,3 +129,18 @@ def _jpeg_marks(data: bytes) -> Iterator[tuple[bytes, int]]:
             return
         place = mark.end() + struct.unpack(">H", length)[0]
     raise Refused(413, f"the JPEG picture has more than {_PARTS:,} parts")
+
+
+def _boxes_end(data: bytes) -> int:
+    """A box begins with its length, which is 1 where eight bytes of it follow the name, and 0 for all that is left."""
+    place = 0
+    for _ in range(_PARTS):
+        if place + 8 > len(data):
+            return place
+        length = struct.unpack(">I", data[place : place + 4])[0]
+        if length == 1:
+            length = struct.unpack(">Q", data[place + 8 : place + 16])[0]
+        if length < 8 or not data[place + 4 : place + 8].isalnum():
+            return len(data) if length == 0 else place
+        place += length
+    return len(data)

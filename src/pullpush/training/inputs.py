@@ -11,8 +11,8 @@ from pullpush.data.augment import Augmentation, normalise, step_generator
 from pullpush.data.images import ImageDataset, load_pixels, with_steps
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
-from pullpush.data.transforms import train_transform
-from pullpush.encoders.preprocessing import Preprocessing
+from pullpush.data.transforms import EvalTransform, eval_transform, train_transform
+from pullpush.images.preprocessing import Preprocessing
 from pullpush.training.config import Config, DataConfig
 
 __all__ = ["Batch", "EvaluationInputs", "feature_batches", "image_batches"]
@@ -51,7 +51,7 @@ def image_batches(items: Items, sampler: BatchSampler, preprocessing: Preprocess
                 inputs = normalise(images, mean, std, size)
             yield inputs.contiguous(memory_format=torch.channels_last), torch.tensor(rows)
     else:
-        transform = train_transform(size, mean, std, flip=flip) if augment else Single(preprocessing)
+        transform = train_transform(size, mean, std, flip=flip) if augment else _of(preprocessing)
         rows_as_ids = items.assign(id=range(len(items)))
         dataset = ImageDataset(rows_as_ids, transform, seed=seed)
         loader: Any = DataLoader(
@@ -72,23 +72,12 @@ def feature_batches(features: Tensor, places: Tensor, sampler: BatchSampler) -> 
         yield features[places[chosen]], chosen
 
 
-class Single:
-    """The preprocessing of one image, for a dataset; plain data, so worker processes may have it."""
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        self.preprocessing = preprocessing
-
-    def __call__(self, image: Any) -> Tensor:
-        """float32 [3, size, size]."""
-        return self.preprocessing([image])[0]
-
-
 class EvaluationInputs:
     """The images of a split as the model sees them in use; decoded once where they fit in memory."""
 
     def __init__(self, items: Items, preprocessing: Preprocessing, config: DataConfig) -> None:
         self.preprocessing = preprocessing
-        self.dataset = ImageDataset(items, Single(preprocessing))
+        self.dataset = ImageDataset(items, _of(preprocessing))
         self.workers = config.workers
         fits = fits_cache(len(items), preprocessing.size, config.cache)
         self.pixels = load_pixels(items, preprocessing.size) if fits else None
@@ -105,3 +94,7 @@ class EvaluationInputs:
         else:
             for chunk in self.pixels.split(CHUNK):
                 yield normalise(chunk, self.preprocessing.mean, self.preprocessing.std)
+
+
+def _of(preprocessing: Preprocessing) -> EvalTransform:
+    return eval_transform(preprocessing.size, preprocessing.mean, preprocessing.std)

@@ -110,7 +110,8 @@ function change(part) { query = { ...query, all: false, ...part }; run(); }
 function similar(id) { show("grid"); query = { ...blank(), where: query.where, like: [id] }; $("text").value = ""; run(); scrollTo(0, 0); }
 function picture(file) {
   if (!file) return;
-  if (!/^image\/(png|jpeg|gif|webp)$/.test(file.type)) return say("", "Pictures can be PNG, JPEG, GIF or WebP.", null, true);
+  if (!/^image\/(png|jpeg|gif|webp|avif|hei[cf])$/.test(file.type) && !/\.hei[cf]$/i.test(file.name))
+    return say("", "Pictures can be PNG, JPEG, GIF, WebP, AVIF or HEIC.", null, true);
   if (file.size > about.limits.bytes) return say("", `The picture is larger than ${Math.floor(about.limits.bytes / 2 ** 20)} MB.`, null, true);
   show("grid");
   change({ image: file, like: [], minus: [] });

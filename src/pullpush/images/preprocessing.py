@@ -1,4 +1,4 @@
-"""What an image encoder expects of its input, and the way there."""
+"""What an image encoder expects of its input, and the one way there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pullpush.pictures import resize_and_center
+from pullpush.images.decode import resize_and_center
+
+__all__ = ["Preprocessing", "normalise"]
 
 
 @dataclass(frozen=True)
@@ -29,5 +31,10 @@ class Preprocessing:
 
     def normalise(self, pixels: np.ndarray) -> Tensor:
         """uint8 `[n, s, s, 3]` to float32 `[n, 3, s, s]`, channels last in memory."""
-        mean, std = torch.tensor(self.mean) * 255, torch.tensor(self.std) * 255
-        return ((torch.from_numpy(pixels) - mean) / std).permute(0, 3, 1, 2)
+        return normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), self.mean, self.std)
+
+
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(pixel / 255 - mean) / std of a uint8 batch `[n, 3, h, w]`, float32."""
+    shift, scale = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) * 255 for v in (mean, std))
+    return pixels.to(torch.float32, copy=True).sub_(shift).div_(scale)

@@ -1,0 +1,117 @@
+"""Files of images: found in folders and read, and never anything but regular files."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import stat
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from pullpush.images.formats import SUFFIXES
+
+__all__ = ["MAX_BYTES", "archived", "find_images", "read_idx", "read_regular"]
+
+MAX_BYTES = 1 << 30
+"""Larger files are not read as images."""
+SYSTEM = ("/dev", "/proc", "/sys")
+"""Trees of devices and processes: no images, and no end."""
+_IDX = re.compile(r"^(?P<file>.*ubyte(?:\.gz)?)#(?P<row>\d+)$")
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a regular file; a pipe, socket, device or folder is refused without waiting for it.
+
+    Raises: `OSError`; `ValueError` where it is no regular file, or larger than `MAX_BYTES`.
+    """
+    _refuse(os.stat(path).st_mode)  # before it is opened: opening a device may already do something
+    # O_NONBLOCK, for the case that a pipe takes the file's place between the two calls.
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        status = os.fstat(file.fileno())
+        _refuse(status.st_mode)
+        if status.st_size > MAX_BYTES:
+            raise ValueError(f"the file has {status.st_size:,} bytes; the limit of an image is {MAX_BYTES:,}")
+        return file.read(MAX_BYTES)
+
+
+def find_images(root: str | os.PathLike[str]) -> tuple[list[str], Counter[str]]:
+    """The image files below a folder, in order, and what was left out, counted: by suffix, or what it is.
+
+    An image is a regular file, or a link to one, with a suffix of `FORMATS`. Names that begin with a dot are left out
+    uncounted. Links to folders are followed, each folder once, but neither to a folder that holds `root` itself, nor
+    into `SYSTEM`.
+    """
+    files: list[str] = []
+    left_out, seen = Counter[str](), set[str]()
+    top = os.path.realpath(root)
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen or _beyond(real, top):
+            if real not in seen:
+                left_out[
+                    "linked folders of the system" if _of_system(real) else "links to a folder around this one"
+                ] += 1
+            folders[:] = []
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in names if not name.startswith(".")):
+            path, suffix = os.path.join(folder, name), os.path.splitext(name)[1].lower()
+            if suffix not in SUFFIXES:
+                left_out[suffix or "no suffix"] += 1
+            elif os.path.isfile(path) or not os.path.exists(path):  # a link to nothing is named when it is read
+                files.append(path)
+            else:
+                left_out["no regular files"] += 1
+    return files, left_out
+
+
+def archived(path: str | os.PathLike[str]) -> np.ndarray | None:
+    """The array of image 7 of an idx archive for the path `FILE-ubyte.gz#7`, None for any other path."""
+    part = _IDX.match(os.fspath(path))
+    if part is None:
+        return None
+    images, row = read_idx(part["file"]), int(part["row"])
+    if row >= len(images):
+        raise ValueError(f"the archive holds {len(images)} images only")
+    return images[row]
+
+
+@lru_cache(maxsize=8)
+def read_idx(path: str) -> np.ndarray:
+    """The array in an idx file (plain or .gz), the format of MNIST and Fashion-MNIST; unsigned bytes only."""
+    raw = read_regular(path)
+    if path.endswith(".gz"):
+        raw = gzip.decompress(raw)
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        raise ValueError("not an idx file of unsigned bytes")
+    shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4).astype(int)
+    start = 4 + 4 * raw[3]
+    if len(raw) - start != int(np.prod(shape)):
+        raise ValueError(f"the idx file announces {int(np.prod(shape))} bytes and holds {len(raw) - start}")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def _refuse(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"this is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}")
+
+
+def _beyond(real: str, top: str) -> bool:
+    around = real != top and Path(top).is_relative_to(real)
+    return around or (_of_system(real) and not _of_system(top))
+
+
+def _of_system(real: str) -> bool:
+    return any(real == tree or real.startswith(tree + "/") for tree in SYSTEM)
