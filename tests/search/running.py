@@ -74,10 +74,13 @@ def wait_end(pid: int, seconds: float = 60) -> None:
 
 
 @contextmanager
-def running(index: Path, log: Path, model: dict[str, Any] | None = None, **options: Any) -> Iterator[Running]:
-    """Starts a server on a free port, and stops it with SIGTERM at the end; it must then end by itself."""
+def running(
+    index: Path, log: Path, model: dict[str, Any] | None = None, wait: float | None = None, **options: Any
+) -> Iterator[Running]:
+    """Starts a server on a free port, and stops it with SIGTERM at the end; it must then end by itself. `wait`:
+    seconds that it waits for another writer."""
     address = log.with_suffix(".url")
-    pid = spawn("serve", log, index=str(index), model=model or {}, address=str(address), options=options)
+    pid = spawn("serve", log, index=str(index), model=model or {}, address=str(address), options=options, wait=wait)
     try:
         yield Running(wait_for(address, pid), pid, log)
         os.kill(pid, signal.SIGTERM)
@@ -100,7 +103,8 @@ def forking() -> None:
         Path(path + ".part").write_text(text)
         os.replace(path + ".part", path)
 
-    def serve(index: str, model: dict, address: str, options: dict) -> None:
+    def serve(index: str, model: dict, address: str, options: dict, wait: float | None = None) -> None:
+        layout.WAIT = layout.WAIT if wait is None else wait
         search.serve(index, model=FakeModel(**model), port=0, ready=lambda url: put(address, url), **options)
 
     def build(source: str, out: str) -> None:

@@ -148,8 +148,11 @@ def test_pictures_added_by_hand_stay_and_removed_ones_stay_away(model: FakeModel
     assert not Path(path).exists()
 
 
-def test_a_second_writer_is_refused_and_readers_go_on(model: FakeModel, index: Path, tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_and_readers_go_on(
+    model: FakeModel, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = search.open(index, model)
+    monkeypatch.setattr(layout, "WAIT", 0.1)
     holder = spawn("hold", tmp_path / "log", path=str(index), held=str(tmp_path / "held"))
     try:
         assert wait_for(tmp_path / "held", holder) == "held"

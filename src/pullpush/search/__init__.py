@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pullpush.search.index import add as add
     from pullpush.search.index import build_index as build_index
     from pullpush.search.index import remove as remove
+    from pullpush.search.index import tidy as tidy
     from pullpush.search.serving import default_index as default_index
     from pullpush.search.serving import serve as serve
 
@@ -33,9 +34,10 @@ _HOME = {
     "open": ("engine", "open_index"),
     "remove": ("index", "remove"),
     "serve": ("serving", "serve"),
+    "tidy": ("index", "tidy"),
 }
 
-__all__ = ["Engine", "Hit", "Report", "add", "build_index", "default_index", "open", "remove", "serve"]
+__all__ = ["Engine", "Hit", "Report", "add", "build_index", "default_index", "open", "remove", "serve", "tidy"]
 
 
 def __getattr__(name: str) -> Any:

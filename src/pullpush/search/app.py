@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,15 +19,18 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from pullpush.errors import UserError
 from pullpush.search.calibration import CUT_OFF
 from pullpush.search.engine import Hit
+from pullpush.search.errors import BadQuery, BeingWritten, DiskFull, NoIndex, NoItem
 from pullpush.search.guard import COOKIE, Guard, Rules, same
-from pullpush.search.index import NoItem
+from pullpush.search.layout import is_full
 from pullpush.search.metrics import Metrics
 from pullpush.search.reference import reference_page
-from pullpush.search.service import Busy, Service
+from pullpush.search.service import GONE, Busy, Service
 from pullpush.search.service import Query as Asked
 from pullpush.search.stores.base import FILTERS
 from pullpush.search.uploads import FORMATS, MAX_BYTES, MAX_PIXELS, Refused
 
+logger = logging.getLogger("pullpush.serve")
+FULL = "the server's disk is full; nothing was changed"
 PAGE = Path(__file__).parent / "page"
 FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # an id stands for one picture, always
 FRESH = {"cache-control": "no-cache"}
@@ -178,7 +182,7 @@ async def describe(request: Request, service: TheService) -> dict[str, Any]:
 async def get_map(service: TheService, by: str = "") -> dict[str, Any]:
     table = service.engine.version.table
     if by and by not in FILTERS:
-        raise UserError(f"the map cannot be coloured by {by!r}; by {', '.join(FILTERS)}")
+        raise BadQuery(f"the map cannot be coloured by {by!r}; by {', '.join(FILTERS)}")
     column = by or next((n for n in ("category", "domain", "label") if table[n].nunique() > 1), "label")
     rows = np.flatnonzero(table["map_x"].notna().to_numpy())
     if len(rows) > MOST_MAPPED:
@@ -248,7 +252,13 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
 
     @app.get("/health", tags=["index"], summary="Whether the server lives")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "items": len(service.engine), "version": service.engine.manifest.version}
+        problem, manifest = service.problem, service.engine.manifest
+        return {
+            "status": "ok" if problem is None else "degraded",
+            "items": manifest.count,
+            "version": manifest.version,
+            "problem": problem,
+        }
 
     @app.get("/metrics", tags=["index"], summary="Counters for Prometheus", response_class=PlainTextResponse)
     async def counters() -> PlainTextResponse:
@@ -273,11 +283,29 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     async def mistake(request: Request, error: UserError) -> JSONResponse:
+        """Messages go to the client only where they are meant for it: others name paths and processes."""
         if isinstance(error, NoItem):
             return _error(404, "no_item", "there is no such item")
+        if isinstance(error, BadQuery):
+            return _error(400, "bad_query", str(error))
         if isinstance(error, Refused):
             return _error(error.status, "refused", str(error))
-        return _error(400, "bad_query", str(error))
+        if isinstance(error, BeingWritten):
+            return _error(
+                503, "being_written", "the index is being written; try again in a moment", {"retry-after": "2"}
+            )
+        if isinstance(error, NoIndex):
+            return _error(503, "index_gone", GONE, {"retry-after": "60"})
+        if isinstance(error, DiskFull):
+            return _error(507, "disk_full", FULL)
+        logger.error("%s", error)
+        return _error(503, "unavailable", "the index cannot be used now; the log says why", {"retry-after": "10"})
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        if is_full(error):
+            return _error(507, "disk_full", FULL)
+        return _error(500, "internal", "the server made an error; it is in its log")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -287,6 +315,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     async def http(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        if is_full(error):  # while an upload was put aside
+            return _error(507, "disk_full", FULL)
         return _error(error.status_code, f"http_{error.status_code}", str(error.detail), error.headers)
 
 

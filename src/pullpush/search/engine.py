@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.search import layout, thumbnails
 from pullpush.search.calibration import CUT_OFF, closeness
-from pullpush.search.index import NoItem, check_fingerprint
+from pullpush.search.errors import BadQuery, NoIndex, NoItem
+from pullpush.search.index import check_fingerprint
 from pullpush.search.layout import Manifest
 from pullpush.search.stores import Vectors, open_store
 from pullpush.search.stores.base import FILTERS, Rows
@@ -163,7 +165,8 @@ class Engine:
         Raises: `UserError` for an empty query, an unknown id, column or value, an unreadable image, and a model that
         differs.
         """
-        self.refresh()
+        with suppress(NoIndex):  # the index was moved away; what is open stays readable
+            self.refresh()
         version = self._version
         parts = {
             "text": self.embed_texts(_listed(text)),
@@ -183,9 +186,9 @@ class Engine:
         """Raises: `UserError` for a `k`, a column or a value that cannot be asked for, and for a version of another
         model."""
         if not 1 <= wanted.k <= MOST:
-            raise UserError(f"k is {wanted.k}; it can be 1 to {MOST}")
+            raise BadQuery(f"k is {wanted.k}; it can be 1 to {MOST}")
         if wanted.version.manifest.fingerprint != self.manifest.fingerprint:
-            raise UserError(f"{self.index} was just built anew with another model; ask again")
+            raise BadQuery("the index was just built anew with another model; ask again")
         _check_where(wanted.version.values, wanted.where)
 
     def find(self, wanted: Sequence[Lookup]) -> list[list[Hit]]:
@@ -209,7 +212,9 @@ class Engine:
             return np.zeros((0, self.manifest.dim), np.float32)
         blank = [each for each in texts if not each.strip()]
         if blank:
-            raise UserError("the text to search for is empty; give a few words")
+            raise BadQuery("the text to search for is empty; give a few words")
+        if self.model.text is None:
+            raise BadQuery("the model of this index has no text encoder; search by images or items")
         return self.model.embed_text(list(texts))
 
     def embed_images(self, images: Sequence[Picture]) -> np.ndarray:
@@ -235,11 +240,15 @@ class Engine:
 
     def refresh(self) -> bool:
         """Opens the published version if another than the one in use; True if it was. While one thread opens it, the
-        others go on with the old one."""
+        others go on with the old one.
+
+        Raises: `NoIndex` when the index is gone, and whatever reading it raises when the new version cannot be opened.
+        What is open stays readable.
+        """
         try:
             changed = layout.stamp(self.index) != self._version.stamp
-        except FileNotFoundError:
-            return False  # the index was moved away; what is open stays readable
+        except FileNotFoundError as error:
+            raise layout.no_index(self.index) from error
         if not changed or not self._lock.acquire(blocking=False):
             return False
         try:
@@ -289,10 +298,10 @@ def mix(parts: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = N
     """
     unknown = set(weights or {}) - set(WEIGHTS)
     if unknown:
-        raise UserError(f"there is no part {sorted(unknown)[0]!r} to give a weight; the parts are {', '.join(WEIGHTS)}")
+        raise BadQuery(f"there is no part {sorted(unknown)[0]!r} to give a weight; the parts are {', '.join(WEIGHTS)}")
     weights = {**WEIGHTS, **(weights or {})}
     if not any(len(part) for name, part in parts.items() if name != "minus"):
-        raise UserError("the query is empty; give a text, an image or an item to be like")
+        raise BadQuery("the query is empty; give a text, an image or an item to be like")
     total = sum(
         (-w if n == "minus" else w) / len(parts[n]) * parts[n].sum(axis=0)
         for n, w in weights.items()
@@ -300,7 +309,7 @@ def mix(parts: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = N
     )
     length = math.sqrt(total @ total)
     if not math.isfinite(length) or length < 1e-6:
-        raise UserError("the parts of the query cancel each other out; change their weights")
+        raise BadQuery("the parts of the query cancel each other out; change their weights")
     return np.asarray(total / length, np.float32)
 
 
@@ -327,22 +336,20 @@ def _search(group: Sequence[Lookup]) -> list[tuple[np.ndarray, np.ndarray]]:
 def _check_where(known: Mapping[str, Mapping[str, None]], where: Mapping[str, str]) -> None:
     for column, value in where.items():
         if column not in known:
-            raise UserError(f"items cannot be narrowed by {column!r}; by {', '.join(known)}")
+            raise BadQuery(f"items cannot be narrowed by {column!r}; by {', '.join(known)}")
         if value not in known[column]:
             values = [str(v) for v in known[column] if v]
             near = difflib.get_close_matches(str(value), values, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"it can be {', '.join(values[:8])}"
             hint = hint if values else f"no item of this index has a {column}"
-            raise UserError(f"no item has the {column} {value!r}; {hint}")
+            raise BadQuery(f"no item has the {column} {value!r}; {hint}")
 
 
 def _open_version(index: Path) -> Version:
     for _ in range(5):  # the version may be removed by a writer while it is being opened
         published = layout.current(index)
         if published is None:
-            raise UserError(
-                f"there is no index in {index}; build one with: pullpush index RUN --images FOLDER --out {index}"
-            )
+            raise layout.no_index(index)
         try:
             return Version(index, *published, layout.stamp(index))
         except FileNotFoundError:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,21 @@ from pullpush.data.items import Items
 from pullpush.encoders import bundle
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
+from pullpush.files import sync
 from pullpush.images import open_rgb, resize_and_center, to_rgb
-from pullpush.search import layout
+from pullpush.search import layout, version
+from pullpush.search.errors import BadQuery, NoItem
 from pullpush.search.journal import Journal, Key
 from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS, KEYS, read_source
 from pullpush.search.staging import keep, staged
 from pullpush.search.stores.base import FILTERS
 from pullpush.search.thumbnails import thumbnail
-from pullpush.search.version import Draft, Opened, owner, read, write
+from pullpush.search.version import Draft, Opened, owner, read, write, writing
 
 INDEXES = Path("indexes")
-UPLOADS = "uploads"
 CHUNK = 256
 """Pictures between two marks from which a stopped build continues."""
-
-
-class NoItem(UserError):
-    """An id that is not in the index."""
 
 
 @dataclass
@@ -114,7 +111,8 @@ def build_index(
     index = Path(out) if out is not None else INDEXES / default_name(name)
     items, wanted = read_source(source)
     label = _source_name(source)
-    with layout.writer(index):
+    with writing(index, create=True):
+        version.tidy(index)
         old = read(index)
         if old is not None and not rebuild:
             _same(index, old.manifest, loaded, label, store)
@@ -148,12 +146,15 @@ def add(
     label: str = "",
     category: str = "",
     text: str = "",
+    wait: float | None = None,
 ) -> list[int]:
     """Adds pictures by hand and returns their ids. They are kept in the index folder as PNG, and stay in later builds.
 
-    A picture that was added before is not added again: its id is returned.
+    A picture that was added before is not added again: its id is returned. `wait`: seconds to wait for another writer
+    (10).
 
-    Raises: `UserError` when there is no index, a picture cannot be read, or the model is another than the index's.
+    Raises: `UserError` when there is no index, a picture cannot be read, the model is another than the index's, another
+    process is still writing, or the disk is full; then nothing is added.
     """
     index = Path(index)
     pictures = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
@@ -166,20 +167,27 @@ def add(
             Ready(keep(picture, folder), vector, thumbnail(picture))
             for picture, vector in zip(pictures, vectors, strict=True)
         ]
-        return put(index, ready, loaded, label=label, category=category, text=text)
+        return put(index, ready, loaded, label=label, category=category, text=text, wait=wait)
 
 
 def put(
-    index: Path, pictures: Sequence[Ready], model: Model, *, label: str = "", category: str = "", text: str = ""
+    index: Path,
+    pictures: Sequence[Ready],
+    model: Model,
+    *,
+    label: str = "",
+    category: str = "",
+    text: str = "",
+    wait: float | None = None,
 ) -> list[int]:
     """Adds pictures that lie `staged`, and returns their ids. Those that were added before keep their ids.
 
     Raises: as `add`.
     """
-    with layout.writer(index):
+    with writing(index, wait):
         old = _published(index)
         check_fingerprint(index, old.manifest, model)
-        paths = [f"{UPLOADS}/{picture.file.name}.png" for picture in pictures]
+        paths = [f"{layout.UPLOADS}/{picture.file.name}.png" for picture in pictures]
         ids = dict(zip(old.table["path"], old.table["id"], strict=True))
         new = [row for row, path in enumerate(paths) if path not in ids and path not in paths[:row]]
         if new:
@@ -196,19 +204,21 @@ def put(
     return [int(ids[path]) for path in paths]
 
 
-def remove(index: str | os.PathLike[str], ids: Sequence[int]) -> int:
+def remove(index: str | os.PathLike[str], ids: Sequence[int], *, wait: float | None = None) -> int:
     """Removes items by id and returns how many. The files of the source stay, but later builds pass them over.
 
-    Raises: `UserError` naming the first id that is not there; then nothing is removed. An index keeps at least one
-    item.
+    Raises: `UserError` naming the first id that is not there, and as `add` does; then nothing is removed. An index
+    keeps at least one item.
     """
     index = Path(index)
-    with layout.writer(index):
+    with writing(index, wait):
         old = _published(index)
         chosen = old.table["id"].isin(list(ids))
         missing = sorted(set(map(int, ids)) - set(old.table["id"]))
         if missing:
             raise NoItem(f"{index} has no item {missing[0]}; nothing was removed")
+        if chosen.all():
+            raise BadQuery("an index keeps at least one item; this would remove the last")
         gone = old.table[chosen]
         if len(gone):
             by_hand = gone["origin"] == "source"
@@ -218,6 +228,12 @@ def remove(index: str | os.PathLike[str], ids: Sequence[int]) -> int:
             for path in gone.loc[~by_hand, "path"]:
                 (index / path).unlink(missing_ok=True)
     return len(gone)
+
+
+def tidy(index: str | os.PathLike[str]) -> None:
+    """Removes what a killed writer left behind, unless somebody is writing just now or the folder cannot be written."""
+    with suppress(UserError, OSError), writing(Path(index), wait=0):
+        version.tidy(Path(index))
 
 
 def default_name(model: str) -> str:
@@ -355,17 +371,15 @@ def _bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
 def _move(files: Sequence[Path], places: Sequence[Path]) -> None:
     """Each complete or not at all."""
     for file, place in zip(files, places, strict=True):
-        place.parent.mkdir(exist_ok=True)
-        layout.flush(file)
+        place.parent.mkdir(exist_ok=True)  # alone: where the index is gone, this is an error
+        sync(file)
         os.replace(file, place)
 
 
 def _published(index: Path) -> Opened:
     old = read(index)
     if old is None:
-        raise UserError(
-            f"there is no index in {index}; build one with: pullpush index RUN --images FOLDER --out {index}"
-        )
+        raise layout.no_index(index)
     return old
 
 

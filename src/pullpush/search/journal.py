@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from pullpush.files import replacing
 
 Key = tuple[str, int, int]
 """Key, size and time of a picture (`source.KEYS`)."""
@@ -44,8 +45,7 @@ class Journal:
         head = {"keys": list(keys), "unreadable": [[*key, reason] for key, reason in unreadable.items()]}
         number = int(self._chunks[-1].stem) + 1 if self._chunks else 0
         path = self.folder / f"{number:06d}.npz"
-        beside = path.with_suffix(".part")
-        with beside.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             np.savez(
                 file,
                 head=np.frombuffer(json.dumps(head).encode(), np.uint8),
@@ -53,9 +53,6 @@ class Journal:
                 lengths=np.array([len(picture) for picture in pictures], np.int64),
                 pictures=np.frombuffer(b"".join(pictures), np.uint8),
             )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
         self._note(len(self._chunks), head)
         self._chunks.append(path)
 

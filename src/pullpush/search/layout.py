@@ -3,6 +3,7 @@
     INDEX/
       CURRENT           the name of the published version and the sha256 of its record: replaced by an atomic rename
       writer.lock       held by the one process that writes
+      uploads/          pictures that were added by hand
       versions/000007/  manifest.json (the record), items.parquet, map.npy, thumbnails, the store's files
       building/         embeddings of a build that was stopped; the next one continues from them
 
@@ -17,16 +18,25 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pullpush.errors import UserError
+from pullpush.files import sync, write_text
+from pullpush.files.write import FULL
+from pullpush.search.errors import BeingWritten, DiskFull, NoIndex
 
 FORMAT = 1
 POINTER, LOCK, VERSIONS, BUILDING, RECORD = "CURRENT", "writer.lock", "versions", "building", "manifest.json"
+UPLOADS = "uploads"
+WAIT, LOOK = 10.0, 0.02
+"""Seconds that a writer waits for another one, and between two looks whether it has ended."""
+LITTLE = 1 << 20
+"""Bytes: a write that fails for no stated reason on a disk with less space than this fails for want of it."""
 KEPT = 2
 """Versions that stay on disk: the published one, and one before for readers that are just opening it."""
 
@@ -98,40 +108,124 @@ def stamp(index: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def writer(index: Path) -> Iterator[None]:
+def writer(
+    index: Path, wait: float | None = None, create: bool = False, tidy: Callable[[Path], None] | None = None
+) -> Iterator[None]:
     """The one writer of an index. The lock ends with the process, also when that is killed.
 
-    Raises: `UserError` when another process holds it.
+    `wait`: seconds to wait for another one (`WAIT`). `create`: make the folder where there is none. `tidy`: called
+    where the work fails, to remove what it left behind.
+
+    Raises: `BeingWritten` when another process still holds the lock; `NoIndex` when there is no index, or it is deleted
+    meanwhile; `DiskFull`.
     """
-    index.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(index / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    if create:
+        index.mkdir(parents=True, exist_ok=True)
+    elif not (index / POINTER).exists():
+        raise no_index(index)
+    with _locked(index, WAIT if wait is None else wait, create), explained(index, create, tidy):
+        yield
+
+
+@contextmanager
+def explained(index: Path, create: bool = False, tidy: Callable[[Path], None] | None = None) -> Iterator[None]:
+    """Around whatever writes below `index`.
+
+    Raises: `DiskFull` and `NoIndex` for errors that come of a full disk or a deleted folder; others as they are.
+    """
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise UserError(
-                f"{index} is being written by another process (number {holder}); wait until it has ended"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    except (DiskFull, NoIndex):
+        raise
+    except Exception as error:
+        full = is_full(error, index)  # asked before anything is removed
+        gone = not create and not (index / POINTER).exists()
+        if tidy is not None:
+            with suppress(OSError, UserError):
+                tidy(index)
+        if full:
+            raise _disk_full(index) from error
+        if gone:
+            raise no_index(index) from error
+        raise
+
+
+@contextmanager
+def _locked(index: Path, wait: float, create: bool) -> Iterator[None]:
+    with explained(index, create):
+        descriptor = os.open(index / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _lock(index, descriptor, time.monotonic() + wait)
         yield
     finally:
         os.close(descriptor)
 
 
+def _lock(index: Path, descriptor: int, end: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise BeingWritten(
+                    f"{index} is being written by another process (number {holder}); wait until it has ended"
+                ) from None
+            time.sleep(LOOK)
+    if not os.fstat(descriptor).st_nlink:
+        raise no_index(index)  # deleted while we waited
+    with suppress(OSError):  # a full disk: nobody is told the number
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+
+
+def is_full(error: BaseException | None, place: Path | None = None) -> bool:
+    """Whether an error, or one that it comes from, is for want of space. Writers in C++ often do not say: theirs are
+    judged by the space that is left where `place` lies."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number in FULL:
+            return True
+        if isinstance(error, OSError | RuntimeError) and number is None and place is not None and place.exists():
+            status = os.statvfs(place)
+            if status.f_bavail * status.f_frsize < LITTLE:
+                return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _disk_full(index: Path) -> DiskFull:
+    return DiskFull(
+        f"no space is left on the disk of {index}; free some and do the same again. The published version is as it was"
+    )
+
+
+def no_index(index: Path) -> NoIndex:
+    """The error where there is none."""
+    return NoIndex(f"there is no index in {index}; build one with: pullpush index RUN --images FOLDER --out {index}")
+
+
 def staging(index: Path, version: int) -> Path:
     """An empty folder for a version that is being written. Call as the writer: what a crash left behind is removed."""
     versions = index / VERSIONS
-    versions.mkdir(parents=True, exist_ok=True)
-    published = current(index)
-    for folder in versions.iterdir():
-        unfinished = not folder.name.isdigit() or int(folder.name) >= version
-        if unfinished and (published is None or folder != published[0]):
-            shutil.rmtree(folder)
+    versions.mkdir(exist_ok=True)
+    drop_unfinished(index)
     folder = versions / f"{version:06d}.part"
     folder.mkdir()
     return folder
+
+
+def drop_unfinished(index: Path) -> None:
+    """Removes versions that were not published, and files that were not renamed. Call as the writer."""
+    published = current(index)
+    last = published[1].version if published is not None else 0
+    for folder in (index / VERSIONS).glob("*"):
+        if not folder.name.isdigit() or int(folder.name) > last:
+            shutil.rmtree(folder)
+    for pattern in ("*.part", f"{BUILDING}/*.part"):
+        for file in index.glob(pattern):
+            file.unlink()
 
 
 def publish(index: Path, folder: Path, manifest: Manifest) -> Path:
@@ -143,16 +237,12 @@ def publish(index: Path, folder: Path, manifest: Manifest) -> Path:
     raw = json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode()
     (folder / RECORD).write_bytes(raw)
     for name in [*names, RECORD]:
-        flush(folder / name)
-    flush(folder)
+        sync(folder / name)
+    sync(folder)
     final = index / VERSIONS / f"{manifest.version:06d}"
     os.rename(folder, final)
-    flush(index / VERSIONS)
-    beside = index / f"{POINTER}.part"
-    beside.write_text(f"{final.name} {hashlib.sha256(raw).hexdigest()}\n", encoding="ascii")
-    flush(beside)
-    os.replace(beside, index / POINTER)
-    flush(index)
+    sync(index / VERSIONS)
+    write_text(index / POINTER, f"{final.name} {hashlib.sha256(raw).hexdigest()}\n")
     return final
 
 
@@ -181,12 +271,3 @@ def digest(path: Path) -> str:
     """sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """fsync of a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ import numpy as np
 from pullpush.errors import UserError
 from pullpush.images import open_rgb, resize_and_center
 from pullpush.search import index as changes
+from pullpush.search import layout
 from pullpush.search.batching import Batcher, Cache, checksum
 from pullpush.search.calibration import CUT_OFF
 from pullpush.search.engine import Engine, Hit, Lookup, mix
+from pullpush.search.errors import NoIndex
 from pullpush.search.thumbnails import thumbnail
 from pullpush.search.uploads import decode
 
@@ -26,8 +29,10 @@ Result = TypeVar("Result")
 
 LARGE = 1024
 """Pixels of the longer side of a picture that is served."""
-REFRESH = 1.0
-"""Seconds between two looks for a new version."""
+REFRESH, RETRY = 1.0, 10.0
+"""Seconds between two looks for a new version, and before one that cannot be opened is tried again."""
+GONE = "the index is gone from its place; what was open is served on, and nothing can be added or removed"
+UNREADABLE = "a new version of the index cannot be opened; version {} is served on, and the log says why"
 
 
 class Busy(Exception):
@@ -60,6 +65,10 @@ class Service:
         self.texts = Batcher(lambda texts: [row.copy() for row in engine.embed_texts(texts)], self.encoder)
         self.lookups = Batcher(engine.find, self.workers)
         self.cache = Cache()
+        self.problem: str | None = None
+        """Why the index that is searched is not the one on disk; holds no path."""
+        self._refused: tuple[int, int] | None = None
+        self._reason, self._again = "", 0.0
 
     def warm(self) -> None:
         """Runs every part once, so that the first client does not wait for anything to be loaded."""
@@ -103,17 +112,14 @@ class Service:
         with self._slot():
             pictures = [await self._run(lambda each=each: decode(each)) for each in data]
             model, index = self.engine.model, self.engine.index
-            return await self._run(
-                lambda: self._then_refresh(
-                    changes.add(index, pictures, model, label=label, category=category, text=text)
-                ),
-                self.writer,
+            return await self._change(
+                lambda wait: changes.add(index, pictures, model, label=label, category=category, text=text, wait=wait)
             )
 
     async def remove(self, item: int) -> int:
         """Removes an item."""
         with self._slot():
-            return await self._run(lambda: self._then_refresh(changes.remove(self.engine.index, [item])), self.writer)
+            return await self._change(lambda wait: changes.remove(self.engine.index, [item], wait=wait))
 
     async def picture(self, item: int) -> bytes:
         """An item's picture as WebP, decoded and encoded anew; its thumbnail where the file is gone."""
@@ -121,13 +127,41 @@ class Service:
             return await self._run(lambda: self._picture(item))
 
     async def follow(self) -> None:
-        """Picks up new versions, for ever."""
+        """Picks up new versions, for ever, whatever becomes of the index meanwhile."""
         while True:
             await asyncio.sleep(REFRESH)
-            try:
-                await self._run(self.engine.refresh, self.writer)
-            except UserError as error:  # the old version is served on; whoever runs the server should know
-                logger.error("the new version of the index cannot be opened: %s", error)
+            await self._run(self._look, self.writer)
+
+    async def _change(self, change: Callable[[float], Result]) -> Result:
+        """Runs `change` after those before it; all of them wait for other processes until `WAIT` from now."""
+        end = time.monotonic() + layout.WAIT
+
+        def work() -> Result:
+            result = change(max(end - time.monotonic(), 0))
+            self._look()
+            return result
+
+        return await self._run(work, self.writer)
+
+    def _look(self) -> None:
+        """Opens a new version if there is one. What stands in the way is logged when it begins, tried again after a
+        while or when yet another version is out, and said in `problem` until it ends."""
+        try:
+            stamp = layout.stamp(self.engine.index)
+        except OSError:
+            stamp = None
+        if self.problem is not None and stamp == self._refused and time.monotonic() < self._again:
+            return
+        try:
+            self.engine.refresh()
+        except Exception as error:
+            reason, first = str(error) or repr(error), self.problem is None or stamp != self._refused
+            if first or reason != self._reason:
+                logger.error("the new version of the index cannot be opened: %s", reason)
+            self.problem = GONE if isinstance(error, NoIndex) else UNREADABLE.format(self.engine.manifest.version)
+            self._refused, self._reason, self._again = stamp, reason, time.monotonic() + RETRY
+        else:
+            self.problem = None
 
     def close(self) -> None:
         for pool in (self.encoder, self.workers, self.writer):
@@ -139,10 +173,6 @@ class Service:
             return thumbnail(open_rgb(hit.path), LARGE)
         except UserError:
             return self.engine.thumbnail(item)
-
-    def _then_refresh(self, result: Result) -> Result:
-        self.engine.refresh()
-        return result
 
     async def _text(self, text: str) -> np.ndarray:
         return await self._cached(checksum(self.engine.manifest.fingerprint, "text", text), lambda: self.texts(text))

@@ -12,7 +12,7 @@ from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.search import layout
 from pullpush.search.engine import open_index
-from pullpush.search.index import INDEXES
+from pullpush.search.index import INDEXES, tidy
 
 
 def default_index(folder: str | os.PathLike[str] = INDEXES) -> Path:
@@ -72,14 +72,18 @@ def serve(
         raise UserError(f"serving needs the package {error.name}: pip install 'pullpush[serve]'") from error
     if token is not None and not (token.isascii() and token.isalnum() and len(token) >= 8):
         raise UserError("the token must be 8 or more ASCII letters and digits, as it travels in headers and cookies")
-    engine = open_index(index if index is not None else default_index(), model)
+    index = Path(index if index is not None else default_index())
+    local = host in LOOPBACK
+    read_only = read_only or not (local or token)
+    if not read_only:
+        tidy(index)
+    engine = open_index(index, model)
     service = Service(engine, queue)
     service.warm()
-    local = host in LOOPBACK
     hosts = (*LOOPBACK, host, *names) if local or names else None  # reached by any name, unless the names are given
     rules = Rules(hosts, token or None, timeout=timeout)
     listener = _listen(host, port)
-    app = make_app(service, rules, read_only or not (local or token))
+    app = make_app(service, rules, read_only)
     logging.getLogger("pullpush.serve").setLevel(logging.INFO)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=15, limit_concurrency=1024

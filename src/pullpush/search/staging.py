@@ -13,19 +13,26 @@ from pathlib import Path
 
 from PIL import Image
 
+from pullpush.search.layout import explained
+
 PREFIX = "adding-"
 
 
 @contextmanager
 def staged(index: Path) -> Iterator[Path]:
     """A folder on the disk of the index, gone at the end with whatever was not moved out of it. Those of processes that
-    were killed go too."""
-    clean(index)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=index))
-    held = os.open(folder, os.O_RDONLY)
+    were killed go too.
+
+    Raises: `NoIndex` and `DiskFull`, as `layout.writer`.
+    """
+    with explained(index):
+        clean(index)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=index))
+        held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield folder
+        with explained(index):
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)

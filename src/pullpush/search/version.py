@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import os
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import pandas as pd
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
-from pullpush.search import layout, thumbnails
+from pullpush.files import write_text
+from pullpush.search import layout, staging, thumbnails
 from pullpush.search.calibration import calibrate
 from pullpush.search.layout import Manifest
 from pullpush.search.projection import place, project
@@ -72,11 +73,28 @@ def owner(index: Path) -> str:
     """The index's own name, given once; a shared store knows by it whose vectors it holds. Call as the writer."""
     path = index / UID
     if not path.is_file():
-        beside = index / f"{UID}.part"
-        beside.write_text(uuid.uuid4().hex, encoding="ascii")
-        layout.flush(beside)
-        os.replace(beside, path)
+        write_text(path, uuid.uuid4().hex)
     return path.read_text(encoding="ascii")
+
+
+def tidy(index: Path) -> None:
+    """Removes what a writer that did not finish left behind: unpublished versions, and pictures that no item names.
+    Call as the writer."""
+    layout.drop_unfinished(index)
+    staging.clean(index)
+    published = layout.current(index)
+    if published is None:
+        return
+    table = pd.read_parquet(published[0] / TABLE, columns=["path", "origin"])
+    used = set(table.loc[table["origin"] == "upload", "path"])
+    for file in (index / layout.UPLOADS).glob("*"):
+        if f"{layout.UPLOADS}/{file.name}" not in used:
+            file.unlink()
+
+
+def writing(index: Path, wait: float | None = None, create: bool = False) -> AbstractContextManager[None]:
+    """As `layout.writer`; where the work fails, what it left behind is removed at once."""
+    return layout.writer(index, wait, create, tidy)
 
 
 def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> Manifest:
