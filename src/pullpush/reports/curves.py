@@ -22,14 +22,15 @@ class Curve:
 
 
 def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:
-    """Centred moving average that stays inside the data.
+    """Centred moving average, continued to both ends by a straight line.
 
-        out[i] = mean of values[i - h .. i + h] that exist,   h = max(min(window // 2, i, n - 1 - i), window // 8)
+        out[i] = mean of values[i - h .. i + h],   h = min(window // 2, (n - 1) // 2)
 
-    Towards the ends the window shrinks on both sides alike, so a falling curve is not flattened there; it stops at a
-    quarter, so the curve does not end in the noise of one value, and is cut where the data end. Nothing is padded: a
-    constant stays that constant, a straight line stays that line up to the last `window // 8` points, and no value
-    leaves the range of the data. Values that are not finite count as missing; NaN where a window holds no other.
+    The first and the last h values are on the line fitted by least squares to the first, or last, 2h + 1 values, whose
+    middle is the first, or last, mean. So the window is as wide at the ends as elsewhere: the curve neither ends in the
+    noise of a few values nor is it flattened there. Nothing is padded: a constant stays that constant, a straight line
+    that line, and no value leaves the range of the data. Values that are not finite count as missing; NaN where a
+    window holds no other.
 
     Args: values, `[n]`; window, how many values are averaged (default 50; an even number counts its centre too).
     Raises: ValueError for a window below 1 or values that are not one-dimensional.
@@ -40,20 +41,35 @@ def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:
     present = np.isfinite(values)
     if not present.any():
         return np.full(values.shape, np.nan)
-    index = np.arange(len(values))
-    half = np.maximum(np.minimum(window // 2, np.minimum(index, len(values) - 1 - index)), window // 8)
-    start, end = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    half = min(window // 2, (len(values) - 1) // 2)
+    width = 2 * half + 1
 
     def window_sum(x: NDArray[np.float64]) -> NDArray[np.float64]:
         sums = np.concatenate([[0.0], np.cumsum(x)])
-        return sums[end] - sums[start]
+        return sums[width:] - sums[:-width]
 
     # Sums around the first value: a constant comes out exact, and a large offset costs no digits.
     origin = values[present][0]
-    total = window_sum(np.where(present, values, origin) - origin)
-    count = window_sum(present.astype(np.float64))
-    mean = np.divide(total, count, out=np.full(values.shape, np.nan), where=count > 0)
-    return np.clip(origin + mean, values[present].min(), values[present].max())
+    apart = np.where(present, values - origin, 0.0)
+    total, count = window_sum(apart), window_sum(present.astype(np.float64))
+    out = np.full(values.shape, np.nan)
+    np.divide(total, count, out=out[half : len(out) - half], where=count > 0)
+    if half:
+        out[:half] = _line(apart[:width], present[:width])[:half]
+        out[-half:] = _line(apart[-width:], present[-width:])[-half:]
+    return np.clip(origin + out, values[present].min(), values[present].max())
+
+
+def _line(values: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The least-squares line through the values that are present, at every place."""
+    place = np.arange(len(values), dtype=np.float64)
+    if not present.any():
+        return np.full(values.shape, np.nan)
+    place -= place[present].mean()
+    mean = values[present].mean()
+    spread = (place[present] ** 2).sum()
+    slope = (place[present] * (values[present] - mean)).sum() / spread if spread else 0.0
+    return mean + slope * place
 
 
 def fitting_window(length: int, window: int = 50) -> int:
