@@ -3,16 +3,14 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from pullpush.cli.main import main
 from pullpush.errors import UserError
 from pullpush.studies import runner
-from pullpush.studies.page import margin_meaning
+from pullpush.studies.obtained import margin_meaning
 from pullpush.studies.plan import StudyRun, numbers
-from pullpush.studies.table import interval
 from pullpush.training.config import write_config
 from pullpush.training.options import config_from, parse
 
@@ -39,7 +37,13 @@ def test_table_figures_and_page(finished: Path) -> None:
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?https?:""", page)
     assert "squared Euclidean" in page
     assert "relaxation m" in page
-    assert "Seeds: 0, 1." in page
+    assert "Seeds: 0, 1. Of fewer than four repeats the runs themselves" in page
+    assert "Student" not in page
+    found = pd.read_csv(finished / "difference.csv")
+    assert sorted(set(found["metric"])) == ["map@r", "recall@1"]
+    assert (found["seeds"] == 2).all()
+    assert "Differences, paired by seed" in page
+    assert page.count(" of 2 seeds") == len(found) / 2
 
 
 def test_a_stopped_study_goes_on_to_the_same_table(
@@ -102,16 +106,13 @@ def test_numbers_include_both_ends() -> None:
         numbers("1:0.5:0.1", "margins")
 
 
-def test_interval_is_students() -> None:
-    mean, low, high = interval([1.0, 2.0, 3.0])
-    # t(0.975, 2) = 4.302653, s = 1
-    np.testing.assert_allclose([mean, low, high], [2.0, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5], rtol=1e-6)
-    assert interval([0.5]) == (0.5, 0.5, 0.5)
-
-
 def test_margin_meaning_follows_the_similarity() -> None:
     assert "squared Euclidean" in margin_meaning(config_from({"loss": "triplet"}))
     assert "cosine similarity" in margin_meaning(config_from({"loss": "triplet", "similarity": "cosine"}))
+    assert "d_p²" not in margin_meaning(config_from({"loss": "lifted_structure"}))
+    assert "radians" in margin_meaning(config_from({"loss": "arcface"}))
+    assert "multiplies the angle" in margin_meaning(config_from({"loss": "sphereface"}))
+    assert margin_meaning(config_from({"loss": "nt_xent"})) == ""
 
 
 def test_a_study_of_the_built_in_data_goes_on(tmp_path: Path) -> None:

@@ -40,18 +40,47 @@ def test_table_figures_and_page(
     assert measured == [1]
 
 
-def test_differences_are_paired_by_seed() -> None:
-    """The seeds differ by 0.3, the memory adds 0.01, 0.02, 0.03: t(0.975, 2) = 4.302653, s = 0.01."""
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_differences_are_paired_by_seed(seeds: int) -> None:
+    """The seeds differ by 0.3, the memory adds 0.01, 0.02, ...: of five t(0.975, 4) = 2.776445, s = 0.01 sqrt(2.5)."""
     rows = [
         ("contrastive", 16, size, "float32", seed, 0.3 * seed + (0.01 * (seed + 1) if size else 0.0))
         for size in (0, 0.5, 1)
-        for seed in range(3)
+        for seed in range(seeds)
     ]
     table = pd.DataFrame(rows, columns=["loss", "batch", "memory", "storage", "seed", "recall@1"])
     (row,) = differences(table).to_dict("records")
-    np.testing.assert_allclose([row["without"], row["with"], row["difference"]], [0.3, 0.32, 0.02])
-    half = 4.302653 * 0.01 / 3**0.5
-    np.testing.assert_allclose([row["low"], row["high"]], [0.02 - half, 0.02 + half], rtol=1e-6)
+    mean = 0.01 * (seeds + 1) / 2
+    start = 0.3 * (seeds - 1) / 2
+    np.testing.assert_allclose([row["without"], row["with"], row["difference"]], [start, start + mean, mean])
+    half = 2.776445 * 0.01 * 2.5**0.5 / 5**0.5
+    ends = [0.01, 0.03] if seeds == 3 else [mean - half, mean + half]  # of fewer than four, their range
+    np.testing.assert_allclose([row["low"], row["high"]], ends, rtol=1e-6)
+
+
+def gains(*rows: tuple[int, float, float, float]) -> pd.DataFrame:
+    """Batch, difference, low, high."""
+    return pd.DataFrame(
+        [("triplet", b, 1 if low == high else 3, 0.5, 0.5 + d, d, low, high) for b, d, low, high in rows],
+        columns=["loss", "batch", "seeds", "without", "with", "difference", "low", "high"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (gains((8, 0.1, 0.05, 0.2), (16, 0.02, 0.01, 0.03)), "raises recall@1 at batch 8, 16, most at 8 (0.500 to 0.6"),
+        (gains((8, 0.1, -0.05, 0.2)), "changes recall@1 at no batch size beyond what seeds explain"),
+        (gains((8, -0.1, -0.2, -0.05)), "lowers recall@1 at batch 8, most at 8 (0.500 to 0.400)"),
+        (gains((8, -0.1, -0.2, -0.05), (16, 0.1, 0.05, 0.2)), "raises recall@1 at batch 16"),
+        (gains((8, 0.1, 0.1, 0.1)), "raises recall@1 at batch 8, most at 8 (0.500 to 0.600), with one seed"),
+        (gains((8, 0.0, 0.0, 0.0)), "changes no recall@1, with one seed"),
+    ],
+)
+def test_the_sentence_follows_from_the_differences(found: pd.DataFrame, sentence: str) -> None:
+    said = memory._sentence(found)
+    assert sentence in said
+    assert said.count("lowers") == bool((found["high"] < 0).any())
 
 
 def test_cost_counts_the_bytes() -> None:

@@ -11,7 +11,6 @@ from pullpush.cli.main import main
 from pullpush.errors import UserError
 from pullpush.studies.drift import drift_of, suggested_start
 from pullpush.studies.grid import settings_of
-from pullpush.studies.losses import open_question
 from pullpush.studies.recorders import seconds_per_step
 from pullpush.studies.tune import ranges_of
 
@@ -97,18 +96,6 @@ def test_settings_and_ranges() -> None:
     for wrong in ("", "a=1", "a=2:1", "a=0:1:log", "a=1:2:lin"):
         with pytest.raises(UserError, match="--over"):
             ranges_of(wrong)
-
-
-def test_the_open_question_is_answered_from_the_numbers() -> None:
-    gap = {"loss": "circle", "seed": 0, "miner": True, "training": 1.0, "all_pairs": 2.0}
-    most = open_question(pd.DataFrame([{**gap, "with_miner": 1.2, "without_miner": 2.0}]))
-    assert "80% of the gap" in most
-    assert "explains most" in most
-    assert "does not explain" in open_question(pd.DataFrame([{**gap, "with_miner": 2.0, "without_miner": 2.0}]))
-    assert "2.0 times as wide" in open_question(pd.DataFrame([{**gap, "with_miner": 3.0, "without_miner": 2.0}]))
-    assert "no gap to explain; with it" in open_question(
-        pd.DataFrame([{**gap, "with_miner": 1.5, "without_miner": 1.01}])
-    )
 
 
 def test_step_time_leaves_out_the_pause_of_a_resumed_run(tmp_path: Path) -> None:

@@ -35,3 +35,8 @@ def test_measured_numbers_of_a_column_have_equal_decimals() -> None:
 def test_numbers_among_words_are_short_too() -> None:
     table = pd.DataFrame({"size": ["all", 0.123456, float("nan")]}, dtype=object)
     assert _cells(table) == [("all",), ("0.1235",), ("–",)]
+
+
+def test_whole_numbers_have_no_decimals() -> None:
+    table = pd.DataFrame({"batch": [16.0, 8.0], "steps": [10_000.0, 20_000.0], "mixed": pd.Series([16.0, "all"])})
+    assert _cells(table) == [("16", "10000", "16"), ("8", "20000", "all")]

@@ -291,15 +291,16 @@ def _drift(
         losses: names.
         seeds: repeats; the first seed is --seed.
         jobs: processes.
-        age: steps that an embedding stays in the memory, for the advice on its start.
+        age: steps that an embedding stays in the memory, for the advice on its start: 10, 100 or 1000.
         tolerance: mean squared change that is taken as little.
         out: folder of the study.
     """
 
     def run(rest: list[str]) -> None:
-        from pullpush.studies.drift import draw_drift, drift_runs
+        from pullpush.studies.drift import check_age, draw_drift, drift_runs
         from pullpush.studies.runner import run_study
 
+        check_age(age)
         runs = drift_runs(_configs(rest, _names(losses), [{}], seeds))
         failed = run_study(runs, Path(out), jobs)
         print(f"page: {draw_drift(runs, Path(out), failed, age, tolerance)}")

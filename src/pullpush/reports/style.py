@@ -124,6 +124,19 @@ def subplots(rows: int = 1, columns: int = 1, *, width: float = 5.6, height: flo
     return figure, figure.subplots(rows, columns, **options)
 
 
+def legend_below(figure: Figure, *, columns: int = 3, title: str = "") -> None:
+    """One legend for all axes, below them and so off the points; each name once."""
+    named: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+    if named:
+        figure.legend(
+            list(named.values()), list(named), loc="outside lower center", ncols=min(columns, len(named)),
+            title=title or None, title_fontsize=8.5,
+        )  # fmt: skip
+
+
 def label(axes: Axes, title: str, x: str, y: str) -> None:
     """Title and both axis titles: no figure goes out without them."""
     axes.set_title(title)

@@ -1,4 +1,4 @@
-"""Slow drift: how far the embeddings of the same items move in so many steps."""
+"""Drift: how far the embeddings of the same items move in so many steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,19 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pullpush.errors import UserError
 from pullpush.reports import style
-from pullpush.reports.curves import plot_line_with_band
-from pullpush.studies.page import Section, Shown, how_obtained, write_page
+from pullpush.studies.obtained import how_obtained
+from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
-from pullpush.studies.table import interval, write_table
+from pullpush.studies.seeds import by_seed, plot_seeds
+from pullpush.studies.spread import meaning
+from pullpush.studies.table import write_table
 from pullpush.training.config import Config
 from pullpush.training.inputs import EvaluationInputs
 
-__all__ = ["SPANS", "Drift", "draw_drift", "drift_of", "drift_runs", "suggested_start"]
+__all__ = ["SPANS", "Drift", "check_age", "draw_drift", "drift_of", "drift_runs", "suggested_start"]
 
 SPANS = (10, 100, 1000)
 PROBE = 256
@@ -103,6 +106,12 @@ def suggested_start(drift: pd.DataFrame, age: int, tolerance: float) -> int | No
     return int(above[-1]) + EVERY - age if len(above) else int(found.index[0]) - age
 
 
+def check_age(age: int) -> None:
+    """Raises: UserError for an age over which no drift is measured."""
+    if age not in SPANS:
+        raise UserError(f"--age {age}: drift is measured over {', '.join(map(str, SPANS))} steps; give one of these")
+
+
 def drift_runs(configs: Sequence[Config]) -> list[StudyRun]:
     """A run a configuration, named by loss and seed; not resumed, since the probe is compared with earlier steps."""
     return [
@@ -117,7 +126,7 @@ def draw_drift(
     """drift.csv, drift.png and page.html.
 
     Args:
-        age: steps that an embedding stays in the memory.
+        age: steps that an embedding stays in the memory, one of `SPANS`.
         tolerance: mean squared change that is taken as little.
 
     Returns:
@@ -130,34 +139,53 @@ def draw_drift(
             frames.append(pd.read_csv(path).assign(**run.facts))
     table = pd.concat(frames)
     write_table(table, out / "drift.csv")
-    advice = []
-    for loss, part in table.groupby("loss", sort=False):
-        start = suggested_start(part, age, tolerance)
-        advice.append(
-            f"{loss}: "
-            + (
-                f"memory.start_step {start}: from there on, embeddings change by at most {tolerance:g} in {age} steps."
-                if start is not None
-                else f"in this run embeddings do not settle below {tolerance:g} in {age} steps: a memory of that age "
-                "is stale; take a smaller one, or a longer warm-up."
-            )
-        )
-    picture = style.save(lambda theme: _draw(table, theme), out / "drift.png")
-    caption = (
-        f"Mean squared change of the unit embeddings of {PROBE} fixed training items over so many steps (0: none, 2: "
-        "unrelated); mean over seeds, bands are 95% intervals."
-    )
+    steps = {run.facts["loss"]: run.config.steps for run in runs}
+    advice = [_advice(loss, table[table["loss"] == loss], n, age, tolerance) for loss, n in steps.items()]
+    figures = []
+    if len(table):
+        picture = style.save(lambda theme: _draw(table, theme), out / "drift.png")
+        figures = [Shown(picture, _caption(table))]
     page = out / "page.html"
     write_page(
         page,
-        "Slow drift",
+        "Drift of embeddings",
         " ".join(advice),
         [
-            Section("Drift along training", figures=[Shown(picture, caption)]),
-            Section("How the numbers were obtained", points=how_obtained(runs, out, failed)),
+            Section("Drift along training", figures=figures),
+            Section("How the numbers were obtained", points=how_obtained(runs, out, failed, ("seeds",))),
         ],
     )
     return page
+
+
+def _caption(table: pd.DataFrame) -> str:
+    repeats = table.groupby(["loss", "span", "step"]).size()
+    seeds = f" Mean over seeds. {meaning(repeats)}" if repeats.max() > 1 else ""
+    return (
+        f"Mean squared change of the unit embeddings of {PROBE} fixed training items over so many steps (0: none, 2: "
+        f"unrelated).{seeds}"
+    )
+
+
+def _advice(loss: str, drift: pd.DataFrame, steps: int, age: int, tolerance: float) -> str:
+    """What the drift over `age` steps says of a memory that holds embeddings for so long, where it was measured."""
+    measured = drift[drift["span"] == age]
+    if measured.empty:
+        return (
+            f"{loss}: the drift over {age} steps was not measured: it takes runs of {age + EVERY} steps, and these "
+            f"have {steps}."
+        )
+    start = suggested_start(drift, age, tolerance)
+    if start is None:
+        last = measured[measured["step"] == measured["step"].max()]["drift"].mean()
+        return (
+            f"{loss}: over the last {age} steps of the run the mean squared change of the embeddings is {last:.3g}, "
+            f"more than {tolerance:g}: a memory of that age is stale to the end; take a smaller one."
+        )
+    return (
+        f"{loss}: memory.start_step {start}, as from there on the mean squared change in {age} steps is at most "
+        f"{tolerance:g}."
+    )
 
 
 def _draw(table: pd.DataFrame, theme: style.Theme) -> Figure:
@@ -166,13 +194,9 @@ def _draw(table: pd.DataFrame, theme: style.Theme) -> Figure:
     for panel, name in zip(axes[0], names, strict=True):
         of_loss = table[table["loss"] == name]
         for place, (span, part) in enumerate(of_loss.groupby("span")):
-            found = {step: interval(values.to_numpy()) for step, values in part.groupby("step")["drift"]}
-            mean, low, high = np.array(list(found.values())).T
-            plot_line_with_band(
-                panel, np.array(list(found)), mean, low, high, label=f"over {span:,} steps",
-                color=theme.series[place], marker="",
-            )  # fmt: skip
+            values, color = by_seed(part, "step", "drift"), theme.series[place]
+            plot_seeds(panel, values, label=f"over {span:,} steps", color=color, most=4)
         style.label(panel, name, "step", "mean squared change")
         panel.set_ylim(bottom=0)
-        panel.legend(loc="upper right")
+    style.legend_below(figure)
     return figure

@@ -4,21 +4,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pullpush.maths import losses
 from pullpush.reports import style
-from pullpush.reports.curves import fitting_window, plot_line_with_band, smooth
+from pullpush.reports.curves import fitting_window, smooth
 from pullpush.reports.projection import Map, draw_maps, make_map
 from pullpush.reports.run import Missing
 from pullpush.reports.run import Run as Stored
 from pullpush.studies.plan import StudyRun
-from pullpush.studies.table import interval, log_of
+from pullpush.studies.seeds import plot_seeds
+from pullpush.studies.table import log_of
 from pullpush.training.config import Config
 
-__all__ = ["draw_losses", "draw_maps", "draw_plane", "draw_validation", "maps_of"]
+__all__ = ["boundary", "draw_losses", "draw_maps", "draw_plane", "draw_validation", "maps_of", "plane_points"]
+
+Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 MAP_ITEMS = 1500
 PLANE_ANCHORS = 800
@@ -35,18 +38,15 @@ def draw_validation(runs: Sequence[StudyRun], out: Path, theme: style.Theme) -> 
     names = list(dict.fromkeys(run.facts["loss"] for run in runs))
     for panel, (metric, title) in zip(axes, {"recall@1": "recall@1", "map@r": "MAP@R"}.items(), strict=True):
         for place, name in enumerate(names):
-            curves = [log_of(run, out, f"validation/{metric}") for run in runs if run.facts["loss"] == name]
-            length = min(len(curve.steps) for curve in curves)
-            if not length:
-                continue
-            repeats = zip(*(curve.values[:length] for curve in curves), strict=True)
-            mean, low, high = np.clip([interval(values) for values in repeats], 0, 1).T
-            plot_line_with_band(
-                panel, curves[0].steps[:length], mean, low, high, label=name,
-                color=theme.series[place % 8], marker=style.MARKERS[place % 8],
-            )  # fmt: skip
+            curves = {run.name: log_of(run, out, f"validation/{metric}") for run in runs if run.facts["loss"] == name}
+            logged = [pd.Series(c.values, c.steps, name=run) for run, c in curves.items() if len(c.steps)]
+            if logged:
+                values = pd.concat(logged, axis=1, join="inner").sort_index()  # steps that all of them have
+                plot_seeds(
+                    panel, values, label=name, most=1, color=theme.series[place % 8], marker=style.MARKERS[place % 8]
+                )
         style.label(panel, f"Validation {title}", "step", "fraction")
-    axes[0].legend(loc="lower right")
+    style.legend_below(figure, columns=5)
     return figure
 
 
@@ -67,38 +67,45 @@ def draw_losses(first: Mapping[str, StudyRun], out: Path, window: int, theme: st
                     label=label,
                 )  # fmt: skip
         style.label(panel, name, "step", "loss")
-    # Of the panel with the most curves: a loss with proxies has the training loss only.
-    lines = max((panel.get_legend_handles_labels() for panel in axes[0]), key=lambda found: len(found[0]))
-    figure.legend(*lines, loc="outside lower center", ncols=4)
+    style.legend_below(figure, columns=4)
     return figure
 
 
-def draw_plane(stored: Mapping[str, Stored], configs: Mapping[str, Config], theme: style.Theme) -> Figure:
+def plane_points(run: Stored) -> dict[str, Points]:
+    """For anchors of the test split, the cosine to their nearest negative and to a random positive, before and after
+    training; without those that are not there."""
+    found = {}
+    for when in ("before", "after"):
+        try:
+            found[when] = _plane_points(run, when)
+        except Missing:
+            continue
+    return found
+
+
+def draw_plane(points: Mapping[str, Mapping[str, Points]], configs: Mapping[str, Config], theme: style.Theme) -> Figure:
     """The (s_n, s_p) plane before and after training, a column a loss, with the loss's boundary."""
+    rows = [when for when in ("before", "after") if any(when in found for found in points.values())]
     figure, axes = style.subplots(
-        2, len(stored), width=3.9 * max(2, len(stored)), height=7.4, squeeze=False, sharex=True, sharey=True
-    )
-    for column, (name, run) in enumerate(stored.items()):
-        for row, when in enumerate(("before", "after")):
+        len(rows), len(points), width=3.9 * max(2, len(points)), height=3.7 * len(rows), squeeze=False, sharex=True,
+        sharey=True,
+    )  # fmt: skip
+    for column, (name, found) in enumerate(points.items()):
+        for row, when in enumerate(rows):
             panel = axes[row][column]
-            try:
-                s_n, s_p = _plane_points(run, when)
-            except Missing as missing:
-                panel.set_title(str(missing))
-                continue
-            panel.scatter(
-                s_n, s_p, s=7, color=theme.before if when == "before" else theme.after, alpha=0.4, linewidths=0
-            )
-            _draw_boundary(panel, configs[name], theme)
             style.label(panel, f"{name}, {when}", "similarity to a negative s_n", "similarity to a positive s_p")
             panel.set_aspect("equal")
             panel.set_xlim(-0.5, 1.05)
             panel.set_ylim(-0.5, 1.05)
+            line, exact = boundary(configs[name])
+            panel.plot(*line, color=theme.ink, linewidth=1.2, linestyle="-" if exact else "--")
+            if when in found:
+                color = theme.before if when == "before" else theme.after
+                panel.scatter(*found[when], s=7, color=color, alpha=0.4, linewidths=0)
     return figure
 
 
-def _plane_points(run: Stored, when: str, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """For anchors of the test split, the cosine to their nearest negative and to a random positive."""
+def _plane_points(run: Stored, when: str, seed: int = 0) -> Points:
     embeddings, labels = run.embeddings("test", when), run.split("test").table["label"].to_numpy()
     rng = np.random.default_rng(seed)
     anchors = rng.permutation(len(labels))[:PLANE_ANCHORS]
@@ -113,19 +120,21 @@ def _plane_points(run: Stored, when: str, seed: int = 0) -> tuple[NDArray[np.flo
     return nearest[used], similarity[np.arange(len(anchors)), drawn][used]
 
 
-def _draw_boundary(axes: Axes, config: Config, theme: style.Theme) -> None:
-    """circle: s_n^2 + (s_p - 1)^2 = 2 m^2; triplet: s_p - s_n = m on the cosine, m / 2 of squared distances."""
+def boundary(config: Config) -> tuple[Points, bool]:
+    """The line of the plane on which the loss stops pulling and pushing, and whether it has one there; else s_p = s_n.
+
+    circle: s_n^2 + (s_p - 1)^2 = 2 m^2; triplet: s_p - s_n = m on the cosine, m / 2 of squared distances.
+    """
     name, margin = config.loss["name"], config.loss.get("margin")
     similarity = config.similarity or losses.traits_of(losses.REGISTRY[name]).similarity
     if name == "circle":
         angle = np.linspace(0, 2 * np.pi, 200)
         radius = np.sqrt(2) * margin
-        axes.plot(radius * np.cos(angle), 1 + radius * np.sin(angle), color=theme.ink, linewidth=1.2)
-        return
+        return (radius * np.cos(angle), 1 + radius * np.sin(angle)), True
     exact = name == "triplet" and margin is not None and similarity in ("cosine", "negative_squared_euclidean")
     offset = (margin / 2 if similarity == "negative_squared_euclidean" else margin) if exact else 0.0
     ends = np.array([-0.5, 1.05])
-    axes.plot(ends, ends + offset, color=theme.ink, linewidth=1.2, linestyle="-" if exact else "--")
+    return (ends, ends + offset), exact
 
 
 def maps_of(run: Stored) -> list[tuple[str, Map]]:

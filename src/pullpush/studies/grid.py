@@ -1,20 +1,22 @@
 """Every combination of some options of a run."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pullpush.errors import UserError
 from pullpush.reports import style
-from pullpush.reports.curves import plot_line_with_band
-from pullpush.studies.page import Section, Shown, how_obtained, write_page
+from pullpush.studies.obtained import how_obtained
+from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun, numbers
-from pullpush.studies.table import band, table_of, write_table
+from pullpush.studies.seeds import METRICS, by_seed, paired_section, plot_seeds
+from pullpush.studies.spread import meaning, spread, where
+from pullpush.studies.table import table_of, write_table
 from pullpush.training.config import Config
 
 __all__ = ["draw_grid", "grid_runs", "settings_of"]
@@ -58,56 +60,88 @@ def draw_grid(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ()) -
     table = table_of(runs, out)
     write_table(table, out / "table.csv")
     options = [name for name in runs[0].facts if name != "seed"]
-    metrics = ["validation/map@r", "recall@1", "map@r", "seconds"]
-    summary = table.groupby(options, sort=False)[metrics].mean().reset_index()
+    by = table.groupby(options, sort=False)
+    summary = by[["validation/map@r", "recall@1", "map@r", "seconds"]].mean().reset_index()
     summary = summary.sort_values("validation/map@r", ascending=False)
     write_table(summary, out / "summary.csv")
-    shown = []
-    for option in options:
-        name = f"over-{option.replace('.', '-')}"
-        picture = style.save(lambda theme, option=option: _draw_over(table, option, theme), out / f"{name}.png")
-        others = " Other options are averaged over." if len(options) > 1 else ""
-        shown.append(Shown(picture, f"{option}: mean over runs; the band is its 95% interval.{others}"))
-    best = summary.iloc[0]
-    setting = ", ".join(f"{option} {best[option]}" for option in options)
+    best = summary.iloc[0].to_dict()
+    setting = {option: best[option] for option in options}
+    shows = ("test", "seeds", "times")
     page = out / "page.html"
     write_page(
         page,
         "Grid over " + " and ".join(options),
-        f"Chosen on the validation classes (MAP@R {best['validation/map@r']:.3f}): {setting}; on the test classes it "
-        f"has recall@1 {best['recall@1']:.3f} and MAP@R {best['map@r']:.3f}.",
+        f"Chosen on the validation classes (MAP@R {best['validation/map@r']:.3f}): {where(setting)}; on the test "
+        f"classes it has recall@1 {best['recall@1']:.3f} and MAP@R {best['map@r']:.3f}.",
         [
-            Section("Settings, best on the validation classes first", table=summary),
-            Section("Figures", figures=shown),
-            Section("How the numbers were obtained", points=how_obtained(runs, out, failed)),
+            Section("Settings, best on the validation classes first", table=_shown(table, summary, options)),
+            *paired_section(table, options, [setting], out, "the setting that the validation classes choose"),
+            Section("Figures", figures=_figures(table, options, out)),
+            Section("How the numbers were obtained", points=how_obtained(runs, out, failed, shows)),
             Section("All runs", table=table),
         ],
     )
     return page
 
 
+def _shown(table: pd.DataFrame, summary: pd.DataFrame, options: Sequence[str]) -> pd.DataFrame:
+    """The settings with the spread of the test metrics over seeds, in the order of `summary`."""
+    by = {key: part for key, part in table.groupby(list(options), sort=False)}
+    rows = []
+    for row in summary.to_dict("records"):
+        part = by[tuple(row[option] for option in options)]
+        said = {title: spread(part[metric], 0, 1).said() for metric, title in METRICS.items()}
+        start = {option: row[option] for option in options} | {"runs": len(part)}
+        rows.append({**start, "validation MAP@R": row["validation/map@r"], **said, "seconds": row["seconds"]})
+    return pd.DataFrame(rows)
+
+
+def _figures(table: pd.DataFrame, options: Sequence[str], out: Path) -> list[Shown]:
+    """A figure for each option that has several values."""
+    found = []
+    for option in options:
+        if table[option].nunique() < 2:
+            continue
+        picture = style.save(partial(_draw_over, table, option, options), out / f"over-{option.replace('.', '-')}.png")
+        others = [name for name in options if name != option and table[name].nunique() > 1]
+        repeats = table.groupby(list(options)).size()
+        lines = f", a line for each {' and '.join(others)}" if others else ""
+        seeds = f"; mean over seeds. {meaning(repeats)}" if repeats.max() > 1 else ", each point one run."
+        found.append(Shown(picture, f"{option}{lines}{seeds}"))
+    return found
+
+
 def _number(value: Any) -> Any:
-    try:
-        return float(value)
-    except ValueError:
-        return value
+    """As it was typed: 16 stays a whole number."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
-def _draw_over(table: pd.DataFrame, option: str, theme: style.Theme) -> Figure:
-    """Metrics over one option: on a scale where its values are numbers, else side by side."""
-    figure, axes = style.subplots(1, 1, width=5.6, height=3.8)
-    for place, (metric, label) in enumerate({"recall@1": "test recall@1", "map@r": "test MAP@R"}.items()):
-        found = band(table, option, metric)
-        numeric = pd.api.types.is_numeric_dtype(found.index)
-        x = found.index.to_numpy() if numeric else np.arange(len(found))
-        plot_line_with_band(
-            axes, x, found["mean"], found["low"], found["high"], label=label, color=theme.series[place],
-            marker=style.MARKERS[place],
-        )  # fmt: skip
+def _draw_over(table: pd.DataFrame, option: str, options: Sequence[str], theme: style.Theme) -> Figure:
+    """Metrics over one option, a line for each setting of the others: on a scale where its values are numbers."""
+    others = [name for name in options if name != option]
+    figure, axes = style.subplots(1, 2, width=9.6, height=3.9)
+    values = sorted(table[option].unique(), key=lambda v: (isinstance(v, str), v))
+    numeric = pd.api.types.is_numeric_dtype(table[option])
+    settings = list(table.groupby(others, sort=False)) if others else [((), table)]
+    for panel, (metric, title) in zip(axes, METRICS.items(), strict=True):
+        for place, (key, part) in enumerate(settings):
+            by = by_seed(part, option, metric)
+            setting = where(dict(zip(others, key, strict=True)))
+            plot_seeds(
+                panel, by, label=setting or title, most=1, color=theme.series[place % 8],
+                marker=style.MARKERS[(place + place // 8) % 8],
+                x=by.index if numeric else [values.index(v) for v in by.index],
+            )  # fmt: skip
         if not numeric:
-            axes.set_xticks(x, [str(value) for value in found.index])
-        elif x.min() > 0 and x.max() >= 50 * x.min():
-            axes.set_xscale("log")
-    style.label(axes, f"Test metrics over {option}", option, "fraction")
-    axes.legend(loc="best")
+            panel.set_xticks(range(len(values)), [str(value) for value in values])
+        elif min(values) > 0 and max(values) >= 50 * min(values):
+            panel.set_xscale("log")
+        style.label(panel, title[0].upper() + title[1:], option, "fraction")
+    if others:
+        style.legend_below(figure)
     return figure

@@ -8,20 +8,23 @@ import numpy as np
 import pandas as pd
 
 from pullpush.reports import style
+from pullpush.reports.curves import fitting_window
+from pullpush.reports.projection import COLORED
 from pullpush.reports.run import Missing
 from pullpush.reports.run import Run as Stored
 from pullpush.studies import figures
-from pullpush.studies.page import Section, Shown, how_obtained, margin_meaning, write_page
+from pullpush.studies.gap import gaps_of, open_question
+from pullpush.studies.obtained import how_obtained, margin_meaning
+from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.recorders import StepTimes, seconds_per_step
 from pullpush.studies.runner import folder_of, is_finished
-from pullpush.studies.table import interval, log_of, table_of, write_table
+from pullpush.studies.seeds import paired_section
+from pullpush.studies.spread import meaning, spread
+from pullpush.studies.table import log_of, table_of, write_table
 from pullpush.training.config import Config
 
-__all__ = ["draw_losses", "losses_runs", "open_question"]
-
-# Steps at the end of a run over which its training loss is averaged.
-LAST = 50
+__all__ = ["draw_losses", "losses_runs"]
 
 
 def losses_runs(configs: Sequence[Config]) -> list[StudyRun]:
@@ -52,53 +55,45 @@ def draw_losses(
     write_table(table.drop(columns="validation/map@r"), out / "table.csv")
     first = {run.facts["loss"]: run for run in reversed(runs)}
     first = {name: first[name] for name in dict.fromkeys(run.facts["loss"] for run in runs)}
-    gaps = pd.DataFrame([_gap(run, out) for run in runs])
+    repeats = table.groupby("loss").size()
+    gaps = gaps_of(runs, out)
     write_table(gaps, out / "gap.csv")
 
     def shown(name: str, draw: Any, caption: str) -> Shown:
         return Shown(style.save(draw, out / f"{name}.png"), caption)
 
-    stored = {name: Stored(folder_of(out, run)) for name, run in first.items()}
+    validated = any(len(log_of(run, out, "validation/recall@1").steps) for run in runs)
     sections = [
-        Section(
-            "Final test metrics and time",
-            text=[
-                f"Steps and seconds to a validation recall@1 of {target:.3f} are at the first evaluation that reaches "
-                "it; seconds are steps times the median time of a step, without evaluations."
-            ],
-            table=_summary(table),
+        Section("Final test metrics and time", text=_targets(table, target), table=_summary(table)),
+        *paired_section(
+            table, ["loss"], [{"loss": _chosen(table)}], out, "the loss that the validation classes choose"
         ),
         Section(
             "Convergence",
             figures=[
-                shown(
-                    "validation",
-                    lambda theme: figures.draw_validation(runs, out, theme),
-                    "Recall@1 and MAP@R on the validation classes, mean over seeds with 95% intervals.",
+                *(
+                    [
+                        shown(
+                            "validation",
+                            lambda theme: figures.draw_validation(runs, out, theme),
+                            "Recall@1 and MAP@R on the validation classes"
+                            + (", mean over seeds. " + meaning(repeats) if repeats.max() > 1 else "."),
+                        )
+                    ]
+                    if validated
+                    else []
                 ),
                 shown(
                     "losses",
                     lambda theme: figures.draw_losses(first, out, window, theme),
-                    f"First seed. Training loss: moving average of up to {window} steps over raw values. Validation: "
-                    "on batches with the miner, on the same batches without it, and over all pairs.",
+                    _losses_caption(first, out, window),
                 ),
             ],
         ),
-        Section("Does the miner explain the gap between training and validation loss?", text=[open_question(gaps)]),
-        Section(
-            "Where pairs stand",
-            figures=[
-                shown(
-                    "plane",
-                    lambda theme: figures.draw_plane(stored, {n: r.config for n, r in first.items()}, theme),
-                    "A dot is an anchor of the test classes with its nearest negative and a random positive, before "
-                    "and after training. Line: the boundary of the loss (dashed: s_p = s_n, where it has none).",
-                )
-            ],
-            points=[margin_meaning(run.config) for run in first.values() if "margin" in run.config.loss],
-        ),
-        Section("Maps", figures=_maps(stored, shown)),
-        Section("How the numbers were obtained", points=how_obtained(runs, out, failed)),
+        Section("Does the miner explain the gap between training and validation loss?", text=open_question(gaps)),
+        _pairs(first, out, shown),
+        Section("Maps", figures=_maps({n: Stored(folder_of(out, r)) for n, r in first.items()}, shown)),
+        Section("How the numbers were obtained", points=how_obtained(runs, out, failed, ("test", "seeds", "times"))),
         Section("All runs", table=table),
     ]
     page = out / "page.html"
@@ -106,58 +101,59 @@ def draw_losses(
     return page
 
 
-def open_question(gaps: pd.DataFrame) -> str:
-    """One paragraph: how much of the gap between validation and training loss goes when validation has the miner too.
+def _chosen(table: pd.DataFrame) -> str:
+    """The loss with the best MAP@R on the validation classes."""
+    return str(table.groupby("loss", sort=False)["validation/map@r"].mean().idxmax())
 
-    share = (V_without - V_with) / (V_without - T), of the means over seeds
-    """
-    parts = []
-    for name, part in gaps.groupby("loss", sort=False):
-        if part[["with_miner", "without_miner"]].isna().any(axis=None):
-            parts.append(f"{name} compares with proxies of training classes and has no loss on others.")
-            continue
-        t, mined, plain, everything = (part[k].mean() for k in ("training", "with_miner", "without_miner", "all_pairs"))
-        text = (
-            f"{name}: training {t:.3f}; validation with the miner {mined:.3f}, without it on the same batches "
-            f"{plain:.3f}, over all pairs {everything:.3f}."
+
+def _targets(table: pd.DataFrame, target: float) -> list[str]:
+    if table["steps_to_target"].isna().all():
+        return []
+    return [
+        f"Steps to a validation recall@1 of {target:.3f} are at the first evaluation that reaches it"
+        + (
+            "; seconds are steps times the median time of a step, without evaluations."
+            if table["seconds_to_target"].notna().any()
+            else "."
         )
-        if not part["miner"].iloc[0]:
-            text += " It has no miner, so the question does not arise."
-        elif abs(plain - t) < 0.05 * max(abs(t), abs(plain), 1e-9):
-            text += " Without the miner there is no gap to explain" + (
-                "; with it there is one, as it keeps the hard pairs of unseen classes." if mined > plain else "."
-            )
-        elif (share := (plain - mined) / (plain - t)) < 0:
-            text += (
-                f" The missing miner does not explain the gap: with it the gap is {1 - share:.1f} times as wide, as it "
-                "keeps the hard pairs. The classes are unseen, and that remains."
-            )
-        else:
-            verdict = (
-                "the missing miner explains most of the gap"
-                if 0.5 < share <= 1.5
-                else "the missing miner explains a part of the gap"
-                if 0.1 < share <= 0.5
-                else "the missing miner does not explain the gap: the classes are unseen, and that remains"
-            )
-            text += f" Giving validation the miner changes {100 * share:.0f}% of the gap; {verdict}."
-        parts.append(text)
-    return " ".join(parts)
+    ]
 
 
-def _gap(run: StudyRun, out: Path) -> dict[str, Any]:
-    def last(key: str, count: int = 1) -> float:
-        values = log_of(run, out, key).values[-count:]
-        return float(values.mean()) if len(values) else float("nan")
-
-    return {
-        **run.facts,
-        "miner": run.config.miner["name"] != "none",
-        "training": last("train/loss", LAST),
-        "with_miner": last("validation/loss_miner"),
-        "without_miner": last("validation/loss_no_miner"),
-        "all_pairs": last("validation/loss_all"),
+def _losses_caption(first: dict[str, StudyRun], out: Path, window: int) -> str:
+    """What is drawn of the first seed, from what its runs logged."""
+    logged = {key for key in figures.VALIDATION if any(len(log_of(r, out, key).steps) for r in first.values())}
+    length = max(len(log_of(run, out, "train/loss").steps) for run in first.values())
+    averaged = fitting_window(length, window)
+    training = f"moving average of {averaged} steps over raw values" if averaged > 1 else "of each step"
+    words = {
+        "validation/loss_miner": "on batches with the miner",
+        "validation/loss_no_miner": "on the same batches without it",
+        "validation/loss_all": "over all pairs",
     }
+    validation = ", ".join(text for key, text in words.items() if key in logged)
+    return f"First seed. Training loss: {training}." + (f" Validation: {validation}." if validation else "")
+
+
+def _pairs(first: dict[str, StudyRun], out: Path, shown: Any) -> Section:
+    """Where pairs stand; without a figure, and so left out, where no anchor has both a positive and a negative."""
+    points = {name: figures.plane_points(Stored(folder_of(out, run))) for name, run in first.items()}
+    points = {name: found for name, found in points.items() if found}
+    configs = {name: first[name].config for name in points}
+    if not points:
+        return Section("Where pairs stand")
+    kinds = {figures.boundary(config)[1] for config in configs.values()}
+    lines = {
+        frozenset([True]): "Line: the boundary of the loss.",
+        frozenset([False]): "Dashed: s_p = s_n.",
+        frozenset([True, False]): "Line: the boundary of the loss; dashed: s_p = s_n, where it has none in this plane.",
+    }
+    caption = "A dot is an anchor of the test classes with its nearest negative and a random positive. "
+    draw = lambda theme: figures.draw_plane(points, configs, theme)  # noqa: E731
+    return Section(
+        "Where pairs stand",
+        figures=[shown("plane", draw, caption + lines[frozenset(kinds)])],
+        points=[margin_meaning(config) for config in configs.values()],
+    )
 
 
 def _best_recall(run: StudyRun, out: Path) -> float:
@@ -172,20 +168,23 @@ def _steps_to(run: StudyRun, out: Path, target: float) -> float:
 
 
 def _summary(table: pd.DataFrame) -> pd.DataFrame:
-    def cell(values: pd.Series, form: str = ".3f") -> str:
-        mean, low, high = interval(values.dropna().to_numpy()) if values.notna().any() else (float("nan"),) * 3
-        return f"{mean:{form}}" + (f" ({low:{form}} to {high:{form}})" if len(values) > 1 else "")
+    """A row a loss; "not reached" where a run never came to the target, as a mean of the others would flatter it."""
+
+    def target(part: pd.DataFrame, column: str, form: str) -> str:
+        missed = int(part["steps_to_target"].isna().sum())
+        if missed:
+            return f"not reached in {missed} of {len(part)}"
+        return spread(part[column]).said(form)
 
     return pd.DataFrame(
         {
             "loss": name,
             "runs": len(part),
-            "recall@1": cell(part["recall@1"]),
-            "map@r": cell(part["map@r"]),
-            "spread of recall@1 (std)": float(part["recall@1"].std(ddof=1)) if len(part) > 1 else float("nan"),
-            "ms a step": cell(part["ms_per_step"], ".2f"),
-            "steps to target": cell(part["steps_to_target"], ".0f"),
-            "seconds to target": cell(part["seconds_to_target"], ".1f"),
+            "recall@1": spread(part["recall@1"], 0, 1).said(),
+            "map@r": spread(part["map@r"], 0, 1).said(),
+            "ms a step": spread(part["ms_per_step"]).said(".2f"),
+            "steps to target": target(part, "steps_to_target", ".0f"),
+            "seconds to target": target(part, "seconds_to_target", ".1f"),
         }
         for name, part in table.groupby("loss", sort=False)
     )
@@ -203,11 +202,12 @@ def _maps(stored: dict[str, Stored], shown: Any) -> list[Shown]:
             maps = figures.maps_of(run)
         except Missing:
             continue
+        most = max(min(COLORED, one.items.table["label"].nunique()) for _, one in maps)
         found.append(
             shown(
                 f"map-{name}",
                 lambda theme, maps=maps: figures.draw_maps(maps, theme),
-                f"{name}, first seed: training classes and unseen classes, eight of each in colour.",
+                f"{name}, first seed: {' and '.join(title for title, _ in maps)}, up to {most} of each in colour.",
             )
         )
     return found

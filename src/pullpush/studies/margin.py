@@ -1,6 +1,6 @@
 """How much a loss depends on its margin."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,17 @@ from matplotlib.figure import Figure
 from pullpush.errors import UserError
 from pullpush.maths import losses
 from pullpush.reports import style
-from pullpush.reports.curves import fitting_window, plot_line_with_band, smooth
-from pullpush.studies.page import Section, Shown, how_obtained, margin_meaning, write_page
+from pullpush.reports.curves import Curve, fitting_window, smooth
+from pullpush.studies.obtained import how_obtained, margin_meaning
+from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
-from pullpush.studies.table import band, log_of, mean_curve, table_of, write_table
+from pullpush.studies.runner import folder_of, is_finished
+from pullpush.studies.seeds import METRICS, by_seed, paired_section, plot_seeds
+from pullpush.studies.spread import meaning, spread
+from pullpush.studies.table import log_of, mean_curve, table_of, write_table
 from pullpush.training.config import Config
 
 __all__ = ["check_margin", "draw_margin", "margin_runs"]
-
-TITLES = {"recall@1": "Test recall@1", "map@r": "Test MAP@R"}
 
 
 def check_margin(names: Sequence[str]) -> None:
@@ -52,43 +54,60 @@ def draw_margin(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = (),
     table = table_of(runs, out)
     write_table(table.drop(columns="validation/map@r"), out / "table.csv")
     sensitivity = style.save(lambda theme: _draw_sensitivity(table, theme), out / "margin.png")
-    curves = style.save(lambda theme: _draw_curves(runs, out, window, theme), out / "curves.png")
     first = {run.facts["loss"]: run.config for run in runs}
     page = out / "page.html"
-    write_page(
-        page,
-        "Margin sensitivity",
-        _sentence(table),
-        [
-            Section(
-                "Test metrics over the margin",
-                figures=[Shown(sensitivity, "Mean over seeds, on classes never trained on; bands are 95% intervals.")],
-                points=[margin_meaning(config) for config in first.values()],
-            ),
-            Section("Summary", table=_summary(table)),
-            Section(
-                "Loss curves",
-                figures=[
-                    Shown(
-                        curves,
-                        f"Training loss for each margin, mean over seeds, moving average of up to {window} steps over "
-                        "the faint raw values. Compare the course of the curves; values differ in scale between losses "
-                        "and margins.",
-                    )
-                ],
-            ),
-            Section("How the numbers were obtained", points=how_obtained(runs, out, failed)),
-            Section("All runs", table=table),
-        ],
-    )
+    chosen = [{"loss": loss, "margin": _chosen(part)} for loss, part in table.groupby("loss", sort=False)]
+    repeats = table.groupby(["loss", "margin"]).size()
+    caption = "Each margin has its point" if repeats.max() == 1 else f"Mean over seeds. {meaning(repeats)}"
+    sections = [
+        Section(
+            "Test metrics over the margin",
+            figures=[Shown(sensitivity, caption)],
+            points=[margin_meaning(config) for config in first.values()],
+        ),
+        Section("Summary", table=_summary(table)),
+        *paired_section(
+            table, ["loss", "margin"], chosen, out, "the margin of its loss that the validation classes choose"
+        ),
+        *_curves(runs, out, window),
+        Section("How the numbers were obtained", points=how_obtained(runs, out, failed, ("test", "seeds", "times"))),
+        Section("All runs", table=table),
+    ]
+    write_page(page, "Margin sensitivity", _sentence(table), sections)
     return page
 
 
+def _chosen(of_loss: pd.DataFrame) -> float:
+    """The margin with the best MAP@R on the validation classes."""
+    return float(of_loss.groupby("margin")["validation/map@r"].mean().idxmax())
+
+
+def _curves(runs: Sequence[StudyRun], out: Path, window: int) -> list[Section]:
+    """The section of the loss curves; none where no run has logged its loss."""
+    logged = {run.name: log_of(run, out, "train/loss") for run in runs if is_finished(folder_of(out, run))}
+    logged = {name: curve for name, curve in logged.items() if len(curve.steps)}
+    if not logged:
+        return []
+    picture = style.save(lambda theme: _draw_curves(runs, logged, window, theme), out / "curves.png")
+    facts = pd.DataFrame([run.facts for run in runs if run.name in logged])
+    means = ", mean over seeds" if facts["seed"].nunique() > 1 else ""
+    averaged = fitting_window(max(len(curve.steps) for curve in logged.values()), window)
+    smoothed = f": moving average of {averaged} steps over the faint raw values" if averaged > 1 else ""
+    text = f"Training loss for each margin{means}{smoothed}. Compare the course of the curves; values differ in scale"
+    several = "between losses and margins" if facts["loss"].nunique() > 1 else "between margins"
+    return [Section("Loss curves", figures=[Shown(picture, f"{text} {several}.")])]
+
+
 def _sentence(table: pd.DataFrame) -> str:
+    """For each loss, where test recall@1 is lowest and highest, and what the validation classes choose."""
     parts = []
     for loss, of_loss in table.groupby("loss", sort=False):
         means = of_loss.groupby("margin")["recall@1"].mean()
-        chosen = of_loss.groupby("margin")["validation/map@r"].mean().idxmax()
+        chosen = _chosen(of_loss)
+        if len(means) == 1 or means.max() - means.min() < 0.0005:
+            margins = ", ".join(f"{margin:g}" for margin in means.index)
+            parts.append(f"{loss}: test recall@1 {means.iloc[0]:.3f} at margin {margins}")
+            continue
         parts.append(
             f"{loss}: test recall@1 from {means.min():.3f} (margin {means.idxmin():g}) to {means.max():.3f} (margin "
             f"{means.idxmax():g}), a spread of {means.max() - means.min():.3f}; the validation classes choose margin "
@@ -100,10 +119,7 @@ def _sentence(table: pd.DataFrame) -> str:
 def _summary(table: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for (loss, margin), part in table.groupby(["loss", "margin"], sort=False):
-        shown = {}
-        for metric in TITLES:
-            mean, low, high = band(part, "margin", metric).iloc[0]
-            shown[metric] = f"{mean:.3f}" + (f" ({low:.3f} to {high:.3f})" if len(part) > 1 else "")
+        shown = {title: spread(part[metric], 0, 1).said() for metric, title in METRICS.items()}
         rows.append(
             {"loss": loss, "margin": margin, "runs": len(part), **shown, "seconds a run": part["seconds"].mean()}
         )
@@ -111,38 +127,36 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_sensitivity(table: pd.DataFrame, theme: style.Theme) -> Figure:
-    figure, axes = style.subplots(1, 2, width=9.6, height=3.8)
-    for panel, (metric, title) in zip(axes, TITLES.items(), strict=True):
+    figure, axes = style.subplots(1, 2, width=9.6, height=3.9)
+    for panel, (metric, title) in zip(axes, METRICS.items(), strict=True):
         for place, (loss, part) in enumerate(table.groupby("loss", sort=False)):
-            found = band(part, "margin", metric)
-            plot_line_with_band(
-                panel, found.index.to_numpy(), found["mean"], found["low"], found["high"], label=str(loss),
+            plot_seeds(
+                panel, by_seed(part, "margin", metric), label=str(loss), most=1,
                 color=theme.series[place % len(theme.series)], marker=style.MARKERS[place % len(style.MARKERS)],
             )  # fmt: skip
-        style.label(panel, title, "margin", "fraction")
-    axes[0].legend(loc="best")
+        style.label(panel, title[0].upper() + title[1:], "margin", "fraction")
+    style.legend_below(figure, columns=5)
     return figure
 
 
-def _draw_curves(runs: Sequence[StudyRun], out: Path, window: int, theme: style.Theme) -> Figure:
+def _draw_curves(runs: Sequence[StudyRun], logged: Mapping[str, Curve], window: int, theme: style.Theme) -> Figure:
     """A panel a loss, a line a margin, light to dark as the margin grows."""
     from matplotlib import colormaps
 
-    names = list(dict.fromkeys(run.facts["loss"] for run in runs))
-    figure, axes = style.subplots(1, len(names), width=4.8 * max(2, len(names)), height=3.8, squeeze=False)
-    colors = colormaps["viridis"]
+    names = list(dict.fromkeys(run.facts["loss"] for run in runs if run.name in logged))
+    figure, axes = style.subplots(1, len(names), width=4.8 * max(2, len(names)), height=3.9, squeeze=False)
+    colors, margins = colormaps["viridis"], sorted({run.facts["margin"] for run in runs})
     for panel, name in zip(axes[0], names, strict=True):
-        margins = sorted({run.facts["margin"] for run in runs if run.facts["loss"] == name})
         for place, margin in enumerate(margins):
             same = [run for run in runs if (run.facts["loss"], run.facts["margin"]) == (name, margin)]
-            logged = [curve for run in same if len((curve := log_of(run, out, "train/loss")).steps)]
-            if not logged:
+            found = [logged[run.name] for run in same if run.name in logged]
+            if not found:
                 continue
-            mean = mean_curve(logged, f"{margin:g}")
+            mean = mean_curve(found, f"{margin:g}")
             color = colors(0.05 + 0.85 * place / max(1, len(margins) - 1))
             panel.plot(mean.steps, mean.values, color=color, alpha=0.15, linewidth=0.6)
             average = smooth(mean.values, fitting_window(len(mean.values), window))
             panel.plot(mean.steps, average, color=color, label=mean.label)
         style.label(panel, name, "step", "training loss")
-        panel.legend(title="margin", loc="upper right")
+    style.legend_below(figure, columns=8, title="margin")
     return figure

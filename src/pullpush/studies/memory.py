@@ -1,12 +1,13 @@
 """What the cross-batch memory brings, and what it costs."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch.utils.benchmark import Timer
 
@@ -14,12 +15,14 @@ from pullpush.criterion import Criterion, CrossBatchMemory
 from pullpush.errors import UserError
 from pullpush.maths.similarity import normalize
 from pullpush.reports import style
-from pullpush.reports.curves import plot_line_with_band
-from pullpush.studies.page import Section, Shown, how_obtained, write_page
+from pullpush.studies.obtained import how_obtained
+from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.recorders import StepTimes, seconds_per_step
 from pullpush.studies.runner import folder_of, is_finished
-from pullpush.studies.table import band, interval, table_of, within_seeds, write_table
+from pullpush.studies.seeds import Difference, by_seed, draw_differences, plot_seeds
+from pullpush.studies.spread import ENOUGH, Spread, meaning, paired, spread
+from pullpush.studies.table import table_of, within_seeds, write_table
 from pullpush.training.config import Config
 
 __all__ = ["HALF", "batch_settings", "draw_memory", "memory_cost", "memory_runs"]
@@ -126,22 +129,21 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
     def shown(name: str, draw: Any, caption: str) -> Shown:
         return Shown(style.save(draw, out / f"{name}.png"), caption)
 
-    bands = (
-        "Test recall@1, mean over seeds. Seeds differ in their test classes; what a seed adds to all its runs is taken "
-        "out of the bands, which are 95% intervals (Cousineau-Morey). All runs take the same number of steps."
-    )
+    bands = _bands(table)
     sections = [
+        Section("Recall over the batch size", figures=[shown("batch", partial(_draw_batch, table), bands)]),
         Section(
-            "Recall over the batch size",
-            figures=[shown("batch", lambda theme: _draw_batch(table, theme), bands)],
-            text=["Differences are of runs with the same seed, which share classes and the start of the head."],
-            table=_said(found),
-        )
+            "What the memory adds",
+            text=[_paired_text(found)] if len(found) else [],
+            figures=[shown("difference", partial(_draw_gain, table), _gain_caption(found))] if _repeated(found) else [],
+            table=_said(table),
+        ),
     ]
     ratio = _over_ratio(table)
     if len(ratio):
         title = f"Recall over the size of the memory, {ratio['loss'].iloc[0]} at batch {ratio['batch'].iloc[0]}"
-        picture = shown("ratio", lambda theme: _draw_ratio(ratio, theme), bands + " 0 is without a memory.")
+        zero = " 0 is without a memory." if (ratio["memory"] == 0).any() else ""
+        picture = shown("ratio", partial(_draw_ratio, ratio), _bands(ratio) + zero)
         sections.append(Section(title, figures=[picture]))
     halves = table[table["storage"].isin(HALF)]
     if len(halves):
@@ -153,10 +155,10 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
                 f"Loss and gradient of 64 anchors of {DIM} dimensions, contrastive, on this machine, as it is and "
                 "compiled (--compile). The two bare matrix products are what no loss can do without."
             ],
-            figures=[shown("cost", lambda theme: _draw_cost(cost, theme), "Time over the places of the memory.")],
+            figures=[shown("cost", partial(_draw_cost, cost), "Time over the places of the memory.")],
             table=cost,
         ),
-        Section("How the numbers were obtained", points=how_obtained(runs, out, failed)),
+        Section("How the numbers were obtained", points=how_obtained(runs, out, failed, ("test", "seeds", "times"))),
         Section("All runs", table=table),
     ]
     page = out / "page.html"
@@ -165,47 +167,92 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
 
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:
-    """Recall@1 with the largest memory less that without one, paired by seed, with its 95% interval.
+    """Recall@1 with the largest memory less that without one, paired by seed: its mean, and its 95% interval (of fewer
+    than four seeds, its range).
 
     Returns:
         Columns loss, batch, seeds, without, with, difference, low, high.
     """
-    rows = []
-    plain = table[table["storage"] == "float32"]
-    for (loss, batch), part in plain.sort_values("batch").groupby(["loss", "batch"], sort=False):
-        by = part.pivot(index="seed", columns="memory", values="recall@1")
-        if 0 not in by or len(by.columns) < 2:
-            continue
-        both = by[[0, by.columns.max()]].dropna().to_numpy()
-        mean, low, high = interval(both[:, 1] - both[:, 0])
-        rows.append((loss, batch, len(both), *both.mean(0), mean, low, high))
-    columns = ["loss", "batch", "seeds", "without", "with", "difference", "low", "high"]
-    order = {loss: place for place, loss in enumerate(dict.fromkeys(table["loss"]))}
-    return pd.DataFrame(rows, columns=columns).sort_values("loss", key=lambda c: c.map(order), kind="stable")
-
-
-def _said(found: pd.DataFrame) -> pd.DataFrame:
-    shown = found[["loss", "batch", "without", "with"]].copy()
-    shown["difference"] = [
-        f"{r.difference:+.3f}" + (f" ({r.low:+.3f} to {r.high:+.3f})" if r.seeds > 1 else "")
-        for r in found.itertuples()
+    rows = [
+        (loss, batch, len(gain.runs), without, with_memory, *gain[:3])
+        for (loss, batch), (without, with_memory, gain) in _gains(table).items()
     ]
-    return shown
+    return pd.DataFrame(rows, columns=["loss", "batch", "seeds", "without", "with", "difference", "low", "high"])
+
+
+def _gains(table: pd.DataFrame) -> dict[tuple[str, int], tuple[float, float, Spread]]:
+    """Loss and batch to the means without and with the largest memory, over seeds that have both, and the gain."""
+    found = {}
+    plain = table[table["storage"] == "float32"]
+    for loss in dict.fromkeys(plain["loss"]):
+        for batch, part in plain[plain["loss"] == loss].groupby("batch"):
+            by = part.pivot(index="seed", columns="memory", values="recall@1")
+            if 0 not in by or len(by.columns) < 2:
+                continue
+            both = by[[0, by.columns.max()]].dropna()
+            if len(both):
+                without, with_memory = (float(value) for value in both.mean())
+                found[loss, batch] = without, with_memory, paired(both.iloc[:, 0], both.iloc[:, 1])
+    return found
+
+
+def _repeated(found: pd.DataFrame) -> bool:
+    return bool(len(found)) and found["seeds"].max() > 1
+
+
+def _paired_text(found: pd.DataFrame) -> str:
+    once = "With one seed each, they say little." if not _repeated(found) else meaning(found["seeds"])
+    return f"Differences are of runs with the same seed, which share classes and the start of the head. {once}"
+
+
+def _gain_caption(found: pd.DataFrame) -> str:
+    enough = (found["seeds"] >= ENOUGH).all()
+    return "A small dot is a seed, the large one their mean; the line " + (
+        "is the 95% interval of the mean." if enough else "spans the seeds (from four on, it is the 95% interval)."
+    )
+
+
+def _bands(table: pd.DataFrame) -> str:
+    """What is drawn of recall@1 over seeds."""
+    repeats = table.groupby(["loss", "batch", "memory", "storage"]).size()
+    text = "Test recall@1. "
+    if repeats.max() >= ENOUGH:
+        text = (
+            "Test recall@1, mean over seeds. Seeds differ in their test classes; what a seed adds to all its runs is "
+            "taken out of the bands, which are 95% intervals (Cousineau-Morey). "
+        )
+    elif repeats.max() > 1:
+        text = "Test recall@1, mean over seeds, and faint each seed, which has its own test classes. "
+    return text + "All runs take the same number of steps."
+
+
+def _said(table: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        (loss, batch, len(gain.runs), without, with_memory, gain.said("+.3f"))
+        for (loss, batch), (without, with_memory, gain) in _gains(table).items()
+    ]
+    return pd.DataFrame(rows, columns=["loss", "batch", "seeds", "without", "with", "difference"])
 
 
 def _sentence(found: pd.DataFrame) -> str:
+    """Where the memory raises recall@1 for certain, where it lowers it, for each loss; with one seed, what was seen."""
     parts = []
     for loss, part in found.groupby("loss", sort=False):
-        above = part[part["low"] > 0] if (part["seeds"] > 1).all() else part[part["difference"] > 0]
-        best = part.loc[part["difference"].idxmax()]
-        where = ", ".join(f"{batch:g}" for batch in above["batch"])
-        parts.append(
-            f"{loss}: the memory raises recall@1 at batch {where}, most at {best['batch']:g} "
-            f"({best['without']:.3f} to {best['with']:.3f})"
-            if len(above)
-            else f"{loss}: the memory raises recall@1 at no batch size beyond what seeds explain"
-        )
-    return ". ".join(parts) + "."
+        seeds = (part["seeds"] > 1).all()
+        above = part[part["low"] > 0] if seeds else part[part["difference"] > 0]
+        below = part[part["high"] < 0] if seeds else part[part["difference"] < 0]
+        said = []
+        for rows, what, best in ((above, "raises", "idxmax"), (below, "lowers", "idxmin")):
+            if len(rows):
+                most = rows.loc[getattr(rows["difference"], best)()]
+                where = ", ".join(f"{batch:g}" for batch in rows["batch"])
+                said.append(
+                    f"{what} recall@1 at batch {where}, most at {most['batch']:g} ({most['without']:.3f} to "
+                    f"{most['with']:.3f})"
+                )
+        nothing = "changes recall@1 at no batch size beyond what seeds explain" if seeds else "changes no recall@1"
+        parts.append(f"{loss}: the memory {' and '.join(said) or nothing}" + ("" if seeds else ", with one seed"))
+    return ". ".join(parts) + "." if parts else ""
 
 
 def _over_ratio(table: pd.DataFrame) -> pd.DataFrame:
@@ -224,41 +271,54 @@ def _storages(table: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
     """Recall@1 of the settings that were run in half precision too, a row a storage."""
     keys = ["loss", "batch", "memory"]
     same = table.merge(halves[keys].drop_duplicates(), on=keys)
-    rows = []
-    for (*setting, storage), part in same.groupby([*keys, "storage"], sort=False):
-        mean, low, high = interval(part["recall@1"].to_numpy())
-        rows.append((*setting, storage, mean, low, high))
-    return pd.DataFrame(rows, columns=[*keys, "storage", "recall@1", "low", "high"])
+    rows = [
+        (*setting, len(part), spread(part["recall@1"], 0, 1).said())
+        for setting, part in same.groupby([*keys, "storage"], sort=False)
+    ]
+    return pd.DataFrame(rows, columns=[*keys, "storage", "runs", "recall@1"])
 
 
 def _draw_batch(table: pd.DataFrame, theme: style.Theme) -> Figure:
     plain = table[table["storage"] == "float32"]
     names = list(dict.fromkeys(plain["loss"]))
-    figure, axes = style.subplots(1, len(names), width=3.9 * max(2, len(names)), height=3.8, squeeze=False, sharey=True)
+    figure, axes = style.subplots(1, len(names), width=3.9 * max(2, len(names)), height=4.0, squeeze=False, sharey=True)
     for panel, name in zip(axes[0], names, strict=True):
-        of_loss = within_seeds(plain[plain["loss"] == name], ["batch", "memory"], "recall@1")
+        of_loss = _comparable(plain[plain["loss"] == name], ["batch", "memory"])
         for place, (size, label) in enumerate(((0, "without memory"), (of_loss["memory"].max(), "with memory"))):
-            _line(panel, band(of_loss[of_loss["memory"] == size], "batch", "recall@1"), label, place, theme)
+            _line(panel, of_loss[of_loss["memory"] == size], "batch", label, place, theme)
         panel.set_xscale("log", base=2)
         batches = sorted(of_loss["batch"].unique())
         panel.set_xticks(batches, [f"{b:g}" for b in batches])
         style.label(panel, name, "batch size", "" if panel is not axes[0][0] else "test recall@1")
-        panel.legend(loc="best")
+    style.legend_below(figure)
     return figure
+
+
+def _draw_gain(table: pd.DataFrame, theme: style.Theme) -> Figure:
+    found = [
+        Difference(f"{loss}, batch {batch}", {"recall@1": gain})
+        for (loss, batch), (_, _, gain) in _gains(table).items()
+    ]
+    return draw_differences(found, theme)
 
 
 def _draw_ratio(table: pd.DataFrame, theme: style.Theme) -> Figure:
     figure, axes = style.subplots(1, 1, width=5.6, height=3.8)
-    found = band(within_seeds(table, ["memory"], "recall@1"), "memory", "recall@1")
-    _line(axes, found, str(table["loss"].iloc[0]), 0, theme)
+    _line(axes, _comparable(table, ["memory"]), "memory", str(table["loss"].iloc[0]), 0, theme)
     share = table["memory"].max() <= 1
     over = "size of the memory, share of the training set" if share else "places of the memory"
     style.label(axes, f"Test recall@1 at batch {table['batch'].iloc[0]}", over, "test recall@1")
     return figure
 
 
+def _comparable(table: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
+    """With enough seeds for bands, what each seed adds is taken out of them; fewer are drawn as they are."""
+    enough = table.groupby(settings).size().min() >= ENOUGH
+    return within_seeds(table, settings, "recall@1") if enough else table
+
+
 def _draw_cost(cost: pd.DataFrame, theme: style.Theme) -> Figure:
-    figure, axes = style.subplots(1, 1, width=5.6, height=3.8)
+    figure, axes = style.subplots(1, 1, width=5.6, height=4.6)
     held = cost[cost["places"] > 0]
     for place, (storage, part) in enumerate(held.groupby("storage", sort=False)):
         look = {"color": theme.series[place], "marker": style.MARKERS[place]}
@@ -269,12 +329,10 @@ def _draw_cost(cost: pd.DataFrame, theme: style.Theme) -> Figure:
     axes.set_xticks(bare["places"], [f"{n:,}" for n in bare["places"]])
     axes.set_ylim(bottom=0)
     style.label(axes, "Loss and gradient, batch 64", "places", "milliseconds")
-    axes.legend(loc="upper left")
+    style.legend_below(figure)
     return figure
 
 
-def _line(axes: Any, found: pd.DataFrame, label: str, place: int, theme: style.Theme) -> None:
-    plot_line_with_band(
-        axes, np.asarray(found.index), found["mean"], found["low"], found["high"], label=label,
-        color=theme.series[place], marker=style.MARKERS[place],
-    )  # fmt: skip
+def _line(axes: Axes, table: pd.DataFrame, over: str, label: str, place: int, theme: style.Theme) -> None:
+    values = by_seed(table, over, "recall@1")
+    plot_seeds(axes, values, label=label, color=theme.series[place], marker=style.MARKERS[place], most=1)

@@ -1,4 +1,4 @@
-"""From finished runs to tables: a row a run, means with intervals over seeds, logged curves."""
+"""From finished runs to tables: a row a run, and logged curves."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pullpush.reports.curves import Curve
 from pullpush.reports.style import write_atomically
@@ -14,7 +13,7 @@ from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.training.log import read_log
 
-__all__ = ["band", "interval", "log_of", "mean_curve", "table_of", "within_seeds", "write_table"]
+__all__ = ["log_of", "mean_curve", "table_of", "within_seeds", "write_table"]
 
 METRICS = ("recall@1", "map@r")
 
@@ -36,29 +35,6 @@ def table_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """CSV, written whole or not at all."""
     write_atomically(path, table.to_csv(index=False).encode())
-
-
-def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean and 95% confidence interval over repeats, by Student's t: (mean, low, high).
-
-        mean ± t(0.975, n - 1) s / sqrt(n)
-
-    With one repeat both ends are the value itself: there is no interval.
-    """
-    from scipy.stats import t
-
-    values = np.asarray(values, dtype=np.float64)
-    n, mean = len(values), float(values.mean())
-    if n < 2:
-        return mean, mean, mean
-    half = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return mean, mean - half, mean + half
-
-
-def band(table: pd.DataFrame, over: str, metric: str) -> pd.DataFrame:
-    """Columns mean, low, high of a fraction over seeds, a row a value of `over`, ascending; ends within 0 and 1."""
-    rows = {value: interval(part[metric].to_numpy()) for value, part in table.groupby(over)}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high"]).clip(0, 1)
 
 
 def within_seeds(table: pd.DataFrame, settings: Sequence[str], metric: str) -> pd.DataFrame:

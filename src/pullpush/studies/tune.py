@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from pullpush.errors import UserError
 from pullpush.reports import style
-from pullpush.studies.page import Section, Shown, how_obtained, write_page
+from pullpush.studies.obtained import how_obtained
+from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import is_finished, run_one
 from pullpush.studies.table import table_of, write_table
@@ -135,7 +136,7 @@ def draw_tune(runs: Sequence[StudyRun], out: Path) -> Path:
             Section(
                 "Validation over each option", figures=[Shown(picture, "A point a run; the chosen one is ringed.")]
             ),
-            Section("How the numbers were obtained", points=how_obtained(runs, out, [])),
+            Section("How the numbers were obtained", points=how_obtained(runs, out, [], ("test", "times"))),
             Section("All runs", table=shown.sort_values("validation/map@r", ascending=False)),
         ],
     )

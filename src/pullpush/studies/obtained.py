@@ -1,0 +1,156 @@
+"""How the numbers of a study came about, in sentences: each says what holds for all its runs, or that they differ."""
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pullpush.data.items import Items
+from pullpush.maths import losses
+from pullpush.studies.plan import StudyRun
+from pullpush.studies.runner import folder_of, is_finished
+from pullpush.studies.spread import meaning
+from pullpush.training.config import Config
+
+__all__ = ["how_obtained", "margin_meaning"]
+
+CHOSEN = {"image": "MAP@R", "image-text": "recall@1 from text to image"}
+# What an angle is to these, a similarity is to the others.
+ANGLES = ("arcface", "sub_center_arcface", "tuplet_margin")
+
+
+def how_obtained(
+    runs: Sequence[StudyRun], out: Path, failed: Sequence[str], shows: Collection[str] = ("test", "seeds")
+) -> list[str]:
+    """Data, splits, budget, encoder, choice, repeats, definitions.
+
+    Args:
+        runs: of the study; those that did not finish are named by `failed` alone.
+        shows: what the page has: "test" metrics, "seeds" that repeat a setting, "times" of runs.
+    """
+    runs = [run for run in runs if is_finished(folder_of(out, run))]
+    lines = [*_data(runs, out), _budget(runs), _encoder(runs)]
+    chosen = _same(runs, lambda c: CHOSEN[c.task])
+    if "test" in shows:
+        lines.append(
+            (
+                f"The weights that are tested are those with the best {chosen} on the validation classes. "
+                if chosen
+                else ""
+            )
+            + "The test split is embedded once before training, as the starting line, and once at the end; no option "
+            "was chosen on it."
+        )
+    if "seeds" in shows:
+        seeds = sorted({run.config.seed for run in runs})
+        facts = pd.DataFrame([run.facts for run in runs])
+        settings = [name for name in facts if name != "seed"]
+        counts = facts.groupby(settings, dropna=False).size() if settings else [len(facts)]
+        lines.append(f"Seeds: {', '.join(map(str, seeds))}. {meaning(counts)}")
+    if "test" in shows:
+        alone = (Items.load(folder_of(out, runs[0]) / "items.parquet").split("test").table["role"] == "both").all()
+        lines.append(
+            ("recall@1 and MAP@R are of each test item against all others; " if alone else "")
+            + "MAP@R divides by the number of positives."
+        )
+    if "times" in shows:
+        cached = _same(runs, lambda c: c.encoder.freeze)
+        lines.append(
+            "The time of a run includes its evaluations"
+            + (", and that of computing the features where they were not in the cache." if cached else ".")
+        )
+    return [*lines, *(f"Failed, and left out: {failure}" for failure in failed)]
+
+
+def _same(runs: Sequence[StudyRun], of: Callable[[Config], Any]) -> Any:
+    """What all runs have, or None where they differ."""
+    found = [of(run.config) for run in runs]
+    return found[0] if all(value == found[0] for value in found) else None
+
+
+def _data(runs: Sequence[StudyRun], out: Path) -> list[str]:
+    seed = runs[0].config.seed
+    items = Items.load(folder_of(out, runs[0]) / "items.parquet")
+    table = items.table[items.table["split"] != ""]
+    apart = not (table.groupby("label")["split"].nunique() > 1).any()
+    splits, data = _same(runs, lambda c: c.data) is not None, runs[0].config.data
+    shared = [
+        name
+        for name, same in (
+            ("splits", splits),
+            ("batches", splits and _same(runs, lambda c: c.batch) is not None),
+            ("the start of the head", _same(runs, lambda c: c.encoder) is not None),
+        )
+        if same
+    ]
+    last = shared.pop() if len(shared) > 1 else ""
+    lines = [
+        f"Data: {Path(data.source).name}: {_split_sizes(items)} (seed {seed}). "
+        + ("A class is in one split only. " if apart else "Some classes are in several splits. ")
+        + (f"Runs of the same seed share {', '.join(shared)}{f' and {last}' if last else ''}." if shared else "")
+    ]
+    if splits and data.folds > 1:
+        lines.append(f"Classes are split in {data.folds} folds; fold {data.fold} is the test.")
+    if splits and data.long_tail > 1:
+        lines.append(f"Training classes are thinned out: the largest has {data.long_tail:g} x the smallest.")
+    return lines
+
+
+def _split_sizes(items: Items) -> str:
+    return ", ".join(
+        f"{name} {len(part)} items of {part.table['label'].nunique()} classes"
+        for name in ("train", "validation", "test")
+        if len(part := items.split(name))
+    )
+
+
+def _budget(runs: Sequence[StudyRun]) -> str:
+    steps, lr = _same(runs, lambda c: c.steps), _same(runs, lambda c: c.optimizer.lr)
+    rate = f"at {lr:g}" if lr is not None else "at the rates of the table"
+    taken = f"{steps:,} steps of" if steps is not None else "the steps of the table, of"
+    return f"Budget: {taken} {_batches(runs)} for every setting, AdamW {rate} with warm-up and cosine decay."
+
+
+def _batches(runs: Sequence[StudyRun]) -> str:
+    sizes = [sorted({int(getattr(run.config.batch, name)) for run in runs}) for name in ("classes", "samples")]
+    said = [f"{size[0]}" if len(size) == 1 else f"{size[0]} to {size[-1]}" for size in sizes]
+    differ = any(len(size) > 1 for size in sizes)
+    return f"{said[0]} classes x {said[1]} items" + (", as the table says," if differ else "")
+
+
+def _encoder(runs: Sequence[StudyRun]) -> str:
+    name, frozen = _same(runs, lambda c: c.encoder.name), _same(runs, lambda c: c.encoder.freeze)
+    how = {
+        True: "frozen; its features were computed once and the head alone was trained",
+        False: "fine-tuned with its head",
+        None: "frozen or fine-tuned, as the table says",
+    }
+    return f"Encoder: {name or 'as the table says'}, {how[frozen]}."
+
+
+def margin_meaning(config: Config) -> str:
+    """What the option `margin` of a run's loss is measured on; empty where the run has none."""
+    name = config.loss["name"]
+    if config.loss.get("margin") is None:
+        return ""
+    similarity = config.similarity or losses.traits_of(losses.REGISTRY[name]).similarity
+    if name == "circle":
+        return (
+            "circle: the margin is the relaxation m of the paper: optima 1 + m and -m, decision margins 1 - m and m on "
+            "the cosine; the boundary is a quarter circle of radius m sqrt(2) around (s_n, s_p) = (0, 1). A smaller m "
+            "is stricter."
+        )
+    if name in ANGLES:
+        return f"{name}: the margin is in radians, of the angle between the embeddings."
+    if name == "sphereface":
+        return "sphereface: the margin multiplies the angle to the proxy of the own class."
+    squared = "squared Euclidean distance between unit vectors (0 to 4)"
+    if name == "triplet":
+        squared += ": d_p² + m < d_n², which is m / 2 on the cosine"
+    units = {
+        "negative_squared_euclidean": squared,
+        "negative_euclidean": "Euclidean distance between unit vectors (0 to 2)",
+        "cosine": "cosine similarity (-1 to 1)",
+    }
+    return f"{name}: the margin is in units of the {units.get(str(similarity), f'similarity {similarity}')}."

@@ -1,0 +1,147 @@
+"""Figures of repeats over seeds, and of paired differences; the section that a study shows of these."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from pullpush.reports import style
+from pullpush.reports.curves import plot_line_with_band
+from pullpush.studies.page import Section, Shown
+from pullpush.studies.spread import Spread, differences, spread, where
+from pullpush.studies.table import write_table
+
+__all__ = ["METRICS", "Difference", "by_seed", "differences_of", "draw_differences", "paired_section", "plot_seeds"]
+
+METRICS = {"recall@1": "test recall@1", "map@r": "test MAP@R"}
+
+
+def by_seed(table: pd.DataFrame, over: str, metric: str) -> pd.DataFrame:
+    """A row a value of `over`, ascending, a column a seed."""
+    return table.pivot_table(index=over, columns="seed", values=metric)
+
+
+def plot_seeds(
+    axes: Axes,
+    values: pd.DataFrame,
+    *,
+    label: str,
+    color: str,
+    marker: str = "",
+    x: ArrayLike | None = None,
+    most: float = np.inf,
+) -> None:
+    """The mean over seeds: with its interval as a band where each point has enough seeds, else with a line a seed.
+
+    Args:
+        values: a row a point, a column a seed; NaN where a seed has none.
+        x: instead of the index of `values`.
+        most: what no value can pass, 1 for fractions.
+    """
+    place = np.asarray(values.index if x is None else x)
+    found = [spread(row, 0, most) for row in values.to_numpy()]
+    mean, low, high = np.array([each[:3] for each in found]).T
+    if all(each.is_interval for each in found):
+        plot_line_with_band(axes, place, mean, low, high, label=label, color=color, marker=marker)
+        return
+    if values.shape[1] > 1:
+        axes.plot(place, values.to_numpy(), color=color, alpha=0.35, linewidth=0.8, marker=marker, markersize=3)
+    axes.plot(place, mean, color=color, marker=marker, markersize=4.5, label=label)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting less another, in words, and the spread of that over seeds by metric."""
+
+    name: str
+    of: Mapping[str, Spread]
+
+
+def differences_of(
+    table: pd.DataFrame, settings: Sequence[str], baselines: Sequence[Mapping[str, object]]
+) -> list[Difference]:
+    """Every setting less its baseline (of the same loss, where there are several), with two seeds or more."""
+    found = []
+    for baseline in baselines:
+        part = table[table["loss"] == baseline["loss"]] if len(baselines) > 1 else table
+        by_metric = [differences(part, settings, baseline, metric) for metric in METRICS]
+        for pairs in zip(*by_metric, strict=True):
+            name = f"{where(pairs[0][0])} less {where(baseline)}"
+            one = Difference(name, dict(zip(METRICS, (spread for _, spread in pairs), strict=True)))
+            if len(one.of["recall@1"].runs) > 1:
+                found.append(one)
+    return found
+
+
+def paired_section(
+    table: pd.DataFrame,
+    settings: Sequence[str],
+    baselines: Sequence[Mapping[str, object]],
+    out: Path,
+    what: str,
+) -> list[Section]:
+    """Differences to a setting, paired by seed, as a figure and a table (difference.csv); nothing with one seed.
+
+    Args:
+        table: a row a run: `settings`, seed and the metrics.
+        baselines: what the others are compared with: one, or one a loss.
+        what: what the baseline is, for the text: "the loss that ...".
+    """
+    found = differences_of(table, settings, baselines)
+    if not found:
+        return []
+    rows = [(d.name, metric, len(one.runs), *one[:3]) for d in found for metric, one in d.of.items()]
+    columns = ["difference", "metric", "seeds", "mean", "low", "high"]
+    write_table(pd.DataFrame(rows, columns=columns), out / "difference.csv")
+    picture = style.save(partial(draw_differences, found), out / "difference.png")
+    return [
+        Section(
+            "Differences, paired by seed",
+            text=[
+                f"Each less {what}, seed by seed: what a seed adds to all its runs, such as easy classes, is in none."
+            ],
+            figures=[Shown(picture, _caption(found))],
+            table=pd.DataFrame([_row(one) for one in found]),
+        )
+    ]
+
+
+def _row(one: Difference) -> dict[str, str]:
+    runs = one.of["recall@1"].runs
+    return {
+        "difference": one.name,
+        **{title: one.of[metric].said("+.3f") for metric, title in METRICS.items()},
+        "recall@1 is higher in": f"{sum(run > 0 for run in runs)} of {len(runs)} seeds",
+    }
+
+
+def _caption(found: Sequence[Difference]) -> str:
+    kinds = {one.is_interval for each in found for one in each.of.values()}
+    line = {True: "is the 95% interval of the mean", False: "spans the seeds"}
+    said = line[kinds.pop()] if len(kinds) == 1 else "is the 95% interval from four seeds on, else it spans the seeds"
+    return f"A small dot is a seed, the large one their mean; the line {said}. Left of 0 it is less."
+
+
+def draw_differences(found: Sequence[Difference], theme: style.Theme) -> Figure:
+    """A panel a metric, a row a difference, and the line of no difference."""
+    metrics = list(found[0].of)
+    size = {"width": 2.4 + 3.6 * len(metrics), "height": 1.4 + 0.34 * len(found)}
+    figure, axes = style.subplots(1, len(metrics), **size, sharey=True, squeeze=False)
+    for panel, metric in zip(axes[0], metrics, strict=True):
+        panel.axvline(0, color=theme.muted, linewidth=1)
+        for row, each in enumerate(found):
+            one, color = each.of[metric], theme.series[0]
+            panel.plot([one.low, one.high], [row, row], color=color, linewidth=1.6)
+            panel.plot(one.runs, [row] * len(one.runs), "o", color=color, alpha=0.4, markersize=3.5, mew=0)
+            panel.plot(one.mean, row, "o", color=color, markersize=6.5)
+        style.label(panel, f"Difference of {METRICS[metric]}", "difference within a seed", "")
+        panel.set_yticks(range(len(found)), [one.name for one in found])
+        panel.set_ylim(len(found) - 0.5, -0.5)
+        panel.grid(axis="y", visible=False)
+    return figure
