@@ -249,10 +249,10 @@ def test_moved_and_cast_like_any_module():
     ("make", "message"),
     [
         (lambda: memory(0.5), "give items="),
-        (lambda: memory(0), "gives no place"),
+        (lambda: memory(0), "from 1 to 100,000,000"),
         (lambda: memory(4, layout="table"), "give items="),
-        (lambda: memory(4, layout="list"), "queue, table"),
-        (lambda: memory(4, combine="both"), "joint, sum, memory"),
+        (lambda: memory(4, layout="list"), "'queue' or 'table'"),
+        (lambda: memory(4, combine="both"), "'joint', 'sum', 'memory'"),
         (lambda: Criterion("proxy_nca", proxies=Proxies(3, DIM), memory=memory()), "only columns"),
         (lambda: Criterion(reverse_memory=memory()), "symmetric=True"),
         (lambda: Criterion(memory=memory(4, items=9, layout="table"))(*batch(4)), "give the ids"),

@@ -179,9 +179,9 @@ def test_seen_per_class_counts_what_is_shown():
         (lambda y: ClassBalancedSampler(y, 4, 4, short="drop"), "there are 0 with 4 items or more"),
         (lambda y: ClassBalancedSampler(y, 3, 2, world=2), "cannot be shared among 2 ranks"),
         (lambda y: ClassBalancedSampler(y, 2, 2, rank=2, world=2), "rank=2 must be"),
-        (lambda y: ClassBalancedSampler(y, 2, 2, short="skip"), "short='skip' is unknown"),
-        (lambda y: ClassBalancedSampler(y, 0, 2), "must be 1 or more"),
-        (lambda y: ClassBalancedSampler(y, 2, 2, seed=-1), "seed=-1"),
+        (lambda y: ClassBalancedSampler(y, 2, 2, short="skip"), "short .* must be 'repeat' or 'drop', not 'skip'"),
+        (lambda y: ClassBalancedSampler(y, 0, 2), "classes .* must be a whole number from 1"),
+        (lambda y: ClassBalancedSampler(y, 2, 2, seed=-1), "seed .* from 0 .*, not -1"),
         (lambda y: ShuffledSampler(len(y), 100), "lower batch"),
     ],
 )

@@ -202,9 +202,9 @@ def test_errors_name_the_input_and_the_cure(tmp_path, monkeypatch) -> None:
         ({"weights": str(tmp_path / "code.pth")}, "Cannot read weights from .*code.pth"),
         ({"weights": str(tmp_path / "list.pth")}, "list.pth' holds a list"),
         ({"weights": str(tmp_path / "text.safetensors")}, "Cannot read weights from .*text.safetensors"),
-        ({"head": "quadratic", "weights": "none"}, "Unknown head 'quadratic'.*linear, mlp, none"),
-        ({"dim": 0, "weights": "none"}, "dim is 0"),
-        ({"size": 0, "weights": "none"}, "size is 0"),
+        ({"head": "quadratic", "weights": "none"}, "'linear', 'mlp', 'none', not 'quadratic'"),
+        ({"dim": 0, "weights": "none"}, "dim .* from 1 .*, not 0"),
+        ({"size": 0, "weights": "none"}, "size .* pixels, not 0"),
         ({"name": "swin_tiny_patch4_window7_224", "size": 1, "weights": "none"}, "swin_tiny.*1 x 1"),
     ]
     for options, message in cases:

@@ -71,7 +71,7 @@ def test_errors_name_the_input_and_the_cure(text: TextEncoder, tmp_path, monkeyp
         TextEncoder("no-such-model")
     with pytest.raises(UserError, match=str(tmp_path)):
         TextEncoder(str(tmp_path))
-    with pytest.raises(UserError, match="Unknown head 'quadratic'"):
+    with pytest.raises(UserError, match="'linear', 'mlp', 'none', not 'quadratic'"):
         TextEncoder(head="quadratic")
     with pytest.raises(UserError, match="list of strings"):
         text("a cat")

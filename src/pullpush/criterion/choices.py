@@ -2,19 +2,18 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
+from pullpush.bounds import check, types_of
 from pullpush.errors import UserError
 from pullpush.maths.losses import traits_of
+from pullpush.names import did_you_mean
+from pullpush.signatures import GIVEN
 
 __all__ = ["GIVEN", "Choice", "bind", "check_options", "choose", "is_whole", "options_of", "parameters_of"]
 
 Choice = str | Callable[..., Any] | Mapping[str, Any]
-
-# What a loss or a miner may name in its signature and is then given by the criterion, not by a person.
-GIVEN = frozenset({"reference_similarity", "similarity_name", "dim"})
 
 
 def choose(kind: str, choice: Any, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -26,25 +25,24 @@ def choose(kind: str, choice: Any, known: Mapping[str, Callable[..., Any]]) -> C
     if not isinstance(choice, str):
         return choice  # type: ignore[no-any-return]
     if choice not in known:
-        near = get_close_matches(choice, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        hint = did_you_mean(choice, known, f"known: {', '.join(known)}", "{!r}")
         raise UserError(f"unknown {kind} {choice!r}: {hint}")
     return known[choice]
 
 
 def check_options(kind: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, if the function has them all.
+    """The options, if the function has them all, each of its type and within its bounds.
 
     Raises:
-        UserError: it has no such option.
+        UserError: it has no such option; a value that the option does not take.
     """
-    known = list(options_of(function))
+    known, kinds = list(options_of(function)), types_of(function)
+    name = f"{kind} {getattr(function, '__name__', function)!r}"
     for option in options:
         if option not in known:
-            near = get_close_matches(option, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known) or 'none'}"
-            raise UserError(f"{kind} {getattr(function, '__name__', function)!r} has no option {option!r}: {hint}")
-    return dict(options)
+            hint = did_you_mean(option, known, f"it has: {', '.join(known) or 'none'}", "{!r}")
+            raise UserError(f"{name} has no option {option!r}: {hint}")
+    return {k: check(f"{k} of {name}", value, kinds.get(k, Any)) for k, value in options.items()}
 
 
 def bind(kind: str, choice: Choice, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:

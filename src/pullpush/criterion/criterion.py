@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from pullpush.bounds import Count, checked
 from pullpush.criterion import distributed
 from pullpush.criterion.choices import Choice, bind, check_options, choose, is_whole, options_of
 from pullpush.criterion.columns import Columns
@@ -69,6 +70,7 @@ class Criterion(nn.Module):
 
     unnamed: Tensor
 
+    @checked
     def __init__(
         self,
         loss: str | Callable[..., AnchorLoss] = "multi_similarity",
@@ -81,9 +83,9 @@ class Criterion(nn.Module):
         symmetric: bool = False,
         reverse_memory: CrossBatchMemory | None = None,
         learn: str | None = None,
-        block_rows: int | str | None = "auto",
+        block_rows: Literal["auto"] | Count | None = "auto",
         compile: bool = False,
-        reduction: str = "mean",
+        reduction: Literal["mean", "none"] = "mean",
         **options: Any,
     ) -> None:
         super().__init__()
@@ -331,5 +333,3 @@ def _check_together(criterion: Criterion, loss: Any) -> None:
         )
     if criterion.reverse_memory is not None and not criterion.symmetric:
         raise UserError("reverse_memory is of the second direction: give symmetric=True")
-    if criterion.reduction not in ("mean", "none"):
-        raise UserError(f"unknown reduction {criterion.reduction!r}: 'mean' or 'none'")

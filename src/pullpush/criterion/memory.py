@@ -1,21 +1,25 @@
 """The cross-batch memory: embeddings of recent batches as extra columns."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from pullpush.bounds import Bound, Dim, NonNegative, Whole, checked
 from pullpush.criterion.columns import Columns
 from pullpush.errors import UserError
 from pullpush.maths.similarity import normalize
 
 __all__ = ["CrossBatchMemory"]
 
-LAYOUTS = ("queue", "table")
-COMBINE = ("joint", "sum", "memory")
-ENQUEUE = ("after", "before")
+# A float from 0 to 1 is a share of the items.
+Size = Annotated[int, Bound(1, 10**8)] | Annotated[float, Bound(0, 1e8, above=True)]
+Layout = Literal["queue", "table"]
+Combine = Literal["joint", "sum", "memory"]
+Enqueue = Literal["after", "before"]
+Storage = Literal["float32", "float16", "bfloat16", "float64"]
 STORAGE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -44,7 +48,7 @@ class CrossBatchMemory(nn.Module):
         label_shape: of one label, for relations which take more than a number.
 
     Raises:
-        UserError: an unknown choice, a fraction or a table without `items`.
+        UserError: a value that an option does not take, a fraction or a table without `items`.
     """
 
     embeddings: Tensor
@@ -55,25 +59,22 @@ class CrossBatchMemory(nn.Module):
     step: Tensor
     known: Tensor | None
 
+    @checked
     def __init__(
         self,
-        size: int | float,
-        dim: int,
+        size: Size,
+        dim: Dim,
         *,
         items: int | Tensor | None = None,
-        layout: str = "queue",
-        combine: str = "joint",
-        weight: float = 1.0,
-        start_step: int = 0,
-        enqueue: str = "after",
-        storage: str = "float32",
+        layout: Layout = "queue",
+        combine: Combine = "joint",
+        weight: NonNegative = 1.0,
+        start_step: Whole = 0,
+        enqueue: Enqueue = "after",
+        storage: Storage = "float32",
         label_shape: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        _check("layout", layout, LAYOUTS)
-        _check("combine", combine, COMBINE)
-        _check("enqueue", enqueue, ENQUEUE)
-        _check("storage", storage, tuple(STORAGE))
         known = items.unique() if isinstance(items, Tensor) else None
         count = items if known is None else len(known)
         self.size = _places(size, count)
@@ -228,11 +229,6 @@ def _places(size: int | float, items: int | None) -> int:
     if places < 1:
         raise UserError(f"memory size {size} gives no place: take at least 1, or leave the memory out")
     return places
-
-
-def _check(option: str, choice: str, known: tuple[str, ...]) -> None:
-    if choice not in known:
-        raise UserError(f"memory has no {option} {choice!r}: one of {', '.join(known)}")
 
 
 def _drawn(loader: Iterable[Any], size: int, seed: int) -> Iterable[Any]:

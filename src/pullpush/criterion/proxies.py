@@ -1,11 +1,16 @@
 """Learned stand-ins of the classes."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
+from pullpush.bounds import Bound, Centers, Dim, Seed, checked
 from pullpush.criterion.columns import Columns
 
 __all__ = ["Proxies"]
+
+Classes = Annotated[int, Bound(1, 10**8)]
 
 
 class Proxies(nn.Module):
@@ -21,7 +26,8 @@ class Proxies(nn.Module):
     ids: Tensor
     labels: Tensor
 
-    def __init__(self, classes: int, dim: int, *, per_class: int = 1, seed: int = 0) -> None:
+    @checked
+    def __init__(self, classes: Classes, dim: Dim, *, per_class: Centers = 1, seed: Seed = 0) -> None:
         super().__init__()
         start = torch.randn(classes * per_class, dim, generator=torch.Generator().manual_seed(seed))
         self.weight = nn.Parameter(nn.functional.normalize(start, dim=-1))

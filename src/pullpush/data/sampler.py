@@ -6,13 +6,16 @@ Both samplers compute batch b of pass p from the seed alone, so a position is on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 
+from pullpush.bounds import Bound, Count, Seed, Whole, checked
 from pullpush.errors import UserError
 
+# Items are repeated where a class has fewer.
+Samples = Annotated[int, Bound(1, 4096)]
 Labels = torch.Tensor | np.ndarray | Sequence[int]
 
 
@@ -24,8 +27,6 @@ class BatchSampler:
     """
 
     def __init__(self, batch: int, seed: int, rank: int, world: int, passes: int | None, rows: int) -> None:
-        if seed < 0:
-            raise UserError(f"seed={seed} must be 0 or more")
         if not 0 <= rank < world:
             raise UserError(f"rank={rank} must be from 0 to world - 1 = {world - 1}")
         self.batch, self.seed, self.rank, self.world, self.passes = batch, seed, rank, world, passes
@@ -107,29 +108,26 @@ class ClassBalancedSampler(BatchSampler):
         UserError: P larger than the number of classes, P not divisible by world, options out of range.
     """
 
+    @checked
     def __init__(
         self,
         labels: Labels,
-        classes: int,
-        samples: int,
+        classes: Count,
+        samples: Samples,
         *,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        short: str = "repeat",
+        seed: Seed = 0,
+        rank: Whole = 0,
+        world: Count = 1,
+        short: Literal["repeat", "drop"] = "repeat",
         keys: Sequence[Any] | None = None,
-        passes: int | None = 1,
+        passes: Count | None = 1,
     ) -> None:
         labels = np.asarray(labels, dtype=np.int64)
         super().__init__(classes * samples, seed, rank, world, passes, len(labels))
-        if classes < 1 or samples < 1:
-            raise UserError(f"classes={classes} and samples={samples} must be 1 or more")
         if classes % world:
             raise UserError(
                 f"classes={classes} a batch cannot be shared among {world} ranks; take a multiple of {world}"
             )
-        if short not in ("repeat", "drop"):
-            raise UserError(f"short={short!r} is unknown; it can be repeat or drop")
         self.classes, self.samples = classes, samples
         order = np.argsort(labels, kind="stable")
         names, starts = np.unique(labels[order], return_index=True)
@@ -190,19 +188,20 @@ class ShuffledSampler(BatchSampler):
         UserError: a batch larger than n, or not divisible by world.
     """
 
+    @checked
     def __init__(
         self,
-        rows: int,
-        batch: int,
+        rows: Whole,
+        batch: Count,
         *,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
+        seed: Seed = 0,
+        rank: Whole = 0,
+        world: Count = 1,
         keys: Sequence[Any] | None = None,
-        passes: int | None = 1,
+        passes: Count | None = 1,
     ) -> None:
         super().__init__(batch, seed, rank, world, passes, rows)
-        if not 1 <= batch <= rows:
+        if batch > rows:
             raise UserError(f"a batch of {batch} needs as many items, there are {rows}; lower batch")
         if batch % world:
             raise UserError(f"a batch of {batch} cannot be shared among {world} ranks; take a multiple of {world}")

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Literal
 
 from torch import nn
 
-from pullpush.errors import UserError
+from pullpush.bounds import Dim, Part, checked
 
-HEADS = ("linear", "mlp", "none")
+Head = Literal["linear", "mlp", "none"]
 
 
-def make_head(head: str, width: int, dim: int, *, hidden: int = 512, dropout: float = 0.0) -> nn.Module:
+@checked
+def make_head(head: Head, width: int, dim: Dim, *, hidden: Dim = 512, dropout: Part = 0.0) -> nn.Module:
     """A module `[n, width] -> [n, dim]`.
 
     - `linear`: one affine map, its rows orthonormal at the start, so that it begins as a projection that keeps angles.
     - `mlp`: `width -> hidden -> dim` with a GELU between, and with `dropout` before both layers in training.
     - `none`: the features themselves; `dim` is not read.
 
-    Raises: `UserError` for another name, or `dim` below 1.
+    Raises: `UserError` for another name, or sizes out of their bounds.
     """
-    if head not in HEADS:
-        raise UserError(f"Unknown head '{head}'. Choose one of: {', '.join(HEADS)}.")
-    if dim < 1:
-        raise UserError(f"The embedding needs at least one dimension, dim is {dim}.")
     if head == "none":
         return nn.Identity()
     if head == "mlp":

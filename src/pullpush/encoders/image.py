@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize as l2_normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pullpush.bounds import Dim, Part, Pixels, Seed, Whole, checked
 from pullpush.encoders import groups
-from pullpush.encoders.heads import make_head
+from pullpush.encoders.heads import Head, make_head
 from pullpush.encoders.weights import load_backbone
 from pullpush.errors import UserError
 from pullpush.images.preprocessing import Preprocessing
@@ -37,25 +38,24 @@ class ImageEncoder(nn.Module):
     Raises: `UserError` for an unknown model, head or size, and for weights that cannot be had.
     """
 
+    @checked
     def __init__(
         self,
         name: str = "tf_efficientnet_lite0",
         *,
-        dim: int = 128,
-        head: str = "linear",
-        hidden: int = 512,
-        dropout: float = 0.0,
+        dim: Dim = 128,
+        head: Head = "linear",
+        hidden: Dim = 512,
+        dropout: Part = 0.0,
         weights: str = "auto",
-        size: int = 64,
+        size: Pixels = 64,
         freeze: bool = False,
-        frozen_stages: int = 0,
+        frozen_stages: Whole = 0,
         frozen_norm: bool = True,
         normalize: bool = True,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        if size < 1:
-            raise UserError(f"The image size must be at least 1 pixel, size is {size}.")
         with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: seeded, and put back
             torch.manual_seed(seed)
             self.backbone, self.loaded = load_backbone(name, weights, size)
@@ -133,7 +133,7 @@ def _freeze_stages(backbone: nn.Module, stages: int, name: str) -> None:
         return
     groups_of = group_parameters(backbone, backbone.group_matcher(coarse=True))
     if not 0 < stages <= len(groups_of):
-        raise UserError(f"frozen_stages is {stages}; '{name}' has {len(groups_of)} stages, the stem counted.")
+        raise UserError(f"frozen_stages (--encoder.frozen_stages) is {stages}; '{name}' has {len(groups_of)} stages, the stem counted")
     parameters = dict(backbone.named_parameters())
     for stage in sorted(groups_of)[:stages]:
         for each in groups_of[stage]:

@@ -14,8 +14,9 @@ from huggingface_hub import constants
 from torch import Tensor, nn
 from torch.nn.functional import normalize as l2_normalize
 
+from pullpush.bounds import Dim, Part, Seed, checked
 from pullpush.encoders import groups
-from pullpush.encoders.heads import make_head
+from pullpush.encoders.heads import Head, make_head
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 
@@ -38,17 +39,18 @@ class TextEncoder(nn.Module):
     Raises: `UserError` without the extra `text`, for a model that cannot be had, an unknown head.
     """
 
+    @checked
     def __init__(
         self,
         name: str = "all-MiniLM-L6-v2",
         *,
-        dim: int = 128,
-        head: str = "mlp",
-        hidden: int = 512,
-        dropout: float = 0.0,
+        dim: Dim = 128,
+        head: Head = "mlp",
+        hidden: Dim = 512,
+        dropout: Part = 0.0,
         freeze: bool = True,
         normalize: bool = True,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.backbone = _load(name)

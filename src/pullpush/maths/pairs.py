@@ -1,13 +1,18 @@
 """Which cells of the rectangle are positive and which negative."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from torch import Tensor
 
+from pullpush.bounds import Bound
 from pullpush.errors import UserError
 
 __all__ = ["RELATIONS", "Pairs", "Relation", "make_pairs", "same_ancestor", "same_class", "same_text", "shared_label"]
+
+# Of a hierarchy: no path is longer.
+Level = Annotated[int, Bound(-64, 63)]
+Duplicates = Literal["positive", "mask", "negative"]
 
 
 class Pairs(NamedTuple):
@@ -35,7 +40,7 @@ def shared_label(labels: Tensor, reference_labels: Tensor) -> Tensor:
     return (labels.float() @ reference_labels.float().mT) > 0
 
 
-def same_ancestor(labels: Tensor, reference_labels: Tensor, *, level: int = 0) -> Tensor:
+def same_ancestor(labels: Tensor, reference_labels: Tensor, *, level: Level = 0) -> Tensor:
     """Positive where the paths through a hierarchy agree down to a level.
 
     Args:
@@ -49,7 +54,7 @@ def same_ancestor(labels: Tensor, reference_labels: Tensor, *, level: int = 0) -
     return agree
 
 
-def same_text(labels: Tensor, reference_labels: Tensor, *, duplicates: str = "positive") -> Pairs:
+def same_text(labels: Tensor, reference_labels: Tensor, *, duplicates: Duplicates = "positive") -> Pairs:
     """Images and descriptions: positive where they belong together; an equal description elsewhere is told apart.
 
     Args:

@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from pullpush.bounds import Degrees
 from pullpush.maths.losses.base import AnchorLoss
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import count_of, widen
@@ -12,7 +13,7 @@ from pullpush.maths.through import angular_sum
 __all__ = ["angular"]
 
 
-def angular(similarity: Tensor, pairs: Pairs, *, reference_similarity: Tensor, degrees: float = 40.0) -> AnchorLoss:
+def angular(similarity: Tensor, pairs: Pairs, *, reference_similarity: Tensor, degrees: Degrees = 40.0) -> AnchorLoss:
     r"""A bound on the angle at the negative, in the triangle with anchor and positive, which knows no scale.
 
     $$L_{ip} = \log\Big(1 + \sum_n e^{4 t (s_{in} + r_{pn}) - 2 (1 + t) s_{ip}}\Big) \qquad t = \tan^2 \alpha$$

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Bins, Positive
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, count_of, widen
@@ -11,7 +12,7 @@ __all__ = ["fast_ap", "histogram"]
 
 
 @traits(similarity="negative_squared_euclidean")
-def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: int = 10, farthest: float = 4.0) -> AnchorLoss:
+def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: Bins = 10, farthest: Positive = 4.0) -> AnchorLoss:
     r"""One minus the average precision, from histograms of the distances.
 
     $$L_i = 1 - \frac{1}{|P|} \sum_b \frac{H_b^+ h_b^+}{H_b}$$
@@ -42,7 +43,7 @@ def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: int = 10, farthest: float
 
 
 @traits(whole=True)
-def histogram(similarity: Tensor, pairs: Pairs, *, bins: int = 100) -> AnchorLoss:
+def histogram(similarity: Tensor, pairs: Pairs, *, bins: Bins = 100) -> AnchorLoss:
     r"""The probability that a negative pair is more similar than a positive one, from two histograms of the batch.
 
     $$L = \sum_b h_b^- \sum_{c \le b} h_c^+ $$

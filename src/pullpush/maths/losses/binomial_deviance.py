@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pullpush.bounds import Positive, Real
 from pullpush.maths.losses.base import AnchorLoss
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import count_of, sum_of, widen
@@ -12,7 +13,7 @@ __all__ = ["binomial_deviance"]
 
 
 def binomial_deviance(
-    similarity: Tensor, pairs: Pairs, *, scale: float = 2.0, boundary: float = 0.5, negative_cost: float = 25.0
+    similarity: Tensor, pairs: Pairs, *, scale: Positive = 2.0, boundary: Real = 0.5, negative_cost: Positive = 25.0
 ) -> AnchorLoss:
     r"""A soft hinge on each pair: positives above a boundary, negatives below it, where errors cost more.
 

@@ -1,16 +1,19 @@
 """Circle loss."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from pullpush.bounds import CosineMargin, Positive
 from pullpush.maths.losses.base import AnchorLoss, check_choice, of_the_batch, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, logsumexp_of, logsumexp_of_two, widen
 
 __all__ = ["circle"]
+
+Per = Literal["anchor", "batch"]
 
 
 def _over_the_batch(options: Mapping[str, Any]) -> bool:
@@ -22,9 +25,9 @@ def circle(
     similarity: Tensor,
     pairs: Pairs,
     *,
-    margin: float = 0.4,
-    scale: float = 80.0,
-    per: Literal["anchor", "batch"] = "anchor",
+    margin: CosineMargin = 0.4,
+    scale: Positive = 80.0,
+    per: Per = "anchor",
 ) -> AnchorLoss:
     r"""Each similarity at its own pace: the farther from its optimum, the larger its weight.
 
@@ -49,7 +52,7 @@ def circle(
 
     Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020.
     """
-    check_choice("per", per, ("anchor", "batch"))
+    check_choice("per", per, get_args(Per))
     s = widen(similarity)
     with torch.no_grad():
         # In place: each is a rectangle.

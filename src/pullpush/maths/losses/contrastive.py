@@ -1,10 +1,11 @@
 """Contrastive losses: a hinge on each pair by itself."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Real
 from pullpush.maths.losses.base import AnchorLoss, check_choice, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, count_of, sum_of, widen
@@ -18,8 +19,8 @@ def contrastive(
     similarity: Tensor,
     pairs: Pairs,
     *,
-    positive_margin: float = 1.0,
-    negative_margin: float = 0.5,
+    positive_margin: Real = 1.0,
+    negative_margin: Real = 0.5,
     squared: bool = False,
     average: Average = "nonzero",
 ) -> AnchorLoss:
@@ -48,7 +49,7 @@ def contrastive(
     Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006; on the cosine,
     Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020.
     """
-    check_choice("average", average, ("nonzero", "pairs", "anchors"))
+    check_choice("average", average, get_args(Average))
     s = widen(similarity)
     # The hinges as masks, cheaper than relu; a NaN passes them.
     kept = Pairs(pairs.positive & ~(s >= positive_margin), pairs.negative & ~(s <= negative_margin))
@@ -67,8 +68,8 @@ def snr_contrastive(
     similarity: Tensor,
     pairs: Pairs,
     *,
-    positive_margin: float = 0.0,
-    negative_margin: float = -1.0,
+    positive_margin: Real = 0.0,
+    negative_margin: Real = -1.0,
     average: Average = "nonzero",
 ) -> AnchorLoss:
     r"""The contrastive loss on the signal-to-noise ratio.

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Share
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import count_of, sum_of, widen
@@ -12,7 +13,7 @@ __all__ = ["intra_pair_variance"]
 
 @traits(whole=True)
 def intra_pair_variance(
-    similarity: Tensor, pairs: Pairs, *, positive_slack: float = 0.01, negative_slack: float = 0.01
+    similarity: Tensor, pairs: Pairs, *, positive_slack: Share = 0.01, negative_slack: Share = 0.01
 ) -> AnchorLoss:
     r"""Draws positives that lie below their mean up to it, and negatives above theirs down to it.
 

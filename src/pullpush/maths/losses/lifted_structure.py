@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pullpush.bounds import NonNegative
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, count_of, logsumexp_of, sum_of, widen
@@ -11,7 +12,7 @@ __all__ = ["generalized_lifted_structure", "lifted_structure"]
 
 
 @traits(similarity="negative_euclidean", whole=True)
-def lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: float = 1.0) -> AnchorLoss:
+def lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: NonNegative = 1.0) -> AnchorLoss:
     r"""Each positive pair against all negatives of both its ends.
 
     $$L = \frac{1}{2|P|} \sum_{(i,j) \in P} \Big[\log\Big(\sum_{(i,k) \in N} e^{m + s_{ik}}
@@ -38,7 +39,7 @@ def lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: float = 1.0) -
 
 
 @traits(similarity="negative_euclidean")
-def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: float = 1.0) -> AnchorLoss:
+def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: NonNegative = 1.0) -> AnchorLoss:
     r"""All positives of an anchor against all its negatives.
 
     $$L_i = \Big[\log \sum_p e^{-s_{ip}} + \log \sum_n e^{m + s_{in}}\Big]_+ \qquad s = -\text{distance}$$

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
+from pullpush.bounds import NonNegative, Share
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, count_of, sum_of, widen
@@ -13,7 +14,12 @@ __all__ = ["margin", "ranked_list"]
 
 @traits(similarity="negative_euclidean", learned=("beta",))
 def margin(
-    similarity: Tensor, pairs: Pairs, *, alpha: float = 0.2, beta: float | Tensor = 1.2, nu: float = 0.0
+    similarity: Tensor,
+    pairs: Pairs,
+    *,
+    alpha: NonNegative = 0.2,
+    beta: NonNegative | Tensor = 1.2,
+    nu: NonNegative = 0.0,
 ) -> AnchorLoss:
     r"""Positives within a boundary that is learned, negatives outside of it, each by a margin.
 
@@ -46,11 +52,11 @@ def ranked_list(
     similarity: Tensor,
     pairs: Pairs,
     *,
-    alpha: float = 1.2,
-    margin: float = 0.4,
-    balance: float = 0.5,
-    positive_sharpness: float = 0.0,
-    negative_sharpness: float = 10.0,
+    alpha: NonNegative = 1.2,
+    margin: NonNegative = 0.4,
+    balance: Share = 0.5,
+    positive_sharpness: NonNegative = 0.0,
+    negative_sharpness: NonNegative = 10.0,
 ) -> AnchorLoss:
     r"""Positives within a ball, negatives beyond a boundary, the worst of each weighing most.
 

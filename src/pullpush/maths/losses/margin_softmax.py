@@ -1,10 +1,12 @@
 """Softmax over class proxies on the sphere, with margins on the own class's angle."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Bound, Centers, CosineMargin, Positive, Radians
 from pullpush.maths.losses.base import AnchorLoss, against_negatives, by_class, traits
 from pullpush.maths.losses.nt_xent import nt_xent
 from pullpush.maths.pairs import Pairs
@@ -14,7 +16,7 @@ __all__ = ["arcface", "cosface", "normalized_softmax", "sphereface", "sub_center
 
 
 @traits(proxies=True)
-def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.05) -> AnchorLoss:
+def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.05) -> AnchorLoss:
     r"""Softmax cross entropy on the cosine to the proxies.
 
     $$L_{ip} = -\log \frac{e^{s_{ip}/\tau}}{e^{s_{ip}/\tau} + \sum_n e^{s_{in}/\tau}}$$
@@ -35,7 +37,7 @@ def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: float =
 
 
 @traits(proxies=True)
-def cosface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.35, scale: float = 64.0) -> AnchorLoss:
+def cosface(similarity: Tensor, pairs: Pairs, *, margin: CosineMargin = 0.35, scale: Positive = 64.0) -> AnchorLoss:
     r"""A margin on the own class's cosine.
 
     $$L_{ip} = -\log \frac{e^{\sigma (s_{ip} - m)}}{e^{\sigma (s_{ip} - m)} + \sum_n e^{\sigma s_{in}}}$$
@@ -58,7 +60,7 @@ def cosface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.35, scale: fl
 
 
 @traits(proxies=True)
-def arcface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.5, scale: float = 64.0) -> AnchorLoss:
+def arcface(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.5, scale: Positive = 64.0) -> AnchorLoss:
     r"""A margin on the own class's angle.
 
     $$L_{ip} = -\log \frac{e^{\sigma \phi_{ip}}}{e^{\sigma \phi_{ip}} + \sum_n e^{\sigma s_{in}}} \qquad
@@ -84,7 +86,7 @@ def arcface(similarity: Tensor, pairs: Pairs, *, margin: float = 0.5, scale: flo
 
 @traits(proxies=True)
 def sub_center_arcface(
-    similarity: Tensor, pairs: Pairs, *, margin: float = 0.5, scale: float = 64.0, centers: int = 3
+    similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.5, scale: Positive = 64.0, centers: Centers = 3
 ) -> AnchorLoss:
     r"""ArcFace with several proxies a class, of which the nearest counts: the others take the noisy samples.
 
@@ -114,7 +116,9 @@ def sub_center_arcface(
 
 
 @traits(proxies=True)
-def sphereface(similarity: Tensor, pairs: Pairs, *, margin: int = 4, scale: float = 30.0) -> AnchorLoss:
+def sphereface(
+    similarity: Tensor, pairs: Pairs, *, margin: Annotated[int, Bound(1, 64)] = 4, scale: Positive = 30.0
+) -> AnchorLoss:
     r"""The own class's angle, multiplied.
 
     $$L_{ip} = -\log \frac{e^{\sigma \psi(\theta_{ip})}}{e^{\sigma \psi(\theta_{ip})} + \sum_n e^{\sigma s_{in}}} \qquad

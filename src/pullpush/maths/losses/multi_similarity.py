@@ -3,6 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pullpush.bounds import Positive, Real
 from pullpush.maths.losses.base import AnchorLoss
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import is_empty, largest_exponent, logsumexp_of_two, widen
@@ -11,7 +12,7 @@ __all__ = ["multi_similarity"]
 
 
 def multi_similarity(
-    similarity: Tensor, pairs: Pairs, *, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5,
+    similarity: Tensor, pairs: Pairs, *, alpha: Positive = 2.0, beta: Positive = 50.0, base: Real = 0.5,
     similarity_name: str = "",
 ) -> AnchorLoss:  # fmt: skip
     r"""Weighs each pair by itself and by its neighbours.

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from pullpush.bounds import Positive
 from pullpush.maths.losses.base import AnchorLoss, against_negatives, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import count_of, widen
@@ -11,7 +12,7 @@ __all__ = ["n_pair"]
 
 
 @traits(similarity="dot")
-def n_pair(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.1, one_vs_one: bool = False) -> AnchorLoss:
+def n_pair(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.1, one_vs_one: bool = False) -> AnchorLoss:
     r"""One positive against the negatives of all other classes, at once (multi-class) or one by one.
 
     $$L_{ip} = \log\Big(1 + \sum_n e^{(s_{in} - s_{ip})/\tau}\Big) \qquad

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Positive
 from pullpush.maths.losses.base import AnchorLoss, against_negatives, traits
 from pullpush.maths.losses.nt_xent import decoupled_contrastive
 from pullpush.maths.pairs import Pairs
@@ -12,7 +13,7 @@ __all__ = ["nca", "proxy_nca", "proxy_nca_pp"]
 
 
 @traits(similarity="negative_squared_euclidean")
-def nca(similarity: Tensor, pairs: Pairs, *, scale: float = 1.0) -> AnchorLoss:
+def nca(similarity: Tensor, pairs: Pairs, *, scale: Positive = 1.0) -> AnchorLoss:
     r"""The probability that a neighbour drawn by similarity is a positive.
 
     $$L_i = -\log \frac{\sum_p e^{\sigma s_{ip}}}{\sum_p e^{\sigma s_{ip}} + \sum_n e^{\sigma s_{in}}}$$
@@ -37,7 +38,7 @@ def nca(similarity: Tensor, pairs: Pairs, *, scale: float = 1.0) -> AnchorLoss:
 
 
 @traits(proxies=True)
-def proxy_nca(similarity: Tensor, pairs: Pairs, *, scale: float = 1.0) -> AnchorLoss:
+def proxy_nca(similarity: Tensor, pairs: Pairs, *, scale: Positive = 1.0) -> AnchorLoss:
     r"""NCA with class proxies as the only neighbours, and without the own proxy in the denominator.
 
     $$L_{ip} = -\log \frac{e^{-\sigma d_{ip}}}{\sum_n e^{-\sigma d_{in}}} \qquad d = |x - y|^2 = 2 - 2 s$$
@@ -58,7 +59,7 @@ def proxy_nca(similarity: Tensor, pairs: Pairs, *, scale: float = 1.0) -> Anchor
 
 
 @traits(proxies=True)
-def proxy_nca_pp(similarity: Tensor, pairs: Pairs, *, temperature: float = 1 / 9) -> AnchorLoss:
+def proxy_nca_pp(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 1 / 9) -> AnchorLoss:
     r"""ProxyNCA++: the probability of the own proxy among all, with a temperature.
 
     $$L_{ip} = -\log \frac{e^{-d_{ip}/\tau}}{e^{-d_{ip}/\tau} + \sum_n e^{-d_{in}/\tau}} \qquad

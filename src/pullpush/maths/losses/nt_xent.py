@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from pullpush.bounds import Positive
 from pullpush.maths.losses.base import AnchorLoss, against_negatives
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, count_of, logsumexp_of, sum_of, widen
@@ -9,7 +10,7 @@ from pullpush.maths.reduce import any_of, count_of, logsumexp_of, sum_of, widen
 __all__ = ["decoupled_contrastive", "nt_xent"]
 
 
-def nt_xent(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.1) -> AnchorLoss:
+def nt_xent(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.1) -> AnchorLoss:
     r"""Normalised temperature-scaled cross entropy, also called InfoNCE: each positive against all negatives.
 
     $$L_{ip} = -\log \frac{e^{s_{ip}/\tau}}{e^{s_{ip}/\tau} + \sum_n e^{s_{in}/\tau}}$$
@@ -31,7 +32,7 @@ def nt_xent(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.1) -> An
     return against_negatives(logits, logits, pairs)
 
 
-def decoupled_contrastive(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.1) -> AnchorLoss:
+def decoupled_contrastive(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.1) -> AnchorLoss:
     r"""NT-Xent without the positive in the denominator, which lets small batches learn.
 
     $$L_{ip} = -\frac{s_{ip}}{\tau} + \log \sum_n e^{s_{in}/\tau}$$

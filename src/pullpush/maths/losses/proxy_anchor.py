@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pullpush.bounds import CosineMargin, Positive
 from pullpush.maths.losses.base import AnchorLoss, of_the_batch, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, log1p_sum_exp, widen
@@ -11,7 +12,7 @@ __all__ = ["proxy_anchor"]
 
 
 @traits(proxies=True, whole=True)
-def proxy_anchor(similarity: Tensor, pairs: Pairs, *, margin: float = 0.1, scale: float = 32.0) -> AnchorLoss:
+def proxy_anchor(similarity: Tensor, pairs: Pairs, *, margin: CosineMargin = 0.1, scale: Positive = 32.0) -> AnchorLoss:
     r"""Each proxy pulls the samples of its class, the hardest most, and pushes all others.
 
     $$L = \frac{1}{|P^+|} \sum_{p \in P^+} \log\Big(1 + \sum_{x \in X_p^+} e^{-\alpha (s_{xp} - \delta)}\Big)

@@ -1,10 +1,12 @@
 """Sigmoid loss."""
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Bound, Real
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, sum_of, widen
@@ -12,11 +14,13 @@ from pullpush.maths.reduce import any_of, sum_of, widen
 __all__ = ["siglip"]
 
 LOG_10 = math.log(10)
+# The scale itself from 1e-6 to 1e6, as everywhere.
+LogScale = Annotated[float, Bound(-14, 14)]
 
 
 @traits(learned=("log_scale", "bias"))
 def siglip(
-    similarity: Tensor, pairs: Pairs, *, log_scale: float | Tensor = LOG_10, bias: float | Tensor = -10.0
+    similarity: Tensor, pairs: Pairs, *, log_scale: LogScale | Tensor = LOG_10, bias: Real | Tensor = -10.0
 ) -> AnchorLoss:
     r"""A binary decision for each pair by itself, without any sum to normalise by.
 

@@ -1,10 +1,12 @@
 """Losses that replace the ranks in a retrieval metric by smooth counts."""
 
 from collections.abc import Callable
+from typing import Annotated, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Bound, Count, Positive
 from pullpush.maths.losses.base import AnchorLoss, check_choice
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, count_of, mean_of, sum_of, widen
@@ -12,10 +14,10 @@ from pullpush.maths.triples import above
 
 __all__ = ["pnp", "recall_at_k", "smooth_ap"]
 
-VARIANTS = ("O", "Iu", "Ib", "Ds", "Dq")
+Variant = Literal["O", "Iu", "Ib", "Ds", "Dq"]
 
 
-def smooth_ap(similarity: Tensor, pairs: Pairs, *, temperature: float = 0.01) -> AnchorLoss:
+def smooth_ap(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.01) -> AnchorLoss:
     r"""One minus the average precision, with ranks as sums of sigmoids.
 
     $$L_i = 1 - \frac{1}{|P|} \sum_{p \in P} \frac{1 + R(p, P)}{1 + R(p, P) + R(p, N)} \qquad
@@ -46,9 +48,9 @@ def recall_at_k(
     similarity: Tensor,
     pairs: Pairs,
     *,
-    ks: tuple[int, ...] = (1, 2, 4, 8, 16),
-    temperature: float = 0.01,
-    k_temperature: float = 1.0,
+    ks: Annotated[tuple[Count, ...], Bound(1, 100)] = (1, 2, 4, 8, 16),
+    temperature: Positive = 0.01,
+    k_temperature: Positive = 1.0,
 ) -> AnchorLoss:
     r"""One minus the recall at several k, with ranks and the cut at k as sigmoids.
 
@@ -85,10 +87,10 @@ def pnp(
     similarity: Tensor,
     pairs: Pairs,
     *,
-    variant: str = "O",
-    temperature: float = 0.01,
-    steepness: float = 2.0,
-    power: float = 1.0,
+    variant: Variant = "O",
+    temperature: Positive = 0.01,
+    steepness: Annotated[float, Bound(0.01, 100)] = 2.0,
+    power: Positive = 1.0,
 ) -> AnchorLoss:
     r"""Penalises the negatives that stand before a positive, and nothing else.
 
@@ -120,7 +122,7 @@ def pnp(
     Source: Li et al., Rethinking the Optimization of Average Precision: Only Penalizing Negative Instances before
     Positive Ones is Enough, AAAI 2022.
     """
-    check_choice("variant", variant, VARIANTS)
+    check_choice("variant", variant, get_args(Variant))
     s = widen(similarity)
     before = above(s, pairs.positive, pairs.negative, temperature)
     penalties: dict[str, Callable[[Tensor], Tensor]] = {

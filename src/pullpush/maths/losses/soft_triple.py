@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Centers, CosineMargin, NonNegative, Positive
 from pullpush.maths.losses.base import AnchorLoss, against_negatives, by_class, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, widen
@@ -16,11 +17,11 @@ def soft_triple(
     pairs: Pairs,
     *,
     reference_similarity: Tensor,
-    scale: float = 20.0,
-    gamma: float = 0.1,
-    margin: float = 0.01,
-    tau: float = 0.2,
-    centers: int = 10,
+    scale: Positive = 20.0,
+    gamma: Positive = 0.1,
+    margin: CosineMargin = 0.01,
+    tau: NonNegative = 0.2,
+    centers: Centers = 10,
 ) -> AnchorLoss:
     r"""Several proxies a class, mixed by their similarity to the anchor, and drawn together where fewer would do.
 

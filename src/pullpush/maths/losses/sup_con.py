@@ -1,18 +1,21 @@
 """Supervised contrastive loss."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
+from pullpush.bounds import Positive
 from pullpush.maths.losses.base import AnchorLoss, check_choice
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, count_of, largest_exponent, logsumexp_of, mean_of, widen
 
 __all__ = ["sup_con"]
 
+Positives = Literal["out", "in"]
+
 
 def sup_con(
-    similarity: Tensor, pairs: Pairs, *, temperature: float = 0.1, positives: Literal["out", "in"] = "out",
+    similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.1, positives: Positives = "out",
     similarity_name: str = "",
 ) -> AnchorLoss:  # fmt: skip
     r"""Softmax over all references, averaged over the positives outside or inside of the logarithm.
@@ -37,7 +40,7 @@ def sup_con(
 
     Source: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020 (L_out and L_in).
     """
-    check_choice("positives", positives, ("out", "in"))
+    check_choice("positives", positives, get_args(Positives))
     logits = widen(similarity) / temperature
     some = any_of(pairs.positive)
     everything = logsumexp_of(

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
+from pullpush.bounds import NonNegative, Real
 from pullpush.maths.losses.base import AnchorLoss
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import count_of, sum_of, widen
@@ -15,10 +16,10 @@ def threshold_consistent_margin(
     similarity: Tensor,
     pairs: Pairs,
     *,
-    positive_margin: float = 0.9,
-    negative_margin: float = 0.5,
-    positive_weight: float = 1.0,
-    negative_weight: float = 1.0,
+    positive_margin: Real = 0.9,
+    negative_margin: Real = 0.5,
+    positive_weight: NonNegative = 1.0,
+    negative_weight: NonNegative = 1.0,
 ) -> AnchorLoss:
     r"""Draws hard pairs to one threshold that serves all classes. A regulariser, to be added to another loss.
 

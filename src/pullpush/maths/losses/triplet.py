@@ -1,9 +1,12 @@
 """Triplet loss."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from pullpush.bounds import NonNegative
 from pullpush.maths.losses.base import AnchorLoss, check_choice, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import any_of, max_of, min_of, sum_of, widen
@@ -11,13 +14,18 @@ from pullpush.maths.triples import above, violations
 
 __all__ = ["triplet"]
 
-KINDS = ("all", "hard", "semihard", "easy_positive")
-AVERAGES = ("all", "violating")
+Kind = Literal["all", "hard", "semihard", "easy_positive"]
+Average = Literal["all", "violating"]
 
 
 @traits(similarity="negative_squared_euclidean")
 def triplet(
-    similarity: Tensor, pairs: Pairs, *, margin: float | None = 0.2, kind: str = "all", average: str = "violating"
+    similarity: Tensor,
+    pairs: Pairs,
+    *,
+    margin: NonNegative | None = 0.2,
+    kind: Kind = "all",
+    average: Average = "violating",
 ) -> AnchorLoss:
     r"""A positive shall be closer than a negative, by a margin.
 
@@ -54,8 +62,8 @@ def triplet(
     Person Re-Identification, arXiv 1703.07737 (batch hard, batch all, soft margin). Xuan et al., Improved Embeddings
     with Easy Positive Triplet Mining, WACV 2020 (easy_positive, with margin None).
     """
-    check_choice("kind", kind, KINDS)
-    check_choice("average", average, AVERAGES)
+    check_choice("kind", kind, get_args(Kind))
+    check_choice("average", average, get_args(Average))
     s = widen(similarity)
     if kind == "all":
         if margin is not None:

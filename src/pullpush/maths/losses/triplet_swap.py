@@ -1,14 +1,18 @@
 """Triplet loss with anchor swap."""
 
+from typing import Literal, get_args
+
 from torch import Tensor
 
+from pullpush.bounds import NonNegative
 from pullpush.maths.losses.base import AnchorLoss, check_choice, traits
-from pullpush.maths.losses.triplet import AVERAGES
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import count_of, widen
 from pullpush.maths.through import swapped_violations
 
 __all__ = ["triplet_swap"]
+
+Average = Literal["all", "violating"]
 
 
 @traits(similarity="negative_euclidean")
@@ -17,8 +21,8 @@ def triplet_swap(
     pairs: Pairs,
     *,
     reference_similarity: Tensor,
-    margin: float = 1.0,
-    average: str = "all",
+    margin: NonNegative = 1.0,
+    average: Average = "all",
 ) -> AnchorLoss:
     r"""The triplet loss over all triplets, where anchor and positive change places if the positive is the closer to the
     negative.
@@ -43,7 +47,7 @@ def triplet_swap(
     Source: Balntas et al., Learning Local Feature Descriptors with Triplets and Shallow Convolutional Neural Networks,
     BMVC 2016 (in-triplet hard negatives with anchor swap).
     """
-    check_choice("average", average, AVERAGES)
+    check_choice("average", average, get_args(Average))
     s = widen(similarity)
     total, violating = swapped_violations(s, reference_similarity, *pairs, margin)
     positives, negatives = (count_of(mask, dtype=s.dtype) for mask in pairs)

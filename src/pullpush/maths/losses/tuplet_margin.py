@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Positive, Radians
 from pullpush.maths.losses.base import AnchorLoss, against_negatives
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import widen
@@ -12,7 +13,7 @@ from pullpush.maths.reduce import widen
 __all__ = ["tuplet_margin"]
 
 
-def tuplet_margin(similarity: Tensor, pairs: Pairs, *, margin: float = 0.1, scale: float = 64.0) -> AnchorLoss:
+def tuplet_margin(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.1, scale: Positive = 64.0) -> AnchorLoss:
     r"""Each positive against all negatives, with slack in the angle.
 
     $$L_{ip} = \log\Big(1 + \sum_n e^{\sigma (\cos \theta_{in} - \cos(\theta_{ip} - \beta))}\Big)$$

@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from pullpush.bounds import Degrees
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.sphere import as_cosine
 from pullpush.maths.through import angles_above
@@ -17,7 +18,7 @@ def angular(
     *,
     reference_similarity: Tensor,
     similarity_name: str = "cosine",
-    degrees: float = 20.0,
+    degrees: Degrees = 20.0,
 ) -> Pairs:
     r"""Keeps the pairs of triplets that are seen from the negative under a large angle.
 

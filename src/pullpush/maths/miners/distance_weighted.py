@@ -1,12 +1,18 @@
 """Negatives drawn evenly over all distances."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Bound, Seed
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.sphere import as_cosine, uniform
 
 __all__ = ["distance_weighted"]
+
+# Between unit vectors.
+Distance = Annotated[float, Bound(0, 2, above=True)]
 
 
 def distance_weighted(
@@ -15,9 +21,9 @@ def distance_weighted(
     *,
     dim: int = 128,
     similarity_name: str = "cosine",
-    closest: float = 0.5,
-    farthest: float = 1.4,
-    seed: int = 0,
+    closest: Distance = 0.5,
+    farthest: Distance = 1.4,
+    seed: Seed = 0,
 ) -> Pairs:
     r"""Keeps as many negatives of an anchor as it has positives, drawn with weights that make all distances as likely.
 

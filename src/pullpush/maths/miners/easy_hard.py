@@ -1,7 +1,10 @@
 """One positive and one negative an anchor, chosen by how hard they are."""
 
+from typing import Literal, get_args
+
 from torch import Tensor
 
+from pullpush.bounds import Real
 from pullpush.errors import UserError
 from pullpush.maths.losses.base import check_choice
 from pullpush.maths.pairs import Pairs
@@ -9,17 +12,17 @@ from pullpush.maths.reduce import any_of, max_of, min_of
 
 __all__ = ["easy_hard"]
 
-HARDNESS = ("easy", "semihard", "hard", "all")
+Hardness = Literal["easy", "semihard", "hard", "all"]
 
 
 def easy_hard(
     similarity: Tensor,
     pairs: Pairs,
     *,
-    positive: str = "easy",
-    negative: str = "semihard",
-    positive_range: tuple[float, float] | None = None,
-    negative_range: tuple[float, float] | None = None,
+    positive: Hardness = "easy",
+    negative: Hardness = "semihard",
+    positive_range: tuple[Real, Real] | None = None,
+    negative_range: tuple[Real, Real] | None = None,
 ) -> Pairs:
     r"""Keeps one positive and one negative of each anchor, or all of one side.
 
@@ -44,8 +47,8 @@ def easy_hard(
     Source: Xuan et al., Improved Embeddings with Easy Positive Triplet Mining, WACV 2020: the default is their
     best. "hard" and "hard" is batch hard, "hard" and "semihard" FaceNet's with one positive.
     """
-    check_choice("positive", positive, HARDNESS)
-    check_choice("negative", negative, HARDNESS)
+    check_choice("positive", positive, get_args(Hardness))
+    check_choice("negative", negative, get_args(Hardness))
     if "semihard" in (positive, negative) and (positive == negative or "all" in (positive, negative)):
         raise UserError(
             f"positive={positive!r} and negative={negative!r}: semi-hard is measured from one chosen pair of the other "

@@ -2,13 +2,14 @@
 
 from torch import Tensor
 
+from pullpush.bounds import NonNegative, Real
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import max_of, min_of
 
 __all__ = ["margin_violators", "pair_margin"]
 
 
-def margin_violators(similarity: Tensor, pairs: Pairs, *, margin: float = 0.2) -> Pairs:
+def margin_violators(similarity: Tensor, pairs: Pairs, *, margin: NonNegative = 0.2) -> Pairs:
     r"""Keeps the pairs that take part in a triplet which violates the margin.
 
     $$ \text{positive kept:}\; \exists n: s_{ip} < s_{in} + m \qquad
@@ -32,7 +33,7 @@ def margin_violators(similarity: Tensor, pairs: Pairs, *, margin: float = 0.2) -
     )
 
 
-def pair_margin(similarity: Tensor, pairs: Pairs, *, positive_below: float = 0.8, negative_above: float = 0.2) -> Pairs:
+def pair_margin(similarity: Tensor, pairs: Pairs, *, positive_below: Real = 0.8, negative_above: Real = 0.2) -> Pairs:
     r"""Keeps positives that are not yet close enough and negatives that are not yet far enough.
 
     $$ \text{positive kept:}\; s_{ip} < m_+ \qquad \text{negative kept:}\; s_{in} > m_- $$

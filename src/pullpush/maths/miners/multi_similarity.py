@@ -2,13 +2,14 @@
 
 from torch import Tensor
 
+from pullpush.bounds import NonNegative
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import max_of, min_of
 
 __all__ = ["multi_similarity"]
 
 
-def multi_similarity(similarity: Tensor, pairs: Pairs, *, epsilon: float = 0.1) -> Pairs:
+def multi_similarity(similarity: Tensor, pairs: Pairs, *, epsilon: NonNegative = 0.1) -> Pairs:
     r"""Keeps negatives closer than the farthest positive, and positives farther than the closest negative, with slack.
 
     $$ \text{negative kept:}\; s_{in} > \min_p s_{ip} - \epsilon \qquad

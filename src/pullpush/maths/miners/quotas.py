@@ -1,19 +1,24 @@
 """Shares of the batch's pairs: the hardest, or as many at each distance."""
 
+from typing import Annotated, Literal, get_args
+
 import torch
 from torch import Tensor
 
+from pullpush.bounds import Bins, Bound, Count, Seed
 from pullpush.maths.losses.base import check_choice, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.sphere import uniform
 
 __all__ = ["hard_percent", "uniform_bins"]
 
-SCOPES = ("batch", "anchor")
+Scope = Literal["batch", "anchor"]
 
 
 @traits(whole=lambda options: options.get("per", "batch") == "batch")
-def hard_percent(similarity: Tensor, pairs: Pairs, *, fraction: float = 0.5, per: str = "batch") -> Pairs:
+def hard_percent(
+    similarity: Tensor, pairs: Pairs, *, fraction: Annotated[float, Bound(0, 1, above=True)] = 0.5, per: Scope = "batch"
+) -> Pairs:
     r"""Keeps the hardest share of the positives, and of the negatives.
 
     $$ \text{kept: the}\; \lceil f \, |P| \rceil \;\text{positives of lowest}\; s,
@@ -32,7 +37,7 @@ def hard_percent(similarity: Tensor, pairs: Pairs, *, fraction: float = 0.5, per
 
     Source: Yuan et al., Hard-Aware Deeply Cascaded Embedding, ICCV 2017.
     """
-    check_choice("per", per, SCOPES)
+    check_choice("per", per, get_args(Scope))
     s = similarity.detach()
     shape = (1, -1) if per == "batch" else s.shape
     kept = [
@@ -54,11 +59,11 @@ def uniform_bins(
     similarity: Tensor,
     pairs: Pairs,
     *,
-    bins: int = 100,
-    positives_per_bin: int = 10,
-    negatives_per_bin: int = 10,
-    per: str = "batch",
-    seed: int = 0,
+    bins: Bins = 100,
+    positives_per_bin: Count = 10,
+    negatives_per_bin: Count = 10,
+    per: Scope = "batch",
+    seed: Seed = 0,
 ) -> Pairs:
     r"""Keeps at most so many pairs in each of equally wide bins of the similarity, drawn evenly within a bin.
 
@@ -82,7 +87,7 @@ def uniform_bins(
     Source: no paper; popular code calls it a uniform histogram miner. Wu et al., Sampling Matters in Deep Embedding
     Learning, ICCV 2017, says why all distances should be seen.
     """
-    check_choice("per", per, SCOPES)
+    check_choice("per", per, get_args(Scope))
     s = similarity.detach()
     shape = (1, -1) if per == "batch" else s.shape
     kept = [

@@ -1,9 +1,12 @@
 """Variance, invariance and covariance: learning from two views without negatives."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
+from pullpush.bounds import Bound, NonNegative, Positive
 from pullpush.maths.losses.base import AnchorLoss, of_the_batch, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import count_of, sum_of, widen
@@ -11,10 +14,12 @@ from pullpush.maths.similarity import negative_squared_euclidean
 
 __all__ = ["covariance", "variance", "vicreg"]
 
+Epsilon = Annotated[float, Bound(1e-12, 1)]
+
 
 @traits(whole=True)
 def variance(
-    embeddings: Tensor, references: Tensor, pairs: Pairs, *, target: float = 1.0, epsilon: float = 1e-4
+    embeddings: Tensor, references: Tensor, pairs: Pairs, *, target: Positive = 1.0, epsilon: Epsilon = 1e-4
 ) -> AnchorLoss:
     r"""Keeps every dimension in use: its standard deviation over the batch shall reach a target.
 
@@ -67,11 +72,11 @@ def vicreg(
     references: Tensor,
     pairs: Pairs,
     *,
-    invariance_weight: float = 25.0,
-    variance_weight: float = 25.0,
-    covariance_weight: float = 1.0,
-    target: float = 1.0,
-    epsilon: float = 1e-4,
+    invariance_weight: NonNegative = 25.0,
+    variance_weight: NonNegative = 25.0,
+    covariance_weight: NonNegative = 1.0,
+    target: Positive = 1.0,
+    epsilon: Epsilon = 1e-4,
 ) -> AnchorLoss:
     r"""Two views of an image alike, with every dimension in use and telling something else. Needs no other loss.
 
