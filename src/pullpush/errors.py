@@ -1,7 +1,7 @@
 """The one exception that is addressed to a person."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something the user can mend.
 
     The message names the input and the cure in one or two sentences. The command line prints it without a

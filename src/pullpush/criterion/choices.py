@@ -11,7 +11,17 @@ from pullpush.maths.losses import traits_of
 from pullpush.names import did_you_mean
 from pullpush.signatures import GIVEN
 
-__all__ = ["GIVEN", "Choice", "bind", "check_options", "choose", "is_whole", "options_of", "parameters_of"]
+__all__ = [
+    "GIVEN",
+    "Choice",
+    "bind",
+    "check_options",
+    "choose",
+    "is_whole",
+    "options_of",
+    "parameters_of",
+    "wants_unit_length",
+]
 
 Choice = str | Callable[..., Any] | Mapping[str, Any]
 
@@ -75,3 +85,10 @@ def is_whole(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
     if isinstance(function, partial):
         return is_whole(function.func, {**function.keywords, **options})
     return traits_of(function).whole(options)
+
+
+def wants_unit_length(function: Callable[..., Any] | None) -> bool:
+    """Whether a loss or a miner, perhaps a `partial` of one, is of unit vectors."""
+    while isinstance(function, partial):
+        function = function.func
+    return function is not None and traits_of(function).unit_length

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from pullpush.bounds import Count, checked
 from pullpush.criterion import distributed
-from pullpush.criterion.choices import Choice, bind, check_options, choose, is_whole, options_of
+from pullpush.criterion.choices import Choice, bind, check_options, choose, is_whole, options_of, wants_unit_length
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.compiling import Compiled
+from pullpush.criterion.given import Labels, check_sides, given, relation_of
 from pullpush.criterion.memory import CrossBatchMemory
 from pullpush.criterion.proxies import Proxies
 from pullpush.criterion.rectangle import Rectangle, beside
@@ -19,7 +20,7 @@ from pullpush.criterion.streaming import stream
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
 from pullpush.maths.losses import AnchorLoss
-from pullpush.maths.pairs import RELATIONS
+from pullpush.maths.pairs import RELATIONS, same_ancestor, same_text
 from pullpush.maths.reduce import widen
 from pullpush.maths.similarity import SIMILARITIES, cosine, dot, normalize
 
@@ -90,14 +91,12 @@ class Criterion(nn.Module):
     ) -> None:
         super().__init__()
         self.loss = choose("loss", loss, losses.REGISTRY)
-        self.traits = losses.traits_of(self.loss)
         self.options = check_options("loss", self.loss, options)
         self.similarity = choose("similarity", similarity or self.traits.similarity, SIMILARITIES)
         self.memory, self.reverse_memory, self.proxies = memory, reverse_memory, proxies
         self.symmetric, self.block_rows, self.reduction = symmetric, block_rows, reduction
         if proxies is not None and "centers" in options_of(self.loss):
             self.options.setdefault("centers", proxies.per_class)
-        _check_together(self, loss)
         self.learn = learn
         self.learned = nn.ParameterDict(
             {k: nn.Parameter(torch.as_tensor(self._start(k), dtype=torch.float32)) for k in self.traits.learned}
@@ -106,17 +105,23 @@ class Criterion(nn.Module):
             check_options("loss", self.loss, {learn: None})
             self.learned[f"log_{learn}"] = nn.Parameter(torch.tensor(float(self._start(learn))).log())
         # The cosine is the dot product of normalised vectors: normalised once a step, not once a block.
-        self._by_angle = self.similarity is cosine
-        for held in (memory, reverse_memory):
-            if held is not None and self._by_angle:
-                held.keep_unit_length()
-        product = dot if self._by_angle else self.similarity
+        product = dot if self.similarity is cosine else self.similarity
         name = next((k for k, f in SIMILARITIES.items() if f is self.similarity), "of your own")
         mine = None if miner is None else bind("miner", miner, miners.REGISTRY)
+        self.unit_length = self.similarity is cosine or any(wants_unit_length(f) for f in (self.loss, mine))
+        for held in (memory, reverse_memory):
+            if held is not None and self.unit_length:
+                held.keep_unit_length()
         self.rectangle = Rectangle(product, name, bind("relation", relation, RELATIONS), mine, self.loss, self.options)
+        _check_together(self, loss)
         self._compiled = Compiled(self.rectangle.sums) if compile else None
         # Ids for embeddings that come without: each its own item, never used again.
         self.register_buffer("unnamed", torch.tensor(-1, dtype=torch.int64))
+
+    @property
+    def traits(self) -> losses.Traits:
+        """What the loss says of itself."""
+        return losses.traits_of(self.loss)
 
     @property
     def whole(self) -> bool:
@@ -141,19 +146,20 @@ class Criterion(nn.Module):
     def forward(
         self,
         embeddings: Tensor,
-        labels: Tensor,
-        ids: Tensor | None = None,
+        labels: Labels,
+        ids: Labels | None = None,
         *,
         references: Tensor | None = None,
-        reference_labels: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        reference_labels: Labels | None = None,
+        reference_ids: Labels | None = None,
     ) -> Tensor:
         """The loss of a batch.
 
         Args:
-            embeddings: anchors [n, dim], normalised or not (the similarity decides).
-            labels: int64 [n], or what the relation takes.
-            ids: int64 [n], which item an embedding is of; by default each is its own.
+            embeddings: anchors [n, dim]. They need not be normalised: where the similarity, the loss or the miner is of
+                unit vectors, the criterion does it.
+            labels: integers [n], or what the relation takes; or a list of names, each of which gets its own number.
+            ids: integers or names [n], which item an embedding is of; by default each is its own.
             references: columns [m, dim] instead of the batch itself, with their labels and ids: the other modality,
                 another view. No cell is dropped because of its place, only because of equal ids.
 
@@ -161,61 +167,49 @@ class Criterion(nn.Module):
             A scalar; [n] with reduction "none".
 
         Raises:
-            ValueError: shapes or types that do not fit.
-            UserError: ids missing that a table needs; labels that relation or memory do not take; ranks with batches of
-                different sizes.
+            UserError: shapes, types, devices or dimensions that do not fit; labels without a proxy (on a CUDA device an
+                assertion there, which the step does not wait for); ids missing that a table needs; labels that relation
+                or memory do not take; ranks with batches of different sizes.
         """
         # Sums and exponentials need the digits, wherever the criterion is called.
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return self._forward(embeddings, labels, ids, references, reference_labels, reference_ids)
+        kind = embeddings.device.type if isinstance(embeddings, Tensor) else "cpu"
+        with torch.autocast(kind, enabled=False):
+            return self._forward((embeddings, labels, ids), (references, reference_labels, reference_ids))
 
-    def _forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        ids: Tensor | None,
-        references: Tensor | None,
-        reference_labels: Tensor | None,
-        reference_ids: Tensor | None,
-    ) -> Tensor:
-        own = self.memory if references is None else self.reverse_memory
-        anchors = self._side("embeddings", embeddings, labels, ids, own)
-        if references is None:
+    def _forward(self, side: tuple[Any, Any, Any], other: tuple[Any, Any, Any]) -> Tensor:
+        two = check_sides(side, other)
+        anchors = self._side("embeddings", side, self.reverse_memory if two else self.memory)
+        if not two:
             if self.symmetric:
-                raise ValueError("symmetric=True compares embeddings with references: give references")
+                raise UserError("symmetric=True compares embeddings with references: give references")
             return self._directed(anchors, anchors, self.memory)
-        if reference_labels is None:
-            raise ValueError("references come without reference_labels")
-        others = self._side("references", references, reference_labels, reference_ids, self.memory)
+        others = self._side("references", other, self.memory)
+        wider = torch.promote_types(anchors.embeddings.dtype, others.embeddings.dtype)
+        anchors, others = (x._replace(embeddings=x.embeddings.to(wider)) for x in (anchors, others))
         forth = self._directed(anchors, others, self.memory)
         return (forth + self._directed(others, anchors, self.reverse_memory)) / 2 if self.symmetric else forth
 
-    def _side(
-        self, name: str, embeddings: Tensor, labels: Tensor, ids: Tensor | None, memory: CrossBatchMemory | None
-    ) -> Columns:
-        if embeddings.ndim != 2 or len(embeddings) != len(labels):
-            raise ValueError(
-                f"{name} must be [n, dim] with one label each, got {list(embeddings.shape)} and "
-                f"labels {list(labels.shape)}"
-            )
+    def _side(self, name: str, side: tuple[Any, Any, Any], memory: CrossBatchMemory | None) -> Columns:
+        embeddings, labels, ids = given(name, *side, self.relation)
         if ids is None and memory is not None and memory.layout == "table":
             raise UserError(f"a memory with layout 'table' finds places by ids: give the ids of the {name}")
-        if memory is not None and labels.shape[1:] != memory.labels.shape[1:]:
-            raise UserError(
-                f"labels {list(labels.shape)} do not fit a memory with label_shape={tuple(memory.labels.shape[1:])}: "
-                f"give CrossBatchMemory(..., label_shape={tuple(labels.shape[1:])})"
-            )
+        if memory is not None:
+            memory.check(name, embeddings, labels)
+        if self.proxies is not None:
+            self.proxies.check(embeddings, labels, side[1], self.relation)
         if self.training and distributed.world() > 1:
             distributed.check_sizes(embeddings)
-        prepared = normalize(embeddings) if self._by_angle else widen(embeddings)
-        return Columns(prepared, labels, self._name(len(labels)) if ids is None else ids)
+        prepared = normalize(embeddings) if self.unit_length else widen(embeddings)
+        return Columns(prepared, labels, self._name(len(labels), embeddings.device) if ids is None else ids)
 
     def _directed(self, anchors: Columns, columns: Columns, memory: CrossBatchMemory | None) -> Tensor:
         """The loss of anchors against columns, and the memory's step."""
         if self.proxies is not None:
             proxies = self.proxies.columns()
             weight = distributed.shared(proxies.embeddings) if self.training else proxies.embeddings
-            return self._value(anchors, [proxies._replace(embeddings=normalize(weight) if self._by_angle else weight)])
+            weight = weight.to(anchors.embeddings.dtype)
+            weight = normalize(weight) if self.unit_length else weight
+            return self._value(anchors, [proxies._replace(embeddings=weight)])
         if self.training and distributed.world() > 1:
             columns = distributed.gather(columns)
         if memory is None or not self.training:
@@ -248,12 +242,12 @@ class Criterion(nn.Module):
         learned = self._learned(ranks)
         if self.reduction == "none":
             kept = [p._replace(embeddings=p.embeddings.clone()) for p in parts] if changing else parts
-            return losses.per_anchor(self.rectangle(anchors, kept, learned))[own]
+            return (losses.per_anchor(self.rectangle(anchors, kept, learned)) + _nothing(anchors, parts[0]))[own]
         block_rows = None if whole else self._rows_of_a_block(len(anchors.ids), sum(len(p.ids) for p in parts))
         if block_rows is None and ranks == 1 and not changing and self._compiled is None:
-            # Keeps a graph, and NaN, where the batch has no pair at all.
-            return losses.value(self.rectangle(anchors, parts, learned)) + 0.0 * anchors.embeddings.sum()
-        return self._streamed(anchors, parts, learned, block_rows or max(len(anchors.ids), 1), ranks)
+            return losses.value(self.rectangle(anchors, parts, learned)) + _nothing(anchors, parts[0]).sum()
+        value = self._streamed(anchors, parts, learned, block_rows or max(len(anchors.ids), 1), ranks)
+        return value + _nothing(anchors, parts[0]).sum()
 
     def _streamed(
         self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor], block_rows: int, ranks: int
@@ -304,11 +298,12 @@ class Criterion(nn.Module):
             found[str(self.learn) if positive else name] = value.exp() if positive else value
         return found
 
-    def _name(self, count: int) -> Tensor:
+    def _name(self, count: int, device: torch.device) -> Tensor:
         """Ids never used before; on several ranks, those that the joined batch would get."""
         ranks = distributed.world() if self.training else 1
         first = count * distributed.rank() if ranks > 1 else 0
-        ids = self.unnamed - first - torch.arange(count, device=self.unnamed.device)
+        # A number of the CPU goes with cells of any device: a criterion without parameters need not be moved.
+        ids = self.unnamed - first - torch.arange(count, device=device)
         self.unnamed -= count * ranks
         return ids
 
@@ -321,6 +316,16 @@ class Criterion(nn.Module):
         return f"{getattr(self.loss, '__name__', self.loss)}({given}), {getattr(self.similarity, '__name__', '?')}"
 
 
+def _nothing(anchors: Columns, columns: Columns) -> Tensor:
+    """0 for each anchor, with a graph where the batch has no pair at all; NaN where it, or any column, holds one.
+
+    The memory's columns need no look: it never takes a NaN.
+    """
+    own = (anchors.embeddings * 0.0).sum(1)
+    same = columns.embeddings is anchors.embeddings
+    return own if same else own + (columns.embeddings.detach() * 0.0).sum()
+
+
 def _check_together(criterion: Criterion, loss: Any) -> None:
     if criterion.traits.proxies and criterion.proxies is None:
         raise UserError(f"loss {loss!r} compares with class proxies: give proxies=Proxies(classes, dim)")
@@ -331,5 +336,7 @@ def _check_together(criterion: Criterion, loss: Any) -> None:
         raise UserError(
             f"centers={criterion.options['centers']}, but the proxies have per_class={per_class}: leave centers out"
         )
+    if criterion.proxies is not None and relation_of(criterion.relation) in (same_ancestor, same_text):
+        raise UserError("proxies are of single classes: take relation='same_class' or 'shared_label'")
     if criterion.reverse_memory is not None and not criterion.symmetric:
         raise UserError("reverse_memory is of the second direction: give symmetric=True")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pullpush.criterion.columns import Columns
 from pullpush.errors import UserError
@@ -76,6 +77,7 @@ class _Gather(torch.autograd.Function):
         return _gathered(x)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return all_sum(gradients[0].contiguous())[own_rows(ctx.size)]
 
@@ -86,5 +88,6 @@ class _Average(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return all_sum(gradients[0]) / world()

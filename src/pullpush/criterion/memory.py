@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Subset
 
 from pullpush.bounds import Bound, Dim, NonNegative, Whole, checked
 from pullpush.criterion.columns import Columns
+from pullpush.criterion.given import on_cpu
 from pullpush.errors import UserError
 from pullpush.maths.similarity import normalize
 
@@ -28,6 +29,8 @@ class CrossBatchMemory(nn.Module):
 
     Embeddings drift slowly after the first steps, so those of recent batches serve as references at almost no cost.
     Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020 (arXiv 1912.06798).
+
+    A batch that holds a NaN or an infinity is never taken; on an accelerator that is decided there, without waiting.
 
     Everything that changes is in buffers: a saved and loaded memory goes on as if nothing had happened. All ranks of
     torch.distributed write the batches of all ranks, so their memories are equal.
@@ -110,14 +113,14 @@ class CrossBatchMemory(nn.Module):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was written yet."""
+        """Whether nothing was written yet; on an accelerator, whether no batch came."""
         return self._written == 0
 
     def columns(self) -> Columns:
         """`size` references; places that hold nothing are not valid."""
         place, entered = self._active()
-        # A queue that is full stays so.
-        full = self.layout == "queue" and self._written >= self.size
+        # A queue that is full stays so. Which batches were taken, an accelerator alone knows.
+        full = self.layout == "queue" and self._written >= self.size and on_cpu(entered)
         valid = None if full else entered >= 0
         if place is None:
             return Columns(self.embeddings, self.labels, self.ids, valid)
@@ -128,16 +131,45 @@ class CrossBatchMemory(nn.Module):
         entered = self._active()[1]
         return torch.where(entered >= 0, self.step - entered, -1)
 
+    def check(self, name: str, embeddings: Tensor, labels: Tensor) -> None:
+        """
+        Args:
+            name: of the embeddings, for the message.
+            embeddings, labels: a batch that is to be compared with the memory, and to be written.
+
+        Raises:
+            UserError: they do not fit.
+        """
+        held, shape = self.embeddings, tuple(self.labels.shape[1:])
+        if embeddings.shape[1:] != held.shape[1:]:
+            raise UserError(
+                f"{name} {list(embeddings.shape)} do not fit a memory with dim={held.shape[1]}: "
+                f"give CrossBatchMemory(..., dim={embeddings.shape[-1]})"
+            )
+        if tuple(labels.shape[1:]) != shape:
+            raise UserError(
+                f"labels {list(labels.shape)} do not fit a memory with label_shape={shape}: "
+                f"give CrossBatchMemory(..., label_shape={tuple(labels.shape[1:])})"
+            )
+        if labels.is_floating_point() or labels.is_complex():
+            raise UserError(f"labels are {labels.dtype}, a memory keeps int64: give labels.long(), if they are whole")
+        if held.device != embeddings.device:
+            raise UserError(
+                f"the memory is on {held.device}, {name} on {embeddings.device}: move the criterion or the memory, "
+                f".to({str(embeddings.device)!r})"
+            )
+
     @torch.no_grad()
     def enqueue(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
         """Writes a batch: over the oldest places of a queue, into the items' own places of a table.
 
-        Of a batch larger than the queue the last embeddings stay. An empty batch changes nothing. During the first
-        `start_step` batches only the step is counted.
+        Of a batch larger than the queue the last embeddings stay. An empty batch changes nothing. Of one that is not
+        finite, and during the first `start_step` batches, only the step is counted.
 
         Raises:
-            UserError: ids that are none of a table's items.
+            UserError: ids that are none of a table's items; embeddings or labels that do not fit.
         """
+        self.check("embeddings", embeddings, labels)
         if len(ids):
             if self.warm:
                 self._write(embeddings, labels, ids)
@@ -153,20 +185,32 @@ class CrossBatchMemory(nn.Module):
             loader: batches `(inputs, labels, ids)`. Of a DataLoader, `size` items of its data set are drawn; of
                 anything else the first batches are taken.
             seed: of the draw.
+
+        Raises:
+            UserError: the encoder gives NaN or infinity; what `enqueue` refuses.
         """
         training = getattr(encoder, "training", False)
         if isinstance(encoder, nn.Module):
             encoder.eval()
+        try:
+            self._fill(encoder, _drawn(loader, self.size, seed))
+        finally:
+            if isinstance(encoder, nn.Module):
+                encoder.train(training)
+
+    def _fill(self, encoder: Callable[[Any], Tensor], batches: Iterable[Any]) -> None:
         device, left = self.ids.device, self.size
-        for inputs, labels, ids in _drawn(loader, self.size, seed):
+        for inputs, labels, ids in batches:
             inputs = inputs.to(device) if isinstance(inputs, Tensor) else inputs
             found = encoder(inputs)[:left]
-            self._write(found, labels.to(device)[:left], ids.to(device)[:left])
+            labels = labels.to(device)
+            self.check("embeddings", found, labels)
+            if not found.isfinite().all():
+                raise UserError("the encoder gives NaN or infinity, which no memory takes: see where training diverged")
+            self._write(found, labels[:left], ids.to(device)[:left])
             left -= len(found)
             if left <= 0:
                 break
-        if isinstance(encoder, nn.Module):
-            encoder.train(training)
 
     @torch.no_grad()
     def keep_unit_length(self, wanted: bool = True) -> None:
@@ -185,20 +229,23 @@ class CrossBatchMemory(nn.Module):
         return newest.indices, newest.values
 
     def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
+        embeddings = normalize(embeddings) if self.unit_length else embeddings
+        embeddings = embeddings.detach().to(self.embeddings.dtype)
+        taken = embeddings.isfinite().all()
+        if on_cpu(taken) and not taken:
+            return
         if self.layout == "queue":
             embeddings, labels, ids = embeddings[-self.size :], labels[-self.size :], ids[-self.size :]
             place = (self.cursor + torch.arange(len(ids), device=self.ids.device)) % self.size
-            self.cursor.copy_((self.cursor + len(ids)) % self.size)
+            self.cursor.copy_((self.cursor + len(ids) * taken) % self.size)
         else:
             place = self._place_of(ids)
             # An item twice in a batch: the last one is written by both, whatever the order of writing.
             last = (ids[:, None] == ids[None, :]).int().cumsum(1).argmax(1)
             embeddings, labels = embeddings[last], labels[last]
-        embeddings = normalize(embeddings) if self.unit_length else embeddings
-        self.embeddings[place] = embeddings.detach().to(self.embeddings.dtype)
-        self.labels[place] = labels
-        self.ids[place] = ids
-        self.entered[place] = self.step
+        new = ((self.embeddings, embeddings), (self.labels, labels), (self.ids, ids), (self.entered, self.step))
+        for held, come in new:
+            held[place] = torch.where(taken, come.to(held.dtype), held[place])
         self._written += len(ids)
 
     def _place_of(self, ids: Tensor) -> Tensor:
@@ -209,7 +256,7 @@ class CrossBatchMemory(nn.Module):
             place = torch.searchsorted(self.known, ids).clamp(max=places - 1)
             right = self.known[place] == ids
         # Asking an accelerator would wait for it; there the place out of bounds is its own error.
-        if right.device.type == "cpu" and not right.all():
+        if on_cpu(right) and not right.all():
             wrong = int(ids[~right][0])
             raise UserError(f"id {wrong} is none of the {places} items of the memory: give items= their ids")
         return torch.where(right, place, places)

@@ -1,12 +1,15 @@
 """Learned stand-ins of the classes."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from pullpush.bounds import Bound, Centers, Dim, Seed, checked
 from pullpush.criterion.columns import Columns
+from pullpush.criterion.given import are_names, relation_of
+from pullpush.errors import UserError
+from pullpush.maths.pairs import Relation, same_class, shared_label
 
 __all__ = ["Proxies"]
 
@@ -34,7 +37,44 @@ class Proxies(nn.Module):
         self.register_buffer("labels", torch.arange(classes).repeat_interleave(per_class))
         # Below every id that a Criterion gives out: a proxy is never an item.
         self.register_buffer("ids", torch.iinfo(torch.int64).min + torch.arange(classes * per_class))
-        self.per_class = per_class
+        self.classes, self.per_class = classes, per_class
+
+    def check(self, embeddings: Tensor, labels: Tensor, as_given: Any, relation: Relation) -> None:
+        """
+        Args:
+            embeddings: of a batch.
+            labels: as numbers, and `as_given` to the criterion.
+            relation: that of the criterion.
+
+        Raises:
+            UserError: they do not fit. On a CUDA device a label without a proxy is an assertion of the device instead,
+                since asking it would hold up the step.
+        """
+        if are_names(as_given):
+            raise UserError(
+                "proxies belong to classes 0 ... n - 1, these labels are names: number them, the same in every batch, "
+                "such as by sorted(set(names)).index(name) over the training set"
+            )
+        if embeddings.shape[1:] != self.weight.shape[1:]:
+            raise UserError(
+                f"embeddings {list(embeddings.shape)} do not fit proxies with dim={self.weight.shape[1]}: "
+                f"give Proxies(classes, dim={embeddings.shape[-1]})"
+            )
+        if embeddings.device != self.weight.device:
+            raise UserError(
+                f"the proxies are on {self.weight.device}, the embeddings on {embeddings.device}: "
+                f"move the criterion, .to({str(embeddings.device)!r})"
+            )
+        kind, classes = relation_of(relation), self.classes
+        if kind is shared_label and labels.shape[1:] != (classes,):
+            raise UserError(f"labels {list(labels.shape)} do not fit proxies of {classes} classes: give [n, {classes}]")
+        if kind is same_class and labels.ndim == 1:
+            inside = (labels >= 0) & (labels < classes)
+            cure = f"labels must be 0 ... {classes - 1}, there are proxies of {classes} classes: number these from 0"
+            if labels.is_cuda:
+                torch._assert_async(inside.all(), cure)
+            elif not inside.all():
+                raise UserError(f"label {int(labels[~inside][0])} has no proxy: {cure}, or give Proxies(more, dim)")
 
     def columns(self) -> Columns:
         """All proxies."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pullpush.criterion import distributed
 from pullpush.criterion.choices import Choice, bind, check_options, choose
 from pullpush.criterion.columns import Columns
+from pullpush.criterion.given import Labels, check_sides, given
 from pullpush.maths import losses, regularizers
 from pullpush.maths.losses import AnchorLoss
 from pullpush.maths.pairs import RELATIONS, make_pairs
@@ -42,24 +43,23 @@ class Regularizer(nn.Module):
     def forward(
         self,
         embeddings: Tensor,
-        labels: Tensor,
-        ids: Tensor | None = None,
+        labels: Labels,
+        ids: Labels | None = None,
         *,
         references: Tensor | None = None,
-        reference_labels: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        reference_labels: Labels | None = None,
+        reference_ids: Labels | None = None,
     ) -> Tensor:
-        """The penalty, over the joined batch of all ranks in training mode; arguments as of `Criterion`."""
-        anchors = self._side(embeddings, labels, ids, 0)
-        columns = anchors
-        if references is not None:
-            if reference_labels is None:
-                raise ValueError("references come without reference_labels")
-            columns = self._side(references, reference_labels, reference_ids, 1 << 62)
+        """The penalty, over the joined batch of all ranks in training mode; arguments and errors as of `Criterion`."""
+        side, other = (embeddings, labels, ids), (references, reference_labels, reference_ids)
+        two = check_sides(side, other)
+        anchors = self._side("embeddings", side, 0)
+        columns = self._side("references", other, 1 << 62) if two else anchors
         pairs = make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation)
         return losses.value(self.function(anchors.embeddings, columns.embeddings, pairs, **self.options))
 
-    def _side(self, embeddings: Tensor, labels: Tensor, ids: Tensor | None, first: int) -> Columns:
+    def _side(self, name: str, side: tuple[Any, Any, Any], first: int) -> Columns:
+        embeddings, labels, ids = given(name, *side, self.relation)
         unnamed = torch.full((len(embeddings),), -1, device=embeddings.device)
         side = Columns(embeddings, labels, unnamed if ids is None else ids)
         if self.training and distributed.world() > 1:

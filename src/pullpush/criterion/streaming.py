@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pullpush.criterion.distributed import all_sum
+from pullpush.errors import UserError
 
 __all__ = ["stream"]
 
@@ -28,6 +29,9 @@ def stream(block: Block, rows: int, block_rows: int, inputs: Sequence[Tensor], r
         inputs: tensors to differentiate in; those that require no gradient are passed through.
         ranks: above 1, sums and weights are added up over so many ranks, and the gradient is that of the own rows
             times `ranks`.
+
+    Raises:
+        UserError: from `backward`, where a gradient of the gradient is asked for.
     """
     return _Stream.apply(block, rows, block_rows, ranks, *inputs)  # type: ignore[no-untyped-call, no-any-return]
 
@@ -46,6 +50,11 @@ class _Stream(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise UserError(
+                "blocks of rows, a memory and compile compute the gradient with the value, so it has no gradient of "
+                "its own: give block_rows=None, no memory and compile=False, or leave create_graph=True out"
+            )
         out: list[Tensor | None] = [None] * ctx.inputs
         for i, gradient in zip(ctx.wanted, ctx.saved_tensors, strict=True):
             out[i] = upstream[0].to(gradient.dtype) * gradient

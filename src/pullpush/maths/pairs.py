@@ -34,7 +34,15 @@ def shared_label(labels: Tensor, reference_labels: Tensor) -> Tensor:
     """Positive where two label sets overlap. Multi-hot labels [n, classes] and [m, classes] to bool [n, m].
 
     References of a single class each, such as proxies, may come as class numbers, int64 [m].
+
+    Raises:
+        UserError: labels of another shape.
     """
+    if labels.ndim != 2 or (reference_labels.ndim == 2 and reference_labels.shape[1] != labels.shape[1]):
+        raise UserError(
+            f"relation 'shared_label' compares sets of the same classes, multi-hot [n, classes], got labels "
+            f"{list(labels.shape)} and {list(reference_labels.shape)}"
+        )
     if reference_labels.ndim == 1:
         return labels[:, reference_labels] > 0
     return (labels.float() @ reference_labels.float().mT) > 0
@@ -46,7 +54,16 @@ def same_ancestor(labels: Tensor, reference_labels: Tensor, *, level: Level = 0)
     Args:
         labels, reference_labels: int64 [n, levels] and [m, levels], coarsest first.
         level: the last that must agree, from 0, the coarsest; from the end when negative, so -1 is the same class.
+
+    Raises:
+        UserError: labels that are no paths, or not so deep.
     """
+    shapes = labels.shape[1:], reference_labels.shape[1:]
+    if labels.ndim != 2 or shapes[0] != shapes[1] or not -shapes[0][0] <= level < shapes[0][0]:
+        raise UserError(
+            f"relation 'same_ancestor' with level={level} compares paths [n, levels], coarsest first, got labels "
+            f"{list(labels.shape)} and {list(reference_labels.shape)}"
+        )
     depth = range(labels.shape[1])[level] + 1
     agree = labels[:, None, 0] == reference_labels[None, :, 0]
     for column in range(1, depth):
@@ -62,7 +79,15 @@ def same_text(labels: Tensor, reference_labels: Tensor, *, duplicates: Duplicate
             description was drawn for it.
         duplicates: cells of different items with one description are `positive`, are left out (`mask`), or count as
             `negative`, though nobody could tell them from positives.
+
+    Raises:
+        UserError: labels of another shape.
     """
+    if labels.ndim != 2 or labels.shape[1:] != reference_labels.shape[1:] or labels.shape[1] != 2:
+        raise UserError(
+            f"relation 'same_text' compares labels [n, 2], what belongs together and which description, got "
+            f"{list(labels.shape)} and {list(reference_labels.shape)}"
+        )
     match = labels[:, None, 0] == reference_labels[None, :, 0]
     if duplicates == "negative":
         return Pairs(match, ~match)
@@ -99,7 +124,7 @@ def make_pairs(
     Raises:
         UserError: labels that the relation does not take.
     """
-    if labels.ndim > 1 and relation is same_class:
+    if (labels.ndim > 1 or reference_labels.ndim > 1) and relation is same_class:
         raise UserError(
             f"labels {list(labels.shape)} are no numbers of classes: give relation='shared_label' for sets "
             "(multi-hot), relation={'name': 'same_ancestor', 'level': ...} for paths through a hierarchy"

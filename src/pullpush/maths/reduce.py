@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 __all__ = [
     "any_of", "count_of", "is_empty", "largest_exponent", "log1p_sum_exp", "logsumexp_of", "logsumexp_of_two", "max_of",
@@ -60,7 +59,6 @@ class _Sum(torch.autograd.Function):
         return torch.where(mask, x, 0.0).sum(dim) if total.isnan().any() else total
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return (gradient.unsqueeze(ctx.dim) * ctx.saved_tensors[0]).sum_to_size(ctx.shape), None, None
 
@@ -104,7 +102,7 @@ def logsumexp_of(x: Tensor, mask: Tensor, dim: int = -1, bound: float = float("i
         empty = torch.finfo(x.dtype).min / 4
         filled = torch.where(mask, x, empty)
         return filled.logsumexp(dim) if bound > EXPONENT else _log(filled.exp().sum(dim), empty)
-    return _LogSumExp.apply(x, mask, dim)  # type: ignore[no-untyped-call, no-any-return]
+    return _LogSumExp.apply(x, mask, dim)[0]  # type: ignore[no-untyped-call, no-any-return]
 
 
 def is_empty(x: Tensor) -> Tensor:
@@ -141,31 +139,39 @@ def _log(x: Tensor, empty: float, more: Tensor | float = 0.0) -> Tensor:
 
 
 class _LogSumExp(torch.autograd.Function):
-    """By way of the softmax, which is the gradient too; torch's `exp` is a hundred times slower where it underflows."""
+    """By way of the softmax, which is the gradient too; torch's `exp` is a hundred times slower where it underflows.
+
+    The softmax is an output as well, and so has a gradient of its own: that of the gradient.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor, dim: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, mask: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         empty = torch.finfo(x.dtype).min / 4
         filled = torch.where(mask, x, empty)
         if not filled.shape[dim]:
             ctx.shape = x.shape
-            return filled.logsumexp(dim)
+            return filled.logsumexp(dim), filled
         top = filled.amax(dim, keepdim=True)
         share = filled.softmax(dim)
         value = top - share.amax(dim, keepdim=True).log()
         ctx.dim, ctx.shape = dim, x.shape
         ctx.save_for_backward(share, top != empty)
-        return value.squeeze(dim)
+        return value.squeeze(dim), share
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor | None, of_share: Tensor | None) -> tuple[Tensor | None, None, None]:
         if not ctx.saved_tensors:
-            return gradient.new_zeros(ctx.shape), None, None
+            return None if gradient is None else gradient.new_zeros(ctx.shape), None, None
         share, any_cell = ctx.saved_tensors
+        slope = None if gradient is None else gradient.unsqueeze(ctx.dim)
+        if of_share is not None:
+            rest = of_share - (of_share * share).sum(ctx.dim, keepdim=True)
+            slope = rest if slope is None else slope + rest
+        if slope is None:
+            return None, None, None
         # An empty row has a share of its masked cells.
-        gradient = torch.where(any_cell, gradient.unsqueeze(ctx.dim), 0.0)
-        return (gradient * share).sum_to_size(ctx.shape), None, None
+        return (torch.where(any_cell, slope, 0.0) * share).sum_to_size(ctx.shape), None, None
 
 
 def log1p_sum_exp(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:

@@ -12,8 +12,13 @@ __all__ = ["SIMILARITIES", "cosine", "dot", "negative_euclidean", "negative_squa
 
 
 def normalize(x: Tensor) -> Tensor:
-    """x / |x| for each row; a zero row stays zero, with gradient zero."""
-    return torch.nn.functional.normalize(widen(x), dim=-1, eps=1e-12)
+    """x / |x| for each row, of any length from 1e-30 to 1e30; a zero row stays zero, with gradient zero."""
+    x = widen(x)
+    # Brought to size 1 before it is squared: the square of 1e-30 or 1e30 is no number in float32.
+    size = x.detach().abs().amax(-1, keepdim=True)
+    some = size != 0  # a NaN too
+    x = torch.where(some, x / torch.where(some, size, 1.0), 0.0)
+    return x / torch.where(some, torch.linalg.vector_norm(x, dim=-1, keepdim=True), 1.0)
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
@@ -39,7 +44,7 @@ def negative_squared_euclidean(x: Tensor, y: Tensor) -> Tensor:
 def negative_euclidean(x: Tensor, y: Tensor) -> Tensor:
     r"""$s_{ij} = -|x_i - y_j|$. The gradient at distance 0, where there is none, is 0."""
     squared = -negative_squared_euclidean(x, y)
-    apart = squared > 0
+    apart = ~(squared <= 0)  # a NaN too
     return -torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
 
 

@@ -50,12 +50,14 @@ class Traits:
         whole: tells from the options whether the loss is not a sum over anchors, so that it can't be streamed.
         learned: options that are learned with the encoder; their defaults are the starting points.
         proxies: the columns are class proxies.
+        unit_length: holds for unit vectors only, whatever the similarity: the criterion normalises. Of miners too.
     """
 
     similarity: str = "cosine"
     whole: Callable[[Mapping[str, Any]], bool] = lambda options: False
     learned: tuple[str, ...] = ()
     proxies: bool = False
+    unit_length: bool = False
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,13 +65,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def traits(
     *, similarity: str = "cosine", whole: bool | Callable[[Mapping[str, Any]], bool] = False,
-    learned: tuple[str, ...] = (), proxies: bool = False,
+    learned: tuple[str, ...] = (), proxies: bool = False, unit_length: bool = False,
 ) -> Callable[[F], F]:  # fmt: skip
     """Decorator of a loss: see `Traits`. A loss without it has the defaults."""
     test = whole if callable(whole) else (lambda options: whole)
 
     def mark(function: F) -> F:
-        function.__dict__["traits"] = Traits(similarity, test, learned, proxies)
+        function.__dict__["traits"] = Traits(similarity, test, learned, proxies, unit_length)
         return function
 
     return mark

@@ -11,7 +11,7 @@ from pullpush.maths.reduce import any_of, count_of, widen
 __all__ = ["fast_ap", "histogram"]
 
 
-@traits(similarity="negative_squared_euclidean")
+@traits(similarity="negative_squared_euclidean", unit_length=True)
 def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: Bins = 10, farthest: Positive = 4.0) -> AnchorLoss:
     r"""One minus the average precision, from histograms of the distances.
 
@@ -42,7 +42,7 @@ def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: Bins = 10, farthest: Posi
     return AnchorLoss(torch.where(counts, 1 - (positive * precision).sum(1) / positives, 0.0), counts.to(s.dtype))
 
 
-@traits(whole=True)
+@traits(whole=True, unit_length=True)
 def histogram(similarity: Tensor, pairs: Pairs, *, bins: Bins = 100) -> AnchorLoss:
     r"""The probability that a negative pair is more similar than a positive one, from two histograms of the batch.
 

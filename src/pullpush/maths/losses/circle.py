@@ -20,7 +20,7 @@ def _over_the_batch(options: Mapping[str, Any]) -> bool:
     return bool(options.get("per", "anchor") == "batch")
 
 
-@traits(whole=_over_the_batch)
+@traits(whole=_over_the_batch, unit_length=True)
 def circle(
     similarity: Tensor,
     pairs: Pairs,

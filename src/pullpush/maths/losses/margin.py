@@ -12,7 +12,7 @@ from pullpush.maths.reduce import any_of, count_of, sum_of, widen
 __all__ = ["margin", "ranked_list"]
 
 
-@traits(similarity="negative_euclidean", learned=("beta",))
+@traits(similarity="negative_euclidean", learned=("beta",), unit_length=True)
 def margin(
     similarity: Tensor,
     pairs: Pairs,
@@ -47,7 +47,7 @@ def margin(
     return AnchorLoss((pull + push).sum(1) + nu * beta * active, active)
 
 
-@traits(similarity="negative_euclidean")
+@traits(similarity="negative_euclidean", unit_length=True)
 def ranked_list(
     similarity: Tensor,
     pairs: Pairs,

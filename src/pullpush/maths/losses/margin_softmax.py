@@ -36,7 +36,7 @@ def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: Positiv
     return nt_xent(similarity, pairs, temperature=temperature)
 
 
-@traits(proxies=True)
+@traits(proxies=True, unit_length=True)
 def cosface(similarity: Tensor, pairs: Pairs, *, margin: CosineMargin = 0.35, scale: Positive = 64.0) -> AnchorLoss:
     r"""A margin on the own class's cosine.
 
@@ -59,7 +59,7 @@ def cosface(similarity: Tensor, pairs: Pairs, *, margin: CosineMargin = 0.35, sc
     return against_negatives(scale * (s - margin), scale * s, pairs)
 
 
-@traits(proxies=True)
+@traits(proxies=True, unit_length=True)
 def arcface(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.5, scale: Positive = 64.0) -> AnchorLoss:
     r"""A margin on the own class's angle.
 
@@ -84,7 +84,7 @@ def arcface(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.5, scale: P
     return against_negatives(scale * _cos_of_wider(s, margin), scale * s, pairs)
 
 
-@traits(proxies=True)
+@traits(proxies=True, unit_length=True)
 def sub_center_arcface(
     similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.5, scale: Positive = 64.0, centers: Centers = 3
 ) -> AnchorLoss:
@@ -115,7 +115,7 @@ def sub_center_arcface(
     return against_negatives(scale * _cos_of_wider(s, margin), scale * s, classes)
 
 
-@traits(proxies=True)
+@traits(proxies=True, unit_length=True)
 def sphereface(
     similarity: Tensor, pairs: Pairs, *, margin: Annotated[int, Bound(1, 64)] = 4, scale: Positive = 30.0
 ) -> AnchorLoss:

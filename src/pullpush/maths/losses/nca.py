@@ -37,7 +37,7 @@ def nca(similarity: Tensor, pairs: Pairs, *, scale: Positive = 1.0) -> AnchorLos
     return AnchorLoss(torch.where(some, torch.nn.functional.softplus(odds), 0.0), some.to(logits.dtype))
 
 
-@traits(proxies=True)
+@traits(proxies=True, unit_length=True)
 def proxy_nca(similarity: Tensor, pairs: Pairs, *, scale: Positive = 1.0) -> AnchorLoss:
     r"""NCA with class proxies as the only neighbours, and without the own proxy in the denominator.
 
@@ -58,7 +58,7 @@ def proxy_nca(similarity: Tensor, pairs: Pairs, *, scale: Positive = 1.0) -> Anc
     return decoupled_contrastive(similarity, pairs, temperature=1 / (2 * scale))
 
 
-@traits(proxies=True)
+@traits(proxies=True, unit_length=True)
 def proxy_nca_pp(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 1 / 9) -> AnchorLoss:
     r"""ProxyNCA++: the probability of the own proxy among all, with a temperature.
 

@@ -11,7 +11,7 @@ from pullpush.maths.reduce import any_of, widen
 __all__ = ["soft_triple"]
 
 
-@traits(proxies=True)
+@traits(proxies=True, unit_length=True)
 def soft_triple(
     similarity: Tensor,
     pairs: Pairs,
@@ -65,6 +65,6 @@ def _mean_gap(s: Tensor, centers: int) -> Tensor:
     once = torch.ones(centers, centers, dtype=torch.bool, device=s.device).triu(1)[:, :, None]
     square = 2 - 2 * own
     # The root has no slope at 0, where proxies coincide.
-    apart = once & (square > torch.finfo(s.dtype).eps)
+    apart = once & ~(square <= torch.finfo(s.dtype).eps)
     gaps = torch.where(apart, torch.where(apart, square, 1.0).sqrt(), 0.0)
     return gaps.sum() / max(1, classes * centers * (centers - 1))

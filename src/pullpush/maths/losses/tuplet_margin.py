@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from pullpush.bounds import Positive, Radians
-from pullpush.maths.losses.base import AnchorLoss, against_negatives
+from pullpush.maths.losses.base import AnchorLoss, against_negatives, traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.reduce import widen
 
 __all__ = ["tuplet_margin"]
 
 
+@traits(unit_length=True)
 def tuplet_margin(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.1, scale: Positive = 64.0) -> AnchorLoss:
     r"""Each positive against all negatives, with slack in the angle.
 

@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 
 from pullpush.bounds import Degrees
+from pullpush.maths.losses.base import traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.sphere import as_cosine
 from pullpush.maths.through import angles_above
@@ -12,6 +13,7 @@ from pullpush.maths.through import angles_above
 __all__ = ["angular"]
 
 
+@traits(unit_length=True)
 def angular(
     similarity: Tensor,
     pairs: Pairs,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pullpush.bounds import Bound, Seed
+from pullpush.maths.losses.base import traits
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.sphere import as_cosine, uniform
 
@@ -15,6 +16,7 @@ __all__ = ["distance_weighted"]
 Distance = Annotated[float, Bound(0, 2, above=True)]
 
 
+@traits(unit_length=True)
 def distance_weighted(
     similarity: Tensor,
     pairs: Pairs,
