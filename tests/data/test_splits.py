@@ -48,7 +48,12 @@ def test_given_splits_are_kept(fake_items):
         ([2, 2, 2], "", {}, "3 classes are too few"),
         ([2] * 9, "", {"test": 1.0}, "must be shares"),
         ([2] * 9, "", {"test": 0.6, "validation": 0.5}, "must be shares"),
-        ([2, 2], ["train", "test", "test", "test"], {}, r"1 classes are in two splits \(class 000\)"),
+        (
+            [2, 2],
+            ["train", "test", "test", "test"],
+            {},
+            r"1 of 2 test classes are in the train split too \(class 000\)",
+        ),
         ([2, 2], ["train", "train", "", ""], {}, "2 of 4 items have no split"),
         ([2, 2], ["test"] * 4, {}, "no training items"),
         ([2, 2, 2], ["train"] * 4 + ["test"] * 2, {}, "2 training classes are too few"),

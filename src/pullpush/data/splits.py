@@ -1,6 +1,8 @@
-"""Splits by class: what is tested was never trained on."""
+"""Splits by class: what is tested was never trained on. Splits that the data bring may be of seen classes."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,26 +12,39 @@ from pullpush.errors import UserError
 
 
 def split_by_class(items: Items, *, seed: int = 0, test: float = 0.5, validation: float = 0.1) -> Items:
-    """Fills the column `split`; no class is in two splits.
+    """Fills the column `split`.
 
-    Without given splits, `test` and `validation` are shares of all classes. Splits that the data bring are kept: a
-    missing validation split is drawn from the training classes (`validation` is then their share), and where only
+    Without given splits, `test` and `validation` are shares of all classes, and no class is in two splits. Where there
+    are too few classes for that, they are shares of the items of each class.
+
+    Splits that the data bring are kept. Their test classes are either all unseen in training or all seen
+    (`kind_of_classes`), and so are those of validation. A missing validation split is drawn from the training classes
+    (`validation` is then their share), or, where the test is of seen classes, from the items of each; where only
     training and validation are given, validation is taken as the test. Classes are drawn by their sorted names, so the
     order of rows does not matter.
 
     Items marked `held_out` stay in the test only, as queries; the test's other items are then their gallery.
 
     Raises:
-        UserError: too few classes, shares out of range, a class in two given splits, splits given for some items only.
+        UserError: too few classes, shares out of range, given splits of which some classes are trained on and others
+            are not, splits given for some items only.
     """
     if not (0 <= test < 1 and 0 <= validation < 1 and test + validation < 1):
         raise UserError(
-            f"test={test} and validation={validation} must be shares of the classes, from 0 to less than 1 together"
+            f"--data.test {test} and --data.validation {validation} must be shares of the classes, from 0 to less than "
+            "1 together"
         )
     given = set(items.table["split"].unique()) - {""}
     result = _keep(items, seed, validation) if given else _draw(items, seed, test, validation)
-    check_disjoint(result)
     return _hold_out(result)
+
+
+def kind_of_classes(items: Items, split: str) -> str:
+    """`unseen` where no class of a split is trained on, `seen` where all are, else `mixed`."""
+    table = items.table
+    trained = set(table["label"][table["split"] == "train"])
+    shared = [label in trained for label in table["label"][table["split"] == split].unique()]
+    return "unseen" if not any(shared) else "seen" if all(shared) else "mixed"
 
 
 def check_disjoint(items: Items) -> None:
@@ -40,8 +55,24 @@ def check_disjoint(items: Items) -> None:
         few = ", ".join([*(items.classes[label] for label in both[:3]), *(["..."] if len(both) > 3 else [])])
         raise UserError(
             f"{items.name}: {len(both)} classes are in two splits ({few}); metric learning is tested on "
-            "classes that were never trained on. Mend the split, or drop it (for a folder: given_splits=false)."
+            "classes that were never trained on. Mend the split."
         )
+
+
+def _check_kinds(items: Items) -> None:
+    """A UserError where only some classes of a split are trained on, or validation has classes of an unseen test."""
+    table = items.table
+    classes = {split: set(table["label"][table["split"] == split]) for split in ("train", "validation", "test")}
+    for split, other in (("test", "train"), ("validation", "train"), ("validation", "test")):
+        both = sorted(classes[split] & classes[other])
+        kind = kind_of_classes(items, split) if other == "train" else kind_of_classes(items, "test")
+        if both and kind != "seen":
+            few = ", ".join([*(items.classes[label] for label in both[:3]), *(["..."] if len(both) > 3 else [])])
+            raise UserError(
+                f"{items.name}: {len(both)} of {len(classes[split])} {split} classes are in the {other} split too "
+                f"({few}); either all of them are, or none. Mend the split, or let the classes be drawn anew: "
+                "--data.given_splits false for a folder, no column 'split' in a manifest"
+            )
 
 
 def class_folds(items: Items, folds: int = 4, *, seed: int = 0) -> list[Items]:
@@ -102,15 +133,36 @@ def _share(share: float, classes: int) -> int:
 def _draw(items: Items, seed: int, test: float, validation: float) -> Items:
     classes = _shuffled(items, np.unique(items.table["label"]), seed)
     n_test, n_validation = _share(test, len(classes)), _share(validation, len(classes))
-    if len(classes) - n_test - n_validation < 2:
-        raise UserError(
-            f"{items.name}: {len(classes)} classes are too few for test={test} and validation={validation}; at least "
-            "2 must stay for training. Lower the shares or add classes."
-        )
     labels = items.table["label"]
+    if len(classes) - n_test - n_validation < 2:
+        drawn = _draw_items(labels.to_numpy(), seed, {"test": test, "validation": validation})
+        if len(classes) < 2 or (test > 0 and "test" not in drawn):
+            raise UserError(
+                f"{items.name}: {len(classes)} classes are too few for --data.test {test:g} and --data.validation "
+                f"{validation:g}: at least 2 must stay for training. Lower the shares or add classes."
+            )
+        result = items.assign(split=drawn)
+        result.notes.append(
+            f"{len(classes)} classes are too few to keep some for the test: --data.test and --data.validation are "
+            "shares of the images of each class, so the test is of seen classes"
+        )
+        return result
     split = np.where(labels.isin(classes[:n_test]), "test", "train").astype(object)
     split[labels.isin(classes[n_test : n_test + n_validation])] = "validation"
     return items.assign(split=split)
+
+
+def _draw_items(labels: np.ndarray, seed: int, shares: Mapping[str, float]) -> np.ndarray:
+    """A split for each item: of each class the shares of its items, two or more of each split, the others training."""
+    split = np.full(len(labels), "train", dtype=object)
+    for label in np.unique(labels):
+        rows = np.random.default_rng([seed, 3, int(label)]).permutation(np.flatnonzero(labels == label))
+        for name, share in shares.items():
+            count = max(2, round(share * (labels == label).sum())) if share > 0 else 0
+            if len(rows) - count >= 2:
+                split[rows[:count]] = name
+                rows = rows[count:]
+    return split
 
 
 def _keep(items: Items, seed: int, validation: float) -> Items:
@@ -120,20 +172,31 @@ def _keep(items: Items, seed: int, validation: float) -> Items:
             f"{items.name}: {int((split == '').sum())} of {len(split)} items have no split while others have one; "
             "give all of them a split, or none"
         )
-    check_disjoint(items)
     result = items.assign(split=split)
     if "train" not in split:
         raise UserError(f"{items.name}: the given splits hold no training items (split = train)")
     if "test" not in split:
         split[split == "validation"] = "test"
         result.notes.append("the data give no test split: their validation split is the test")
-    if "validation" not in split and validation > 0:
-        labels = items.table["label"].to_numpy()
+    result = result.assign(split=split)
+    _check_kinds(result)
+    seen = kind_of_classes(result, "test") == "seen"
+    labels = items.table["label"].to_numpy()
+    if seen:
+        result.notes.append("the test is of seen classes: other images of the classes that are trained on")
+    if "validation" not in split and validation > 0 and seen:
+        train = split == "train"
+        split[train] = _draw_items(labels[train], seed, {"validation": validation})
+        result.notes.append(
+            f"validation: {int((split == 'validation').sum())} of the {int(train.sum())} training images"
+        )
+    elif "validation" not in split and validation > 0:
         classes = _shuffled(items, np.unique(labels[split == "train"]), seed)
         count = _share(validation, len(classes))
         if len(classes) - count < 2:
             raise UserError(
-                f"{items.name}: {len(classes)} training classes are too few to draw validation from; set validation=0"
+                f"{items.name}: {len(classes)} training classes are too few to draw validation from: "
+                "--data.validation 0"
             )
         split[np.isin(labels, classes[:count])] = "validation"
         result.notes.append(f"validation: {count} of the {len(classes)} given training classes")

@@ -54,7 +54,7 @@ def objective_of(config: Mapping[str, Any]) -> Objective:
         options=known | {k: v for k, v in options.items() if k in known},
         miner=config.get("miner", {}).get("name", "none"),
         lr=config.get("optimizer", {}).get("lr"),
-        samples=config.get("batch", {}).get("samples"),
+        samples=config.get("batch", {}).get("samples") or None,  # 0 follows the data
         start_step=config.get("memory", {}).get("start_step", 0),
         steps=config.get("steps", 0),
     )

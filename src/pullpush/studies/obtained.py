@@ -11,7 +11,7 @@ from pullpush.maths import losses
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.spread import meaning
-from pullpush.training.config import Config
+from pullpush.training.config import BATCH, Config
 
 __all__ = ["how_obtained", "margin_meaning"]
 
@@ -113,7 +113,10 @@ def _budget(runs: Sequence[StudyRun]) -> str:
 
 
 def _batches(runs: Sequence[StudyRun]) -> str:
-    sizes = [sorted({int(getattr(run.config.batch, name)) for run in runs}) for name in ("classes", "samples")]
+    sizes = [
+        sorted({int(getattr(run.config.batch, name) or BATCH[run.config.task][place]) for run in runs})
+        for place, name in enumerate(("classes", "samples"))
+    ]
     said = [f"{size[0]}" if len(size) == 1 else f"{size[0]} to {size[-1]}" for size in sizes]
     differ = any(len(size) > 1 for size in sizes)
     return f"{said[0]} classes x {said[1]} items" + (", as the table says," if differ else "")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 
 __all__ = [
-    "TASK_DEFAULTS", "BatchConfig", "Config", "DataConfig", "EncoderConfig", "OptimizerConfig", "TextConfig",
+    "BATCH", "TASK_DEFAULTS", "BatchConfig", "Config", "DataConfig", "EncoderConfig", "OptimizerConfig", "TextConfig",
     "write_config",
 ]  # fmt: skip
 
@@ -111,13 +111,14 @@ class BatchConfig:
     """The batch sampler: classes x samples.
 
     Args:
-        classes: classes in a batch.
-        samples: items of each class.
+        classes: classes in a batch; 0 follows the data: 32 (256 with task image-text), or all where there are fewer.
+        samples: items of each class; 0 follows the data: 4 (1 with task image-text), or the size of the largest class
+            where that is smaller.
         short: classes with fewer items than `samples` are repeated or dropped.
     """
 
-    classes: int = 32
-    samples: int = 4
+    classes: int = 0
+    samples: int = 0
     short: Literal["repeat", "drop"] = "repeat"
 
 
@@ -214,8 +215,6 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
         "text.hidden": 1024,
         "text.dropout": 0.2,
         "data.test": 0.25,
-        "batch.classes": 256,
-        "batch.samples": 1,
         "loss.name": "n_pair",
         "loss.temperature": 0.07,
         "optimizer.lr": 1e-3,
@@ -223,6 +222,10 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
         "steps": 300,
     },
 }
+
+
+# Classes and samples of a batch, where nothing is said and the data have as many.
+BATCH = {"image": (32, 4), "image-text": (256, 1)}
 
 
 def write_config(config: Config, path: Path) -> None:

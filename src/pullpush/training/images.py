@@ -122,7 +122,7 @@ class ImageTask:
 
         return {
             **found,
-            **validation_losses(self.criterion, self.all_pairs.to(device), items.labels, self.config, loss),
+            **validation_losses(self.criterion, self.all_pairs.to(device), items.labels, self.sampler, loss),
         }
 
     def classes_seen(self, steps: int) -> pd.DataFrame:
@@ -166,7 +166,7 @@ def validation_losses(
     criterion: Criterion,
     everything: Criterion,
     labels: Tensor,
-    config: Config,
+    training: ClassBalancedSampler,
     loss: Callable[[Criterion, Rows], Tensor],
 ) -> dict[str, float]:
     """The loss on validation items.
@@ -175,12 +175,11 @@ def validation_losses(
         criterion: of the run; left in training mode.
         everything: the same without miner and memory.
         labels: classes of the items [n].
-        config: of the run.
+        training: the sampler of the run, whose batches are like those here.
         loss: the loss of a criterion on some rows.
     """
-    batch = config.batch
-    classes = min(batch.classes, len(labels.unique()))
-    sampler = ClassBalancedSampler(labels, classes, batch.samples, seed=config.seed)
+    classes = min(training.classes, len(labels.unique()))
+    sampler = ClassBalancedSampler(labels, classes, training.samples, seed=training.seed)
     criterion.eval()
     everything.learned.load_state_dict(criterion.learned.state_dict())
     with torch.no_grad():

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from pullpush.data.items import Items
+from pullpush.data.splits import kind_of_classes
 from pullpush.doctor import not_finite_step
 from pullpush.errors import UserError
 from pullpush.training.allocator import keep_freed_memory
@@ -238,8 +239,7 @@ def _look(run: Run, step: int, waiting: list[dict[str, Any]]) -> None:
             raise _not_finite(run, at, numbers)
         run.monitor.wrote(at, numbers)
         run.log.write(at, numbers)
-    batch = run.config.batch
-    run.display.advance(step, numbers["train/loss"], len(waiting) * batch.classes * batch.samples)
+    run.display.advance(step, numbers["train/loss"], len(waiting) * run.task.sampler.batch)
     waiting.clear()
 
 
@@ -332,12 +332,15 @@ def _finish(run: Run) -> None:
         "steps": run.config.steps,
         "best_step": best["step"],
         "seconds": round(time.perf_counter() - run.since, 1),
+        "test_classes": kind_of_classes(run.task.items, "test") if after else "none",
         "test": {"before": run.saved["before"], "after": after},
         "validation": validation,
     }
     write_json(run.folder / "metrics.json", metrics)
+    if not after:
+        run.display.say("no test: all classes are trained on (--data.test 0)")
+        return
+    of = "seen in training" if metrics["test_classes"] == "seen" else "that were never trained on"
     for name in run.task.shown:
         before = run.saved["before"][name]
-        run.display.say(
-            f"test {name}: {before:.3f} before, {after[name]:.3f} after, on classes that were never trained on"
-        )
+        run.display.say(f"test {name}: {before:.3f} before, {after[name]:.3f} after, on classes {of}")

@@ -14,7 +14,7 @@ from pullpush.data.sources import open_items
 from pullpush.data.splits import class_folds, long_tail, split_by_class
 from pullpush.errors import UserError
 from pullpush.maths import losses
-from pullpush.training.config import Config, DataConfig
+from pullpush.training.config import BATCH, Config, DataConfig
 
 __all__ = ["compact_labels", "make_criterion", "make_items", "make_sampler", "read_items", "split_items"]
 
@@ -74,7 +74,7 @@ def _without_bad(items: Items, on_bad_item: str, say: Callable[[str], None]) -> 
 def _fold(items: Items, config: DataConfig, seed: int) -> Items:
     if not 0 <= config.fold < config.folds:
         raise UserError(
-            f"data.fold={config.fold} must be from 0 to {config.folds - 1}: there are data.folds={config.folds}"
+            f"--data.fold {config.fold} must be from 0 to {config.folds - 1}, as there are --data.folds {config.folds}"
         )
     fold = class_folds(items.assign(split=""), config.folds, seed=seed)[config.fold]
     return fold.assign(split=np.where(fold.table["split"] == "validation", "test", "train"))
@@ -88,12 +88,34 @@ def compact_labels(labels: torch.Tensor) -> torch.Tensor:
 def make_sampler(
     config: Config, labels: torch.Tensor, rank: int, world: int, keys: Sequence[Any] | None = None
 ) -> ClassBalancedSampler:
-    """The training sampler of a run, which goes on for ever; `keys` as of `ClassBalancedSampler`."""
-    batch = config.batch
-    return ClassBalancedSampler(
-        labels, batch.classes, batch.samples, seed=config.seed, rank=rank, world=world, short=batch.short, keys=keys,
-        passes=None,
-    )  # fmt: skip
+    """The training sampler of a run, which goes on for ever; `keys` as of `ClassBalancedSampler`.
+
+    Where `config.batch` leaves them to the data, its classes and samples are the usual ones or what there is.
+
+    Raises:
+        UserError: a batch that was asked for by name and that the data do not give.
+    """
+    short, sizes, usual = config.batch.short, torch.unique(labels, return_counts=True)[1], BATCH[config.task]
+    largest = int(sizes.max())
+    samples = config.batch.samples or min(usual[1], max(largest, 2))
+    there = int((sizes >= samples).sum()) if short == "drop" else len(sizes)
+    of = f" of {samples} images or more" if short == "drop" else ""
+    if config.batch.classes > there:
+        raise UserError(
+            f"--batch.classes {config.batch.classes} needs as many training classes, there are {there}{of}: lower it, "
+            "or leave it out, then the batch follows the data"
+        )
+    classes = config.batch.classes or max(min(usual[0], there) // world * world, 1)
+    sampler = ClassBalancedSampler(
+        labels, classes, samples, seed=config.seed, rank=rank, world=world, short=short, keys=keys, passes=None
+    )
+    if (not config.batch.classes and classes < usual[0]) or (not config.batch.samples and samples < usual[1]):
+        sampler.notes.insert(
+            0,
+            f"batches of {classes} classes x {samples} images follow the training data ({there} classes{of}, the "
+            f"largest of {largest} images); with more data they are {usual[0]} x {usual[1]}",
+        )
+    return sampler
 
 
 def make_criterion(

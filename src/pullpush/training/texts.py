@@ -173,7 +173,7 @@ class ImageTextTask:
             return value
 
         all_pairs = self.all_pairs.to(device)
-        return {**found, **validation_losses(self.criterion, all_pairs, items.labels, self.config, loss)}
+        return {**found, **validation_losses(self.criterion, all_pairs, items.labels, self.sampler, loss)}
 
     def classes_seen(self, steps: int) -> pd.DataFrame:
         """How often the sampler draws items of each class in so many steps: class, items, drawn."""
