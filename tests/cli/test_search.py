@@ -1,6 +1,5 @@
 """What a command line of `pullpush search` asks of the engine."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,17 +18,31 @@ ASKED = [
         ["cat", "--where", "category=food", "--where", "label=x"],
         {"text": "cat", "where": {"category": "food", "label": "x"}},
     ),
-    (["cat", "--all-hits"], {"text": "cat", "cut_off": None}),
+    (["cat", "--cut-off", "0.2"], {"text": "cat", "cut_off": 0.2}),
 ]
+
+
+class Nothing:
+    """An engine that finds nothing."""
+
+    def __init__(self, queries: list[dict[str, Any]]) -> None:
+        self.queries = queries
+
+    def __len__(self) -> int:
+        return 0
+
+    def query(self, **query: Any) -> list[Any]:
+        self.queries.append(query)
+        return []
 
 
 @pytest.mark.parametrize(("words", "asked"), ASKED)
 def test_a_command_line_and_its_query(words: list[str], asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     queries: list[dict[str, Any]] = []
-    engine = SimpleNamespace(query=lambda **query: queries.append(query) or [])
+    engine = Nothing(queries)
     monkeypatch.setattr(search, "open", lambda index: engine)
     assert main(["search", "index", *words]) == 0
-    assert {name: value for name, value in queries[0].items() if value is not None or name == "cut_off"} == {
+    assert {name: value for name, value in queries[0].items() if value is not None} == {
         "k": 10,
         **asked,
     }

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pullpush import search
 from pullpush.errors import UserError
-from pullpush.search.calibration import closeness
+from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.engine import Lookup, mix
 
 from .fake import COLOURS, FakeModel, picture
@@ -96,12 +96,21 @@ def test_where(engine: search.Engine) -> None:
         engine.query(text="red", where={"colour": "green"})
 
 
-def test_nothing_close_returns_nothing(engine: search.Engine) -> None:
-    assert engine.query(text="zebra") == []
-    assert len(engine.query(text="zebra", cut_off=None)) == 10
-    assert engine.query(text="red")[0].closeness > 0.8
-    far = engine.query(text="red", k=120, cut_off=None)
-    assert {hit.label for hit in far if hit.closeness >= 0.9} == {"red"}
+def test_who_asks_for_k_gets_k_with_a_mark_where_hits_get_weak(engine: search.Engine) -> None:
+    for k in (1, 10, 120):
+        nonsense = engine.query(text="zebra", k=k)
+        assert len(nonsense) == k
+        assert all(hit.weak for hit in nonsense)
+    hits = engine.query(text="red", k=120)
+    assert len(hits) == 120
+    assert [hit.weak for hit in hits] == sorted(hit.weak for hit in hits), "weak ones come last"
+    assert not any(hit.weak for hit in hits if hit.label == "red")
+    assert hits[-1].weak
+    assert hits[-1].as_dict()["weak"] is True
+    assert hits[0].closeness > 0.8
+    assert {hit.label for hit in hits if hit.closeness >= 0.9} == {"red"}
+    assert engine.query(text="zebra", cut_off=WEAK) == []
+    assert [hit.id for hit in engine.query(text="red", k=120, cut_off=WEAK)] == [hit.id for hit in hits if not hit.weak]
 
 
 def test_closeness_is_0_for_nonsense_and_1_for_a_typical_answer() -> None:

@@ -108,13 +108,29 @@ def test_a_picture_is_picked_pasted_and_refused(page: api.Page, tmp_path: Path) 
     page.wait_for_selector("text=Pictures can be PNG")
 
 
-def test_nothing_close_and_a_filter(page: api.Page) -> None:
+def test_nothing_close_more_and_a_filter(page: api.Page) -> None:
     page.fill("#text", "zebra")
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=Nothing close")
-    assert page.locator("button.card").count() == 0
-    page.click("text=Show the nearest anyway")
-    page.wait_for_selector("button.card")
+    page.wait_for_selector("text=Nothing is close to what you asked for")
+    assert page.locator("button.card").count() == 60
+    page.click("text=Show more")
+    page.wait_for_selector("text=120 items, closest first")
+    ids = page.evaluate("[...document.querySelectorAll('#grid li[id]')].map((item) => item.id)")
+    assert len(ids) == len(set(ids)) == 120
+    assert page.locator(".rest").count() == 1
+    assert not page.is_visible("#more")
+    page.fill("#text", "red")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=From here on the matches are weak")
+    strong = page.locator("#grid > li").evaluate_all(
+        "(items) => items.slice(0, items.findIndex((item) => item.className === 'rest')).map((item) => item.className)"
+    )
+    assert len(strong) >= 20
+    assert not any(strong)
+    page.keyboard.press("Escape")
+    page.wait_for_selector("text=Here are some of them")
+    page.click("#more")
+    page.wait_for_function("document.querySelectorAll('button.card').length > 48")
     page.select_option("#filters select[name=label]", "blue")
     page.fill("#text", "blue")
     page.keyboard.press("Enter")

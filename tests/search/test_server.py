@@ -50,13 +50,33 @@ def test_search_by_text_upload_and_id(client: httpx.Client, built: Path) -> None
     near = client.get("/api/search", params={"like": hit["id"], "k": 5})
     assert labels(near) == {"green"}
     assert hit["id"] not in [each["id"] for each in near.json()["hits"]]
-    assert client.get("/api/search", params={"text": "zebra"}).json() == {"hits": []}
-    assert len(client.get("/api/search", params={"text": "zebra", "cut_off": -10}).json()["hits"]) == 10
+    assert client.get("/api/search", params={"text": "zebra", "cut_off": 0.2}).json() == {"hits": [], "more": False}
     assert labels(client.get("/api/search", params={"text": "red", "label": "blue", "cut_off": -10})) == {"blue"}
     assert labels(upload(client, good(), text="blue", image_weight=0)) == {"blue"}
     engine = search.open(built, FakeModel())
     same = client.get("/api/search", params={"text": "red", "minus_id": 4, "like": 70, "cut_off": -10}).json()["hits"]
     assert [h["id"] for h in same] == [h.id for h in engine.query(text="red", minus=4, like=70, cut_off=None)]
+
+
+def test_a_search_gives_as_many_as_were_asked_for_and_then_more(client: httpx.Client) -> None:
+    found = client.get("/api/search", params={"text": "zebra", "k": 36}).json()
+    assert len(found["hits"]) == 36
+    assert all(hit["weak"] for hit in found["hits"])
+    seen: list[int] = []
+    for skip in range(0, 150, 50):
+        page = client.get("/api/search", params={"text": "red", "k": 50, "skip": skip}).json()
+        seen += [hit["id"] for hit in page["hits"]]
+        assert page["more"] is (skip < 100)
+    assert len(seen) == len(set(seen)) == 120
+    again = upload(client, good("JPEG", "red"), k=7, skip=5).json()
+    whole = upload(client, good("JPEG", "red"), k=12).json()
+    assert again["hits"] == whole["hits"][5:]
+    assert again["more"]
+    last = client.get("/api/search", params={"text": "red", "label": "blue", "k": 20}).json()
+    assert (len(last["hits"]), last["more"]) == (20, False)
+    limits = client.get("/api/index").json()["limits"]
+    params = {"text": "red", "k": limits["k"], "skip": limits["skip"]}
+    assert client.get("/api/search", params=params).json() == {"hits": [], "more": False}
 
 
 def test_pictures_are_served_by_id(client: httpx.Client, built: Path) -> None:
@@ -88,6 +108,8 @@ def test_hostile_uploads(client: httpx.Client, name: str) -> None:
         ("/api/search?text=" + "x" * 501, 422),
         ("/api/search?text=red&k=0", 422),
         ("/api/search?text=red&k=201", 422),
+        ("/api/search?text=red&skip=800", 422),
+        ("/api/search?text=red&skip=-1", 422),
         ("/api/search?like=abc", 422),
         ("/api/search?text=red&label=none", 400),
         ("/api/search?text=red&cut_off=nan", 422),

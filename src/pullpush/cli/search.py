@@ -88,7 +88,7 @@ def _search(
     minus: list[str] | None = None,
     k: int = 10,
     where: list[str] | None = None,
-    all_hits: bool = False,
+    cut_off: float | None = None,
     json: bool = False,
 ) -> None:
     """The closest items of an index.
@@ -99,19 +99,22 @@ def _search(
         image: image files.
         like: ids of items in the index.
         minus: descriptions or ids to move away from.
-        k: at most this many.
+        k: this many; those that are hardly closer than what nonsense finds are marked as weak.
         where: only items with these values, such as category=food.
-        all_hits: also those that are not close.
-        json: print a list of {id, score, path, label, text}.
+        cut_off: leave out hits with less closeness; 0.2 leaves out the weak ones.
+        json: print a list of {id, score, closeness, weak, path, label, text}.
     """
     from pullpush.search import open as open_index
 
     engine = open_index(index)
     conditions = dict(_pair(each) for each in where or [])
     away: list[Any] = [int(each) if each.lstrip("-").isdigit() else each for each in minus or []]
-    options: dict[str, Any] = {"cut_off": None} if all_hits else {}
-    hits = engine.query(text=text, image=image, like=like, minus=away or None, k=k, where=conditions or None, **options)
+    hits = engine.query(
+        text=text, image=image, like=like, minus=away or None, k=k, where=conditions or None, cut_off=cut_off
+    )
     _show(hits, json)
+    if not json and len(hits) == k < len(engine):
+        print(f"the nearest {k} of {len(engine):,} items; for more, -k {min(2 * k, len(engine))}")
 
 
 def _pair(condition: str) -> tuple[str, str]:
@@ -127,13 +130,15 @@ def _show(hits: list[Any], as_json: bool) -> None:
         print(json.dumps(listed))
         return
     if not hits:
-        print("nothing close; --all-hits shows what there is")
+        print("no hits: no item is left, or all are below the cut-off")
         return
-    shown = Table()
-    for name in ("id", "score", "label", "path"):
+    shown = Table(caption="weak: hardly closer than what nonsense finds" if hits[-1].weak else None)
+    for name in ("id", "score", "", "label", "path"):
         shown.add_column(name, justify="right" if name in ("id", "score") else "left")
-    for hit in hits:
-        shown.add_row(str(hit.id), f"{hit.score:.3f}", str(hit.label), str(hit.path))
+    for before, hit in zip([None, *hits], hits, strict=False):
+        if hit.weak and before is not None and not before.weak:
+            shown.add_section()
+        shown.add_row(str(hit.id), f"{hit.score:.3f}", "weak" if hit.weak else "", str(hit.label), str(hit.path))
     Console().print(shown)
 
 

@@ -17,8 +17,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pullpush.errors import UserError
-from pullpush.search.calibration import CUT_OFF
-from pullpush.search.engine import Hit
+from pullpush.search.engine import MOST, Hit
 from pullpush.search.errors import BadQuery, BeingWritten, DiskFull, NoIndex, NoItem
 from pullpush.search.guard import COOKIE, Guard, Rules, same
 from pullpush.search.layout import is_full
@@ -35,16 +34,18 @@ PAGE = Path(__file__).parent / "page"
 FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # an id stands for one picture, always
 FRESH = {"cache-control": "no-cache"}
 MOST_HITS, LONGEST, MOST_VALUES, MOST_MAPPED = 200, 500, 200, 30_000
+MOST_SKIPPED = MOST - MOST_HITS - 1
 DRAWN = 12
 """Groups that the map tells apart by colour; the rest is one more."""
 
 
 class Found(BaseModel):
-    """One item found."""
+    """One item found; `weak`: it is hardly closer than what nonsense finds."""
 
     id: int
     score: float
     closeness: float
+    weak: bool
     label: str
     text: list[str]
     category: str
@@ -52,9 +53,10 @@ class Found(BaseModel):
 
 
 class Results(BaseModel):
-    """Hits, closest first; none where nothing is close."""
+    """Hits, closest first: `k` of them, unless there are no more items; `more`: there are others after them."""
 
     hits: list[Found]
+    more: bool
 
 
 class Added(BaseModel):
@@ -68,7 +70,8 @@ class Session(BaseModel):
 Words = Annotated[str, Query(max_length=LONGEST, description="words to search for")]
 Count = Annotated[int, Query(ge=1, le=MOST_HITS)]
 Ids = Annotated[list[int], Query(max_length=20, description="ids of items")]
-Close = Annotated[float, Query(ge=-10, le=10, description="hits with less closeness are left out")]
+Skipped = Annotated[int, Query(ge=0, le=MOST_SKIPPED, description="leave out that many of the closest")]
+Close = Annotated[float | None, Query(ge=-10, le=10, description="hits with less closeness are left out")]
 
 router = APIRouter(prefix="/api")
 
@@ -93,15 +96,16 @@ async def search(
     minus: Annotated[str, Query(max_length=LONGEST, description="words to move away from")] = "",
     minus_id: Ids = [],  # noqa: B006
     k: Count = 10,
+    skip: Skipped = 0,
     label: str = "",
     category: str = "",
     domain: str = "",
     split: str = "",
-    cut_off: Close = CUT_OFF,
+    cut_off: Close = None,
 ) -> Results:
     where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
-    asked = Asked(_words(text), (), like, _words(minus), minus_id, {}, k, where, cut_off)
-    return _results(await service.search(asked))
+    asked = Asked(_words(text), (), like, _words(minus), minus_id, {}, skip + k + 1, where, cut_off)
+    return _results(await service.search(asked), skip, k)
 
 
 @router.post("/search", tags=["search"], summary="Search by a picture, alone or with words")
@@ -113,16 +117,17 @@ async def search_upload(
     text_weight: Annotated[float, Form(ge=0, le=10)] = 1.0,
     image_weight: Annotated[float, Form(ge=0, le=10)] = 1.0,
     k: Annotated[int, Form(ge=1, le=MOST_HITS)] = 10,
+    skip: Annotated[int, Form(ge=0, le=MOST_SKIPPED)] = 0,
     label: Annotated[str, Form()] = "",
     category: Annotated[str, Form()] = "",
     domain: Annotated[str, Form()] = "",
     split: Annotated[str, Form()] = "",
-    cut_off: Annotated[float, Form(ge=-10, le=10)] = CUT_OFF,
+    cut_off: Annotated[float | None, Form(ge=-10, le=10)] = None,
 ) -> Results:
     where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
     weights = {"text": text_weight, "image": image_weight}
-    asked = Asked(_words(text), [await image.read()], (), _words(minus), (), weights, k, where, cut_off)
-    return _results(await service.search(asked))
+    asked = Asked(_words(text), [await image.read()], (), _words(minus), (), weights, skip + k + 1, where, cut_off)
+    return _results(await service.search(asked), skip, k)
 
 
 @router.get("/items/{item}", tags=["items"], summary="What is known of an item")
@@ -174,7 +179,14 @@ async def describe(request: Request, service: TheService) -> dict[str, Any]:
         "recall@10": manifest.facts.get("recall@10"),
         "filters": {name: known for name, known in values.items() if 1 < len(known) <= MOST_VALUES},
         "read_only": request.app.state.read_only,
-        "limits": {"bytes": MAX_BYTES, "pixels": MAX_PIXELS, "formats": list(FORMATS), "text": LONGEST, "k": MOST_HITS},
+        "limits": {
+            "bytes": MAX_BYTES,
+            "pixels": MAX_PIXELS,
+            "formats": list(FORMATS),
+            "text": LONGEST,
+            "k": MOST_HITS,
+            "skip": MOST_SKIPPED,
+        },
     }
 
 
@@ -334,6 +346,7 @@ def _found(hit: Hit) -> Found:
         id=hit.id,
         score=round(hit.score, 4),
         closeness=round(hit.closeness, 3),
+        weak=hit.weak,
         label=hit.label,
         text=hit.text,
         category=hit.category,
@@ -341,5 +354,5 @@ def _found(hit: Hit) -> Found:
     )
 
 
-def _results(hits: list[Hit]) -> Results:
-    return Results(hits=[_found(hit) for hit in hits])
+def _results(hits: list[Hit], skip: int, k: int) -> Results:
+    return Results(hits=[_found(hit) for hit in hits[skip : skip + k]], more=len(hits) > skip + k)

@@ -18,8 +18,8 @@ from pullpush.encoders.model import Model
 from pullpush.search.stores import Vectors
 
 PROBES, NOISE = 256, 48
-CUT_OFF = 0.2
-"""Hits below this closeness are left out."""
+WEAK = 0.2
+"""Hits below this closeness are marked as weak."""
 
 Scale = dict[str, float]
 

@@ -20,7 +20,7 @@ from pullpush.encoders import bundle
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.search import layout, thumbnails
-from pullpush.search.calibration import CUT_OFF, closeness
+from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.errors import BadQuery, NoIndex, NoItem
 from pullpush.search.index import check_fingerprint
 from pullpush.search.layout import Manifest
@@ -50,9 +50,15 @@ class Hit:
     domain: str = ""
     closeness: float = 1.0
 
+    @property
+    def weak(self) -> bool:
+        """Whether it is hardly closer than what nonsense finds: a closeness below 0.2."""
+        return self.closeness < WEAK
+
     def as_dict(self) -> dict[str, Any]:
-        """`{"id", "score", "path", "label", "text"}`, as `pullpush search --json` prints it."""
-        return {"id": self.id, "score": self.score, "path": self.path, "label": self.label, "text": self.text}
+        """What `pullpush search --json` prints of it."""
+        shown = ("id", "score", "closeness", "weak", "path", "label", "text")
+        return {name: getattr(self, name) for name in shown}
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Lookup:
     vector: np.ndarray
     k: int = 10
     where: Mapping[str, str] = field(default_factory=dict)
-    cut_off: float | None = CUT_OFF
+    cut_off: float | None = None
     exclude: Sequence[int] = ()
     text: bool = False
 
@@ -147,9 +153,10 @@ class Engine:
         weights: Mapping[str, float] | None = None,
         k: int = 10,
         where: Mapping[str, str] | None = None,
-        cut_off: float | None = CUT_OFF,
+        cut_off: float | None = None,
     ) -> list[Hit]:
-        """The `k` items closest to a weighted sum of descriptions, images and items, closest first.
+        """The `k` items closest to a weighted sum of descriptions, images and items, closest first. Those that are
+        hardly closer than what nonsense finds are among them, and say so (`Hit.weak`).
 
         Args:
             text: Descriptions; the model must have been trained with texts.
@@ -157,10 +164,9 @@ class Engine:
             like: Ids of items in the index; they are not among the hits.
             minus: Descriptions or ids to move away from.
             weights: Of the four parts, by name; defaults in `WEIGHTS`. Within a part all count the same.
-            k: At most this many hits, 1 to 1000.
+            k: This many hits, 1 to 1000; fewer only where there are no more items.
             where: Only items with these values of `label`, `category`, `domain` or `split`.
-            cut_off: Hits with less closeness are left out, so that nothing is returned where nothing is close; None
-            keeps all.
+            cut_off: Hits with less closeness are left out; 0.2 leaves out the weak ones. By default none is.
 
         Raises: `UserError` for an empty query, an unknown id, column or value, an unreadable image, and a model that
         differs.

@@ -18,7 +18,6 @@ from pullpush.images import open_rgb, resize_and_center
 from pullpush.search import index as changes
 from pullpush.search import layout
 from pullpush.search.batching import Batcher, Cache, checksum
-from pullpush.search.calibration import CUT_OFF
 from pullpush.search.engine import Engine, Hit, Lookup, mix
 from pullpush.search.errors import NoIndex
 from pullpush.search.thumbnails import thumbnail
@@ -51,7 +50,7 @@ class Query:
     weights: Mapping[str, float] = field(default_factory=dict)
     k: int = 10
     where: Mapping[str, str] = field(default_factory=dict)
-    cut_off: float | None = CUT_OFF
+    cut_off: float | None = None
 
 
 class Service:

@@ -1,15 +1,16 @@
 // The page of a search server: no framework, and nothing from another site.
 const $ = (id) => document.getElementById(id);
-const COUNT = 60, EVERYTHING = -10, COLOURS = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948",
+const COUNT = 60, COLOURS = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948",
   "#d37295", "#9c755f", "#499894", "#86bc5b", "#6b6ecf"], REST = "#9a9aa2";
 
 let about = null;      // what /api/index says
 let query = blank();   // what is asked
 let hits = [];
+let more = false;      // there are others after them
 let asked = 0;         // number of the newest request: answers to older ones are dropped
 let atlas = null;      // the map, once it was opened
 
-function blank() { return { text: "", image: null, like: [], minus: [], where: {}, all: false }; }
+function blank() { return { text: "", image: null, like: [], minus: [], where: {} }; }
 function isEmpty() { return !query.text.trim() && !query.image && !query.like.length; }
 
 // ---- asking the server -------------------------------------------------------------------------------------------
@@ -37,10 +38,9 @@ async function signIn() {
   }
 }
 
-function request() {
-  const fields = new URLSearchParams({ k: COUNT, ...query.where });
+function request(skip) {
+  const fields = new URLSearchParams({ k: COUNT, skip, ...query.where });
   if (query.text.trim()) fields.set("text", query.text.trim());
-  if (query.all) fields.set("cut_off", EVERYTHING);
   if (query.image) {
     const form = new FormData();
     for (const [name, value] of fields) form.set(name, value);
@@ -59,31 +59,46 @@ async function run({ remember = true } = {}) {
   if (remember) history.pushState(query, "", address());
   drawParts();
   say();
+  $("more").hidden = $("end").hidden = true;
   if (!isEmpty() || Object.keys(query.where).length === 0) waiting();
+  await next(mine, 0);
+}
+
+// The hits from number `skip` on: the first ones take the place of what was shown, the others follow it.
+async function next(mine, skip) {
   try {
-    const found = isEmpty() ? await sample() : (await request()).hits;
+    const found = isEmpty() ? await sample(skip) : await request(skip);
     if (mine !== asked) return;
-    hits = found;
-    drawGrid();
-    if (!hits.length) say("Nothing close", "No item in this collection is close to what you asked for.",
-      ["Show the nearest anyway", () => { query.all = true; run(); }]);
+    const begun = skip ? hits.length : 0;
+    hits = skip ? [...hits, ...found.hits.filter((hit) => !hits.some((known) => known.id === hit.id))] : found.hits;
+    more = found.more;
+    drawGrid(begun);
+    if (!hits.length) say("No items", "No item of this collection can be shown for this.");
     $("status").textContent = isEmpty() ? `${about.items.toLocaleString()} items. Here are some of them.`
       : hits.length ? `${hits.length} item${hits.length === 1 ? "" : "s"}, closest first` : "";
     atlas?.mark(isEmpty() ? [] : hits.map((hit) => hit.id));
+    if (skip) $("grid").querySelectorAll("button.card")[begun]?.focus({ preventScroll: true });
   } catch (error) {
     if (mine !== asked) return;
-    hits = [];
-    drawGrid();
-    $("status").textContent = "";
-    say("", error.message, null, true);
+    if (!skip) { hits = []; more = false; drawGrid(); $("status").textContent = ""; }
+    say("", error.message, true);
   }
 }
 
-async function sample() {
-  const map = await places();
+async function showMore() {
+  $("more").disabled = true;
+  say();
+  await next(asked, hits.length);
+  $("more").disabled = false;
+}
+
+async function sample(skip) {
+  const map = await places(), some = 48;
   const fits = map.ids.map((_, i) => i).filter((i) => !query.where[map.by] || map.groups[map.group[i]] === query.where[map.by]);
-  const step = Math.max(1, Math.floor(fits.length / 48));  // spread over the collection, the same each time
-  return fits.filter((_, i) => i % step === 0).slice(0, 48).map((i) => ({ id: map.ids[i], label: map.title[i], score: null }));
+  const step = Math.max(1, Math.floor(fits.length / some));  // spread over the collection, the same each time
+  const order = Array.from({ length: step }, (_, turn) => fits.filter((_, i) => i % step === turn)).flat();
+  const found = order.slice(skip, skip + some).map((i) => ({ id: map.ids[i], label: map.title[i], score: null }));
+  return { hits: found, more: skip + some < order.length };
 }
 
 const known = new Map();
@@ -106,13 +121,13 @@ function fromAddress() {
   return { ...blank(), text: about.text ? fields.get("text") ?? "" : "", like: ids("like"), minus: ids("minus"), where };
 }
 
-function change(part) { query = { ...query, all: false, ...part }; run(); }
+function change(part) { query = { ...query, ...part }; run(); }
 function similar(id) { show("grid"); query = { ...blank(), where: query.where, like: [id] }; $("text").value = ""; run(); scrollTo(0, 0); }
 function picture(file) {
   if (!file) return;
   if (!/^image\/(png|jpeg|gif|webp|avif|hei[cf])$/.test(file.type) && !/\.hei[cf]$/i.test(file.name))
-    return say("", "Pictures can be PNG, JPEG, GIF, WebP, AVIF or HEIC.", null, true);
-  if (file.size > about.limits.bytes) return say("", `The picture is larger than ${Math.floor(about.limits.bytes / 2 ** 20)} MB.`, null, true);
+    return say("", "Pictures can be PNG, JPEG, GIF, WebP, AVIF or HEIC.", true);
+  if (file.size > about.limits.bytes) return say("", `The picture is larger than ${Math.floor(about.limits.bytes / 2 ** 20)} MB.`, true);
   show("grid");
   change({ image: file, like: [], minus: [] });
 }
@@ -137,21 +152,32 @@ function thumbnail(id, alt = "") {
 }
 function title(hit) { return hit.text?.[0] || hit.label || `item ${hit.id}`; }
 
-function drawGrid() {
+function drawGrid(begun = 0) {
   $("grid").className = "";
-  $("grid").replaceChildren(...hits.map((hit) => {
-    const name = title(hit), words = make("span", { className: "words" }, make("span", { className: "label" }, name));
-    const scored = hit.score !== null;
-    if (scored) {
-      words.append(make("span", { className: "note" }, make("span", {}, hit.domain || hit.category || (name === hit.label ? "" : hit.label)), make("span", { title: "similarity, the cosine" }, hit.score.toFixed(2))));
-      words.append(make("meter", { min: 0, max: 1, value: Math.max(0, hit.score), ariaLabel: "similarity" }));
-    }
-    const card = make("button", { type: "button", className: "card", title: `Items similar to ${name}` }, make("span", { className: "tile" }, thumbnail(hit.id, name)), words);
-    card.onclick = () => similar(hit.id);
-    const less = make("button", { type: "button", className: "less", title: "Less like this", ariaLabel: `Less like ${name}` }, "−");
-    less.onclick = () => minus(hit.id);
-    return make("li", { id: `hit-${hit.id}` }, card, ...(scored && !query.image ? [less] : []));
-  }));
+  if (!begun) $("grid").replaceChildren();
+  for (const [number, hit] of [...hits.entries()].slice(begun)) {
+    if (hit.weak && !hits[number - 1]?.weak) $("grid").append(make("li", { className: "rest" }, number
+      ? "From here on the matches are weak." : "Nothing is close to what you asked for. These are the nearest items."));
+    $("grid").append(drawHit(hit));
+  }
+  const end = hits.length > about.limits.skip && !isEmpty();
+  $("more").hidden = !more || end;
+  $("end").hidden = !more || !end;
+  $("end").textContent = `These are the nearest ${hits.length.toLocaleString()}. Narrow the search to see others.`;
+}
+
+function drawHit(hit) {
+  const name = title(hit), words = make("span", { className: "words" }, make("span", { className: "label" }, name));
+  const scored = hit.score !== null;
+  if (scored) {
+    words.append(make("span", { className: "note" }, make("span", {}, hit.domain || hit.category || (name === hit.label ? "" : hit.label)), make("span", { title: "similarity, the cosine" }, hit.score.toFixed(2))));
+    words.append(make("meter", { min: 0, max: 1, value: Math.max(0, hit.score), ariaLabel: "similarity" }));
+  }
+  const card = make("button", { type: "button", className: "card", title: `Items similar to ${name}` }, make("span", { className: "tile" }, thumbnail(hit.id, name)), words);
+  card.onclick = () => similar(hit.id);
+  const less = make("button", { type: "button", className: "less", title: "Less like this", ariaLabel: `Less like ${name}` }, "−");
+  less.onclick = () => minus(hit.id);
+  return make("li", { id: `hit-${hit.id}`, className: hit.weak ? "weak" : "" }, card, ...(scored && !query.image ? [less] : []));
 }
 function minus(id) { if (!query.image && !isEmpty() && !query.minus.includes(id)) change({ minus: [...query.minus, id] }); }
 
@@ -160,12 +186,11 @@ function waiting() {
   if (!$("grid").children.length) $("grid").replaceChildren(...Array.from({ length: 18 }, () => make("li", {}, make("span", { className: "card" }, make("span", { className: "tile" }), make("span", { className: "words" })))));
 }
 
-function say(title = "", text = "", action = null, bad = false) {
+function say(title = "", text = "", bad = false) {
   const box = $("message");
   box.hidden = !text;
   box.className = bad ? "bad" : "";
   box.replaceChildren(...(title ? [make("h2", {}, title)] : []), make("p", {}, text));
-  if (action) box.append(make("button", { type: "button", className: "go", onclick: action[1] }, action[0]));
 }
 
 function drawParts() {
@@ -224,7 +249,7 @@ class Atlas {
     $("zoom-in").onclick = () => this.zoom(1.6); $("zoom-out").onclick = () => this.zoom(1 / 1.6); $("zoom-all").onclick = () => this.all();
   }
   async open(by = "") {
-    try { this.data = await places(by); } catch (error) { return say("", error.message, null, true); }
+    try { this.data = await places(by); } catch (error) { return say("", error.message, true); }
     this.hidden.clear(); this.screen = null;
     this.legend();
     this.mark(isEmpty() ? [] : hits.map((hit) => hit.id));
@@ -361,6 +386,7 @@ function listen() {
     e.preventDefault();
     if ($("text").value.trim() || query.image || query.like.length) { show("grid"); $("text").blur(); change({ text: $("text").value }); }
   };
+  $("more").onclick = showMore;
   $("pick").onclick = () => $("file").click();
   $("file").onchange = () => { picture($("file").files[0]); $("file").value = ""; };
   $("tab-grid").onclick = () => show("grid");
@@ -391,7 +417,7 @@ function keys(e) {
 
 async function start() {
   listen();
-  try { about = await ask("/api/index"); } catch (error) { return say("", error.message, null, true); }
+  try { about = await ask("/api/index"); } catch (error) { return say("", error.message, true); }
   $("name").textContent = about.name;
   document.title = `${about.name} · search`;
   if (!about.text) {
