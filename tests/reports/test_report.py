@@ -170,9 +170,14 @@ def test_a_damaged_run_is_reported_as_far_as_it_goes(run_folder: Path, tmp_path:
     (run / "metrics.json").write_text("{", encoding="utf-8")
     np.save(run / "embeddings" / "test-before.npy", np.zeros((3, 4), np.float32))
     np.save(run / "embeddings" / "test-after.npy", np.full((144, 4), np.nan, np.float32))
-    text = Page(reports.report(run)).text
+    with pytest.warns(UserWarning, match="damaged") as warned:
+        text = Page(reports.report(run)).text
     assert "Line 311 of log.jsonl is cut off" in text
-    assert "metrics.json is not JSON" in text
+    assert "'metrics.json' is damaged or of another kind: it is not JSON" in text
+    said = " ".join(str(warning.message) for warning in warned)
+    assert "metrics.json" in said
+    assert "test-after.npy" in said
+    assert "log.jsonl" not in said
     assert "embeddings/test-after.npy holds values that are not finite." in text
 
 

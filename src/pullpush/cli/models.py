@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
+from pullpush.files import replacing, write_text
 
 __all__ = ["embed", "evaluate"]
 
@@ -77,7 +78,7 @@ def _evaluate(
     if per_class:
         frame = found.per_class.copy()
         frame.insert(0, "class", [items.classes[label] for label in frame.index])
-        frame.to_csv(per_class)
+        write_text(per_class, frame.to_csv(), "or choose another --per_class")
     if json:
         print(dumps({"protocol": found.protocol, "left_out": found.left_out, **found.metrics}))
         return
@@ -119,16 +120,12 @@ def _embed(
     items = open_items(data, root=root, **(options or {}))
     loaded = load(model)
     embeddings = loaded.embed((items.open(row) for row in range(len(items))), progress=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, "or choose another --out") as part, part.open("wb") as file:
         if path.suffix == ".npy":
-            np.save(path, embeddings)
+            np.save(file, embeddings)
         elif path.suffix == ".npz":
             paths = np.array([items.path(row) for row in range(len(items))])
-            np.savez(path, embeddings=embeddings, ids=items.ids.numpy(), labels=items.labels.numpy(), paths=paths)
+            np.savez(file, embeddings=embeddings, ids=items.ids.numpy(), labels=items.labels.numpy(), paths=paths)
         else:
-            items.table.assign(embedding=list(embeddings)).to_parquet(path)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise UserError(f"can't write {out!r}: {error}. Choose another --out.") from error
+            items.table.assign(embedding=list(embeddings)).to_parquet(file)
     print(f"{len(embeddings)} x {embeddings.shape[1]} embeddings: {path}")

@@ -1,8 +1,11 @@
 """pullpush report"""
 
-from pullpush.cli.parse import call
+from pathlib import Path
 
-__all__ = ["report"]
+from pullpush.cli.parse import call
+from pullpush.errors import UserError
+
+__all__ = ["draw_report", "report"]
 
 
 def report(argv: list[str]) -> int:
@@ -18,6 +21,18 @@ def _report(run: str, window: int = 50) -> None:
         run: a run folder.
         window: steps in the moving average of the curves.
     """
-    from pullpush.reports import report as draw
+    draw_report(run, window)
 
-    print(f"report: {draw(run, window=window)}")
+
+def draw_report(run: str | Path, window: int = 50) -> None:
+    """Draws a run's report and prints where it is.
+
+    Raises:
+        UserError: files of the run are damaged; the report shows the rest.
+    """
+    from pullpush.reports.page import draw
+
+    page, damaged = draw(run, window=window)
+    print(f"report: {page}")
+    if damaged:
+        raise UserError(f"the report shows what could be read of {str(run)!r}: {'; '.join(damaged)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jsonargparse import DefaultHelpFormatter
 
+from pullpush.cli.reports import draw_report
 from pullpush.errors import UserError
 
 __all__ = ["train"]
@@ -47,9 +48,7 @@ def train(argv: list[str]) -> int:
         print(f"pullpush: {stopped}", file=sys.stderr)
         return 128 + stopped.number
     if wanted:
-        from pullpush.reports import report
-
-        print(f"report: {report(folder)}")
+        draw_report(folder)
     return 0
 
 

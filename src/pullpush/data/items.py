@@ -17,6 +17,8 @@ import torch
 from PIL import Image
 
 from pullpush.errors import UserError
+from pullpush.files import check_fields, damaged, replacing
+from pullpush.files.tables import read_arrow
 from pullpush.images import open_rgb
 
 SPLITS = ("train", "validation", "test")
@@ -110,28 +112,41 @@ class Items:
         path = self.path(row)
         return crop(open_rgb(path), self.box(row), path)
 
-    def save(self, path: str | Path) -> Path:
-        """Writes table, classes, name and notes into one Parquet file; complete or not at all."""
+    def save(self, path: str | Path, then: str = "") -> Path:
+        """Writes table, classes, name and notes into one Parquet file; complete or not at all.
+
+        Args:
+            path: the file.
+            then: what to do after the cure where it can't be written, for the message (`files.replacing`).
+        """
         path = Path(path)
         table = pa.Table.from_pandas(self.table, preserve_index=False)
         extra = {"classes": self.classes, "name": self.name, "notes": self.notes}
         table = table.replace_schema_metadata(
             {**(table.schema.metadata or {}), b"pullpush": json.dumps(extra).encode()}
         )
-        beside = path.with_name(path.name + ".part")
-        pq.write_table(table, beside)
-        os.replace(beside, path)
+        with replacing(path, then) as part:
+            pq.write_table(table, part)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Items:
-        """What `save` wrote."""
+        """What `save` wrote.
+
+        Raises:
+            UserError: it is damaged, or something else.
+        """
+        table = read_arrow(path)
         try:
-            table = pq.read_table(path)
             extra = json.loads((table.schema.metadata or {})[b"pullpush"])
-        except (OSError, KeyError, ValueError) as error:
-            raise UserError(f"{path} is not an item table written by pullpush: {error}") from error
-        return cls(table.to_pandas(), extra["classes"], extra["name"], extra["notes"])
+            check_fields(extra, {"classes": list, "name": str, "notes": list}, path)
+            return cls(table.to_pandas(), extra["classes"], extra["name"], [str(note) for note in extra["notes"]])
+        except UserError as error:
+            raise damaged(path, str(error)) from error
+        except KeyError as error:
+            raise damaged(path, "it is no item table written by pullpush") from error
+        except Exception as error:  # of a table with other types than ours
+            raise damaged(path, error) from error
 
 
 def crop(image: Image.Image, box: tuple[int, int, int, int] | None, path: str) -> Image.Image:

@@ -17,7 +17,7 @@ from typing import Any
 
 import timm
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pullpush.encoders import image as image_module
@@ -26,9 +26,21 @@ from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
 from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
+from pullpush.files import Fields, check_fields, damaged, read_json, sync, unwritable
+from pullpush.files.tensors import read_safetensors
 
 FORMAT, VERSION = "pullpush model", 1
 WEIGHTS, CONFIG, TEXT = "model.safetensors", "config.json", "text"
+#: What `ImageEncoder.config` gives, and what memory is taken for at most.
+IMAGE: Fields = {
+    **dict.fromkeys(("name", "head"), str),
+    **dict.fromkeys(("dim", "hidden", "size", "frozen_stages"), int),
+    **dict.fromkeys(("freeze", "frozen_norm", "normalize"), bool),
+    **dict.fromkeys(("mean", "std"), list),
+    "dropout": float,
+}
+LARGEST = {"dim": 1 << 16, "hidden": 1 << 16, "size": 1 << 12}
+CURE = "restore it from a copy, or write the model again from its run"
 
 
 def save(
@@ -54,15 +66,16 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)  # of a save that was killed
         partial.mkdir(parents=True)
         fingerprint = _write(partial, image, text, extra)
+        for written in [*partial.rglob("*"), partial]:
+            sync(written)
         if folder.exists():
             shutil.rmtree(previous, ignore_errors=True)
             folder.rename(previous)  # killed between these two, `load` finds the previous one
         partial.rename(folder)
+        sync(folder.parent)
         shutil.rmtree(previous, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"Cannot write the model to '{folder}': {error}. Free space or choose another folder."
-        ) from error
+        raise unwritable(folder, error, "then write the model again") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return fingerprint
@@ -81,8 +94,8 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
             f"The model in '{folder}' is damaged: its files do not match its fingerprint. Restore it from a copy, "
             "or write it again from the run's checkpoint."
         )
-    tensors = load_file(folder / WEIGHTS)
-    image = image_module.rebuild(config["image"])
+    tensors = read_safetensors(folder / WEIGHTS, CURE)
+    image, text = _rebuilt(folder, config)
     try:
         image.load_state_dict(_below("image", tensors))
     except RuntimeError as error:
@@ -91,12 +104,29 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
             f"of timm {timm.__version__}. Install the former."
         ) from error
     image.loaded = dataclasses.replace(image.loaded, source="bundle", matched=len(image.state_dict()))
-    text = None
-    if config["text"] is not None:
-        text = text_module.rebuild(config["text"], folder / TEXT)
-        text.head.load_state_dict(_below("text.head", tensors))
+    if text is not None:
+        try:
+            text.head.load_state_dict(_below("text.head", tensors))
+        except RuntimeError as error:
+            raise damaged(folder / WEIGHTS, error, CURE) from error
         text.to(device)
     return Model(image.to(device), text, seen, config["extra"])
+
+
+def _rebuilt(folder: Path, config: dict[str, Any]) -> tuple[ImageEncoder, TextEncoder | None]:
+    """The encoders that the options in config.json describe, without their weights."""
+    check_fields(config["image"], IMAGE, folder / CONFIG, CURE)
+    for name, most in LARGEST.items():
+        if not 0 <= config["image"][name] <= most:
+            raise damaged(folder / CONFIG, f"{name} is {config['image'][name]:,}, at most {most:,} is built", CURE)
+    try:
+        image = image_module.rebuild(config["image"])
+        text = None if config["text"] is None else text_module.rebuild(config["text"], folder / TEXT)
+    except UserError:
+        raise
+    except Exception as error:  # options are handed on to libraries, which fail in many ways
+        raise damaged(folder / CONFIG, f"its encoders can't be built ({error})", CURE) from error
+    return image, text
 
 
 def _write(folder: Path, image: ImageEncoder, text: TextEncoder | None, extra: dict[str, Any] | None) -> str:
@@ -139,20 +169,16 @@ def _find(path: Path) -> Path:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        written_by, version = config["format"], config["version"]
-        missing = {"image", "text", "timm", "extra", "fingerprint"} - config.keys()
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"'{file}' is damaged or no pullpush model: {error}. Restore it from a copy.") from error
+    config: dict[str, Any] = read_json(file, {"format": str, "version": int}, CURE)
+    written_by, version = config["format"], config["version"]
     if written_by != FORMAT or version != VERSION:
         raise UserError(
             f"'{file}' has the format {written_by!r}, version {version}; this pullpush reads {FORMAT!r}, "
             f"version {VERSION}. Use the pullpush that wrote it."
         )
-    if missing or not (folder / WEIGHTS).is_file():
-        lost = ", ".join(sorted(missing)) or WEIGHTS
-        raise UserError(f"The model in '{folder}' is damaged: {lost} is missing. Restore it from a copy.")
+    check_fields(config, {"image": {}, "text": dict | None, "timm": str, "extra": {}, "fingerprint": str}, file, CURE)
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"The model in '{folder}' is damaged: {WEIGHTS} is missing. Restore it from a copy.")
     return config
 
 

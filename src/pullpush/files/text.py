@@ -15,8 +15,8 @@ __all__ = ["Fields", "check_fields", "damaged", "read_json", "read_jsonl", "read
 #: What a mapping must hold: a type by key, or again a mapping of types.
 Fields: TypeAlias = Mapping[str, "type | UnionType | Fields"]
 
-LARGEST = 64 << 20  # bytes of a JSON or YAML file
-LONGEST_LOG = 4 << 30  # bytes of a log
+LARGEST = 64 << 20  # bytes of a JSON file
+LARGEST_YAML = 1 << 20
 MOST_NODES = 200_000  # of a YAML file with its aliases written out: a few lines of aliases may stand for billions
 DEEPEST = 64
 
@@ -116,9 +116,9 @@ def read_yaml(path: str | os.PathLike[str], fields: Fields | None = None, cure: 
     """
     import yaml  # when it is needed: 30 ms
 
-    text = read_text(path, cure)
+    text = read_text(path, cure, LARGEST_YAML)
     try:
-        values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        values = yaml.safe_load(text)
         _count(values)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise damaged(path, f"it is not YAML ({_reason(error)})", cure) from error

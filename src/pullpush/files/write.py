@@ -12,7 +12,7 @@ from typing import Any
 
 from pullpush.errors import UserError
 
-__all__ = ["replacing", "sync", "unwritable", "write_bytes", "write_json", "write_text"]
+__all__ = ["append_text", "replacing", "sync", "unwritable", "write_bytes", "write_json", "write_text"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -71,6 +71,15 @@ def write_text(path: str | os.PathLike[str], content: str, then: str = "") -> No
     Bytes of file names that are no UTF-8 (Python's surrogates) are written as they are on the disk.
     """
     write_bytes(path, content.encode("utf-8", "surrogateescape"), then)
+
+
+def append_text(path: str | os.PathLike[str], content: str, then: str = "") -> None:
+    """Adds `content` to the end of a file, not flushed to the disk; Args and Raises as of `replacing`."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(content)
+    except OSError as error:
+        raise unwritable(path, error, then) from error
 
 
 def write_json(path: str | os.PathLike[str], values: Any, then: str = "") -> None:

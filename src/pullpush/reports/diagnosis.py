@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from markupsafe import Markup, escape
 from torch import Tensor
 
@@ -27,10 +24,10 @@ from pullpush.doctor import (
     shown,
 )  # fmt: skip
 from pullpush.errors import UserError
+from pullpush.files import damaged, write_text
 from pullpush.reports.diagnosis_figures import draw_finding
 from pullpush.reports.render import render
 from pullpush.reports.run import Missing, Run
-from pullpush.reports.style import write_atomically
 
 __all__ = ["diagnose_run", "diagnosis_page"]
 
@@ -44,7 +41,7 @@ def diagnose_run(path: Path | str) -> list[Finding]:
     Nothing is trained or embedded again. Of what an unfinished or failed run lacks, nothing is said.
 
     Raises:
-        UserError: no run folder.
+        UserError: no run folder, or a file in it is damaged.
     """
     run = Run(Path(path))
     objective = _objective(run)
@@ -53,6 +50,8 @@ def diagnose_run(path: Path | str) -> list[Finding]:
         found |= {finding.finding: finding for finding in examine(measures, objective)}
     if "collapse" in found:
         found.pop("near_collapse", None)
+    if run.damaged:
+        raise UserError(f"{str(run.path)!r} is damaged: {'; '.join(run.damaged)}")
     return sorted(found.values(), key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -69,7 +68,7 @@ def diagnosis_page(path: Path | str, findings: list[Finding]) -> Path:
         name=run.name, findings=parts, sentence=_sentence(findings), looks=len(history.looks),
     )  # fmt: skip
     target = run.path / "diagnosis.html"
-    write_atomically(target, html.encode())
+    write_text(target, html)
     return target
 
 
@@ -90,18 +89,18 @@ def _sentence(findings: list[Finding]) -> str:
 
 def _objective(run: Run) -> Objective:
     try:
-        config = yaml.safe_load(run.config_text)
-    except (Missing, yaml.YAMLError) as error:
+        return objective_of(run.config)
+    except Missing as error:
         raise UserError(f"{str(run.path)!r} is no run folder: {error}") from error
-    return objective_of(config)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # options of other types than ours
+        raise damaged(run.path / "config.yaml", error) from error
 
 
 def _found_live(run: Run) -> list[Finding]:
-    path = run.path / "findings.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found = []
-    for line in lines:
-        values: dict[str, Any] = json.loads(line)
+    for values in run.findings:
+        if values["finding"] not in MEANINGS or values["severity"] not in SEVERITIES:
+            continue  # of another version
         evidence = {**values["evidence"], "step": values["step"]}
         found.append(Finding(values["finding"], values["severity"], evidence, values["advice"]))
     return found
@@ -139,8 +138,10 @@ def _embeddings(run: Run) -> list[Measures]:
 
 
 def _matrix(run: Run, name: str) -> Tensor | None:
-    path = run.path / "embeddings" / f"{name}.npy"
-    return torch.from_numpy(np.load(path).astype(np.float32)) if path.is_file() else None
+    try:
+        return torch.from_numpy(run.matrix(name))
+    except Missing:
+        return None
 
 
 def _evaluation(run: Run) -> Measures:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pullpush.files import write_text
 from pullpush.reports.material import Material
 from pullpush.reports.render import render
 from pullpush.reports.run import Missing, Run
 from pullpush.reports.sections import build
-from pullpush.reports.style import write_atomically
 from pullpush.reports.tables import MetricRow, metric_rows
 
 TEXT_TO_IMAGE = "text to image, recall@1"
@@ -20,13 +21,21 @@ def report(run: Path | str, *, window: int = 50) -> Path:
     """Draw the report of a run from what the run folder holds; nothing is trained or embedded again.
 
     Writes `plots/*.png` and `report.html`, which opens without a network, and replaces those of an earlier report.
-    Parts whose data are missing are left out, with a sentence in their place.
+    Parts whose data are missing or damaged are left out, with a sentence in their place; of damaged files it warns.
 
     Args: run, the run folder (`docs/architecture.md` has its contract); window, steps in the moving average of the
         curves (default 50).
     Returns: the path of `report.html`.
     Raises: UserError when the folder is not there.
     """
+    path, damaged = draw(run, window=window)
+    for sentence in damaged:
+        warnings.warn(sentence, stacklevel=2)
+    return path
+
+
+def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
+    """As `report`; returns the page and a sentence for each file that is damaged."""
     material = Material(Run(Path(run)), window)
     sections = build(material)
     metrics = material.known_metrics
@@ -42,8 +51,8 @@ def report(run: Path | str, *, window: int = 50) -> Path:
         notes=[*material.run.notes, *material.notes],
     )
     path = material.run.path / "report.html"
-    write_atomically(path, html.encode())
-    return path
+    write_text(path, html, f"then draw it again: pullpush report {run}")
+    return path, list(material.run.damaged)
 
 
 def sentence(run: Run, metrics: Mapping[str, Any], rows: list[MetricRow]) -> str:

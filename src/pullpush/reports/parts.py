@@ -105,7 +105,7 @@ def learning_rate(material: Material) -> Block:
 
 def classes_seen(material: Material) -> Block:
     """How often each training class was drawn."""
-    counts = tables.seen_counts(material.run.path)
+    counts = material.run.classes_seen
     return material.picture(
         "classes_seen", partial(histograms.draw_seen, counts), alt="How often each training class was drawn",
         caption=f"Items drawn by the sampler from each of {len(counts):,} training classes: "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,13 @@ from numpy.typing import NDArray
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
+from pullpush.files import Fields, check_fields, read_json, read_jsonl, read_text, read_yaml
+from pullpush.files.arrays import read_npy
+from pullpush.files.tables import read_csv, read_parquet
 from pullpush.reports.curves import Curve
+
+T = TypeVar("T")
+FINDING: Fields = {"step": int, "finding": str, "severity": str, "evidence": {}, "advice": str}
 
 
 class Missing(Exception):
@@ -23,10 +30,14 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. Each part is read when first asked for; `Missing` is raised by those that are not there."""
+    """A run folder. Each part is read when first asked for; `Missing` is raised by those that are not there.
+
+    `damaged` are sentences about files that can't be used, whose parts are missing as well.
+    """
 
     path: Path
     notes: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
@@ -37,38 +48,56 @@ class Run:
         return self.path.resolve().name
 
     @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.yaml as nested values."""
+        return self._read("config.yaml", read_yaml)
+
+    @cached_property
     def config_text(self) -> str:
         """config.yaml as it stands."""
-        return self._file("config.yaml").read_text(encoding="utf-8")
+        return self._read("config.yaml", read_text) if self.config else ""
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        path = self._file("metrics.json")
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise Missing(f"metrics.json is not JSON: {error}") from None
+        return self._read("metrics.json", _metrics)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """environment.json, what the run was trained with; empty where it is not there."""
-        path = self.path / "environment.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        there = (self.path / "environment.json").is_file()
+        return self._read("environment.json", lambda path: read_json(path, {})) if there else {}
 
     @cached_property
     def log(self) -> pd.DataFrame:
         """log.jsonl, one row a step. A resumed run logs some steps twice: the later line counts."""
-        lines = self._file("log.jsonl").read_text(encoding="utf-8").splitlines()
-        records = []
-        for number, line in enumerate(lines):
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                self.notes.append(f"Line {number + 1} of log.jsonl is cut off or damaged and was left out.")
-        frame = pd.DataFrame([r for r in records if isinstance(r, dict) and "step" in r])
-        if frame.empty:
+        records, left_out = self._read("log.jsonl", lambda path: read_jsonl(path, {"step": int}))
+        for number in left_out:
+            self.notes.append(f"Line {number} of log.jsonl is cut off or damaged and was left out.")
+        if left_out and not self._is_cut(left_out):
+            self._note_damage(f"'log.jsonl' is damaged in {len(left_out)} lines; restore it from a copy")
+        if not records:
             raise Missing("log.jsonl holds no steps.")
-        return frame.groupby("step").last()
+        numbers = [{k: v for k, v in record.items() if isinstance(v, int | float)} for record in records]
+        return pd.DataFrame(numbers).groupby("step").last()
+
+    @cached_property
+    def findings(self) -> list[dict[str, Any]]:
+        """findings.jsonl, what the monitor found; empty where it is not there."""
+        if not (self.path / "findings.jsonl").is_file():
+            return []
+        records, left_out = self._read("findings.jsonl", lambda path: read_jsonl(path, FINDING))
+        if left_out:
+            self._note_damage(f"'findings.jsonl' is damaged in {len(left_out)} lines; restore it from a copy")
+        return records
+
+    @cached_property
+    def classes_seen(self) -> NDArray[np.float64]:
+        """How often items of each class were drawn, from classes_seen.csv (columns class, items, drawn)."""
+        frame = self._read("classes_seen.csv", lambda path: read_csv(path, ["class", "items", "drawn"]))
+        drawn = pd.to_numeric(frame["drawn"], errors="coerce").to_numpy(np.float64)
+        if not len(drawn) or not np.isfinite(drawn).all():
+            raise self._damage("'classes_seen.csv' is damaged: drawn is no number; restore it from a copy")
+        return drawn
 
     def curve(self, key: str, label: str = "") -> Curve:
         """The logged values of `key` over steps."""
@@ -79,7 +108,7 @@ class Run:
 
     @cached_property
     def items(self) -> Items:
-        return Items.load(self._file("items.parquet"))
+        return self._read("items.parquet", Items.load)
 
     def split(self, name: str) -> Items:
         """The items of one split, in the order of its embeddings."""
@@ -90,18 +119,11 @@ class Run:
 
     def embeddings(self, split: str, when: str) -> NDArray[np.float32]:
         """Normalised embeddings `[n, dim]` of a split, `when` = "before" or "after" training."""
-        path = self._file(f"embeddings/{split}-{when}.npy")
-        array = np.load(path).astype(np.float32)
-        rows = len(self.split(split))
-        if array.ndim != 2 or len(array) != rows:
-            raise Missing(f"embeddings/{path.name} has shape {array.shape}, but the split {split!r} has {rows} items.")
-        if not np.isfinite(array).all():
-            raise Missing(f"embeddings/{path.name} holds values that are not finite.")
-        return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
+        return self._normalised(f"embeddings/{split}-{when}.npy", len(self.split(split)), "items")
 
     def texts(self, split: str) -> pd.DataFrame:
         """The descriptions of a split, in the order of their embeddings: `text`, `label`, `id`."""
-        table = pd.read_parquet(self._file("texts.parquet"))
+        table = self._read("texts.parquet", lambda path: read_parquet(path, ["split", "label", "id", "text"]))
         found = table[table["split"] == split]
         if found.empty:
             raise Missing(f"No description is in the split {split!r}.")
@@ -109,15 +131,56 @@ class Run:
 
     def text_embeddings(self, split: str, when: str) -> NDArray[np.float32]:
         """Normalised embeddings `[n, dim]` of the descriptions of a split."""
-        path = self._file(f"embeddings/{split}-{when}-text.npy")
-        array = np.load(path).astype(np.float32)
-        rows = len(self.texts(split))
-        if array.ndim != 2 or len(array) != rows or not np.isfinite(array).all():
-            raise Missing(f"embeddings/{path.name} of shape {array.shape} does not fit the {rows} descriptions.")
+        return self._normalised(f"embeddings/{split}-{when}-text.npy", len(self.texts(split)), "descriptions")
+
+    def matrix(self, name: str) -> NDArray[np.float32]:
+        """Embeddings `[n, dim]` as they were written."""
+        return self._read(f"embeddings/{name}.npy", lambda path: read_npy(path, shape=(None, None), kinds="f")).astype(
+            np.float32
+        )
+
+    def _normalised(self, name: str, rows: int, what: str) -> NDArray[np.float32]:
+        array = self.matrix(Path(name).stem)
+        if len(array) != rows:
+            raise self._damage(f"{name} has shape {array.shape}, but the split has {rows} {what}.")
+        if not np.isfinite(array).all():
+            raise self._damage(f"{name} holds values that are not finite.")
         return array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
 
-    def _file(self, name: str) -> Path:
+    def _read(self, name: str, load: Callable[[Path], T]) -> T:
         path = self.path / name
-        if not path.is_file():
+        if not path.exists():
             raise Missing(f"{name} is not in the run folder.")
-        return path
+        try:
+            return load(path)
+        except UserError as error:
+            raise self._damage(str(error).replace(f"{self.path}{os.sep}", "")) from error
+
+    def _damage(self, sentence: str) -> Missing:
+        self._note_damage(sentence)
+        return Missing(sentence)
+
+    def _note_damage(self, sentence: str) -> None:
+        if sentence not in self.damaged:
+            self.damaged.append(sentence)
+
+    def _is_cut(self, left_out: list[int]) -> bool:
+        """Whether of a log the last line alone is damaged, as a kill leaves it."""
+        with (self.path / "log.jsonl").open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            if not file.tell():
+                return True
+            file.seek(-1, os.SEEK_END)
+            return len(left_out) == 1 and file.read(1) != b"\n"
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    """metrics.json, with what is there of the right type."""
+    metrics: dict[str, Any] = read_json(path, {})
+    test = metrics.get("test") or {}
+    check_fields({"test": test}, {"test": {}}, path)
+    for when in ("before", "after"):
+        found = test.get(when) or {}
+        check_fields({when: found}, {when: {}}, path)
+        check_fields(found, dict.fromkeys(found, float | None), path)
+    return metrics

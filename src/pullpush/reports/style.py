@@ -7,8 +7,6 @@ global state.
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +16,8 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from pullpush.files import write_bytes
 
 #: Marks that go with the colours, so that no meaning hangs on colour alone.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
@@ -157,19 +157,5 @@ def save(draw: Callable[[Theme], Figure], path: Path) -> Picture:
             stream = io.BytesIO()
             figure.savefig(stream, format="png", metadata={"Software": None})
             images[theme.name] = stream.getvalue()
-    write_atomically(path, images["light"])
+    write_bytes(path, images["light"])
     return Picture(path, images["light"], images["dark"], width)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target and move over it, so that a reader or a crash never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(part).chmod(0o644)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise

@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from pullpush.data.items import Items
 from pullpush.reports.neighbours import Ranking, roles
-from pullpush.reports.run import Missing
 
 #: metric in metrics.json -> its name on the page, where that is another
 NAMES = {"r_precision": "R-precision", "map@r": "MAP@R", "nmi": "NMI"}
@@ -77,14 +75,6 @@ def recall_interval(items: Items, ranking: Ranking, seed: int = 0, repeats: int 
     recall = grouped[drawn, 0].sum(1) / grouped[drawn, 1].sum(1)
     low, high = np.quantile(recall, [0.025, 0.975])
     return float(low), float(high)
-
-
-def seen_counts(folder: Path) -> NDArray[np.float64]:
-    """How often items of each class were drawn, from `classes_seen.csv` (columns class, items, drawn)."""
-    path = folder / "classes_seen.csv"
-    if not path.exists():
-        raise Missing("How often each class was seen was not recorded: classes_seen.csv is not in the run folder.")
-    return pd.read_csv(path)["drawn"].to_numpy(np.float64)
 
 
 def split_table(items: Items) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pullpush.errors import UserError
+from pullpush.files.tables import read_csv
 from pullpush.reports import style
 from pullpush.studies.obtained import how_obtained
 from pullpush.studies.page import Section, Shown, write_page
@@ -136,7 +137,8 @@ def draw_drift(
     for run in runs:
         path = folder_of(out, run) / "drift.csv"
         if is_finished(folder_of(out, run)) and path.exists():
-            frames.append(pd.read_csv(path).assign(**run.facts))
+            cure = f"remove {path.parent}, and the same command trains that run again"
+            frames.append(read_csv(path, ["step", "span", "drift"], cure=cure).assign(**run.facts))
     table = pd.concat(frames)
     write_table(table, out / "drift.csv")
     steps = {run.facts["loss"]: run.config.steps for run in runs}

@@ -13,6 +13,7 @@ from torch.utils.benchmark import Timer
 
 from pullpush.criterion import Criterion, CrossBatchMemory
 from pullpush.errors import UserError
+from pullpush.files.tables import read_csv
 from pullpush.maths.similarity import normalize
 from pullpush.reports import style
 from pullpush.studies.obtained import how_obtained
@@ -124,7 +125,7 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
     write_table(found, out / "difference.csv")
     if not (out / "cost.csv").exists():
         write_table(memory_cost(), out / "cost.csv")
-    cost = pd.read_csv(out / "cost.csv")
+    cost = read_csv(out / "cost.csv", ["places", "storage", "megabytes", "ms"], cure="remove it to measure anew")
 
     def shown(name: str, draw: Any, caption: str) -> Shown:
         return Shown(style.save(draw, out / f"{name}.png"), caption)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pullpush.files import write_text
 from pullpush.reports.render import render
-from pullpush.reports.style import Picture, write_atomically
+from pullpush.reports.style import Picture
 
 __all__ = ["Section", "Shown", "write_page"]
 
@@ -39,7 +40,7 @@ def write_page(path: Path, title: str, sentence: str, sections: Sequence[Section
     html = render(
         "pullpush.studies", "study.html", filters={"cells": _cells}, name=title, sentence=sentence, sections=shown
     )
-    write_atomically(path, html.encode())
+    write_text(path, html)
 
 
 def _known(section: Section) -> Section | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pullpush.files import append_text, damaged, read_text
 from pullpush.training.config import Config
 
 __all__ = ["StepTimes", "seconds_per_step"]
@@ -22,8 +23,7 @@ class StepTimes:
 
     def close(self) -> None:
         if self._path.parent.is_dir():
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("\n".join(self._lines))
+            append_text(self._path, "\n".join(self._lines))
 
 
 def seconds_per_step(folder: Path) -> float:
@@ -34,7 +34,11 @@ def seconds_per_step(folder: Path) -> float:
     path = folder / "times.csv"
     if not path.exists():
         return float("nan")
-    found = np.array([line.split(",") for line in path.read_text().split("\n") if line], dtype=np.float64)
-    found = found.reshape(-1, 2)
+    cure = f"remove {folder}, and the same command trains that run again"
+    try:
+        lines = [line.split(",") for line in read_text(path, cure).split("\n") if line]
+        found = np.array(lines, dtype=np.float64).reshape(-1, 2)
+    except ValueError as error:
+        raise damaged(path, error, cure) from error
     apart = np.diff(found[:, 1])[np.diff(found[:, 0]) == 1]
     return float(np.median(apart[apart > 0])) if (apart > 0).any() else float("nan")

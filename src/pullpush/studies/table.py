@@ -1,14 +1,13 @@
 """From finished runs to tables: a row a run, and logged curves."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from pullpush.files import Fields, read_json, write_text
 from pullpush.reports.curves import Curve
-from pullpush.reports.style import write_atomically
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.training.log import read_log
@@ -16,6 +15,7 @@ from pullpush.training.log import read_log
 __all__ = ["log_of", "mean_curve", "table_of", "within_seeds", "write_table"]
 
 METRICS = ("recall@1", "map@r")
+METRICS_JSON: Fields = {"test": {"after": {}}, "validation": {}, "steps": int, "seconds": float}
 
 
 def table_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
@@ -25,7 +25,7 @@ def table_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
         folder = folder_of(out, run)
         if not is_finished(folder):
             continue
-        found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        found = read_json(folder / "metrics.json", METRICS_JSON, "remove it, and the same command ends that run again")
         test, validation = found["test"]["after"], found["validation"]
         row = {**run.facts, "steps": found["steps"], **{name: test.get(name) for name in METRICS}}
         rows.append({**row, "seconds": found["seconds"], "validation/map@r": validation.get("map@r")})
@@ -34,7 +34,7 @@ def table_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """CSV, written whole or not at all."""
-    write_atomically(path, table.to_csv(index=False).encode())
+    write_text(path, table.to_csv(index=False))
 
 
 def within_seeds(table: pd.DataFrame, settings: Sequence[str], metric: str) -> pd.DataFrame:

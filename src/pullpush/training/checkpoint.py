@@ -1,49 +1,48 @@
-"""Checkpoints: written whole or not at all."""
+"""Checkpoints: written whole or not at all, and checked when they are read."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pullpush.errors import UserError
+from pullpush.files import Fields, replacing
+from pullpush.files.tensors import read_checkpoint
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["LAST", "cure_of", "load_checkpoint", "save_checkpoint"]
+
+#: What a run continues from.
+LAST: Fields = {
+    "saved": {
+        "step": int,
+        "seconds": float,
+        "before": {},
+        "best": {"step": int, "score": float, "metrics": {}},
+    },
+    "module": {},
+    "optimizer": {"state": {}, "param_groups": list},
+    "rng": torch.Tensor,
+}
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes beside `path`, then renames: a kill at any point leaves the old file or the new one.
+    """A kill at any point leaves the old file or the new one.
 
     Raises:
         UserError: the disk is full or the folder can't be written; the old file stays.
     """
-    beside = path.with_suffix(".part")
-    try:
-        with beside.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except (OSError, RuntimeError) as error:
-        beside.unlink(missing_ok=True)
-        raise UserError(
-            f"can't write the checkpoint {str(path)!r}: {error}. Make room, then continue with --resume."
-        ) from error
+    with replacing(path, f"then go on with --resume {path.parent.parent}") as part, part.open("wb") as file:
+        torch.save(state, file)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `save_checkpoint` wrote, on the CPU.
+def load_checkpoint(path: Path, fields: Fields | None = None) -> dict[str, Any]:
+    """What `save_checkpoint` wrote, on the CPU, with all `fields`.
 
     Raises:
-        UserError: no such file, or it is damaged.
+        UserError: no such file, it is damaged, or holds something else.
     """
-    if not path.exists():
-        raise UserError(f"{str(path.parent.parent)!r} has no checkpoint {path.name}: start the run anew with --out")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on damaged files
-        raise UserError(
-            f"the checkpoint {str(path)!r} is damaged ({type(error).__name__}). "
-            "Put a copy in its place, or start anew with --out."
-        ) from error
-    return state
+    return read_checkpoint(path, fields or {}, cure_of(path))
+
+
+def cure_of(path: Path) -> str:
+    """What to do about a checkpoint that can't be used."""
+    return f"put a copy in its place, or remove {path.parent} and let --resume {path.parent.parent} begin again"

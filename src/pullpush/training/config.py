@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import yaml
 
+from pullpush.files import write_text
+
 __all__ = [
     "BATCH", "TASK_DEFAULTS", "BatchConfig", "Config", "DataConfig", "EncoderConfig", "OptimizerConfig", "TextConfig",
     "write_config",
@@ -228,6 +230,6 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
 BATCH = {"image": (32, 4), "image-text": (256, 1)}
 
 
-def write_config(config: Config, path: Path) -> None:
+def write_config(config: Config, path: Path, then: str = "") -> None:
     """Writes YAML that `pullpush train --config` reads."""
-    path.write_text(yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_text(path, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True), then)

@@ -1,17 +1,22 @@
-"""Features of a frozen backbone: computed once, kept on disk, memory-mapped."""
+"""Features of a frozen backbone: computed once, kept on disk with their checksum, memory-mapped."""
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pullpush.data.items import Items
+from pullpush.errors import UserError
+from pullpush.files import replacing
+from pullpush.files.arrays import read_npy
 
 __all__ = ["cache_folder", "cached_features", "features_key", "texts_key"]
 
@@ -22,19 +27,52 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PULLPUSH_CACHE") or Path(base) / "pullpush") / "features"
 
 
-def cached_features(key: str, compute: Callable[[], Tensor]) -> Tensor:
+def cached_features(key: str, rows: int, compute: Callable[[], Tensor], notes: list[str]) -> Tensor:
     """float32 [n, width] from the cache, computed at the first call with this key.
 
-    Written beside and renamed, so processes that want the same features may race.
+    The checksum of the features stands in the name of their file, KEY.CHECKSUM.npy. A file that doesn't hold what its
+    name says is computed anew; a cache that can't be written is done without. Processes that want the same features may
+    race.
+
+    Args:
+        key: of what is computed.
+        rows: n, the number of rows that are wanted.
+        compute: the features.
+        notes: takes a sentence about a bad file or a cache that can't be written.
     """
-    path = cache_folder() / f"{key}.npy"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}.part")
-        with beside.open("wb") as file:
-            np.save(file, compute().numpy())
-        os.replace(beside, path)
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    folder = cache_folder()
+    for path in sorted(folder.glob(f"{key}.*.npy")):
+        found = _checked(path, rows)
+        if found is not None:
+            return found
+        notes.append(f"the cached features {path} are damaged and are computed anew")
+        with suppress(OSError):
+            path.unlink()
+    features = compute().contiguous()
+    path = folder / f"{key}.{_checksum(features.numpy())}.npy"
+    try:
+        with replacing(path) as part, part.open("wb") as file:
+            np.save(file, features.numpy())
+    except UserError as error:
+        notes.append(f"features are not kept for the next run: {error}, or set $PULLPUSH_CACHE to another folder")
+        return features
+    found = _checked(path, rows)
+    return features if found is None else found
+
+
+def _checked(path: Path, rows: int) -> Tensor | None:
+    """The features of a file, None where they are not what its name says."""
+    try:
+        array = read_npy(path, shape=(rows, None), kinds="f", mapped=True)
+    except UserError:
+        return None
+    return torch.from_numpy(array) if _checksum(array) == path.name.split(".")[-2] else None
+
+
+def _checksum(array: NDArray[Any]) -> str:
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return digest.hexdigest()[:32]
 
 
 def features_key(backbone: nn.Module, about: str, items: Items) -> str:

@@ -63,7 +63,7 @@ class ImageTask:
             None if self.criterion.proxies else make_criterion(config, classes=0, ids=train.ids, training=False)
         )
         self.step = ImageStep(self.side.encode, self.criterion)
-        self.notes = self.sampler.notes
+        self.notes = [*self.side.notes, *self.sampler.notes]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For the optimiser; each group holds its own highest learning rate."""

@@ -5,27 +5,34 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RunLog", "keep_until", "read_log"]
+from pullpush.files import append_text, read_jsonl, unwritable, write_text
+
+__all__ = ["RunLog", "append", "keep_until", "read_log"]
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; a last line cut off by a kill is left out."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+    """The lines of a log; those that are damaged, as a last line cut off by a kill, are left out."""
+    return read_jsonl(path, {"step": int})[0] if path.exists() else []
 
 
 def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
     """Drops the lines after `step` and returns the others. A kill at any point leaves the old file or the new."""
     kept = [line for line in read_log(path) if line["step"] <= step]
-    beside = path.with_name(path.name + ".part")
-    beside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept), _then(path))
     return kept
+
+
+def append(path: Path, values: dict[str, Any]) -> None:
+    """Adds a line to a log.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    append_text(path, json.dumps(values) + "\n", _then(path))
+
+
+def _then(path: Path) -> str:
+    return f"then go on with --resume {path.parent}"
 
 
 class RunLog:
@@ -39,10 +46,10 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool, quiet: bool = False) -> None:
-        path = Path(os.devnull) if quiet else folder / "log.jsonl"
+        self._path = Path(os.devnull) if quiet else folder / "log.jsonl"
         if not quiet:
-            keep_until(path, step)
-        self._file = path.open("a", encoding="utf-8")
+            keep_until(self._path, step)
+        self._file = self._path.open("a", encoding="utf-8")
         self._board: Any = None
         if tensorboard and not quiet:
             from torch.utils.tensorboard import SummaryWriter
@@ -50,14 +57,28 @@ class RunLog:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One line."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, number in values.items() if self._board else ():
-            self._board.add_scalar(name, number, step)
+        """One line.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        try:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+            for name, number in values.items() if self._board else ():
+                self._board.add_scalar(name, number, step)
+        except OSError as error:
+            raise unwritable(self._path, error, _then(self._path)) from error
 
     def close(self) -> None:
-        """Flushes and closes."""
-        self._file.close()
-        if self._board:
-            self._board.close()
+        """Flushes and closes.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        try:
+            self._file.close()
+            if self._board:
+                self._board.close()
+        except OSError as error:
+            raise unwritable(self._path, error, _then(self._path)) from error

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,26 @@ from pullpush.data.items import Items
 from pullpush.data.splits import kind_of_classes
 from pullpush.doctor import not_finite_step
 from pullpush.errors import UserError
+from pullpush.files import damaged
 from pullpush.training.allocator import keep_freed_memory
-from pullpush.training.checkpoint import load_checkpoint, save_checkpoint
+from pullpush.training.checkpoint import LAST, cure_of, load_checkpoint, save_checkpoint
 from pullpush.training.config import Config
 from pullpush.training.images import Embedded, ImageTask
 from pullpush.training.log import RunLog
 from pullpush.training.monitor import Monitor
 from pullpush.training.options import config_from
 from pullpush.training.progress import Display
-from pullpush.training.run import create_run, open_run, remove_run, save_embeddings, write_json
+from pullpush.training.run import (
+    check_free,
+    hold,
+    open_run,
+    prepare,
+    remove_run,
+    run_folder,
+    save_classes_seen,
+    save_embeddings,
+    save_metrics,
+)
 from pullpush.training.setup import make_items
 from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.step import step_in_chunks
@@ -80,7 +91,8 @@ def train(
 
     Args:
         config: of the run; or give its options by name.
-        resume: a run folder to continue from its last checkpoint; it ends as the uninterrupted run would have.
+        resume: a run folder to continue from its last checkpoint; it ends as the uninterrupted run would have. So does
+            `out` with the options of an unfinished run.
         items: what `config.data` and the seed stand for, where it was read before (studies read it once).
         callbacks: called after each step with the run and the number of the step.
         quiet: show nothing while it goes.
@@ -90,19 +102,24 @@ def train(
         The run folder.
 
     Raises:
-        UserError: wrong options or data, an existing run folder, a loss that is no number, a full disk.
+        UserError: wrong options or data, a folder of another run or of a finished one, or in which another process
+            trains, a loss that is no number, a full disk.
         Stopped: Ctrl-C or SIGTERM; the state is saved first.
     """
     keep_freed_memory()
-    config = open_run(Path(resume)) if resume else config or config_from(options)
+    resume = Path(resume) if resume else None
+    config = open_run(resume) if resume else config or config_from(options)
     if config.gradient_cache and config.devices > 1:
         raise UserError("the gradient cache runs in one process: leave --gradient-cache or --devices away")
     precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
     fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
     fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
-    with Display(config.steps, quiet=quiet or not fabric.is_global_zero) as display, _flushed_denormals():
-        run = _begin(config, fabric, display, Path(resume) if resume else None, items)
+    display = Display(config.steps, quiet=quiet or not fabric.is_global_zero)
+    with display, _flushed_denormals(), _held_folder(fabric, config, resume) as (folder, going_on):
+        run = _begin(config, fabric, display, folder, going_on, items)
+        if resume and not going_on:
+            display.say("no checkpoint was written yet: the run begins at its first step")
         _fit(run, callbacks)
         run.log.close()
         if fabric.is_global_zero:
@@ -121,16 +138,40 @@ def _flushed_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None, items: Items | None) -> Run:
-    """Everything up to the first step; of a resumed run, up to the first step that is not done yet."""
+@contextmanager
+def _held_folder(fabric: Fabric, config: Config, resume: Path | None) -> Iterator[tuple[Path, bool]]:
+    """The run folder, which no other process trains in meanwhile, and whether there is a checkpoint to go on from.
+
+    Of several ranks the first makes it and tells the others.
+    """
+    folder, found = resume or run_folder(config), False
+    wrong: UserError | None = None
+    with ExitStack() as held:
+        if fabric.is_global_zero:
+            try:
+                if not resume:
+                    check_free(folder, config)
+                held.enter_context(hold(folder))
+                found = prepare(folder, config, bool(resume))
+            except UserError as error:
+                wrong = error
+        folder, found, wrong = fabric.broadcast((folder, found, wrong))
+        if wrong is not None:
+            raise wrong
+        config.out = str(folder)
+        yield folder, found
+
+
+def _begin(config: Config, fabric: Fabric, display: Display, folder: Path, going_on: bool, items: Items | None) -> Run:
+    """Everything up to the first step; of a run that goes on, up to the first step that is not done yet."""
     since = time.perf_counter()
-    state = load_checkpoint(resume / "checkpoints" / "last.pt") if resume else None
-    folder = resume or create_run(config, first=fabric.is_global_zero)
+    last = folder / "checkpoints" / "last.pt"
+    state = load_checkpoint(last, LAST) if going_on else None
     try:
         items = make_items(config.data, config.seed, display.say) if items is None else items
         task = TASKS[config.task](config, items, fabric.global_rank, fabric.world_size)
     except UserError:
-        if not resume and fabric.is_global_zero:
+        if not going_on and fabric.is_global_zero:
             remove_run(folder)
         raise
     items = task.items
@@ -143,7 +184,7 @@ def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None
     monitor = Monitor(folder, config, task, log, display, done=done, quiet=quiet)
     run = Run(config, folder, task, fabric, display, module, optimizer, log, monitor, since)
     if state:
-        _restore(run, state)
+        _restore(run, state, last)
         run.since -= run.saved["seconds"]
         display.say(f"continuing after step {run.saved['step']}")
         return run
@@ -157,12 +198,28 @@ def _begin(config: Config, fabric: Fabric, display: Display, resume: Path | None
     return run
 
 
-def _restore(run: Run, state: dict[str, Any]) -> None:
-    """Puts back what a checkpoint holds."""
-    run.task.step.load_state_dict(state["module"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["rng"])
+def _restore(run: Run, state: dict[str, Any], path: Path) -> None:
+    """Puts back what the checkpoint `path` holds.
+
+    Raises:
+        UserError: it is of another run.
+    """
+    if not 0 <= state["saved"]["step"] <= run.config.steps:
+        raise damaged(path, f"it is of step {state['saved']['step']} of {run.config.steps}", cure_of(path))
+    _load_weights(run, state, path)
+    try:
+        run.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, error, cure_of(path)) from error
     run.saved = state["saved"]
+
+
+def _load_weights(run: Run, state: dict[str, Any], path: Path) -> None:
+    try:
+        run.task.step.load_state_dict(state["module"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise damaged(path, f"it is of another model ({error})", cure_of(path)) from error
 
 
 def _fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
@@ -258,7 +315,8 @@ def _not_finite(run: Run, step: int, numbers: dict[str, float]) -> UserError:
 
 def _first_bad_tensor(run: Run, until: int) -> str | None:
     """Does the steps since the last checkpoint again, which end the same, and looks at every tensor."""
-    _restore(run, load_checkpoint(run.folder / "checkpoints" / "last.pt"))
+    last = run.folder / "checkpoints" / "last.pt"
+    _restore(run, load_checkpoint(last, LAST), last)
     done = run.saved["step"]
     batches = run.task.batches(done)
     with Watch(run.task.step) as watch:
@@ -318,8 +376,9 @@ def _finish(run: Run) -> None:
     """The best weights: tested, saved as a model, written down."""
     best = run.saved["best"]
     if best["step"]:
-        run.task.step.load_state_dict(load_checkpoint(run.folder / "checkpoints" / "best.pt")["module"])
-    run.task.classes_seen(run.config.steps).to_csv(run.folder / "classes_seen.csv", index=False)
+        path = run.folder / "checkpoints" / "best.pt"
+        _load_weights(run, load_checkpoint(path, {"module": {}}), path)
+    save_classes_seen(run.folder, run.task.classes_seen(run.config.steps))
     for split in ("train", "validation"):
         if len(run.task.splits[split]):
             _save(run, f"{split}-after", run.task.embed(split, run.fabric.device))
@@ -336,7 +395,7 @@ def _finish(run: Run) -> None:
         "test": {"before": run.saved["before"], "after": after},
         "validation": validation,
     }
-    write_json(run.folder / "metrics.json", metrics)
+    save_metrics(run.folder, metrics)
     if not after:
         run.display.say("no test: all classes are trained on (--data.test 0)")
         return

@@ -1,6 +1,5 @@
 """The doctor at the bedside: looks at a run every few steps, and says once what is wrong."""
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pullpush.data.items import Items
 from pullpush.doctor import PREFIX, Finding, History, Measures, examine, objective_of
 from pullpush.training.config import Config
 from pullpush.training.images import ImageTask
-from pullpush.training.log import RunLog, keep_until, read_log
+from pullpush.training.log import RunLog, append, keep_until, read_log
 from pullpush.training.looks import LastBatch, learned_options, measure_batch, measure_updates
 from pullpush.training.progress import Display
 from pullpush.training.texts import ImageTextTask
@@ -58,7 +57,7 @@ class Monitor:
         self.history = History(_classes(task.splits["validation"]))
         self._objective = objective_of(asdict(config))
         self._path = Path(os.devnull) if quiet else folder / FILE
-        self._said = set() if quiet else {line["finding"] for line in keep_until(self._path, done or -1)}
+        self._said = set() if quiet else {line.get("finding") for line in keep_until(self._path, done or -1)}
         for line in read_log(folder / "log.jsonl") if done else []:
             self.history.add(line)
 
@@ -96,8 +95,7 @@ class Monitor:
         if finding.finding in self._said or (finding.finding == "near_collapse" and "collapse" in self._said):
             return
         self._said.add(finding.finding)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **asdict(finding)}) + "\n")
+        append(self._path, {"step": step, **asdict(finding)})
         self.display.say(f"step {step}: {finding}")
 
     def _examine(self, step: int, measures: Measures) -> None:

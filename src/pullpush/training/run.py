@@ -1,10 +1,12 @@
-"""The run folder: made once, never overwritten."""
+"""The run folder: made once, gone on with, never overwritten."""
 
 import json
 import os
 import platform
 import shutil
 import sys
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,51 +18,124 @@ import torch
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
+from pullpush.files import locked, replacing, unwritable, write_json, write_text
 from pullpush.training.config import Config, write_config
 from pullpush.training.options import config_from, read_yaml
 
 __all__ = [
-    "create_run",
+    "check_free",
     "environment",
+    "hold",
     "open_run",
+    "prepare",
     "remove_run",
+    "run_folder",
+    "save_classes_seen",
     "save_embeddings",
     "save_items",
+    "save_metrics",
     "save_texts",
-    "write_json",
+    "values_of",
 ]
+
+LOCK = ".lock"
+THEN = "or choose another --out"
 
 LIBRARIES = ("pullpush", "torch", "torchvision", "timm", "lightning-fabric", "numpy", "faiss-cpu", "pillow")
 
 
-def create_run(config: Config, first: bool = True) -> Path:
-    """A new run folder with its config.yaml; `config.out` names it, else data, loss and time do.
+def run_folder(config: Config) -> Path:
+    """Where a run goes: `config.out`, else a new folder named by data, loss and time."""
+    name = f"{Path(config.data.source).stem}-{config.loss['name']}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Path(config.out) if config.out else Path("runs") / name
 
-    Of several ranks only the first makes it.
+
+def hold(folder: Path) -> AbstractContextManager[None]:
+    """The one process that trains in a run folder; the lock ends with it, also when it is killed.
 
     Raises:
-        UserError: the folder exists, or can't be written.
+        UserError: another process trains there.
     """
-    name = f"{Path(config.data.source).stem}-{config.loss['name']}-{datetime.now():%Y%m%d-%H%M%S}"
-    folder = Path(config.out) if config.out else Path("runs") / name
+    busy = f"{str(folder)!r} is being trained by process {{holder}}: wait until that has ended, or stop it"
+    return locked(folder / LOCK, busy, THEN)
+
+
+def prepare(folder: Path, config: Config, resume: bool) -> bool:
+    """Makes a run folder, or takes the one that is there; call it while you `hold` the folder.
+
+    A run that was stopped before its first checkpoint begins again, with `resume` and with the command that made it.
+
+    Args:
+        folder: of the run.
+        config: of the run; `out` is set to the folder.
+        resume: the folder was named as a run to go on with.
+
+    Returns:
+        Whether there is a checkpoint to go on from.
+
+    Raises:
+        UserError: the folder holds something else, another run or a finished one; or it can't be written.
+    """
     config.out = str(folder)
-    if not first:
-        return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{str(folder)!r} exists: choose another --out, or continue that run with --resume {folder}")
+    if not resume:
+        check_free(folder, config)
+    last = folder / "checkpoints" / "last.pt"
+    if last.exists():
+        return True
+    if (folder / "metrics.json").exists():
+        raise UserError(
+            f"{str(folder)!r} is finished, and has no {last.name} to go on from: start anew with another --out"
+        )
     try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        last.parent.mkdir(exist_ok=True)
         (folder / "embeddings").mkdir(exist_ok=True)
-        write_config(config, folder / "config.yaml")
-        write_json(folder / "environment.json", environment())
     except OSError as error:
-        raise UserError(f"can't write the run folder {str(folder)!r}: {error}. Choose another --out.") from error
-    return folder
+        raise unwritable(folder, error, THEN) from error
+    write_config(config, folder / "config.yaml", THEN)
+    write_json(folder / "environment.json", environment(), THEN)
+    return False
+
+
+def check_free(folder: Path, config: Config) -> None:
+    """Raises unless the folder is new, was left by a run of `config` before its end, or by one that hardly began."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{str(folder)!r} exists and is no folder: choose another --out")
+    there = {path.name for path in folder.iterdir() if path.name != LOCK and path.suffix != ".part"}
+    anew = f"choose another --out, or continue that run with --resume {folder}"
+    if "config.yaml" not in there:
+        skeleton = {name for name in ("checkpoints", "embeddings") if not any((folder / name).glob("*"))}
+        if there - skeleton:
+            raise UserError(f"{str(folder)!r} exists and is no run folder: choose another --out")
+        return
+    mine, theirs = values_of(config), values_of(open_run(folder))
+    changed = [name for name in mine if mine[name] != theirs.get(name)]
+    if changed:
+        raise UserError(f"{str(folder)!r} exists, with another --{', --'.join(changed)}: {anew}")
+    if (folder / "metrics.json").exists():
+        raise UserError(f"{str(folder)!r} exists and is finished: choose another --out, or see --resume {folder}")
+
+
+def values_of(config: Config) -> dict[str, Any]:
+    """All options by their dotted names, as a file gives them back, without `out`."""
+    flat: dict[str, Any] = {}
+
+    def add(values: dict[str, Any], prefix: str) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                add(value, f"{prefix}{name}.")
+            else:
+                flat[prefix + name] = value
+
+    add(json.loads(json.dumps(asdict(config))), "")  # tuples are lists
+    flat.pop("out")
+    return flat
 
 
 def remove_run(folder: Path) -> None:
-    """Takes back a folder that `create_run` made and no step was trained in."""
-    if not any((folder / "checkpoints").iterdir()):
+    """Takes back a folder that `prepare` made and no step was trained in."""
+    if not any((folder / "checkpoints").iterdir()) and not (folder / "log.jsonl").exists():
         shutil.rmtree(folder)
 
 
@@ -71,7 +146,10 @@ def open_run(folder: Path) -> Config:
         UserError: not a run folder.
     """
     if not (folder / "config.yaml").exists():
-        raise UserError(f"{str(folder)!r} is no run folder: it has no config.yaml")
+        raise UserError(
+            f"{str(folder)!r} is no run folder: it has no config.yaml. If a run was stopped there before it began, "
+            "give its command again"
+        )
     config = config_from(read_yaml(folder / "config.yaml"))
     config.out = str(folder)
     return config
@@ -96,23 +174,32 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Writes beside and renames, so that a reader never sees half a file."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-
-
 def save_embeddings(folder: Path, name: str, embeddings: torch.Tensor) -> None:
     """float32 [n, dim], in the order of that split's rows in items.parquet."""
-    np.save(folder / "embeddings" / f"{name}.npy", embeddings.float().cpu().numpy())
+    with replacing(folder / "embeddings" / f"{name}.npy", _then(folder)) as part, part.open("wb") as file:
+        np.save(file, embeddings.float().cpu().numpy())
 
 
 def save_items(folder: Path, items: Items) -> None:
     """The item table with its splits."""
-    items.save(folder / "items.parquet")
+    items.save(folder / "items.parquet", _then(folder))
 
 
 def save_texts(folder: Path, texts: pd.DataFrame) -> None:
     """The descriptions: split, label (what each belongs to), id (of the first such item), text."""
-    texts[["split", "label", "id", "text"]].to_parquet(folder / "texts.parquet", index=False)
+    with replacing(folder / "texts.parquet", _then(folder)) as part:
+        texts[["split", "label", "id", "text"]].to_parquet(part, index=False)
+
+
+def save_classes_seen(folder: Path, seen: pd.DataFrame) -> None:
+    """How often items of each class were drawn: class, items, drawn."""
+    write_text(folder / "classes_seen.csv", seen.to_csv(index=False), _then(folder))
+
+
+def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """metrics.json, the last that a run writes."""
+    write_json(folder / "metrics.json", metrics, _then(folder))
+
+
+def _then(folder: Path) -> str:
+    return f"then go on with --resume {folder}"

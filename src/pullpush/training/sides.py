@@ -34,10 +34,12 @@ class ImageSide:
         encode: what learns: the encoder, or its head where features are cached.
         features: of all items [n, width] where the backbone is frozen, else None.
         rows: split to row numbers in `features`.
+        notes: what a person should know of the feature cache.
     """
 
     def __init__(self, config: Config, items: Items) -> None:
         self.config, self.items = config, items
+        self.notes: list[str] = []
         self.splits = {name: items.split(name) for name in SPLITS}
         options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip")}
         self.encoder = ImageEncoder(**options, seed=config.seed)
@@ -81,7 +83,7 @@ class ImageSide:
             inputs = EvaluationInputs(self.items, encoder.preprocessing, self.config.data)
             return inputs.embed(encoder.features, torch.device("cpu"))
 
-        features = cached_features(key, compute)
+        features = cached_features(key, len(self.items), compute, self.notes)
         encoder.train()
         return features
 
@@ -105,9 +107,11 @@ class TextSide:
         table: the rows of evaluation: `split`, `label` (what a description belongs to), `id` (the first item that it
             is of), `text`, `number` (in `texts`); each description once a label.
         features: of `texts` [n, width] where the backbone is frozen, else None.
+        notes: what a person should know of the feature cache.
     """
 
     def __init__(self, config: Config, items: Items) -> None:
+        self.notes: list[str] = []
         self.encoder = TextEncoder(
             config.text.name,
             dim=config.encoder.dim,
@@ -151,7 +155,9 @@ class TextSide:
     def _features(self) -> Tensor:
         key = texts_key(self.encoder.backbone, self.encoder.name, self.texts)
         self.encoder.eval()
-        features = cached_features(key, lambda: _in_chunks(self.encoder.features, self.texts))
+        features = cached_features(
+            key, len(self.texts), lambda: _in_chunks(self.encoder.features, self.texts), self.notes
+        )
         self.encoder.train()
         return features
 

@@ -80,7 +80,7 @@ class ImageTextTask:
         apart = config.text.duplicates == "apart"
         keys = [frozenset(map(_plain, texts)) for texts in train.table["text"]] if apart else None
         self.sampler = make_sampler(config, self.labels, rank, world, keys)
-        self.notes += self.sampler.notes
+        self.notes += [*self.side.notes, *self.texts.notes, *self.sampler.notes]
         plain = {text: place for place, text in enumerate(dict.fromkeys(map(_plain, self.texts.texts)))}
         self._key = torch.tensor([plain[_plain(text)] for text in self.texts.texts])
         self.criterion = make_criterion(config, classes=0, ids=self.ids, text_ids=self.text_ids)

@@ -1,0 +1,344 @@
+"""Whatever a run leaves when it is stopped, killed or out of room, the same command and --resume go on from it."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pullpush import files
+from pullpush.errors import UserError
+from pullpush.files import write
+from pullpush.training import run as run_module
+from pullpush.training import train
+from pullpush.training.checkpoint import load_checkpoint
+from pullpush.training.log import read_log
+
+Options = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def tiny(small: Options) -> Options:
+    """A run of less than a second."""
+    encoder = {"name": "test_resnet", "weights": "none", "size": 32, "dim": 8, "frozen_stages": 0}
+    return {**small, "encoder": encoder, "steps": 2, "validate_every": 1, "checkpoint_every": 1}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Options, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(**tiny, out=str(tmp_path_factory.mktemp("runs") / "whole"))
+
+
+def end_of(run: Path) -> tuple[Any, ...]:
+    """What must be equal to the last bit."""
+    module = load_checkpoint(run / "checkpoints" / "last.pt")["module"]
+    tensors = {name: tensor.numpy().tobytes() for name, tensor in module.items()}
+    metrics = json.loads((run / "metrics.json").read_text())
+    arrays = {path.name: path.read_bytes() for path in (run / "embeddings").iterdir()}
+    return tensors, read_log(run / "log.jsonl"), metrics["test"], metrics["validation"], arrays
+
+
+def leftovers(run: Path) -> list[str]:
+    return [path.name for path in run.rglob("*") if path.suffix == ".part" or "partial" in path.name]
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("again", ["the same command", "--resume"])
+@pytest.mark.parametrize("at", ["environment", "save_items", "hold"])
+def test_a_run_without_a_checkpoint_begins_again(
+    tiny: Options, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, again: str
+) -> None:
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    module = "pullpush.training." + {"environment": "run", "save_items": "images", "hold": "loop"}[at]
+    monkeypatch.setattr(f"{module}.{at}", stop)
+    out = tmp_path / "run"
+    with pytest.raises(Stop):
+        train(**tiny, out=str(out))
+    monkeypatch.undo()
+    if again == "--resume" and at == "hold":
+        with pytest.raises(UserError, match=r"no run folder.*give its command again"):
+            train(resume=out)
+        return
+    train(resume=out) if again == "--resume" else train(**tiny, out=str(out))
+    assert end_of(out) == end_of(whole)
+
+
+def test_the_same_command_goes_on_and_another_one_is_refused(
+    tiny: Options, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(run: Any, step: int) -> None:
+        if step == 2:
+            raise Stop
+
+    out = tmp_path / "run"
+    with pytest.raises(Stop):
+        train(**tiny, out=str(out), callbacks=(stop,))
+    with pytest.raises(UserError, match=r"exists, with another --optimizer\.lr, --steps: choose another --out"):
+        train(**{**tiny, "steps": 5, "optimizer": {"lr": 1e-4}}, out=str(out))
+    train(**tiny, out=str(out))
+    assert "continuing after step 1" in capsys.readouterr().out
+    assert end_of(out) == end_of(whole)
+    with pytest.raises(UserError, match="exists and is finished"):
+        train(**tiny, out=str(out))
+
+
+def test_a_run_whose_data_are_gone_keeps_its_folder_if_it_holds_anything(tiny: Options, tmp_path: Path) -> None:
+    gone = {**tiny, "data": {**tiny["data"], "source": str(tmp_path / "nowhere")}}
+    with pytest.raises(UserError, match="nowhere"):
+        train(**gone, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_one_process_trains_in_a_folder(tiny: Options, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def second(run: Any, step: int) -> None:
+        for options in ({"resume": out}, {**tiny, "out": str(out)}):
+            with pytest.raises(UserError, match=f"is being trained by process {os.getpid()}: wait until that"):
+                train(**options)
+
+    train(**tiny, out=str(out), callbacks=(second,))
+
+
+def test_a_forked_worker_does_not_keep_the_lock(tmp_path: Path) -> None:
+    with files.locked(tmp_path / "lock", "busy"):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    try:
+        with files.locked(tmp_path / "lock", "busy"):
+            pass
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+
+
+def _with(values: Any, path: tuple[str, ...], new: Any) -> Any:
+    return {**values, path[0]: _with(values[path[0]], path[1:], new)} if path else new
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("module",), {}),
+        (("module",), {"other": torch.zeros(2)}),
+        (("module",), [1]),
+        (("optimizer",), {"state": {}, "param_groups": []}),
+        (("optimizer", "param_groups"), 3),
+        (("rng",), torch.zeros(3)),
+        (("saved", "step"), -1),
+        (("saved", "step"), 10**12),
+        (("saved", "best"), {}),
+        ((), {"model": {}}),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_named(
+    tiny: Options, whole: Path, tmp_path: Path, where: tuple[str, ...], value: Any
+) -> None:
+    out = tmp_path / "run"
+    (out / "checkpoints").mkdir(parents=True)
+    (out / "config.yaml").write_bytes((whole / "config.yaml").read_bytes())
+    state = _with(load_checkpoint(whole / "checkpoints" / "last.pt"), where, value)
+    torch.save(state, out / "checkpoints" / "last.pt")
+    with pytest.raises(UserError, match=r"last\.pt.*damaged.*put a copy in its place, or remove .*begin again"):
+        train(resume=out)
+
+
+KILLED = """
+import json, os, shutil, signal, sys
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)  # no thread pool, so that forking is safe
+
+from pullpush.errors import UserError
+from pullpush.files import lock, write
+from pullpush.training import train
+sys.path.insert(0, sys.argv[4])
+from test_run_folder import end_of, leftovers
+
+options, root, every = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+whole = train(**options, out=str(root / "whole"), quiet=True)
+expected, out = end_of(whole), root / "run"
+
+
+def die_before(step):
+    calls = 0
+
+    def counted(function):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    os.fsync, os.replace = counted(os.fsync), counted(os.replace)
+    Path.mkdir, Path.rename = counted(Path.mkdir), counted(Path.rename)
+
+
+def go_on(kind):
+    try:
+        train(**({"resume": out} if kind else {**options, "out": str(out)}), quiet=True)
+    except UserError as error:
+        assert kind and "give its command again" in str(error) or "is finished" in str(error), error
+        if "is finished" not in str(error):
+            train(**options, out=str(out), quiet=True)
+
+
+status, step, kills = 1, 1, 0
+while status:
+    child = os.fork()
+    if not child:
+        die_before(step)
+        train(**options, out=str(out), quiet=True)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL), (step, status)
+    go_on(kills % 2)
+    assert end_of(out) == expected, step
+    assert not leftovers(out), (step, leftovers(out))
+    shutil.rmtree(out)
+    step, kills = step + every, kills + 1
+print(kills, "kills, one every", every)
+"""
+
+
+@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_flushes_and_renames_it_ends_the_same(tiny: Options, tmp_path: Path, every: int) -> None:
+    """SIGKILL before every so manieth folder, flush and rename; then the same command, or --resume, in turn."""
+    words = [json.dumps(tiny), str(tmp_path), str(every), str(Path(__file__).parent)]
+    ended = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout.split()[0]) >= 60 // every
+
+
+WRITES = 14
+
+
+def test_a_full_disk_at_each_write_says_what_to_do_and_that_works(
+    tiny: Options, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the first write, then at the second, and so on; each time there is room again after."""
+    out, renamed, kept = tmp_path / "run", os.replace, []
+
+    def full(source: Any, target: Any) -> None:
+        if Path(target).name not in kept:
+            kept.append(Path(target).name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        renamed(source, target)
+
+    monkeypatch.setattr(write.os, "replace", full)
+    said = []
+    for attempt in range(2 * WRITES):
+        try:
+            train(**({"resume": out} if attempt % 2 and (out / "config.yaml").exists() else {**tiny, "out": str(out)}))
+            break
+        except UserError as error:
+            said.append(str(error))
+            assert "the disk is full; make room on it" in said[-1]
+            assert "--resume" in said[-1] or "choose another --out" in said[-1]
+            assert kept[-1] in said[-1]
+            assert not leftovers(out)
+    assert end_of(out) == end_of(whole)
+    assert {"config.yaml", "environment.json", "items.parquet", "log.jsonl", "last.pt", "best.pt", "metrics.json",
+            "classes_seen.csv", "test-before.npy", "test-after.npy", "findings.jsonl"} <= set(kept)  # fmt: skip
+
+
+def test_a_log_on_a_full_disk_is_named(tiny: Options, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def fill(run: Any, step: int) -> None:
+        run.log._file.close()
+        run.log._file = open("/dev/full", "w")  # noqa: SIM115
+
+    with pytest.raises(UserError, match=r"can't write .*log\.jsonl': the disk is full; make room.*--resume"):
+        train(**tiny, out=str(out), callbacks=(fill,))
+    train(**tiny, out=str(out))
+    assert end_of(out) == end_of(whole)
+
+
+def test_the_folder_named_by_data_loss_and_time_is_new(tiny: Options) -> None:
+    config = run_module.config_from(tiny)
+    assert run_module.run_folder(config).parent == Path("runs")
+
+
+BAD_CACHE = {
+    "empty": lambda good: b"",
+    "cut": lambda good: good[: len(good) // 2],
+    "zeroed": lambda good: good[:128] + bytes(len(good) - 128),
+    "garbage": lambda good: b"\xff" * len(good),
+    "other rows": lambda good: _npy(np.ones((3, 2), np.float32)),
+    "one bit": lambda good: good[:-1] + bytes([good[-1] ^ 1]),
+}
+
+
+def _npy(array: np.ndarray) -> bytes:
+    import io
+
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def frozen(tiny: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    monkeypatch.setenv("PULLPUSH_CACHE", str(tmp_path / "cache"))
+    return {**tiny, "encoder": {**tiny["encoder"], "freeze": True}}
+
+
+def test_a_bad_file_of_the_feature_cache_is_computed_anew(
+    frozen: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = train(**frozen, out=str(tmp_path / "first"))
+    assert "cached features" not in capsys.readouterr().out
+    (cached,) = (tmp_path / "cache" / "features").iterdir()
+    good = cached.read_bytes()
+    for name, bad in BAD_CACHE.items():
+        cached.write_bytes(bad(good))
+        run = train(**frozen, out=str(tmp_path / name))
+        assert f"the cached features {cached} are damaged and are computed anew" in capsys.readouterr().out
+        assert end_of(run) == end_of(first)
+        assert cached.read_bytes() == good
+
+
+@pytest.mark.parametrize("why", ["full", "a file"])
+def test_a_cache_that_cannot_be_written_is_done_without(
+    frozen: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], why: str
+) -> None:
+    expected = end_of(train(**frozen, out=str(tmp_path / "first")))
+    folder = tmp_path / "other"
+    monkeypatch.setenv("PULLPUSH_CACHE", str(folder))
+    if why == "a file":
+        folder.write_text("")
+    else:
+        renamed = os.replace
+
+        def full(source: Any, target: Any) -> None:
+            if Path(target).is_relative_to(folder):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            renamed(source, target)
+
+        monkeypatch.setattr(write.os, "replace", full)
+    capsys.readouterr()
+    run = train(**frozen, out=str(tmp_path / "run"))
+    assert "features are not kept for the next run: can't write" in capsys.readouterr().out
+    assert end_of(run) == expected
+    assert not leftovers(tmp_path)
