@@ -73,6 +73,8 @@ def _data(
     for title, frame in (
         ("against the published numbers", published),
         ("splits", found.splits),
+        ("formats", found.formats),
+        ("sizes of the images", found.pixels),
         ("sizes of the classes", found.sizes),
         ("a few items", found.examples),
     ):

@@ -1,8 +1,9 @@
 """pullpush evaluate, pullpush embed"""
 
+import sys
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -12,13 +13,20 @@ from pullpush.cli.parse import call
 from pullpush.errors import UserError
 from pullpush.files import replacing, write_text
 
+if TYPE_CHECKING:
+    from pullpush.data.items import Items
+    from pullpush.encoders.model import Model
+
 __all__ = ["embed", "evaluate"]
+
+SHOWN = 10
 
 
 def evaluate(argv: list[str]) -> int:
     """Metrics of a model on any data."""
     call(
         _evaluate, argv, "pullpush evaluate",
+        "  pullpush evaluate runs/demo                     the test split of the run\n"
         "  pullpush evaluate runs/demo --data emoji --split test\n"
         "  pullpush evaluate runs/demo --data photos/ --json\n"
         "  pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test",
@@ -31,6 +39,7 @@ def embed(argv: list[str]) -> int:
     call(
         _embed, argv, "pullpush embed",
         "  pullpush embed runs/demo --data photos/ --out photos.npz\n"
+        "  pullpush embed runs/demo --data photo.jpg --out photo.npy\n"
         "  pullpush embed runs/demo --data items.csv --out items.parquet",
     )  # fmt: skip
     return 0
@@ -38,7 +47,7 @@ def embed(argv: list[str]) -> int:
 
 def _evaluate(
     model: str,
-    data: str = "emoji",
+    data: str | None = None,
     root: str | None = None,
     split: str = "",
     options: dict[str, Any] | None = None,
@@ -50,7 +59,7 @@ def _evaluate(
 
     Args:
         model: a run folder or a model folder.
-        data: a name, a folder of classes, or a manifest.
+        data: a name, a folder of classes, or a manifest; by default what the run was trained and tested on.
         root: folder of the download, for the benchmark data sets.
         split: train, validation or test; by default the test split of the run or of the data, else all items.
         options: further options of the reader.
@@ -58,22 +67,17 @@ def _evaluate(
         per_class: write a CSV with the metrics of each class to this file.
         json: print JSON instead of a table.
     """
-    from pullpush.data.items import Items
     from pullpush.data.sources import open_items
     from pullpush.encoders import load
     from pullpush.evaluation import evaluate_items
 
     loaded = load(model)
-    table = Path(model) / "items.parquet"
-    if table.exists() and Items.load(table).name == data and not options:
-        items = Items.load(table).split(split or "test")
+    if data is None or (data == _name_of_data(model) and not options):
+        items = _of_the_run(model, split)
     else:
         items = open_items(data, root=root, **(options or {}))
-        split = split or ("test" if (items.table["split"] == "test").any() else "")
-        items = items.split(split) if split else items
-    if not len(items):
-        raise UserError(f"{data!r} has no items in split {split!r}; leave --split away to evaluate on all")
-    embeddings = loaded.embed((items.open(row) for row in range(len(items))), progress=not json)
+        items = _split(items, split or ("test" if (items.table["split"] == "test").any() else ""), data)
+    embeddings, items = _embed_readable(loaded, items, progress=not json)
     found = evaluate_items(embeddings, items, nmi=nmi)
     if per_class:
         frame = found.per_class.copy()
@@ -95,21 +99,23 @@ def _evaluate(
 
 def _embed(
     model: str,
-    data: str = "emoji",
+    data: str | None = None,
     out: str = "embeddings.npz",
     root: str | None = None,
+    split: str = "",
     options: dict[str, Any] | None = None,
 ) -> None:
     """Embeddings of images, L2-normalised float32.
 
     Args:
         model: a run folder or a model folder.
-        data: a name, a folder of classes, or a manifest.
-        out: FILE.npz (embeddings, ids, labels, paths), FILE.npy (embeddings) or FILE.parquet; must not exist.
+        data: any folder, one image, a manifest or a name; by default the test split of the run.
+        out: FILE.npz (embeddings, ids, labels, classes, paths), FILE.npy (embeddings) or FILE.parquet; must not exist.
         root: folder of the download, for the benchmark data sets.
+        split: train, validation or test; by default the test split of the run, of other data all items.
         options: further options of the reader.
     """
-    from pullpush.data.sources import open_items
+    from pullpush.data.sources import open_images
     from pullpush.encoders import load
 
     path = Path(out)
@@ -117,15 +123,81 @@ def _embed(
         raise UserError(f"can't write {out!r}: the file must end with .npz, .npy or .parquet")
     if path.exists():
         raise UserError(f"{out!r} exists: choose another --out")
-    items = open_items(data, root=root, **(options or {}))
     loaded = load(model)
-    embeddings = loaded.embed((items.open(row) for row in range(len(items))), progress=True)
+    if data is None:
+        items = _of_the_run(model, split)
+    else:
+        items = _split(open_images(data, root=root, **(options or {})), split, data)
+    embeddings, items = _embed_readable(loaded, items, progress=True)
+    rows = range(len(items))
+    paths, classes = [items.path(row) for row in rows], [items.classes[label] for label in items.table["label"]]
     with replacing(path, "or choose another --out") as part, part.open("wb") as file:
         if path.suffix == ".npy":
             np.save(file, embeddings)
         elif path.suffix == ".npz":
-            paths = np.array([items.path(row) for row in range(len(items))])
-            np.savez(file, embeddings=embeddings, ids=items.ids.numpy(), labels=items.labels.numpy(), paths=paths)
+            about = {"ids": items.ids.numpy(), "labels": items.labels.numpy(), "classes": classes, "paths": paths}
+            np.savez(file, embeddings=embeddings, **{name: np.asarray(values) for name, values in about.items()})
         else:
-            items.table.assign(embedding=list(embeddings)).to_parquet(file)
-    print(f"{len(embeddings)} x {embeddings.shape[1]} embeddings: {path}")
+            items.table.assign(**{"class": classes, "embedding": list(embeddings)}).to_parquet(file)
+    print(f"{len(embeddings)} x {embeddings.shape[1]} embeddings of {items.name}: {path}")
+
+
+def _of_the_run(model: str, split: str) -> "Items":
+    """The items of one split, by default the test, of the run that `model` is, or is of.
+
+    Raises:
+        UserError: there is no run, or it has nothing in that split.
+    """
+    from pullpush.data.items import Items
+
+    table = _table_of(model)
+    if table is None:
+        raise UserError(f"{model!r} is the folder of a model and not of a run, so say on what: --data photos/")
+    return _split(Items.load(table), split or "test", f"the run {model}")
+
+
+def _name_of_data(model: str) -> str | None:
+    from pullpush.data.items import Items
+
+    table = _table_of(model)
+    return None if table is None else Items.load(table).name
+
+
+def _table_of(model: str) -> Path | None:
+    tables = [folder / "items.parquet" for folder in (Path(model), Path(model).resolve().parent)]
+    return next((table for table in tables if table.exists()), None)
+
+
+def _split(items: "Items", split: str, what: str) -> "Items":
+    if not split:
+        return items
+    chosen = items.split(split)
+    if not len(chosen):
+        there = ", ".join(f"--split {name}" for name in ("train", "validation", "test") if len(items.split(name)))
+        raise UserError(f"{what} has nothing in the split {split!r}: give {there or 'no --split'}, or other --data")
+    return chosen
+
+
+def _embed_readable(model: "Model", items: "Items", progress: bool) -> "tuple[np.ndarray, Items]":
+    """Embeddings of the items whose images can be read, and these items; the others are named on standard error."""
+    kept, bad = [], []
+
+    def images() -> Any:
+        for row in range(len(items)):
+            try:
+                image = items.open(row)
+            except UserError as error:
+                bad.append(str(error))
+                continue
+            kept.append(row)
+            yield image
+
+    embeddings = model.embed(images(), progress=progress)
+    if not kept:
+        raise UserError(f"none of the {len(items)} images can be read, the first: {bad[0]}")
+    for line in bad[:SHOWN]:
+        print(line, file=sys.stderr)
+    if bad:
+        more = f", {len(bad) - SHOWN} of them not shown" if len(bad) > SHOWN else ""
+        print(f"{len(bad)} of {len(items)} images left out{more}", file=sys.stderr)
+    return embeddings, items.select(kept)

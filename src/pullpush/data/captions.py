@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
+from pullpush.data.items import Items
+from pullpush.data.tables import read_list_of_items
 from pullpush.errors import UserError
 
 TABLE = "captions.csv"
@@ -24,18 +26,61 @@ def read_captions(root: Path, files: Sequence[Path]) -> tuple[dict[str, list[str
         UserError: captions.csv is unreadable, lacks a column, or names no image of the folder.
     """
     table = root / TABLE
-    found = _from_table(table, root, files) if table.is_file() else _from_files(files)
+    notes: list[str] = []
+    found = _from_table(table, root, files, notes) if table.is_file() else _from_files(files)
     if not found:
         return None, []
     without = sum(str(file) not in found for file in files)
-    return found, [f"{without} images have no description"] if without else []
+    return found, [*notes, *([f"{without} images have no description"] if without else [])]
 
 
-def _from_table(table: Path, root: Path, files: Sequence[Path]) -> dict[str, list[str]]:
-    try:
-        frame = pd.read_csv(table, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {table}: {str(error).splitlines()[0]}") from error
+def plain(text: str) -> str:
+    """A description by which two are the same: without case, and any white space as one blank."""
+    return " ".join(text.casefold().split())
+
+
+def classes_by_text(names: Sequence[str], texts: Sequence[Sequence[str] | None]) -> tuple[list[str], str]:
+    """A class for each item where no labels are given, and a sentence: items that share a description are of one class.
+
+    Args:
+        names: one an item; a class has that of its first item.
+        texts: the descriptions of each item.
+    """
+    first: dict[str, int] = {}
+    of = list(range(len(names)))
+
+    def root(row: int) -> int:
+        while of[row] != row:
+            row = of[row]
+        return row
+
+    for row, said in enumerate(texts):
+        for text in said if isinstance(said, Sequence | np.ndarray) else ():
+            one, other = root(first.setdefault(plain(str(text)), row)), root(row)
+            of[max(one, other)] = min(one, other)
+    roots = [root(row) for row in range(len(names))]
+    shared = len(names) - len(set(roots))
+    together = f", but {shared} that repeat the description of another are of its class" if shared else ""
+    return [names[row] for row in roots], f"each image is a class of its own{together}"
+
+
+def equal_texts(items: Items) -> tuple[int, int, str]:
+    """How many different descriptions there are, how many of them belong to items of several classes, and one of these.
+
+    Between images and descriptions such a description is a wrong match for all but its own class.
+    """
+    labels: dict[str, set[int]] = {}
+    example: dict[str, str] = {}
+    for label, said in zip(items.table["label"], items.table["text"], strict=True):
+        for text in said:
+            labels.setdefault(plain(text), set()).add(int(label))
+            example.setdefault(plain(text), text)
+    several = [text for text, of in labels.items() if len(of) > 1]
+    return len(labels), len(several), example[several[0]] if several else ""
+
+
+def _from_table(table: Path, root: Path, files: Sequence[Path], notes: list[str]) -> dict[str, list[str]]:
+    frame = read_list_of_items(table, notes).fillna("")
     for column in ("path", "text"):
         if column not in frame:
             raise UserError(f"{table} has no column {column!r}; its columns: {', '.join(map(str, frame.columns))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,7 +12,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from pullpush.data.captions import equal_texts
 from pullpush.data.items import Items, crop
+from pullpush.data.splits import kind_of_classes
 from pullpush.data.workers import by_chunks
 from pullpush.errors import UserError
 from pullpush.images import opened, to_rgb
@@ -41,11 +44,15 @@ class Findings:
     animated: list[int] = field(default_factory=list)
     duplicates: list[list[int]] = field(default_factory=list)
     across_classes: list[list[int]] = field(default_factory=list)
+    formats: Counter[str] = field(default_factory=Counter)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    """Width and height of each that can be read, upright."""
 
 
 @dataclass
 class _Seen:
     reason: str = ""
+    format: str = "archive"
     kind: str = "RGB"
     animated: bool = False
     size: tuple[int, int] = (0, 0)
@@ -73,6 +80,8 @@ def inspect(items: Items) -> Findings:
             continue
         same[look.digest].append(row)
         found.kinds[look.kind] += 1
+        found.formats[look.format] += 1
+        found.sizes.append(look.size)
         if look.animated:
             found.animated.append(row)
         if min(look.size) < TINY:
@@ -94,6 +103,7 @@ def _look(items: Items, row: int) -> _Seen:
         found = archived(path)
         lazy = opened(read_regular(path)) if found is None else Image.fromarray(found)
         seen.kind, seen.animated = lazy.mode, getattr(lazy, "is_animated", False)
+        seen.format = lazy.format or seen.format
         picture = crop(to_rgb(lazy), items.box(row), path)
     except DECODE_ERRORS as error:
         return _Seen(reason=reason(error))
@@ -113,6 +123,8 @@ class Summary:
     splits: pd.DataFrame
     sizes: pd.DataFrame
     examples: pd.DataFrame
+    pixels: pd.DataFrame | None = None
+    formats: pd.DataFrame | None = None
 
 
 def summary(items: Items, findings: Findings | None = None, *, examples: int = 5) -> Summary:
@@ -121,11 +133,17 @@ def summary(items: Items, findings: Findings | None = None, *, examples: int = 5
     `findings` come from `inspect`, which decodes all images; without them the images are not looked at.
     """
     return Summary(
-        problems=[*(_image_problems(items, findings) if findings else []), *_class_problems(items)],
+        problems=[
+            *(_image_problems(items, findings) if findings else []),
+            *_class_problems(items),
+            *text_problems(items),
+        ],
         notes=list(items.notes),
         splits=_splits(items),
         sizes=_sizes(items),
         examples=_examples(items, examples),
+        pixels=_pixels(findings.sizes) if findings and findings.sizes else None,
+        formats=pd.DataFrame(findings.formats.most_common(), columns=["format", "images"]) if findings else None,
     )
 
 
@@ -173,10 +191,33 @@ def _class_problems(items: Items) -> list[str]:
             f"({items.classes[sizes.idxmin()]}) has {sizes.min()}"
         )
     split = items.table[items.table["split"] != ""].groupby("label")["split"].nunique()
-    if (split > 1).any():
+    if any(kind_of_classes(items, name) == "mixed" for name in ("validation", "test")):
         both = split.index[split > 1]
         lines.append(f"{len(both)} classes are in two splits, the first is {items.classes[both[0]]}")
     return lines
+
+
+def text_problems(items: Items) -> list[str]:
+    """A sentence where descriptions belong to items of several classes: among images and descriptions they are wrong
+    matches for all but their own class."""
+    texts, several, example = equal_texts(items)
+    if not several:
+        return []
+    return [
+        f"{several:,} of {texts:,} descriptions belong to items of several classes, such as {example!r}: between "
+        "images and descriptions they count as wrong matches; say more in them, or leave the labels out, and items "
+        "with the same description are of one class"
+    ]
+
+
+def _pixels(sizes: Sequence[tuple[int, int]]) -> pd.DataFrame:
+    """Smallest, median and largest width, height and aspect."""
+    width, height = np.array(sizes, float).T
+    rows = {"width": width, "height": height, "width / height": width / height}
+    return pd.DataFrame(
+        [(name, *np.round(np.quantile(values, [0, 0.5, 1]), 2)) for name, values in rows.items()],
+        columns=["pixels", "smallest", "median", "largest"],
+    )
 
 
 def _splits(items: Items) -> pd.DataFrame:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
-from pullpush.data.captions import CAPTION_SUFFIXES, read_captions
+from pullpush.data.captions import CAPTION_SUFFIXES, classes_by_text, read_captions
 from pullpush.data.items import Items
 from pullpush.errors import UserError
-from pullpush.images import find_images
+from pullpush.images import NAMES, find_images
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -61,21 +62,39 @@ def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
             loose += 1
             continue
         paths.append(str(file))
-        classes.append(str(file.relative_to(root)) if flat else "/".join(parts))
+        classes.append("/".join(parts))
         split.append(given if given_splits else "")
+    if flat and texts is not None:
+        names = [os.path.relpath(path, root) for path in paths]
+        classes, note = classes_by_text(names, [texts.get(path) for path in paths])
+        notes.append(f"no class folders: {note}")
     if len(set(classes)) < 2:
         found = f"the one class {classes[0]!r}" if classes else f"{loose} images beside each other and no class folder"
         raise UserError(
-            f"the folder {root} holds {found}; training needs two classes or more, one folder each: CLASS/IMAGE.jpg"
+            f"the folder {root} holds {found}; two classes or more are needed, one folder each: CLASS/IMAGE.jpg "
+            "(`pullpush embed` and `pullpush index` need none)"
         )
     if loose:
         notes.append(f"{loose} images lie in no class folder and are left out")
     if skipped:
-        notes.append(f"{sum(skipped.values())} files are left out{_what(skipped)}")
-    if flat:
-        notes.append("no class folders: each image is a class of its own")
+        notes.append(f"{sum(skipped.values())} files are left out{_what(skipped)}; images are {NAMES}")
     columns = {} if texts is None else {"text": [texts.get(path, []) for path in paths]}
     return Items.build(root.resolve().name, paths, classes, notes, split=split, **columns)
+
+
+def folder_images(root: str | Path) -> Items:
+    """Every image below a folder, with or without class folders; the class is the folder's name, or empty.
+
+    Raises:
+        UserError: no images.
+    """
+    root = Path(root)
+    paths, skipped = find_images(root)
+    if not paths:
+        raise UserError(f"the folder {root} holds no images{_what(skipped)}")
+    labels = [Path(path).parent.relative_to(root).as_posix() for path in paths]
+    notes = [f"{sum(skipped.values())} files are left out{_what(skipped)}; images are {NAMES}"] if skipped else []
+    return Items.build(root.resolve().name, paths, ["" if label == "." else label for label in labels], notes)
 
 
 def _below_split(file: Path, root: Path, splits: dict[str, str]) -> tuple[str, ...]:
@@ -92,4 +111,4 @@ def _split_folders(root: Path) -> dict[str, str]:
 def _what(skipped: Counter[str]) -> str:
     if not skipped:
         return ""
-    return f" ({', '.join(f'{count} {suffix}' for suffix, count in skipped.most_common(3))})"
+    return f" ({', '.join(f'{count} {suffix}' for suffix, count in skipped.most_common(8))})"

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pullpush.data.captions import classes_by_text
 from pullpush.data.folder import SPLIT_FOLDERS
 from pullpush.data.items import BOX, Items
+from pullpush.data.tables import read_list_of_items
 from pullpush.errors import UserError
+from pullpush.files.tables import read_parquet
 
 COLUMNS = ("label", "path", "split", "is_query", "is_gallery", "category", "domain", "text", *BOX)
 SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -22,10 +25,10 @@ def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: 
     """Images listed in a CSV, TSV or Parquet file, with Open Metric Learning's column names.
 
     Needed: `path` (relative to `root`, by default the file's folder), and `label` (any name or number) or `text`:
-    without `label`, each row is a class of its own, matched by its description alone. Known besides:
+    without `label`, rows belong together where they share a description (`classes_by_text`). Known besides:
     `split` (train, validation or val, test, or empty), `is_query`, `is_gallery`, `category`, `domain`, `x_1, x_2, y_1,
     y_2` (box to crop), `text` (a description; several are separated by `|`, or a list in Parquet). Other columns are
-    left out and named in the notes.
+    left out and named in the notes. `read_list_of_items` says which encodings and separators are read.
 
     Args:
         file: The manifest.
@@ -35,10 +38,22 @@ def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: 
     Raises:
         UserError: unreadable file, missing columns, unknown splits, missing files, fewer than two classes.
     """
-    file = Path(file)
-    frame = _read(file)
-    _check_columns(frame, file)
-    notes = []
+    items = _read_items(Path(file), root, missing, classes=True)
+    count = items.table["label"].nunique()
+    if count < 2:
+        raise UserError(f"{file} lists {len(items)} images of {count} class; training needs two classes or more")
+    return items
+
+
+def manifest_images(file: str | Path, *, root: str | Path | None = None, missing: str = "error") -> Items:
+    """As `read_manifest`, but neither `label` nor `text` is needed: without them the one class has no name."""
+    return _read_items(Path(file), root, missing, classes=False)
+
+
+def _read_items(file: Path, root: str | Path | None, missing: str, classes: bool) -> Items:
+    notes: list[str] = []
+    frame = _read(file, notes)
+    _check_columns(frame, file, classes)
     unknown = [str(c) for c in frame.columns if c not in COLUMNS]
     if unknown:
         notes.append(f"columns not used: {', '.join(unknown)}")
@@ -49,24 +64,17 @@ def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: 
         frame, left_out = _roles(frame, file)
         if left_out:
             notes.append(f"{left_out} items are neither query nor gallery and are left out")
-    if "label" not in frame:
-        frame = frame.assign(label=_own_classes(frame))
-        notes.append("no column 'label': each item is a class of its own")
-    if frame["label"].nunique() < 2:
-        raise UserError(
-            f"{file} lists {len(frame)} images of {frame['label'].nunique()} class; training needs two classes or more"
-        )
     columns: dict[str, Any] = {c: frame[c].to_numpy() for c in ("category", "domain", "role", *BOX) if c in frame}
     columns["split"] = _splits(frame, file)
     if "text" in frame:
         columns["text"] = [[part.strip() for part in t.split("|")] if isinstance(t, str) else t for t in frame["text"]]
-    return Items.build(file.stem, list(frame["path"]), list(frame["label"].astype(str)), notes, **columns)
-
-
-def _own_classes(frame: pd.DataFrame) -> list[str]:
-    """A name for each row, by which classes are numbered in the order of the rows."""
-    digits = len(str(len(frame)))
-    return [f"{row:0{digits}d} {os.path.basename(path)}" for row, path in enumerate(frame["path"])]
+    labels = list(frame["label"].astype(str)) if "label" in frame else [""] * len(frame)
+    if "label" not in frame and "text" in frame:
+        digits = len(str(len(frame)))  # so that classes are numbered in the order of the rows
+        names = [f"{row:0{digits}d} {os.path.basename(path)}" for row, path in enumerate(frame["path"])]
+        labels, note = classes_by_text(names, columns["text"])
+        notes.append(f"no column 'label': {note}")
+    return Items.build(file.stem, list(frame["path"]), labels, notes, **columns)
 
 
 def existing(frame: pd.DataFrame, origin: str, missing: str, notes: list[str]) -> pd.DataFrame:
@@ -81,33 +89,28 @@ def existing(frame: pd.DataFrame, origin: str, missing: str, notes: list[str]) -
     if missing == "error" or not there.any():
         raise UserError(
             f"{len(gone)} of {len(frame)} images listed in {origin} do not exist: {few}. "
-            "Fetch them, or leave them out with missing=skip."
+            "Fetch them, or leave them out: --data.missing skip (--options '{missing: skip}' outside of training)."
         )
     notes.append(f"{len(gone)} listed images do not exist and are left out: {few}")
     return frame[there].reset_index(drop=True)
 
 
-def _read(file: Path) -> pd.DataFrame:
-    if not file.is_file():
+def _read(file: Path, notes: list[str]) -> pd.DataFrame:
+    if not file.exists():
         raise UserError(f"the manifest {file} does not exist")
-    try:
-        if file.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(file)
-        else:
-            frame = pd.read_csv(
-                file, sep="\t" if file.suffix.lower() == ".tsv" else ",", dtype={"label": str, "path": str}
-            )
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the manifest {file}: {str(error).splitlines()[0]}") from error
+    if file.suffix.lower() == ".parquet":
+        frame = read_parquet(file, cure="give a Parquet file or CSV")
+    else:
+        frame = read_list_of_items(file, notes)
     if frame.empty:
         raise UserError(f"the manifest {file} lists no images")
     return frame
 
 
-def _check_columns(frame: pd.DataFrame, file: Path) -> None:
+def _check_columns(frame: pd.DataFrame, file: Path, classes: bool) -> None:
     names = [str(c) for c in frame.columns]
     for column in ("label", "path"):
-        if column == "label" and "label" not in names and "text" in names:
+        if column == "label" and "label" not in names and ("text" in names or not classes):
             continue
         if column not in names:
             near = difflib.get_close_matches(column, names, 1, 0.5)

@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from pullpush.data import cars, cub, emoji, fashion_mnist, inshop, sop, vehicleid
-from pullpush.data.folder import read_folder
+from pullpush.data.folder import folder_images, read_folder
 from pullpush.data.items import Items
-from pullpush.data.manifest import SUFFIXES, read_manifest
+from pullpush.data.manifest import SUFFIXES, manifest_images, read_manifest
 from pullpush.data.official import Counts, compare
 from pullpush.errors import UserError
+from pullpush.images.formats import SUFFIXES as IMAGES
 
 READERS: dict[str, Callable[..., Items]] = {
     "emoji": emoji.read_emoji,
@@ -76,6 +77,21 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise UserError(f"{label} has no option {option!r}{hint} Options: {', '.join(known) or 'none'}")
     return reader(*first, **options)
+
+
+def open_images(source: str | Path, *, root: str | Path | None = None, **options: Any) -> Items:
+    """Images of which no classes are needed: any folder, one image file, a manifest, or a named data set.
+
+    Args and Raises as of `open_items`; where there are no classes, the one class has no name.
+    """
+    path = Path(source).expanduser()
+    if str(source) in READERS or (not path.is_dir() and path.suffix.lower() not in (*SUFFIXES, *IMAGES)):
+        return open_items(source, root=root, **options)
+    if path.suffix.lower() in SUFFIXES:
+        return manifest_images(path, **options) if root is None else manifest_images(path, root=root, **options)
+    if options or root is not None:
+        raise UserError(f"{source} has no options: leave --options and --root away")
+    return folder_images(path) if path.is_dir() else Items.build(path.stem, [str(path)], [""])
 
 
 def reader_of(source: str) -> Callable[..., Items]:

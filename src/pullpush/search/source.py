@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pullpush.data.folder import folder_images
 from pullpush.data.items import Items
 from pullpush.data.sources import READERS, open_items
 from pullpush.errors import UserError
-from pullpush.images import find_images
 from pullpush.search.stores.base import FILTERS
 
 KEYS = ["key", "size", "mtime"]
@@ -27,7 +27,7 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
     Raises: `UserError` when the source is unknown or holds no image.
     """
     if not isinstance(source, Items) and str(source) not in READERS and Path(source).is_dir():
-        items = _folder(Path(source))
+        items = folder_images(source)
     else:
         items = open_items(source if isinstance(source, Items) else str(source))
     if not len(items):
@@ -52,14 +52,6 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
     twice = frame.duplicated(KEYS)
     rows = np.flatnonzero(~twice)
     return items.select(rows), frame.iloc[rows].reset_index(drop=True)
-
-
-def _folder(root: Path) -> Items:
-    paths, _ = find_images(root)
-    labels = [Path(path).parent.relative_to(root).as_posix() for path in paths]
-    if not paths:
-        raise UserError(f"the folder {root} holds no images; there is nothing to index")
-    return Items.build(root.resolve().name, paths, ["" if label == "." else label for label in labels])
 
 
 def _stat(path: str) -> tuple[int, int]:

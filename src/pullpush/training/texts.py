@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pullpush.criterion import Criterion
+from pullpush.data.captions import plain
+from pullpush.data.check import text_problems
 from pullpush.data.items import Items
 from pullpush.encoders import bundle
 from pullpush.encoders.towers import TwoTowers
@@ -64,6 +66,9 @@ class ImageTextTask:
 
     def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
         self.items, self.notes = _described(items)
+        self.items = self.items.assign()
+        self.items.notes += text_problems(self.items)  # for the report too
+        self.notes += text_problems(self.items)
         self.config, self.rank = config, rank
         if losses.traits_of(losses.REGISTRY[config.loss["name"]]).proxies:
             raise UserError(
@@ -78,11 +83,11 @@ class ImageTextTask:
         self.labels = compact_labels(train.labels)
         self.match = self._match(train)
         apart = config.text.duplicates == "apart"
-        keys = [frozenset(map(_plain, texts)) for texts in train.table["text"]] if apart else None
+        keys = [frozenset(map(plain, texts)) for texts in train.table["text"]] if apart else None
         self.sampler = make_sampler(config, self.labels, rank, world, keys)
         self.notes += [*self.side.notes, *self.texts.notes, *self.sampler.notes]
-        plain = {text: place for place, text in enumerate(dict.fromkeys(map(_plain, self.texts.texts)))}
-        self._key = torch.tensor([plain[_plain(text)] for text in self.texts.texts])
+        keyed = {text: place for place, text in enumerate(dict.fromkeys(map(plain, self.texts.texts)))}
+        self._key = torch.tensor([keyed[plain(text)] for text in self.texts.texts])
         self.criterion = make_criterion(config, classes=0, ids=self.ids, text_ids=self.text_ids)
         self.all_pairs = make_criterion(config, classes=0, ids=self.ids, text_ids=self.text_ids, training=False)
         self.step = PairStep(self.side.encode, self.texts.encode, self.criterion)
@@ -209,7 +214,3 @@ def _described(items: Items) -> tuple[Items, list[str]]:
     if said.all():
         return items, []
     return items.select(said), [f"{int((~said).sum())} items have no description and are left out"]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())

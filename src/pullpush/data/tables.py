@@ -1,0 +1,64 @@
+"""Lists that people write: CSV from any spreadsheet."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from pathlib import Path
+
+import pandas as pd
+
+from pullpush.files import regular
+from pullpush.files.tables import read_csv
+
+__all__ = ["read_list_of_items"]
+
+CURE = "save it as CSV with a heading line such as path,label"
+TEXTS = ("path", "label", "text", "split", "category", "domain")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def read_list_of_items(file: Path, notes: list[str]) -> pd.DataFrame:
+    """A CSV or TSV file as a table, its encoding and its separator told from the file; `notes` get what is unusual.
+
+    Read are UTF-8 and UTF-16, with their mark or without, and else Windows' cp1252; commas, semicolons and tabs.
+
+    Raises:
+        UserError: no regular file, no table.
+    """
+    with regular(file, CURE).open("rb") as opened:
+        head = opened.read(1 << 16)
+    encoding = _encoding(file, head)
+    first = head.decode(encoding, errors="replace").lstrip("\ufeff").splitlines()[:1]
+    usual = "\t" if file.suffix.lower() == ".tsv" else ","
+    separator = max(SEPARATORS, key=lambda each: (_known(first, each), each == usual))
+    frame = read_csv(file, cure=CURE, sep=separator, encoding=encoding, dtype=dict.fromkeys(TEXTS, str))
+    frame.columns = [str(name).strip() for name in frame.columns]
+    if encoding == "cp1252":
+        notes.append(f"{file.name} is not UTF-8 and is read as Windows' cp1252; save it as UTF-8 if names look wrong")
+    if separator != usual:
+        notes.append(f"{file.name} has its columns parted by {SEPARATORS[separator]}")
+    return frame
+
+
+def _known(first: list[str], separator: str) -> int:
+    """How many of the columns that are known a heading has when it is parted by `separator`."""
+    return len({name.strip().lower() for row in csv.reader(first, delimiter=separator) for name in row} & set(TEXTS))
+
+
+def _encoding(file: Path, head: bytes) -> str:
+    for mark, encoding in _MARKS.items():
+        if head.startswith(mark):
+            return encoding
+    if b"\x00" in head[:4]:
+        return "utf-16-le" if head[1:2] == b"\x00" else "utf-16-be"
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
