@@ -62,7 +62,9 @@ def test_where_no_labels_are_given_equal_texts_are_positives(images: Path) -> No
     )
     items = open_items(images)
     assert items.labels.tolist() == [0, 0, 1]
-    assert summary(items).problems == ["1 of 2 classes have one item, so no positive (c.png)"]
+    assert summary(items).problems == [
+        "1 of 2 classes have one item, so no positive but its description (--task image-text) (c.png)"
+    ]
 
 
 def test_equal_texts_of_several_classes_are_counted_and_warned_of(images: Path) -> None:

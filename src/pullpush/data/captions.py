@@ -64,14 +64,15 @@ def classes_by_text(names: Sequence[str], texts: Sequence[Sequence[str] | None])
     return [names[row] for row in roots], f"each image is a class of its own{together}"
 
 
-def equal_texts(items: Items) -> tuple[int, int, str]:
-    """How many different descriptions there are, how many of them belong to items of several classes, and one of these.
+def equal_texts(items: Items, by: str = "label") -> tuple[int, int, str]:
+    """How many different descriptions there are, how many of them belong to several classes, and one of these.
 
-    Between images and descriptions such a description is a wrong match for all but its own class.
+    Between images and descriptions such a description is a wrong match for all but its own class. `by`: `label`, or
+    `id` where each item counts as a class.
     """
     labels: dict[str, set[int]] = {}
     example: dict[str, str] = {}
-    for label, said in zip(items.table["label"], items.table["text"], strict=True):
+    for label, said in zip(items.table[by], items.table["text"], strict=True):
         for text in said:
             labels.setdefault(plain(text), set()).add(int(label))
             example.setdefault(plain(text), text)

@@ -184,7 +184,12 @@ def _class_problems(items: Items) -> list[str]:
         lines.append(f"only {len(sizes)} class: nothing can be learned without a second one")
     if len(single):
         few, dots = ", ".join(items.classes[label] for label in sorted(single)[:3]), ", ..." if len(single) > 3 else ""
-        lines.append(f"{len(single)} of {len(sizes)} classes have one item, so no positive ({few}{dots})")
+        single_items = items.table["label"].isin(single)
+        told = items.table["text"][single_items].map(len).all()
+        lines.append(
+            f"{len(single)} of {len(sizes)} classes have one item, so no positive"
+            f"{' but its description (--task image-text)' if told else ''} ({few}{dots})"
+        )
     if len(sizes) and sizes.max() >= IMBALANCE * sizes.min():
         lines.append(
             f"imbalance: the largest class ({items.classes[sizes.idxmax()]}) has {sizes.max()} items, the smallest "
@@ -197,16 +202,20 @@ def _class_problems(items: Items) -> list[str]:
     return lines
 
 
-def text_problems(items: Items) -> list[str]:
-    """A sentence where descriptions belong to items of several classes: among images and descriptions they are wrong
-    matches for all but their own class."""
-    texts, several, example = equal_texts(items)
+def text_problems(items: Items, by: str = "label") -> list[str]:
+    """A sentence where descriptions belong to several classes (`by="id"`: items): between images and descriptions they
+    are wrong matches for all but their own."""
+    texts, several, example = equal_texts(items, by)
     if not several:
         return []
+    if by == "id":
+        of, cure = "several items", "--text.relation class, or say more in them"
+    else:
+        of = "items of several classes"
+        cure = "say more in them, or leave the labels out, then items with the same description are of one class"
     return [
-        f"{several:,} of {texts:,} descriptions belong to items of several classes, such as {example!r}: between "
-        "images and descriptions they count as wrong matches; say more in them, or leave the labels out, and items "
-        "with the same description are of one class"
+        f"{several:,} of {texts:,} descriptions belong to {of}, such as {example!r}: between images and descriptions "
+        f"they count as wrong matches; {cure}"
     ]
 
 

@@ -67,8 +67,9 @@ class ImageTextTask:
     def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
         self.items, self.notes = _described(items)
         self.items = self.items.assign()
-        self.items.notes += text_problems(self.items)  # for the report too
-        self.notes += text_problems(self.items)
+        shared = text_problems(self.items, "label" if config.text.relation == "class" else "id")
+        self.items.notes += shared  # for the report too
+        self.notes += shared
         self.config, self.rank = config, rank
         if losses.traits_of(losses.REGISTRY[config.loss["name"]]).proxies:
             raise UserError(
