@@ -69,11 +69,11 @@ def find_images(root: str | os.PathLike[str]) -> tuple[list[str], Counter[str]]:
         for name in sorted(name for name in names if not name.startswith(".")):
             path, suffix = os.path.join(folder, name), os.path.splitext(name)[1].lower()
             if suffix not in SUFFIXES:
-                left_out[suffix or "no suffix"] += 1
+                left_out[suffix or "without a suffix"] += 1
             elif os.path.isfile(path) or not os.path.exists(path):  # a link to nothing is named when it is read
                 files.append(path)
             else:
-                left_out["no regular files"] += 1
+                left_out["pipes, sockets or devices"] += 1
     return files, left_out
 
 
