@@ -105,6 +105,7 @@ def _search(
         json: print a list of {id, score, closeness, weak, path, label, text}.
     """
     from pullpush.search import open as open_index
+    from pullpush.search.stores.base import recall_in_words
 
     engine = open_index(index)
     conditions = dict(_pair(each) for each in where or [])
@@ -115,6 +116,9 @@ def _search(
     _show(hits, json)
     if not json and len(hits) == k < len(engine):
         print(f"the nearest {k} of {len(engine):,} items; for more, -k {min(2 * k, len(engine))}")
+    recall = recall_in_words(engine.manifest.facts) if hits and not json else ""
+    if recall:
+        print(f"approximate search: {recall}")
 
 
 def _pair(condition: str) -> tuple[str, str]:

@@ -177,6 +177,7 @@ async def describe(request: Request, service: TheService) -> dict[str, Any]:
         "text": manifest.text,
         "store": manifest.facts.get("kind"),
         "recall@10": manifest.facts.get("recall@10"),
+        "measured": manifest.facts.get("measured"),
         "filters": {name: known for name, known in values.items() if 1 < len(known) <= MOST_VALUES},
         "read_only": request.app.state.read_only,
         "limits": {
@@ -270,6 +271,8 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
             "items": manifest.count,
             "version": manifest.version,
             "problem": problem,
+            "recall@10": manifest.facts.get("recall@10"),
+            "measured": manifest.facts.get("measured"),
         }
 
     @app.get("/metrics", tags=["index"], summary="Counters for Prometheus", response_class=PlainTextResponse)

@@ -28,7 +28,7 @@ from pullpush.search.journal import Journal, Key
 from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS, KEYS, read_source
 from pullpush.search.staging import keep, staged
-from pullpush.search.stores.base import FILTERS
+from pullpush.search.stores.base import FILTERS, recall_in_words
 from pullpush.search.thumbnails import thumbnail
 from pullpush.search.version import Draft, Opened, owner, read, write, writing
 
@@ -53,11 +53,10 @@ class Report:
 
     def __str__(self) -> str:
         parts = f"{self.added} new, {self.changed} changed, {self.removed} removed, {self.kept} unchanged"
-        recall = self.facts.get("recall@10")
-        measured = f", recall@10 {recall:.3f} of exact search" if recall is not None and recall < 1 else ""
+        recall = recall_in_words(self.facts)
         lines = [
             f"{self.index}: {self.count} items ({parts}) in {self.seconds:.1f} s",
-            f"store: {self.facts.get('kind')}{measured}",
+            f"store: {self.facts.get('kind')}{', ' if recall else ''}{recall}",
         ]
         lines += [f"passed over: {path}: {reason}" for path, reason in self.unreadable[:20]]
         if len(self.unreadable) > 20:

@@ -46,7 +46,8 @@ class Manifest:
     """The record of one version.
 
     `fingerprint`, `dim`, `model`, `text`: the model (its path, and whether it has a text tower); `source`, `store`:
-    what was given; `facts`: what the store reports (kind, rows, recall@10); `calibration`: see `calibration.py`;
+    what was given; `facts`: what the store reports (kind, rows, recall@10 and the
+    queries that it was measured with); `calibration`: see `calibration.py`;
     `next_id`: ids below it are taken; `unreadable`: `[path, reason]` of files passed over; `excluded`: paths that were
     removed by hand; `files`: name -> bytes and sha256; `uid`: of the index, the same in all its versions.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,8 @@ MAPPED = 100_000
 """The map shows at most this many items, a fixed random choice."""
 PLACED_BY = 5_000
 """A new item is placed by its neighbours among this many items."""
+QUERIES = 200
+"""Texts by which the recall of an approximate search is measured."""
 ANEW_AT = 0.2
 """Share of new and removed items at which map and calibration are made anew; below it new items are placed into the
 old map."""
@@ -116,13 +118,13 @@ def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> 
     table = thumbnails.write(folder, table, base, _filling(vectors, draft.pairs))
     if not len(table):
         raise UserError(f"nothing is left to index in {index}; none of the files can be read, or all were removed")
-    change = Change(draft.ids, vectors, draft.table, np.asarray(draft.gone, np.int64))
+    texts = _texts(table)
+    change = Change(draft.ids, vectors, draft.table, np.asarray(draft.gone, np.int64), _as_queries(texts, draft.model))
     manifest.facts = store.stage(folder, manifest.version, change, base)
     view = store.open(folder, manifest.version)
     small = base is not None and not draft.anew and len(draft.ids) + len(draft.gone) <= ANEW_AT * len(table)
     _map(table, view, vectors if small else None, draft.projection)
     if draft.model is not None and not small:
-        texts = [text[0] if len(text) else label for text, label in zip(table["text"], table["label"], strict=True)]
         manifest.calibration = calibrate(table["id"].to_numpy(), texts, view, draft.model)
     elif old is not None:
         manifest.calibration = old.manifest.calibration
@@ -133,6 +135,20 @@ def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> 
     store.settle(manifest.version, change)
     layout.prune(index)
     return manifest
+
+
+def _texts(table: pd.DataFrame) -> list[str]:
+    """What describes each item: its first text, or its label."""
+    return [text[0] if len(text) else label for text, label in zip(table["text"], table["label"], strict=True)]
+
+
+def _as_queries(texts: Sequence[str], model: Model | None) -> Callable[[], np.ndarray] | None:
+    """Embeds QUERIES of the texts, by which a store can tune its search."""
+    if model is None or model.text is None:
+        return None
+    known = sorted({text for text in texts if text.strip()})
+    chosen = [known[row] for row in np.random.default_rng(4).permutation(len(known))[:QUERIES]]
+    return lambda: model.embed_text(chosen) if chosen else np.zeros((0, model.dim), np.float32)
 
 
 def _settle_again(store: Store, old: Opened) -> None:

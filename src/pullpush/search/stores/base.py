@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,13 +20,25 @@ class Change:
     """From one version to the next: what comes and what goes.
 
     `ids` int64 `[n]`, new (an id is never given twice); `vectors` float32 `[n, dim]`, length 1; `columns` a frame of
-    `n` rows with `FILTERS`; `removed` int64, ids of the version before.
+    `n` rows with `FILTERS`; `removed` int64, ids of the version before; `texts` gives the embeddings of texts such as
+    people search with, float32 `[m, dim]`: asked for where search is approximate, which must be good for them too.
     """
 
     ids: np.ndarray
     vectors: np.ndarray
     columns: pd.DataFrame
     removed: np.ndarray
+    texts: Callable[[], np.ndarray] | None = None
+
+
+def recall_in_words(facts: Mapping[str, Any]) -> str:
+    """`recall@10 0.961 of exact search (held-out items 0.984, texts 0.961)`; empty where search is exact or nothing was
+    measured."""
+    recall, measured = facts.get("recall@10"), facts.get("measured") or {}
+    if recall is None or facts.get("kind") == "flat":
+        return ""
+    kinds = ", ".join(f"{name} {part['recall@10']:.3f}" for name, part in measured.items())
+    return f"recall@10 {recall:.3f} of exact search ({kinds or 'nothing to measure it by'})"
 
 
 class Rows:
