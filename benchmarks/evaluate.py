@@ -2,7 +2,8 @@
 
 `evaluate` gives recall@1 to 1000, R-precision, MAP@R for each query, class and overall, with ties counted, and ten
 neighbours of each query. The FAISS side only searches: as many neighbours as those recalls ask for, itself included.
-The bound of `peak` is the project's promise, not a peer: 1 GB above the embeddings.
+The bound of `peak` is the project's promise, not a peer: 1 GB above the embeddings. So is that of `ties`: embeddings
+that are all equal, or half of them, may take three times as long as random ones.
 """
 
 import logging
@@ -61,6 +62,19 @@ def peer_products(data: Any) -> object:
     return AccuracyCalculator(include=names, k=PRODUCTS_KS[-1], device=torch.device("cpu")).get_accuracy(x, labels)
 
 
+def ties() -> list[dict[str, Any]]:
+    """Three times the seconds of random embeddings, against collapsed and half collapsed ones."""
+    rows = []
+    spread, labels = embeddings(20_000, 2_000, 10, 10)
+    for name, share in (("equal", 1.0), ("half", 0.5)):
+        tied = spread.copy()
+        tied[: int(share * len(tied))] = spread[0]
+        sides = [partial(evaluate, x, labels, nmi=False) for x in (tied, spread)]
+        ours, other = compare(*sides, repeats=3)
+        rows.append(result(f"evaluate/ties/20000x128/{name}", ours, 3 * other, "s"))
+    return rows
+
+
 def run() -> list[dict[str, Any]]:
     data = products()
     name = "evaluate/leave-one-out/60502x128"
@@ -79,4 +93,4 @@ def run() -> list[dict[str, Any]]:
     )
     times = compare(evaluate_, partial(flat_search, query, gallery, SHOP_KS[-1]), repeats=7)
     rows.append(result("evaluate/query-gallery/14218x12612x128/faiss", *times, "s"))
-    return rows
+    return rows + ties()

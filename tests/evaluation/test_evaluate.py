@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate
 from pullpush.evaluation import neighbours as neighbours_file
+from pullpush.maths import metrics
+from pullpush.maths.metrics import Standing
 
 KS = (1, 2, 5, 50)
 METRICS = [*(f"recall@{k}" for k in KS), "r_precision", "map@r"]
@@ -213,6 +215,49 @@ def test_a_tie_at_the_edge_of_the_shortlist_is_seen_whole():
     assert found.metrics["recall@250"] == pytest.approx(1 / 2)
     assert found.metrics["map@r"] == pytest.approx(1 / 500)
     assert found.per_query["rank"].item() == pytest.approx(250.5)
+
+
+@pytest.mark.parametrize("points", [1, 7, 60, "half"])
+def test_heavy_ties_equal_the_counts(monkeypatch, points):
+    """Against counting every row, with products that are whole numbers; most rows have ties enough to be sorted."""
+    dense = []
+    whole = neighbours_file.shortlist
+
+    def spy(*given):
+        found = whole(*given)
+        dense.append(len(found.dense))
+        return found
+
+    monkeypatch.setattr("pullpush.evaluation.standings.shortlist", spy)
+    n, draw = 3000, np.random.default_rng(0)
+    own = np.where(np.arange(n) < n // 2, 0, np.arange(n)) if points == "half" else draw.integers(0, points, n)
+    at = draw.integers(-20, 21, (n, 8)).astype(np.float64)
+    labels = draw.permutation(n) // 6
+    found = evaluate(at[own], labels, ks=KS, similarity="dot", nmi=False, neighbours=3)
+    assert sum(dense) > 0.4 * n
+
+    far = at @ at.T
+    counts = np.zeros((4, n, 5), dtype=np.int64)
+    for i in range(n):
+        s = far[own[i], own]
+        s[i] = -np.inf
+        positives = np.flatnonzero((labels == labels[i]) & (np.arange(n) != i))
+        positives = positives[np.argsort(-s[positives], kind="stable")]
+        for place, j in enumerate(positives):
+            above, tied = s > s[j], s == s[j]
+            counts[:, i, place] = above.sum(), tied.sum(), above[positives].sum(), tied[positives].sum()
+    standing = Standing(*map(torch.from_numpy, counts), torch.ones(n, 5, dtype=torch.bool))
+    for name, expected in (
+        ("rank", metrics.first_rank(standing)), ("recall@2", metrics.recall_at_k(standing, 2)),
+        ("r_precision", metrics.r_precision(standing)), ("map@r", metrics.map_at_r(standing)),
+    ):  # fmt: skip
+        np.testing.assert_allclose(found.per_query[name], expected.numpy(), rtol=1e-9, atol=1e-12, err_msg=name)
+    nearest = found.neighbours
+    assert (nearest.indices != np.arange(n)[:, None]).all()
+    assert all(len(set(row)) == 3 for row in nearest.indices.tolist())
+    best = np.stack([np.sort(np.delete(far[own[i], own], i))[:-4:-1] for i in range(0, n, 50)])
+    taken = np.take_along_axis(far[own][::50][:, own], nearest.indices[::50], axis=1)
+    np.testing.assert_array_equal(taken, best)
 
 
 def test_frames_and_neighbours():

@@ -43,13 +43,20 @@ class Space(NamedTuple):
 
 
 class Shortlist(NamedTuple):
-    """The columns of each row that can be among its nearest: row after row, in one flat list."""
+    """The columns of each row that can be among its nearest: row after row, in one flat list.
+
+    A row in which too many can be, since they are tied, is sorted as a whole instead, and has none in the list.
+    """
 
     rows: Ints
     columns: Ints
     values: Floats
     starts: Ints
     """int64 `[rows + 1]`: row i holds the places starts[i]:starts[i + 1]."""
+    dense: Ints
+    """Rows that are sorted."""
+    ordered: Floats
+    """float32 `[dense, columns]`: their values, the largest last."""
 
 
 def search(
@@ -86,7 +93,7 @@ def search(
     def select(start: int, rows: Floats) -> None:
         at = slice(start, start + len(rows))
         mask_own(rows, own[at])
-        found.indices[at], found.similarities[at] = nearest(shortlist(rows, k, 0.0), k, space.scale[at])
+        found.indices[at], found.similarities[at] = nearest(rows, shortlist(rows, k, 0.0), k, space.scale[at])
 
     for_each_block(space.queries, space.gallery, select)
     return found
@@ -159,7 +166,8 @@ def shortlist(block: Floats, k: int, slack: Any) -> Shortlist:
     """Every column whose value is at least the k-th largest of its row less `slack`, and few others.
 
     The k-th largest of the maxima of groups of columns bounds the k-th largest of all from below, and is cheap to find.
-    What is -inf is not there. `slack` is one number or `[rows]`.
+    What is -inf is not there. `slack` is one number or `[rows]`. Where ties bring many more groups to the bound than
+    the k that must reach it, sorting the row costs less than picking it apart.
     """
     count, width = block.shape
     k = min(k, width)
@@ -170,15 +178,21 @@ def shortlist(block: Floats, k: int, slack: Any) -> Shortlist:
     bounds = np.partition(maxima, groups - k, axis=1)[:, groups - k] - slack
     bounds = np.maximum(bounds, np.finfo(np.float32).min).astype(np.float32)[:, None]
     # only groups whose maximum reaches the bound are read again
-    row, group = np.divmod(np.flatnonzero(maxima >= bounds), groups)
+    reached = maxima >= bounds
+    dense = np.flatnonzero(np.count_nonzero(reached, axis=1) > max(4 * k, groups // 8))
+    reached[dense] = False
+    row, group = np.divmod(np.flatnonzero(reached), groups)
     values = body[row, :, group]
     hit, member = np.nonzero(values >= bounds[row])
-    rest_rows, rest_columns = np.nonzero(rest >= bounds)
+    in_rest = rest >= bounds
+    in_rest[dense] = False
+    rest_rows, rest_columns = np.nonzero(in_rest)
     rows = np.concatenate([row[hit], rest_rows])
     order = np.argsort(rows, kind="stable")
     columns = np.concatenate([member * groups + group[hit], rest_columns + groups * size])[order]
     found = np.concatenate([values[hit, member], rest[rest_rows, rest_columns]])[order]
-    return Shortlist(rows[order], columns, found, np.searchsorted(rows[order], np.arange(count + 1)))
+    starts = np.searchsorted(rows[order], np.arange(count + 1))
+    return Shortlist(rows[order], columns, found, starts, dense, np.sort(block[dense], axis=1))
 
 
 def keys(rows: Ints, values: Floats, scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -189,30 +203,21 @@ def keys(rows: Ints, values: Floats, scale: NDArray[np.float64]) -> NDArray[np.f
     return 4.0 * rows - values / scale[rows]
 
 
-def nearest(near: Shortlist, k: int, scale: NDArray[np.float64]) -> Neighbours:
-    """The k largest of each row of a shortlist made for k, largest first."""
+def nearest(block: Floats, near: Shortlist, k: int, scale: NDArray[np.float64]) -> Neighbours:
+    """The k largest of each row of a block, largest first, from its shortlist made for k or more."""
     count = len(near.starts) - 1
-    if len(near.values) > 64 * k * count:
-        near = _thin(near, k)
     order = np.argsort(keys(near.rows, near.values, scale))
     place = near.starts[:-1, None] + np.arange(k)
     there = place < near.starts[1:, None]
     at = order[place[there]]
     found = Neighbours(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
     found.indices[there], found.similarities[there] = near.columns[at], near.values[at]
+    for i, ordered in zip(near.dense, near.ordered, strict=True):
+        row, edge = block[i], ordered[-k]
+        columns = np.concatenate([np.flatnonzero(row > edge), np.flatnonzero(row == edge)[:k]])[:k]
+        found.indices[i] = columns[np.argsort(-row[columns], kind="stable")]
+        found.similarities[i] = ordered[: -k - 1 : -1]
     return found
-
-
-def _thin(near: Shortlist, k: int) -> Shortlist:
-    """k columns of each row: where a collapsed model ties them all, sorting them is wasted."""
-    kept = []
-    for a, b in zip(near.starts[:-1], near.starts[1:], strict=True):
-        values = near.values[a:b]
-        edge = np.partition(values, len(values) - k)[len(values) - k] if len(values) > k else -np.inf
-        chosen = np.concatenate([np.flatnonzero(values > edge), np.flatnonzero(values == edge)])[:k]
-        kept.append(a + np.sort(chosen))
-    at = np.concatenate(kept)
-    return Shortlist(near.rows[at], near.columns[at], near.values[at], np.r_[0, np.cumsum([len(c) for c in kept])])
 
 
 def positions(ids: NDArray[Any], among: NDArray[Any]) -> Ints:

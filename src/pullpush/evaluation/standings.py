@@ -73,7 +73,7 @@ def measure(
         mask_own(block, own[at])
         near = shortlist(block, max(neighbours, int(r[at].max()), 1), 3 * TIE * scale)
         if neighbours:
-            columns, found.similarities[at] = nearest(near, neighbours, scale)
+            columns, found.similarities[at] = nearest(block, near, neighbours, scale)
             found.indices[at] = np.where(columns >= 0, rows[columns], -1)
         standing = stand(block, near, first[at], last[at], own[at], scale)
         for name, value in _metrics(standing, ks).items():
@@ -115,7 +115,15 @@ def stand(block: Floats, near: Shortlist, first: Ints, last: Ints, own: Ints, sc
         higher[rows, place], reach = edges
         equal[rows, place] = reach - higher[rows, place]
 
-    has = np.flatnonzero(np.diff(starts))
+    for i, ordered in zip(near.dense, near.ordered, strict=True):
+        own_key = key[starts[i] : starts[i + 1]]
+        all_keys = keys(np.array([i]), ordered[::-1], scale)
+        higher, reach = (np.searchsorted(all_keys, own_key + shift, side="right") for shift in (-TIE, TIE))
+        above[i, : len(own_key)], tied[i, : len(own_key)] = higher, reach - higher
+
+    listed = np.diff(starts) > 0
+    listed[near.dense] = False
+    has = np.flatnonzero(listed)
     best, farthest = key[starts[has]], near_key[near.starts[has + 1] - 1]
     for i in has[best + TIE > farthest]:  # the best positive, or some tied with it, are not in the shortlist
         value = 4.0 * i - key[starts[i]]
