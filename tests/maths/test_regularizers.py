@@ -31,7 +31,7 @@ def cov(a, b):
 
 
 def embedding_norm(x, y, positive):
-    return mean([sum(u * u for u in row) for row in x])
+    return mean([mean([sum(u * u for u in row) for row in side]) for side in (x, y)])
 
 
 def variance(x, y, positive, *, target=1.0, epsilon=1e-4):

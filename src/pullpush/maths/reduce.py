@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "any_of", "count_of", "is_empty", "largest_exponent", "log1p_sum_exp", "logsumexp_of", "logsumexp_of_two", "max_of",
+    "any_of", "count_of", "largest_exponent", "log1p_sum_exp", "logsumexp_of", "logsumexp_of_two", "max_of",
     "mean_of", "min_of", "sum_of", "widen",
 ]  # fmt: skip
 
@@ -103,11 +103,6 @@ def logsumexp_of(x: Tensor, mask: Tensor, dim: int = -1, bound: float = float("i
         filled = torch.where(mask, x, empty)
         return filled.logsumexp(dim) if bound > EXPONENT else _log(filled.exp().sum(dim), empty)
     return _LogSumExp.apply(x, mask, dim)[0]  # type: ignore[no-untyped-call, no-any-return]
-
-
-def is_empty(x: Tensor) -> Tensor:
-    """True where `logsumexp_of` had no cell to sum: without looking at the mask again."""
-    return x <= torch.finfo(x.dtype).min / 8
 
 
 def logsumexp_of_two(

@@ -16,9 +16,8 @@ CASES = {
 def contrastive(
     similarity, positive, negative, *, positive_margin=1.0, negative_margin=0.5, squared=False, average="nonzero"
 ):
-    pulls, pushes, anchors = [], [], 0
+    pulls, pushes = [], []
     for i in range(len(similarity)):
-        anchors += any(positive[i]) or any(negative[i])
         for j in range(len(similarity[i])):
             if positive[i][j]:
                 pulls.append(max(0.0, positive_margin - similarity[i][j]))
@@ -28,20 +27,19 @@ def contrastive(
     if squared:
         pulls, pushes = [x * x for x in pulls], [x * x for x in pushes]
     if average == "anchors":
-        return (sum(pulls) + sum(pushes)) / anchors if anchors else 0.0
+        return (sum(pulls) + sum(pushes)) / len(similarity)
     counts = active if average == "nonzero" else [len(pulls), len(pushes)]
     return sum(sum(side) / n for side, n in zip((pulls, pushes), counts, strict=True) if n)
 
 
 def snr_contrastive(similarity, positive, negative, *, positive_margin=0.0, negative_margin=-1.0, average="nonzero"):
     # The similarity is minus the ratio d: pull [d - a]+, push [b - d]+ with a = -positive_margin, b = -negative_margin.
-    pulls, pushes, anchors = [], [], 0
+    pulls, pushes = [], []
     for s, p, n in zip(similarity, positive, negative, strict=True):
         pulls += [max(0.0, -x - -positive_margin) for x, keep in zip(s, p, strict=True) if keep]
         pushes += [max(0.0, -negative_margin - -x) for x, keep in zip(s, n, strict=True) if keep]
-        anchors += any(p) or any(n)
     if average == "anchors":
-        return (sum(pulls) + sum(pushes)) / anchors if anchors else 0.0
+        return (sum(pulls) + sum(pushes)) / len(similarity)
     if average == "nonzero":
         pulls, pushes = [x for x in pulls if x > 0], [x for x in pushes if x > 0]
     return sum(sum(side) / len(side) for side in (pulls, pushes) if side)

@@ -29,4 +29,4 @@ def generalized_lifted_structure(similarity, positive, negative, *, margin=1.0):
             far = sum(exp(-x) for x, keep in zip(s, p, strict=True) if keep)
             near = sum(exp(margin + x) for x, keep in zip(s, n, strict=True) if keep)
             losses.append(max(0.0, log(far) + log(near)))
-    return sum(losses) / len(losses) if losses else 0.0
+    return sum(losses) / len(similarity)

@@ -9,11 +9,10 @@ CASES = {"siglip": [{"log_scale": 1.0, "bias": -0.5}]}
 
 
 def siglip(similarity, positive, negative, *, log_scale=LOG_10, bias=-10.0):
-    total, anchors = 0.0, 0
+    total = 0.0
     for i in range(len(similarity)):
-        anchors += any(positive[i]) or any(negative[i])
         for j in range(len(similarity[i])):
             if positive[i][j] or negative[i][j]:
                 z = 1 if positive[i][j] else -1
                 total += log1p(exp(-z * (exp(log_scale) * similarity[i][j] + bias)))
-    return total / anchors if anchors else 0.0
+    return total / len(similarity)

@@ -120,8 +120,6 @@ def ranked_list(
     for s, at, p, n in zip(
         similarity, weights_at or similarity, map(columns, positive), map(columns, negative), strict=True
     ):
-        if not p and not n:
-            continue
         sides = []
         for cells, sharpness, violation in (
             (p, positive_sharpness, lambda x: -x - (alpha - margin)),
@@ -132,7 +130,7 @@ def ranked_list(
             weighted = sum(w * violation(s[j]) for w, j in zip(weights, cells, strict=True))
             sides.append(weighted / sum(weights) if cells else 0.0)
         losses.append((1 - balance) * sides[0] + balance * sides[1])
-    return sum(losses) / len(losses) if losses else 0.0
+    return sum(losses) / len(similarity)
 
 
 def threshold_consistent_margin(

@@ -8,7 +8,7 @@ from torch import Tensor
 from pullpush.bounds import Real
 from pullpush.maths.losses.base import AnchorLoss, check_choice, traits
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, count_of, sum_of, widen
+from pullpush.maths.reduce import count_of, sum_of, widen
 
 __all__ = ["contrastive", "snr_contrastive"]
 
@@ -38,7 +38,7 @@ def contrastive(
         negative_margin: in units of the similarity; a negative below it gives nothing. 0.5 is XBM's for the cosine.
         squared: squares each hinge, as in Hadsell et al.
         average: "nonzero" divides the positive and the negative sum each by the number of pairs that give something;
-            "pairs" each by the number of its pairs; "anchors" both by the number of anchors with a pair, as XBM does.
+            "pairs" each by the number of its pairs; "anchors" both by the number of all anchors, as XBM does.
 
     Returns:
         AnchorLoss [anchors, 2], positives and negatives; [anchors] for "anchors".
@@ -58,7 +58,8 @@ def contrastive(
         hinges = hinges[0].square(), hinges[1].square()
     total = torch.stack([sum_of(x, mask) for x, mask in zip(hinges, kept, strict=True)], dim=1)
     if average == "anchors":
-        return AnchorLoss(total.sum(1), any_of(pairs.positive | pairs.negative).to(s.dtype))
+        each = total.sum(1)
+        return AnchorLoss(each, torch.ones_like(each))
     counted = kept if average == "nonzero" else pairs
     return AnchorLoss(total, torch.stack([count_of(mask, dtype=s.dtype) for mask in counted], dim=1))
 

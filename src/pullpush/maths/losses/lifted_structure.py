@@ -6,7 +6,7 @@ from torch import Tensor
 from pullpush.bounds import NonNegative
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, count_of, logsumexp_of, sum_of, widen
+from pullpush.maths.reduce import count_of, logsumexp_of, sum_of, widen
 
 __all__ = ["generalized_lifted_structure", "lifted_structure"]
 
@@ -44,7 +44,7 @@ def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: No
 
     $$L_i = \Big[\log \sum_p e^{-s_{ip}} + \log \sum_n e^{m + s_{in}}\Big]_+ \qquad s = -\text{distance}$$
 
-    averaged over anchors that have both kinds of pairs.
+    averaged over all anchors of the batch, over which the paper sums; one without both kinds of pairs gives 0.
 
     Args:
         similarity: [anchors, references], minus the Euclidean distance.
@@ -57,6 +57,6 @@ def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: No
     Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017 (L_LG).
     """
     s = widen(similarity)
-    used = any_of(pairs.positive) & any_of(pairs.negative)
-    each = logsumexp_of(-s, pairs.positive) + logsumexp_of(s, pairs.negative) + margin
-    return AnchorLoss(each.relu(), used.to(s.dtype))
+    # Where a side is empty its sum is far below 0.
+    each = (logsumexp_of(-s, pairs.positive) + logsumexp_of(s, pairs.negative) + margin).relu()
+    return AnchorLoss(each, torch.ones_like(each))

@@ -7,7 +7,7 @@ from torch.nn.functional import relu
 from pullpush.bounds import NonNegative, Share
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, count_of, sum_of, widen
+from pullpush.maths.reduce import count_of, sum_of, widen
 
 __all__ = ["margin", "ranked_list"]
 
@@ -64,7 +64,8 @@ def ranked_list(
           + \lambda \sum_n \frac{w_{in}}{\sum_k w_{ik}} \big[\alpha - d_{in}\big]_+$$
 
     with $w_{ip} = e^{T_p (d_{ip} - (\alpha - m))}$ and $w_{in} = e^{T_n (\alpha - d_{in})}$ of the pairs that violate,
-    which the gradient takes as constants. Averaged over anchors with a pair; d is minus the similarity.
+    which the gradient takes as constants. Averaged over all anchors of the batch, as in the paper; d is minus the
+    similarity.
 
     Args:
         similarity: [anchors, references], minus a distance between unit vectors.
@@ -83,8 +84,7 @@ def ranked_list(
     distance = -widen(similarity)
     pull = _worst_first(distance - (alpha - margin), pairs.positive, positive_sharpness)
     push = _worst_first(alpha - distance, pairs.negative, negative_sharpness)
-    counts = any_of(pairs.positive | pairs.negative)
-    return AnchorLoss((1 - balance) * pull + balance * push, counts.to(distance.dtype))
+    return AnchorLoss((1 - balance) * pull + balance * push, torch.ones_like(pull))
 
 
 def _worst_first(violation: Tensor, mask: Tensor, sharpness: float) -> Tensor:

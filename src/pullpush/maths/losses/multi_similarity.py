@@ -1,12 +1,13 @@
 """Multi-similarity loss."""
 
+import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from pullpush.bounds import Positive, Real
 from pullpush.maths.losses.base import AnchorLoss
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import is_empty, largest_exponent, logsumexp_of_two, widen
+from pullpush.maths.reduce import largest_exponent, logsumexp_of_two, widen
 
 __all__ = ["multi_similarity"]
 
@@ -20,7 +21,8 @@ def multi_similarity(
     $$L_i = \frac{1}{\alpha} \log\Big(1 + \sum_{p} e^{-\alpha (s_{ip} - \lambda)}\Big)
           + \frac{1}{\beta} \log\Big(1 + \sum_{n} e^{\beta (s_{in} - \lambda)}\Big)$$
 
-    averaged over anchors that have a pair. Meant for the cosine and for the miner of the same name.
+    averaged over all anchors of the batch, with a pair or without, as in the paper and its released code: the fewer
+    pairs the miner finds, the smaller the loss. Meant for the cosine and for the miner of the same name.
 
     Args:
         similarity: [anchors, references].
@@ -40,4 +42,4 @@ def multi_similarity(
     largest = largest_exponent(similarity_name, alpha, beta)
     positives, negatives = logsumexp_of_two(-alpha * s, pairs.positive, beta * s, pairs.negative, largest)
     pull, push = softplus(positives + alpha * base) / alpha, softplus(negatives - beta * base) / beta
-    return AnchorLoss(pull + push, (~(is_empty(positives) & is_empty(negatives))).to(s.dtype))
+    return AnchorLoss(pull + push, torch.ones_like(pull))

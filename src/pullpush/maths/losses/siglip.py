@@ -9,7 +9,7 @@ from torch import Tensor
 from pullpush.bounds import Bound, Real
 from pullpush.maths.losses.base import AnchorLoss, traits
 from pullpush.maths.pairs import Pairs
-from pullpush.maths.reduce import any_of, sum_of, widen
+from pullpush.maths.reduce import sum_of, widen
 
 __all__ = ["siglip"]
 
@@ -26,7 +26,7 @@ def siglip(
 
     $$L_i = \sum_p \log\big(1 + e^{-(t s_{ip} + b)}\big) + \sum_n \log\big(1 + e^{t s_{in} + b}\big) \qquad t = e^{t'}$$
 
-    averaged over anchors that have a pair.
+    averaged over all anchors of the batch, as in the paper.
 
     Args:
         similarity: [anchors, references], the cosine.
@@ -43,4 +43,5 @@ def siglip(
     logits = torch.as_tensor(log_scale, dtype=s.dtype, device=s.device).exp() * s + bias
     used = pairs.positive | pairs.negative
     each = torch.nn.functional.softplus(torch.where(pairs.positive, -logits, logits))
-    return AnchorLoss(sum_of(each, used), any_of(used).to(s.dtype))
+    total = sum_of(each, used)
+    return AnchorLoss(total, torch.ones_like(total))

@@ -15,7 +15,8 @@ def multi_similarity(similarity: Tensor, pairs: Pairs, *, epsilon: NonNegative =
     $$ \text{negative kept:}\; s_{in} > \min_p s_{ip} - \epsilon \qquad
        \text{positive kept:}\; s_{ip} < \max_n s_{in} + \epsilon $$
 
-    An anchor without positives keeps no negative and the other way round: there is nothing to compare with.
+    An anchor without positives keeps no negative and the other way round: there is nothing to compare with. It still
+    counts as an anchor where a loss is averaged over the batch.
 
     Args:
         similarity: [anchors, references].
