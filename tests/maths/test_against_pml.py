@@ -8,7 +8,7 @@ Where they do not, and why (a difference is tested too, where it can be put in n
 | `nt_xent` | temperature 0.07 | 0.1, the paper's |
 | `n_pair` | temperature 1 on normalised embeddings: a floor far above 0; one random pair a class | 0.1; every pair |
 | all on distances | normalise the embeddings first, plain distance | the similarity decides |
-| `sup_con`, `circle`, `multi_similarity` | anchors whose loss is 0 are left out of the average (SupCon, circle) | anchors without the pairs are |
+| `sup_con`, `circle` | anchors whose loss is 0 are left out of the average | anchors without the pairs are |
 | `sup_con` | 0 where the batch has no negative at all | the formula's value |
 | `proxy_nca` | the own proxy is in the denominator, which is ProxyNCA++ with temperature 1 | it is not, as in the paper |
 | `soft_triple` | without the paper's second part | `tau` |
@@ -26,6 +26,7 @@ import pytest
 import torch
 
 from pullpush.criterion import Criterion, Proxies
+from pullpush.maths.pairs import Pairs
 
 pml = pytest.importorskip("pytorch_metric_learning")
 from pytorch_metric_learning import distances, losses, reducers  # noqa: E402
@@ -120,6 +121,28 @@ def test_same(name, options, build):
         tangent = wanted[1] - (wanted[1] * x).sum(1, keepdim=True) * x
         wanted = (wanted[0], tangent, wanted[2])
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-7)
+
+
+# Their pairs can be chosen; `nca`, `fast_ap` weigh anchors instead, the losses on ranks take no choice.
+MINED = [case for case in SAME if isinstance(case[2](), losses.generic_pair_loss.GenericPairLoss)]
+
+
+@pytest.mark.parametrize(("name", "options", "build"), MINED, ids=[f"{n}-{o}" for n, o, _ in MINED])
+def test_same_average_after_mining(name, options, build):
+    """A third of the anchors keep no pair: who they are divided by tells."""
+    x, labels = batch()
+    n = len(x)
+    same = labels[:, None] == labels[None, :]
+    g = torch.Generator().manual_seed(1)
+    keep = (torch.rand(n, n, generator=g) < 0.4) | same
+    keep = keep | keep.mT
+    keep[::3] = keep[:, ::3] = False
+    kept = Pairs(same & keep & ~torch.eye(n, dtype=torch.bool), ~same & keep)
+    chosen = (*kept.positive.nonzero(as_tuple=True), *kept.negative.nonzero(as_tuple=True))
+    found = ours(name, {**options, "miner": lambda similarity, pairs: kept}, x, labels)
+    inside = x.clone().requires_grad_()
+    value = build()(inside, labels, chosen)
+    torch.testing.assert_close(found, (value, *torch.autograd.grad(value, inside)), rtol=1e-6, atol=1e-7)
 
 
 def test_n_pair_on_one_pair_a_class():
