@@ -36,6 +36,7 @@ __all__ = [
     "Seed",
     "Share",
     "Whole",
+    "Window",
     "accepted",
     "check",
     "checked",
@@ -103,6 +104,7 @@ Whole = Annotated[int, Bound(0, 10**9)]
 Count = Annotated[int, Bound(1, 10**9)]
 Dim = Annotated[int, Bound(1, 65_536)]
 Pixels = Annotated[int, Bound(1, 8192, unit="pixels")]
+Window = Annotated[int, Bound(1, 10**6)]  # steps of a moving average
 Bins = Annotated[int, Bound(1, 10_000)]
 Centers = Annotated[int, Bound(1, 1_000)]
 Seed = Annotated[int, Bound(0, 2**32 - 1)]

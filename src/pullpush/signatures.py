@@ -7,18 +7,21 @@ stand for themselves.
 import ast
 import importlib
 import importlib.util
+import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["GIVEN", "REQUIRED", "Option", "Signature", "arguments", "one", "room", "summary"]
+from pullpush.bounds import types_of
+
+__all__ = ["GIVEN", "REQUIRED", "Option", "Signature", "arguments", "of", "one", "room", "summary"]
 
 # What a loss or a miner may name in its signature and is then given by the criterion, not by a person.
 GIVEN = frozenset({"reference_similarity", "similarity_name", "dim"})
 # Modules whose names are the real ones when signatures are evaluated: cheap to import.
-REAL = ("collections.abc", "math", "pathlib", "typing", "pullpush.bounds")
+REAL = ("collections.abc", "math", "pathlib", "typing", "pullpush.bounds", "pullpush.data.readers")
 
 
 class _Required:
@@ -67,6 +70,22 @@ def one(place: str) -> Signature:
     """A function or class by its full name, `pullpush.data.emoji.read_emoji`."""
     module, _, name = place.rpartition(".")
     return _read(_folder(module.rpartition(".")[0]) / f"{module.rpartition('.')[2]}.py")[1][name]
+
+
+def of(function: Callable[..., Any]) -> Signature:
+    """A function that is at hand."""
+    doc = inspect.getdoc(function) or ""
+    kinds, said = types_of(function), arguments(doc)
+    options = {
+        name: Option(
+            REQUIRED if p.default is p.empty else p.default,
+            kinds.get(name, p.annotation),
+            said.get(name, ""),
+            p.kind is p.KEYWORD_ONLY,
+        )
+        for name, p in inspect.signature(function).parameters.items()
+    }
+    return Signature(getattr(function, "__name__", str(function)), options, doc)
 
 
 def summary(doc: str) -> str:

@@ -120,6 +120,8 @@ def test_relations_memory_and_proxies(value):
         (lambda: Criterion(relation={"name": "same_text", "duplicates": "masked"}), "did you mean 'mask'"),
         (lambda: Criterion(block_rows=0), "block_rows of Criterion must be 'auto' or a whole number"),
         (lambda: Criterion(compile="yes please"), "compile of Criterion must be true or false"),
+        (lambda: Criterion("triplet", learn="kind"), "learn='kind': .*above 0"),
+        (lambda: Criterion("nt_xent", learn="temperature", temperature=0), "temperature of loss 'nt_xent' must be"),
         (lambda: CrossBatchMemory(4, 8, layout="qeue"), "did you mean 'queue'"),
     ],
 )

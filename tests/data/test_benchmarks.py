@@ -70,7 +70,7 @@ def test_vehicleid_lists(trees):
     for size in ("small", "medium", "large", 2400):
         items = open_items("vehicleid", root=trees["vehicleid"], size=size)
         assert items.name in PUBLISHED
-    with pytest.raises(UserError, match="it can be small, medium, large"):
+    with pytest.raises(UserError, match="'small', 'medium', 'large'"):
         open_items("vehicleid", root=trees["vehicleid"], size="huge")
 
 

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from jsonargparse import ArgumentParser
 
 from pullpush.criterion.catalogue import losses, miners
 from pullpush.errors import UserError
-from pullpush.training.options import make_parser, parse
+from pullpush.training.options import options_of, parse
 from pullpush.training.setup import make_criterion
 
 CLASSES, DIM = 4, 8
@@ -21,16 +20,15 @@ def gradient(*words: str) -> torch.Tensor:
     return x.grad
 
 
-def shown(kind: str, parser: ArgumentParser) -> set[str]:
+def shown(kind: str, loss: str, miner: str) -> set[str]:
     """Options of the loss or the miner."""
-    words = [word.removesuffix(".help").split(".") for word in parser._option_string_actions]
-    return {name for first, *rest in words for name in rest if first == f"--{kind}"}
+    return {name.removeprefix(f"{kind}.") for name in options_of(loss, miner, "emoji") if name.startswith(f"{kind}.")}
 
 
 @pytest.mark.parametrize("name", losses())
 def test_every_loss_trains_with_the_options_it_shows(name):
     options = losses()[name].options
-    assert shown("loss", make_parser(name, "none", "emoji")) == {"name", *options}
+    assert shown("loss", name, "none") == {"name", *options}
     typed = {k: list(o.default) if isinstance(o.default, tuple) else o.default for k, o in options.items()}
     found = gradient("--loss", name, *(f"--loss.{k}={default}" for k, default in typed.items()))
     assert found.isfinite().all()
@@ -40,7 +38,7 @@ def test_every_loss_trains_with_the_options_it_shows(name):
 
 @pytest.mark.parametrize("name", miners())
 def test_every_miner_mines_with_the_options_it_shows(name):
-    assert shown("miner", make_parser("margin", name, "emoji")) == {"name", *miners()[name].options}
+    assert shown("miner", "margin", name) == {"name", *miners()[name].options}
     found = gradient("--loss", "contrastive", "--loss.negative_margin=-1", "--miner", name)
     assert found.abs().sum() > 0
     assert (name == "pair_margin") == torch.equal(

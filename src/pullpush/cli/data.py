@@ -1,13 +1,14 @@
 """pullpush data"""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from rich.console import Console
-from rich.table import Table
-
+from pullpush.bounds import Seed
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
 
 __all__ = ["data"]
 
@@ -31,7 +32,7 @@ def _data(
     look: bool = True,
     make: str | None = None,
     split: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """A table of what is in a data set, problems first.
 
@@ -44,6 +45,8 @@ def _data(
         split: show the splits that a run with this seed would make.
         seed: of the splits.
     """
+    from rich.console import Console
+
     from pullpush.data.check import inspect, summary
     from pullpush.data.miniature import make_tree
     from pullpush.data.sources import compare_with_published, open_items
@@ -82,7 +85,10 @@ def _data(
             console.print(_table(title, frame))
 
 
-def _table(title: str, frame: pd.DataFrame) -> Table:
+def _table(title: str, frame: "pd.DataFrame") -> "Table":
+    import pandas as pd
+    from rich.table import Table
+
     shown = Table(title=title, title_justify="left")
     for column in frame.columns:
         shown.add_column(str(column), justify="right" if pd.api.types.is_numeric_dtype(frame[column]) else "left")

@@ -1,10 +1,15 @@
 """pullpush losses"""
 
+from collections.abc import Mapping
+
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
+from pullpush.bounds import describe
 from pullpush.cli.parse import call
+from pullpush.errors import UserError
+from pullpush.names import did_you_mean
+from pullpush.signatures import GIVEN, Option, Signature, room, summary
 
 __all__ = ["losses"]
 
@@ -21,23 +26,36 @@ def _losses(name: str | None = None) -> None:
     Args:
         name: a loss.
     """
-    from pullpush.criterion import catalogue
-
+    rooms = {
+        "losses": room("pullpush.maths.losses", skip=["base"]),
+        "miners": room("pullpush.maths.miners"),
+        "regularisers": room("pullpush.maths.regularizers"),
+    }
     console = Console(highlight=False)
     if name:
-        entry = catalogue.describe(name)
-        console.print(f"[bold]{entry.name}[/]\n")
-        console.print(Markdown(entry.doc))
+        _show(name, rooms["losses"], console)
         return
-    for title, entries in (
-        ("losses", catalogue.losses()),
-        ("miners", catalogue.miners()),
-        ("regularisers", catalogue.regularizers()),
-    ):
+    for title, entries in rooms.items():
         shown = Table(title=title, title_justify="left")
         for column in ("name", "what it does", "options"):
             shown.add_column(column, no_wrap=column == "name")
         for entry in entries.values():
-            options = ", ".join(f"{option}={about.default}" for option, about in entry.options.items())
-            shown.add_row(entry.name, entry.summary, options)
+            options = ", ".join(f"{option}={about.default}" for option, about in _own(entry).items())
+            shown.add_row(entry.name, summary(entry.doc), options)
         console.print(shown)
+
+
+def _own(entry: Signature) -> dict[str, Option]:
+    return {k: o for k, o in entry.options.items() if o.by_name and k not in GIVEN}
+
+
+def _show(name: str, losses: Mapping[str, Signature], console: Console) -> None:
+    """One loss in full."""
+    from rich.markdown import Markdown
+
+    if name not in losses:
+        raise UserError(f"unknown loss {name!r}: {did_you_mean(name, losses, 'see pullpush losses', '{!r}')}")
+    console.print(f"[bold]{name}[/]\n")
+    console.print(Markdown(losses[name].doc))
+    for option, about in _own(losses[name]).items():
+        console.print(f"--loss.{option}: {describe(about.annotation)}; default {about.default}", markup=False)

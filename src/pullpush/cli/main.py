@@ -41,14 +41,11 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb. Returns 0, 2 for what the user can mend, 130 or 143 for a run that was stopped and saved."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(_help())
-        return 0
-    if words[0] == "--version":
-        print(f"pullpush {__version__}")
-        return 0
     try:
-        return _run(words[0], words[1:])
+        try:
+            return _run(words)
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone is no traceback
     except UserError as error:
         print(f"pullpush: {error}", file=sys.stderr)
         return 2
@@ -60,12 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _run(verb: str, words: list[str]) -> int:
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"pullpush {__version__}")
+        return 0
+    verb, *rest = words
     if verb not in VERBS:
         near = get_close_matches(verb, VERBS, 1, cutoff=0.5)
         raise UserError(f"unknown verb {verb!r}: {f'did you mean {near[0]}?' if near else 'see pullpush --help'}")
     module = importlib.import_module(f"pullpush.cli.{VERBS[verb][0]}")
-    status: int = vars(module)[verb](words)
+    status: int = vars(module)[verb](rest)
     return status
 
 

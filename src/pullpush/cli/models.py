@@ -3,17 +3,15 @@
 import sys
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, Literal
 
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
 from pullpush.files import replacing, write_text
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pullpush.data.items import Items
     from pullpush.encoders.model import Model
 
@@ -49,7 +47,7 @@ def _evaluate(
     model: str,
     data: str | None = None,
     root: str | None = None,
-    split: str = "",
+    split: Literal["", "train", "validation", "test"] = "",
     options: dict[str, Any] | None = None,
     nmi: bool = True,
     per_class: str | None = None,
@@ -67,6 +65,9 @@ def _evaluate(
         per_class: write a CSV with the metrics of each class to this file.
         json: print JSON instead of a table.
     """
+    from rich.console import Console
+    from rich.table import Table
+
     from pullpush.data.sources import open_items
     from pullpush.encoders import load
     from pullpush.evaluation import evaluate_items
@@ -102,7 +103,7 @@ def _embed(
     data: str | None = None,
     out: str = "embeddings.npz",
     root: str | None = None,
-    split: str = "",
+    split: Literal["", "train", "validation", "test"] = "",
     options: dict[str, Any] | None = None,
 ) -> None:
     """Embeddings of images, L2-normalised float32.
@@ -115,6 +116,8 @@ def _embed(
         split: train, validation or test; by default the test split of the run, of other data all items.
         options: further options of the reader.
     """
+    import numpy as np
+
     from pullpush.data.sources import open_images
     from pullpush.encoders import load
 

@@ -1,65 +1,51 @@
 """Options of a verb from the signature of the function that does it."""
 
 import sys
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
-from inspect import signature
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
-
+from pullpush.bounds import check, read
 from pullpush.errors import UserError
+from pullpush.signatures import REQUIRED, of, summary
+from pullpush.words import help_of, said, typed, unknown, value_of
 
 __all__ = ["call"]
 
 
-class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the examples."""
-
-
-def call(function: Callable[..., Any], argv: Sequence[str], prog: str, examples: str, by_place: str = "") -> Any:
-    """Calls `function` with a command line: parameters without a default by place, the others as options.
+def call(
+    function: Callable[..., Any], argv: Sequence[str], prog: str, examples: str, by_place: Sequence[str] = ()
+) -> Any:
+    """Calls `function` with a command line: parameters without a default by place, the others as options, in any order.
 
     Hyphens and underscores in options are the same; a yes-or-no option may stand alone (--json); an option that is a
-    list may be repeated; one of a single letter may have one hyphen (-k 5). The option `by_place` may also stand
-    directly behind the parameters without a default, without its name.
+    list may be repeated; one of a single letter may have one hyphen (-k 5). The options `by_place` may also stand
+    behind the parameters without a default, without their names.
 
     Raises:
         UserError: unknown options, with the nearest right name; missing or wrong values.
         SystemExit: after --help.
     """
-    parser = ArgumentParser(prog=prog, exit_on_error=False, formatter_class=_Formatter, epilog=f"examples:\n{examples}")
-    parser.add_function_arguments(function, as_group=False, as_positional=True)
-    parameters = signature(function).parameters.values()
-    required = sum(p.default is p.empty for p in parameters)
-    if by_place and len(argv) > required and not any(word.startswith("-") for word in argv[: required + 1]):
-        argv = [*argv[:required], f"--{by_place}", *argv[required:]]
-    words = []
-    known = [k for k in parser._option_string_actions if k.startswith("--")]
-    flags = {f"--{p.name}" for p in parameters if p.annotation is bool}
-    lists = {f"--{p.name}" for p in parameters if str(p.annotation).startswith("list[")}
-    for place, word in enumerate(argv):
-        if len(word) == 2 and word[0] == "-" and f"-{word}" in known:
-            word = f"-{word}"
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            name = name.replace("-", "_").replace("__", "--", 1)
-            if name in flags and not equals and not [v for v in argv[place + 1 : place + 2] if v in ("true", "false")]:
-                equals, value = "=", "true"
-            if name not in known:
-                near = get_close_matches(name, known, 1)
-                raise UserError(
-                    f"unknown option {name}: {f'did you mean {near[0]}?' if near else f'see {prog} --help'}"
-                )
-            word = name + ("+" if name in lists and not value.startswith("[") else "") + equals + value
-        words.append(word)
-    if "--help" in words or "-h" in words:
-        parser.print_help()
+    signature = of(function)
+    options = signature.options
+    required = [name for name, option in options.items() if option.default is REQUIRED]
+    if "--help" in argv or "-h" in argv:
+        named = " ".join([*(name.upper() for name in required), *(f"[{name.upper()}]" for name in by_place)])
+        groups = {"arguments": required, "options": [name for name in options if name not in required]}
+        shown = {title: {name: options[name] for name in names} for title, names in groups.items() if names}
+        print(help_of(f"{prog} {named} [--OPTION VALUE ...]", summary(signature.doc), shown, examples))
         sys.exit(0)
-    try:
-        found = parser.parse_args(words)
-    except ArgumentError as error:
-        lines = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise UserError(f"{lines.replace('Parser key', 'option')}. See {prog} --help") from error
-    return function(**vars(parser.instantiate_classes(found)))
+    pairs, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
+    given = said(pairs)
+    for name in given:
+        if name not in options:
+            raise unknown(name, options, prog)
+    values = {name: value_of(name, texts, options[name].annotation) for name, texts in given.items()}
+    places = [name for name in (*required, *by_place) if name not in values]
+    if len(words) > len(places):
+        raise UserError(f"{words[len(places)]!r} is one word too many: see {prog} --help")
+    for name, word in zip(places, words, strict=False):
+        values[name] = check(name.upper(), read(word, options[name].annotation), options[name].annotation)
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise UserError(f"{prog} needs {' and '.join(name.upper() for name in missing)}: see {prog} --help")
+    return function(**values)

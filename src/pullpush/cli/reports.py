@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pullpush.bounds import Window
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
 
@@ -14,7 +15,7 @@ def report(argv: list[str]) -> int:
     return 0
 
 
-def _report(run: str, window: int = 50) -> None:
+def _report(run: str, window: Window = 50) -> None:
     """Draws plots and report.html of a run from what its folder holds.
 
     Args:

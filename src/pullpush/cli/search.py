@@ -1,11 +1,12 @@
 """pullpush index, pullpush search, pullpush serve"""
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
+from pullpush.bounds import Bound
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
 
@@ -30,7 +31,7 @@ def search(argv: list[str]) -> int:
         '  pullpush search indexes/demo --image cat.png -k 5\n'
         '  pullpush search indexes/demo "smiling cat" --where category=Smileys --json\n'
         '  pullpush search indexes/demo --like 12 --minus 40 --minus glasses',
-        by_place="text",
+        by_place=["text"],
     )  # fmt: skip
     return 0
 
@@ -42,6 +43,7 @@ def serve(argv: list[str]) -> int:
         "  pullpush serve                                  the index that was built last\n"
         "  pullpush serve indexes/photos --port 8080\n"
         "  pullpush serve indexes/photos --host 0.0.0.0 --token LETTERSANDDIGITS",
+        by_place=["index"],
     )  # fmt: skip
     return 0
 
@@ -52,9 +54,9 @@ def _index(
     data: str | None = None,
     out: str | None = None,
     store: str | None = None,
-    projection: str = "umap",
+    projection: Literal["umap", "pca", "none"] = "umap",
     rebuild: bool = False,
-    batch_size: int = 64,
+    batch_size: Annotated[int, Bound(1, 4096)] = 64,
 ) -> None:
     """Builds an index of images, or updates it: only new, changed and removed files are looked at.
 
@@ -86,7 +88,7 @@ def _search(
     image: list[str] | None = None,
     like: list[int] | None = None,
     minus: list[str] | None = None,
-    k: int = 10,
+    k: Annotated[int, Bound(1, 10_000)] = 10,
     where: list[str] | None = None,
     cut_off: float | None = None,
     json: bool = False,
@@ -149,11 +151,11 @@ def _show(hits: list[Any], as_json: bool) -> None:
 def _serve(
     index: str | None = None,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: Annotated[int, Bound(0, 65_535)] = 8000,
     token: str | None = None,
     read_only: bool = False,
-    queue: int = 64,
-    timeout: float = 30.0,
+    queue: Annotated[int, Bound(1, 100_000)] = 64,
+    timeout: Annotated[float, Bound(0.1, 86_400, unit="seconds")] = 30.0,
 ) -> None:
     """An HTTP API and a page for an index.
 

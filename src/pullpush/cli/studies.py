@@ -6,13 +6,16 @@ from dataclasses import fields
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pullpush.bounds import Bound, Count, Positive, Share, Window
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
 
 __all__ = ["study", "tune"]
 
+Seeds = Annotated[int, Bound(1, 1000)]
+Jobs = Annotated[int, Bound(1, 256)]
 # Takes the options of the runs.
 Verb = Callable[[list[str]], None]
 
@@ -100,8 +103,6 @@ def _configs(
     from pullpush.studies.plan import FAST
     from pullpush.training.options import parse
 
-    if seeds < 1:
-        raise UserError(f"--seeds {seeds} must be 1 or more")
     base = parse([*_of_loss(rest, losses, losses[0]), f"--loss={losses[0]}"], {**FAST, **defaults})
     if base.data.validation <= 0:
         raise UserError("a study chooses by validation classes: --data.validation must be above 0")
@@ -145,9 +146,9 @@ def _names(text: str) -> list[str]:
 def _margin(
     losses: str = "circle,triplet",
     margins: str = "0.4:1.0:0.1",
-    seeds: int = 1,
-    jobs: int = 1,
-    window: int = 50,
+    seeds: Seeds = 1,
+    jobs: Jobs = 1,
+    window: Window = 50,
     out: str = "studies/margin",
 ) -> Verb:
     """Trains each loss at each margin: test recall@1 and MAP@R over the margin, loss curves, table.csv, page.html.
@@ -177,10 +178,10 @@ def _margin(
 
 def _losses(
     losses: str = "circle,triplet,multi_similarity",
-    seeds: int = 3,
-    jobs: int = 1,
-    window: int = 50,
-    target: float = 0.0,
+    seeds: Seeds = 3,
+    jobs: Jobs = 1,
+    window: Window = 50,
+    target: Share = 0.0,
     out: str = "studies/losses",
 ) -> Verb:
     """Losses beside each other: convergence, the gap to validation, pairs, maps, time, final metrics.
@@ -208,7 +209,7 @@ def _losses(
     return run
 
 
-def _grid(over: str = "", seeds: int = 1, jobs: int = 1, out: str = "studies/grid") -> Verb:
+def _grid(over: str = "", seeds: Seeds = 1, jobs: Jobs = 1, out: str = "studies/grid") -> Verb:
     """Every combination of the values of some options.
 
     Args:
@@ -235,10 +236,10 @@ def _memory(
     losses: str = "contrastive,triplet,multi_similarity",
     batches: str = "8,16,32,64,128",
     ratios: str = "0.05,0.2,0.5,1",
-    at: int = 16,
-    samples: int = 4,
-    seeds: int = 3,
-    jobs: int = 1,
+    at: Count = 16,
+    samples: Annotated[int, Bound(1, 4096)] = 4,
+    seeds: Seeds = 3,
+    jobs: Jobs = 1,
     out: str = "studies/memory",
 ) -> Verb:
     """Recall@1 over the batch size with and without the cross-batch memory, over its size, and what it costs.
@@ -279,10 +280,10 @@ def _memory(
 
 def _drift(
     losses: str = "contrastive",
-    seeds: int = 1,
-    jobs: int = 1,
-    age: int = 100,
-    tolerance: float = 0.1,
+    seeds: Seeds = 1,
+    jobs: Jobs = 1,
+    age: Count = 100,
+    tolerance: Positive = 0.1,
     out: str = "studies/drift",
 ) -> Verb:
     """How far embeddings of the same items move in 10, 100 and 1,000 steps, along training.
@@ -308,7 +309,9 @@ def _drift(
     return run
 
 
-def _tune(over: str = "optimizer.lr=1e-4:1e-2:log", trials: int = 20, out: str = "studies/tune") -> Verb:
+def _tune(
+    over: str = "optimizer.lr=1e-4:1e-2:log", trials: Annotated[int, Bound(1, 100_000)] = 20, out: str = "studies/tune"
+) -> Verb:
     """Searches options of a run by Optuna; the best MAP@R on the validation classes wins.
 
     Args:

@@ -1,10 +1,7 @@
 """pullpush train"""
 
 import sys
-from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
-
-from jsonargparse import DefaultHelpFormatter
 
 from pullpush.cli.reports import draw_report
 from pullpush.errors import UserError
@@ -12,7 +9,6 @@ from pullpush.errors import UserError
 __all__ = ["train"]
 
 EXAMPLES = """\
-examples:
   pullpush train                                   the emoji data, the default recipe
   pullpush train --data photos/ --out runs/photos  a folder with a folder a class
   pullpush train --data items.csv --encoder resnet50 --encoder.size 224 --batch.classes 16
@@ -30,19 +26,22 @@ def train(argv: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         _help(rest)
         return 0
-    from pullpush.training.loop import train as run
     from pullpush.training.options import parse
-    from pullpush.training.run import open_run
-    from pullpush.training.signals import Stopped
 
     if resume and rest:
         raise UserError(f"--resume goes on with the run's own options; leave {rest[0]!r} away")
+    typed = None if resume else parse(rest)
+    # Only now: torch takes its time, and what is typed wrong is said at once.
+    from pullpush.training.loop import train as run
+    from pullpush.training.run import open_run
+    from pullpush.training.signals import Stopped
+
     try:
         if resume and (Path(resume) / "metrics.json").exists():
             folder, wanted = Path(resume), open_run(Path(resume)).report
             print(f"{resume} is finished; its report is drawn again")
         else:
-            config = open_run(Path(resume)) if resume else parse(rest)
+            config = typed or open_run(Path(str(resume)))
             folder, wanted = run(config, resume=resume), config.report
     except Stopped as stopped:
         print(f"pullpush: {stopped}", file=sys.stderr)
@@ -64,18 +63,16 @@ def _resumed(argv: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _help(argv: list[str]) -> None:
-    from pullpush.training.options import chosen, make_parser, task_defaults
-
-    class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-        """Keeps the line breaks of the examples."""
+    from pullpush.training.options import chosen, sections, task_defaults
+    from pullpush.words import help_of
 
     rest = [word for word in argv if word not in ("--help", "-h")]
-    loss, miner, source = chosen(rest)
-    parser = make_parser(loss, miner, source)
-    parser.set_defaults(task_defaults(rest))
-    parser.formatter_class = Formatter
-    parser.epilog = EXAMPLES
-    parser.usage = (
+    defaults = task_defaults(rest)
+    shown = {
+        title: {name: about._replace(default=defaults.get(name, about.default)) for name, about in options.items()}
+        for title, options in sections(*chosen(rest)).items()
+    }
+    usage = (
         "pullpush train [--data emoji|FOLDER|FILE.csv|FILE.parquet] [--loss NAME] [--encoder NAME] [--OPTION VALUE ...]"
     )
-    parser.print_help()
+    print(help_of(usage, "Trains, evaluates on classes that were not trained on, and draws a report.", shown, EXAMPLES))

@@ -102,8 +102,11 @@ class Criterion(nn.Module):
             {k: nn.Parameter(torch.as_tensor(self._start(k), dtype=torch.float32)) for k in self.traits.learned}
         )
         if learn is not None:
-            check_options("loss", self.loss, {learn: None})
-            self.learned[f"log_{learn}"] = nn.Parameter(torch.tensor(float(self._start(learn))).log())
+            start = self._start(learn) if learn in options_of(self.loss) else None
+            check_options("loss", self.loss, {learn: start})
+            if isinstance(start, (bool, str)) or not isinstance(start, (int, float)) or start <= 0:
+                raise UserError(f"learn={learn!r}: an option is learned from a number above 0 on, not from {start!r}")
+            self.learned[f"log_{learn}"] = nn.Parameter(torch.tensor(float(start)).log())
         # The cosine is the dot product of normalised vectors: normalised once a step, not once a block.
         product = dot if self.similarity is cosine else self.similarity
         name = next((k for k, f in SIMILARITIES.items() if f is self.similarity), "of your own")

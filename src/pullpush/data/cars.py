@@ -11,13 +11,14 @@ import pandas as pd
 from pullpush.data.folder import read_folder
 from pullpush.data.items import Items
 from pullpush.data.official import finish
+from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 from pullpush.images.decode import DECODE_ERRORS
 
 EXPECTED = {"train": {"images": 8054, "classes": 98}, "test": {"images": 8131, "classes": 98}}
 
 
-def read_cars(*, root: str | Path | None = None, missing: str = "error") -> Items:
+def read_cars(*, root: str | Path | None = None, missing: Missing = "error") -> Items:
     """Cars-196 in one of its three layouts:
 
     - `cars_annos.mat` and `car_ims/`;

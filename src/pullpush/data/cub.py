@@ -8,12 +8,13 @@ import pandas as pd
 
 from pullpush.data.items import Items
 from pullpush.data.official import find_tree, finish, read_list
+from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 
 EXPECTED = {"train": {"images": 5864, "classes": 100}, "test": {"images": 5924, "classes": 100}}
 
 
-def read_cub(*, root: str | Path | None = None, missing: str = "error") -> Items:
+def read_cub(*, root: str | Path | None = None, missing: Missing = "error") -> Items:
     """`images.txt` (image_id path), `image_class_labels.txt` (image_id class_id), `classes.txt` (class_id name); images
     in `images/`.
 

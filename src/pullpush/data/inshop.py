@@ -8,6 +8,7 @@ import pandas as pd
 
 from pullpush.data.items import Items
 from pullpush.data.official import find_tree, finish, read_list
+from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 
 EXPECTED = {
@@ -18,7 +19,7 @@ EXPECTED = {
 _LIST = "list_eval_partition.txt"
 
 
-def read_inshop(*, root: str | Path | None = None, missing: str = "error") -> Items:
+def read_inshop(*, root: str | Path | None = None, missing: Missing = "error") -> Items:
     """`list_eval_partition.txt` (image_name item_id evaluation_status, after two heading lines), in `Eval`, `Anno` or
     the folder.
 

@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pullpush.bounds import checked
 from pullpush.data.captions import classes_by_text
 from pullpush.data.folder import SPLIT_FOLDERS
 from pullpush.data.items import BOX, Items
+from pullpush.data.readers import Missing
 from pullpush.data.tables import read_list_of_items
 from pullpush.errors import UserError
 from pullpush.files.tables import read_parquet
 
 COLUMNS = ("label", "path", "split", "is_query", "is_gallery", "category", "domain", "text", *BOX)
-SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
-def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: str = "error") -> Items:
+def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: Missing = "error") -> Items:
     """Images listed in a CSV, TSV or Parquet file, with Open Metric Learning's column names.
 
     Needed: `path` (relative to `root`, by default the file's folder), and `label` (any name or number) or `text`:
@@ -45,7 +46,8 @@ def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: 
     return items
 
 
-def manifest_images(file: str | Path, *, root: str | Path | None = None, missing: str = "error") -> Items:
+@checked
+def manifest_images(file: str | Path, *, root: str | Path | None = None, missing: Missing = "error") -> Items:
     """As `read_manifest`, but neither `label` nor `text` is needed: without them the one class has no name."""
     return _read_items(Path(file), root, missing, classes=False)
 
@@ -79,8 +81,6 @@ def _read_items(file: Path, root: str | Path | None, missing: str, classes: bool
 
 def existing(frame: pd.DataFrame, origin: str, missing: str, notes: list[str]) -> pd.DataFrame:
     """The rows whose `path` exists; the others are an error, or (`missing="skip"`) a note."""
-    if missing not in ("error", "skip"):
-        raise UserError(f"missing={missing!r} is unknown; it can be error or skip")
     there = np.fromiter((os.path.isfile(p) for p in frame["path"]), bool, len(frame))
     if there.all():
         return frame

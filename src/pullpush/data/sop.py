@@ -8,11 +8,12 @@ import pandas as pd
 
 from pullpush.data.items import Items
 from pullpush.data.official import find_tree, finish, read_list
+from pullpush.data.readers import Missing
 
 EXPECTED = {"train": {"images": 59551, "classes": 11318}, "test": {"images": 60502, "classes": 11316}}
 
 
-def read_sop(*, root: str | Path | None = None, missing: str = "error") -> Items:
+def read_sop(*, root: str | Path | None = None, missing: Missing = "error") -> Items:
     """`Ebay_train.txt` and `Ebay_test.txt` (image_id class_id super_class_id path, one heading line), images beside
     them.
 

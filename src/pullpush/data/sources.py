@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -10,24 +11,24 @@ from typing import Any
 
 import pandas as pd
 
+from pullpush.bounds import check, types_of
 from pullpush.data import cars, cub, emoji, fashion_mnist, inshop, sop, vehicleid
 from pullpush.data.folder import folder_images, read_folder
 from pullpush.data.items import Items
-from pullpush.data.manifest import SUFFIXES, manifest_images, read_manifest
+from pullpush.data.manifest import manifest_images, read_manifest
 from pullpush.data.official import Counts, compare
+from pullpush.data.readers import MANIFESTS, PLACES
 from pullpush.errors import UserError
 from pullpush.images.formats import SUFFIXES as IMAGES
 
-READERS: dict[str, Callable[..., Items]] = {
-    "emoji": emoji.read_emoji,
-    "fashion-mnist": fashion_mnist.read_fashion_mnist,
-    "sop": sop.read_sop,
-    "inshop": inshop.read_inshop,
-    "vehicleid": vehicleid.read_vehicleid,
-    "cub": cub.read_cub,
-    "cars": cars.read_cars,
-}
-"""Name -> reader. A reader is one function in one file; its keyword arguments are its options."""
+
+def _function(place: str) -> Callable[..., Items]:
+    module, _, name = place.rpartition(".")
+    return vars(importlib.import_module(module))[name]
+
+
+READERS: dict[str, Callable[..., Items]] = {name: _function(place) for name, place in PLACES.items()}
+"""Name -> reader."""
 
 PUBLISHED: dict[str, Counts] = {
     "emoji": emoji.EXPECTED,
@@ -62,7 +63,7 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
         reader, first, label = READERS[name], (), name
     elif path.is_dir():
         reader, first, label = read_folder, (path,), "a folder"
-    elif path.suffix.lower() in SUFFIXES:
+    elif path.suffix.lower() in MANIFESTS:
         reader, first, label = read_manifest, (path,), "a manifest"
     else:
         raise UserError(_unknown(name, path))
@@ -76,6 +77,8 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
             near = difflib.get_close_matches(option, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise UserError(f"{label} has no option {option!r}{hint} Options: {', '.join(known) or 'none'}")
+    kinds = types_of(reader)
+    options = {k: check(f"{k} of {label}", value, kinds[k]) for k, value in options.items()}
     return reader(*first, **options)
 
 
@@ -85,20 +88,13 @@ def open_images(source: str | Path, *, root: str | Path | None = None, **options
     Args and Raises as of `open_items`; where there are no classes, the one class has no name.
     """
     path = Path(source).expanduser()
-    if str(source) in READERS or (not path.is_dir() and path.suffix.lower() not in (*SUFFIXES, *IMAGES)):
+    if str(source) in READERS or (not path.is_dir() and path.suffix.lower() not in (*MANIFESTS, *IMAGES)):
         return open_items(source, root=root, **options)
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in MANIFESTS:
         return manifest_images(path, **options) if root is None else manifest_images(path, root=root, **options)
     if options or root is not None:
         raise UserError(f"{source} has no options: leave --options and --root away")
     return folder_images(path) if path.is_dir() else Items.build(path.stem, [str(path)], [""])
-
-
-def reader_of(source: str) -> Callable[..., Items]:
-    """The function that reads a source; its keyword arguments are the source's options."""
-    if source in READERS:
-        return READERS[source]
-    return read_manifest if Path(source).suffix.lower() in SUFFIXES else read_folder
 
 
 def compare_with_published(items: Items) -> pd.DataFrame | None:
@@ -110,7 +106,7 @@ def compare_with_published(items: Items) -> pd.DataFrame | None:
 
 def _unknown(name: str, path: Path) -> str:
     if path.is_file():
-        return f"{name} is a file; data are a folder of class folders or a manifest ({', '.join(SUFFIXES)})"
+        return f"{name} is a file; data are a folder of class folders or a manifest ({', '.join(MANIFESTS)})"
     names = list(READERS)
     near = difflib.get_close_matches(name.lower().replace("_", "-"), names, 1, 0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from pullpush.data.items import Items
 from pullpush.data.official import find_tree, finish, read_list
+from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 
 SIZES = {"small": 800, "medium": 1600, "large": 2400}
@@ -16,8 +18,10 @@ EXPECTED = {
     for size, vehicles in SIZES.items()
 }
 
+Size = Literal["small", "medium", "large", "800", "1600", "2400"]
 
-def read_vehicleid(*, root: str | Path | None = None, size: str = "small", missing: str = "error") -> Items:
+
+def read_vehicleid(*, root: str | Path | None = None, size: Size = "small", missing: Missing = "error") -> Items:
     """`train_test_split/train_list.txt` and `test_list_800.txt`, `_1600`, `_2400` (image name, vehicle id), images in
     `image/`.
 

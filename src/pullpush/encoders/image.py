@@ -134,7 +134,8 @@ def _freeze_stages(backbone: nn.Module, stages: int, name: str) -> None:
     groups_of = group_parameters(backbone, backbone.group_matcher(coarse=True))
     if not 0 < stages <= len(groups_of):
         raise UserError(
-            f"frozen_stages (--encoder.frozen_stages) is {stages}; '{name}' has {len(groups_of)} stages, the stem counted"
+            f"frozen_stages (--encoder.frozen_stages) is {stages}, but {name!r} has {len(groups_of)} stages, the stem "
+            "counted"
         )
     parameters = dict(backbone.named_parameters())
     for stage in sorted(groups_of)[:stages]:

@@ -2,10 +2,11 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
+from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Pixels, Seed, Share, Whole, checked_fields
 from pullpush.files import write_text
 
 __all__ = [
@@ -13,9 +14,19 @@ __all__ = [
     "write_config",
 ]  # fmt: skip
 
+Head = Literal["linear", "mlp", "none"]
+Similarity = Literal["cosine", "dot", "negative_euclidean", "negative_squared_euclidean", "snr"]
+
+
+class Checked:
+    """Values that are checked by their types as they are made."""
+
+    def __post_init__(self) -> None:
+        checked_fields(self)
+
 
 @dataclass
-class DataConfig:
+class DataConfig(Checked):
     """What to train on.
 
     Args:
@@ -36,19 +47,19 @@ class DataConfig:
     source: str = "emoji"
     root: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    test: float = 0.5
-    validation: float = 0.1
-    folds: int = 0
-    fold: int = 0
-    long_tail: float = 0.0
+    test: Part = 0.5
+    validation: Part = 0.1
+    folds: Annotated[int, Bound(0, 1000)] = 0
+    fold: Annotated[int, Bound(0, 999)] = 0
+    long_tail: Annotated[float, Bound(1, 1e6, also=(0,))] = 0.0
     on_bad_item: Literal["stop", "skip"] = "stop"
     check: bool = True
-    workers: int = 0
+    workers: Annotated[int, Bound(0, 256)] = 0
     cache: Literal["auto", "yes", "no"] = "auto"
 
 
 @dataclass
-class EncoderConfig:
+class EncoderConfig(Checked):
     """The image encoder.
 
     Args:
@@ -67,21 +78,21 @@ class EncoderConfig:
     """
 
     name: str = "tf_efficientnet_lite0"
-    dim: int = 128
-    head: Literal["linear", "mlp", "none"] = "linear"
-    hidden: int = 512
-    dropout: float = 0.0
+    dim: Dim = 128
+    head: Head = "linear"
+    hidden: Dim = 512
+    dropout: Part = 0.0
     weights: str = "auto"
-    size: int = 64
+    size: Pixels = 64
     freeze: bool = False
-    frozen_stages: int = 3
+    frozen_stages: Annotated[int, Bound(0, 1000)] = 3
     frozen_norm: bool = True
     augment: bool = True
     flip: bool = True
 
 
 @dataclass
-class TextConfig:
+class TextConfig(Checked):
     """The text encoder, with task image-text.
 
     Args:
@@ -98,18 +109,18 @@ class TextConfig:
     """
 
     name: str = "all-MiniLM-L6-v2"
-    head: Literal["linear", "mlp", "none"] = "mlp"
-    hidden: int = 512
-    dropout: float = 0.0
+    head: Head = "mlp"
+    hidden: Dim = 512
+    dropout: Part = 0.0
     freeze: bool = True
-    lr_scale: float = 0.05
+    lr_scale: NonNegative = 0.05
     relation: Literal["class", "item"] = "class"
     duplicates: Literal["positive", "mask", "apart", "negative"] = "positive"
     memory: Literal["both", "images", "texts"] = "both"
 
 
 @dataclass
-class BatchConfig:
+class BatchConfig(Checked):
     """The batch sampler: classes x samples.
 
     Args:
@@ -119,13 +130,13 @@ class BatchConfig:
         short: classes with fewer items than `samples` are repeated or dropped.
     """
 
-    classes: int = 0
-    samples: int = 0
+    classes: Annotated[int, Bound(0, 10**6)] = 0
+    samples: Annotated[int, Bound(0, 4096)] = 0
     short: Literal["repeat", "drop"] = "repeat"
 
 
 @dataclass
-class OptimizerConfig:
+class OptimizerConfig(Checked):
     """AdamW with a linear warm-up and a cosine decay.
 
     Args:
@@ -137,16 +148,16 @@ class OptimizerConfig:
         clip: largest norm of the gradient; 0 for no limit.
     """
 
-    lr: float = 5e-4
-    backbone_scale: float = 1.0
-    criterion_scale: float = 10.0
-    weight_decay: float = 1e-4
-    warmup: float = 0.1
-    clip: float = 1.0
+    lr: Annotated[float, Bound(0, 100)] = 5e-4
+    backbone_scale: NonNegative = 1.0
+    criterion_scale: NonNegative = 10.0
+    weight_decay: Annotated[float, Bound(0, 100)] = 1e-4
+    warmup: Share = 0.1
+    clip: NonNegative = 1.0
 
 
 @dataclass
-class Config:
+class Config(Checked):
     """A run.
 
     Args:
@@ -185,20 +196,20 @@ class Config:
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: dict[str, Any] = field(default_factory=lambda: {"name": "multi_similarity"})
     learn: str = "auto"
-    similarity: str | None = None
+    similarity: Similarity | None = None
     miner: dict[str, Any] = field(default_factory=lambda: {"name": "auto"})
     memory: dict[str, Any] = field(default_factory=lambda: {"size": 0})
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    steps: int = 240
-    seed: int = 0
+    steps: Count = 240
+    seed: Seed = 0
     out: str | None = None
     precision: Literal["32", "bf16"] = "32"
-    device: str = "auto"
-    devices: int = 1
+    device: Literal["auto", "cpu", "cuda", "gpu", "mps"] = "auto"
+    devices: Annotated[int, Bound(1, 64)] = 1
     compile: bool = False
-    gradient_cache: int = 0
-    validate_every: int = 0
-    checkpoint_every: int = 50
+    gradient_cache: Whole = 0
+    validate_every: Whole = 0
+    checkpoint_every: Count = 50
     tensorboard: bool = True
     report: bool = True
     nmi: bool = True

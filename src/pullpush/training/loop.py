@@ -4,14 +4,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from pullpush.bounds import check
 from pullpush.data.items import Items
 from pullpush.data.splits import kind_of_classes
 from pullpush.doctor import not_finite_step
@@ -90,7 +92,7 @@ def train(
         train(data="emoji", loss={"name": "circle", "margin": 0.4}, steps=200, out="runs/circle")
 
     Args:
-        config: of the run; or give its options by name.
+        config: of the run, which says everything, is copied, and stays as it is; or give its options by name.
         resume: a run folder to continue from its last checkpoint; it ends as the uninterrupted run would have. So does
             `out` with the options of an unfinished run.
         items: what `config.data` and the seed stand for, where it was read before (studies read it once).
@@ -107,13 +109,16 @@ def train(
         Stopped: Ctrl-C or SIGTERM; the state is saved first.
     """
     keep_freed_memory()
+    if config is not None and options:
+        raise UserError(f"a Config says everything: set {', '.join(options)} in it")
+    given = options if config is None else asdict(check("config", config, Config))
+    # A copy, checked again: the caller's is not changed, and may have been since it was made.
     resume = Path(resume) if resume else None
-    config = open_run(resume) if resume else config or config_from(options)
+    config = open_run(resume) if resume else config_from(given)
     if config.gradient_cache and config.devices > 1:
-        raise UserError("the gradient cache runs in one process: leave --gradient-cache or --devices away")
+        raise UserError("the gradient cache runs in one process: leave --gradient_cache or --devices away")
     precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
-    fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
-    fabric.launch()
+    fabric = _fabric(config, precision)
     fabric.seed_everything(config.seed, verbose=False)
     display = Display(config.steps, quiet=quiet or not fabric.is_global_zero)
     with display, _flushed_denormals(), _held_folder(fabric, config, resume) as (folder, going_on):
@@ -126,6 +131,22 @@ def train(
             _finish(run)
         fabric.barrier()
     return run.folder
+
+
+def _fabric(config: Config, precision: Any) -> Fabric:
+    """The processes that train.
+
+    Raises:
+        UserError: a device that is not there.
+    """
+    try:
+        fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--device {config.device} with --devices {config.devices} is not to be had here: {error}"
+        ) from error
+    fabric.launch()
+    return fabric
 
 
 @contextmanager
