@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pullpush.data.items import Items
-from pullpush.reports import grids, histograms, tables
+from pullpush.evaluation.protocols import evaluate_items
+from pullpush.reports import grids, histograms, style, tables
+from pullpush.reports.interactive import COLOURS, groupings_of
 from pullpush.reports.neighbours import rank
-from pullpush.reports.projection import colored_classes, project, subsample
-from pullpush.reports.run import Missing
+from pullpush.reports.projection import Map, colored_classes, project, subsample
+from pullpush.reports.run import Absent, Missing
 
 
 def items_of(labels: list[int], roles: list[str] | None = None, **columns: object) -> Items:
@@ -49,7 +54,7 @@ def test_ranking_agrees_with_a_loop(mixed: bool) -> None:
     items = items_of(labels, roles)
     x = unit(rng.normal(size=(61, 6)) + 2 * rng.normal(size=(13, 6))[labels])
     expected = loop_oracle(x, items)
-    ranking = rank(x, items, chunk=7)
+    ranking = rank(x, items)
     assert ranking.queries.tolist() == list(expected)
     np.testing.assert_array_equal(ranking.hit, [e[0] for e in expected.values()])
     np.testing.assert_array_equal(ranking.place, [e[1] for e in expected.values()])
@@ -62,14 +67,29 @@ def test_a_collapsed_model_scores_like_chance_and_stands_last() -> None:
     items = items_of([0, 0, 1, 1, 2, 2])
     ranking = rank(np.ones((6, 3), np.float32) / np.sqrt(3).astype(np.float32), items)
     np.testing.assert_allclose(ranking.hit, 1 / 5)
-    assert (ranking.place == 5).all()
+    # the expected rank of the one positive among five that are tied, as evaluation has it
+    assert (ranking.place == 3).all()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_recall_is_the_number_of_the_evaluation(mixed: bool) -> None:
+    """Similarities that are tied but for their last bits: counted one by one they would be another number."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(30), 6)
+    roles = rng.choice(["query", "gallery", "both"], 180).tolist() if mixed else None
+    items = items_of(labels.tolist(), roles)
+    corners = unit(rng.integers(-1, 2, size=(40, 8)) + 0.01)[rng.integers(0, 40, 180)]
+    corners = (corners + rng.normal(size=corners.shape) * 3e-8).astype(np.float32)
+    ranking = rank(corners, items)
+    stated = evaluate_items(corners, items).metrics["recall@1"]
+    assert ranking.hit.mean() == stated
+    assert np.mean((ranking.hit > 0) & (ranking.hit < 1)) > 0  # there are ties
 
 
 def test_small_galleries_give_fewer_neighbours() -> None:
     ranking = rank(unit(np.eye(3) + 0.1), items_of([0, 0, 1]), k=5)
-    assert ranking.nearest.shape == (2, 3)
-    assert (ranking.nearest[:, 2] == -1).all()  # the query itself is no reference
-    with pytest.raises(Missing, match="positive"):
+    assert ((ranking.nearest >= 0).sum(1) == 2).all()  # the query itself is no reference
+    with pytest.raises(Absent, match="positive"):
         rank(unit(np.eye(3)), items_of([0, 1, 2]))
 
 
@@ -89,7 +109,7 @@ def test_worst_queries_come_in_order_and_show_their_first_right_reference() -> N
     items, x = items_of(labels), unit(rng.normal(size=(80, 3)))
     ranking = rank(x, items)
     rows = grids.worst_rows(items, ranking, count=5)
-    places = [int(row.note.split("\n")[1]) for row in rows]
+    places = [float(row.note.split("\n")[1]) for row in rows]
     assert places == sorted(places, reverse=True)
     assert places[0] == ranking.place.max()
     assert all(row.groups[1][0].right and row.groups[1][0].name == row.query.name for row in rows)
@@ -170,3 +190,50 @@ def test_recall_tables_agree_with_the_ranking() -> None:
     low, high = tables.recall_interval(items, ranking)
     assert low < ranking.hit.mean() < high
     assert tables.category_table(items_of(labels), {"after": ranking}).empty
+
+
+SHAPES = {"tall": (20, 80), "wide": (90, 30), "square": (40, 40)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_picture_of_any_shape_is_whole_in_a_frame_of_its_shape(shape: str, tmp_path: Path) -> None:
+    width, height = SHAPES[shape]
+    image = Image.new("RGB", (width, height), "red")
+    image.putpixel((0, 0), (0, 0, 255))
+    image.save(tmp_path / "a.png")
+    items = Items(pd.DataFrame({"path": [str(tmp_path / "a.png")], "label": [0]}), ["a"])
+    found = grids.thumbnail(items, 0)
+    assert found is not None
+    assert found.shape[1] / found.shape[0] == pytest.approx(width / height, rel=0.05)
+    assert max(found.shape) == 128
+    assert (found[:, :, 1] < 60).all()  # nothing is added to it
+    assert found[0, 0, 2] > 100  # nothing is cut off
+    _, axes = grids.canvas(2, 2, "")
+    grids.draw_tile(axes, 0, 0, grids.Tile(found, "a", True), style.LIGHT)
+    frame = axes.patches[0].get_extents().size
+    assert frame[0] / frame[1] == pytest.approx(width / height, rel=0.1)
+
+
+def test_the_map_is_coloured_by_what_tells_items_apart() -> None:
+    table = {"split": ["train"] * 30 + ["test"] * 10, "category": ["x"] * 20 + ["y"] * 15 + ["z"] * 5}
+    items = items_of(np.repeat(np.arange(20), 2).tolist(), **table)
+    one = Map(items, np.arange(40), np.zeros((40, 2)), "PCA")
+    found = {grouping.by: grouping for grouping in groupings_of(one, np.arange(40))}
+    assert list(found) == ["category", "class", "split"]  # the domain is the same for all
+    assert found["category"].groups == ["x", "y", "z"]
+    assert found["category"].codes == [0] * 20 + [1] * 15 + [2] * 5
+    assert found["split"].codes == [0] * 30 + [1] * 10
+    assert len(found["class"].groups) == len(COLOURS) < 20  # the rest is one grey
+    assert found["class"].codes.count(-1) == 2 * (20 - len(COLOURS))
+    pairs = items_of(list(range(40)), **table)
+    assert [g.by for g in groupings_of(Map(pairs, np.arange(40), np.zeros((40, 2)), "PCA"), np.arange(40))] == [
+        "category",
+        "split",
+    ]
+
+
+def test_items_without_classes_are_named_by_their_text() -> None:
+    items = items_of([0, 1, 2], text=[["an eagle", "a bird"], ["a car"], []])
+    assert [grids.title(items, row) for row in range(3)] == ["an eagle", "a car", "class 2"]
+    labelled = items_of([0, 0, 2], text=[["an eagle"], ["a car"], []])
+    assert grids.title(labelled, 0) == "class 0"

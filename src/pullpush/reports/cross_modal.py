@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from pullpush.reports import grids, style
 from pullpush.reports.curves import plot_curves
-from pullpush.reports.grids import CELL, GAP, STEP, Tile, canvas, draw_tile, heading
+from pullpush.reports.grids import CELL, GAP, PHONE, STEP, Tile, canvas, draw_tile, heading
 from pullpush.reports.material import Block, Material
-from pullpush.reports.run import Missing, Run
+from pullpush.reports.run import Absent, Run
 from pullpush.reports.style import Theme
 
 FOUND = 6
@@ -48,9 +48,9 @@ def text_queries(material: Material) -> Block:
         tiles = [grids.tile(material.test, int(i), bool((ids if labels is None else labels)[i] == own)) for i in order]
         rows.append((table["text"].iat[row], tiles))
     return material.picture(
-        "text_to_image", partial(_draw_text_queries, rows),
-        alt="Descriptions of unseen classes and the images nearest to each",
-        caption=f"{len(rows)} descriptions of unseen classes, drawn at random and not chosen, and the nearest of "
+        "text_to_image", partial(_draw_text_queries, rows, f"What descriptions of {material.queried} find"),
+        alt=f"Descriptions of {material.queried} and the images nearest to each",
+        caption=f"{len(rows)} descriptions of {material.queried}, drawn at random and not chosen, and the nearest of "
         f"{len(images):,} images in order. A tick marks an image that the description belongs to.",
     )  # fmt: skip
 
@@ -66,10 +66,10 @@ def image_queries(material: Material) -> Block:
         said = [Said(table["text"].iat[i], bool(table["label"].iat[i] == match[row])) for i in order]
         rows.append((grids.tile(material.test, row), said))
     return material.picture(
-        "image_to_text", partial(_draw_image_queries, rows),
-        alt="Images of unseen classes and the descriptions nearest to each",
-        caption=f"{len(rows)} images of unseen classes, drawn at random, and the nearest of {len(texts):,} "
-        "descriptions. The name under an image is that of its class.",
+        "image_to_text", partial(_draw_image_queries, rows, f"What images of {material.queried} find"),
+        alt=f"Images of {material.queried} and the descriptions nearest to each",
+        caption=f"{len(rows)} images of {material.queried}, drawn at random, and the nearest of {len(texts):,} "
+        f"descriptions. Under an image stands {'the name of its class' if material.labelled else 'its own'}.",
     )  # fmt: skip
 
 
@@ -79,12 +79,18 @@ def metrics(material: Material) -> Block:
     before, after = test.get("before") or {}, test.get("after") or {}
     keys = [key for key in after if key.split("/")[0] in WAYS]
     if not keys:
-        raise Missing("metrics.json has no metrics between images and descriptions.")
-    rows = [[_named(key), _number(key, before.get(key)), _number(key, after[key])] for key in keys]
+        raise Absent("no metrics between images and descriptions")
+    head = ["between", "before", "after"] if any(key in before for key in keys) else ["between", "after"]
+    columns = {"before": before, "after": after}
+    rows = [[_named(key), *(_number(key, columns[when].get(key)) for when in head[1:])] for key in keys]
+    ranks = (
+        " The rank is that of the nearest match, from 1; of tied ones it is the expected rank, so ties never help."
+        if any(key.endswith("_rank") for key in keys)
+        else ""
+    )
     return Block(
-        heading="Between images and descriptions", head=["", "before", "after"], rows=rows,
-        caption="recall@k: the share of queries with a match among the k nearest of the other kind. The rank is that "
-        "of the nearest match, from 1; of tied ones it is the expected rank, so ties never help.",
+        heading="Between images and descriptions", head=head, rows=rows,
+        caption=f"recall@k: the share of queries with a match among the k nearest of the other kind.{ranks}",
     )  # fmt: skip
 
 
@@ -94,7 +100,7 @@ def curves(material: Material) -> Block:
     keys = {f"validation/{way}/recall@{k}": f"{name}, recall@{k}" for way, name in WAYS.items() for k in (1, 10)}
     found = [material.run.curve(key, name) for key, name in keys.items() if key in log]
     if not found:
-        raise Missing("The log has no validation between images and descriptions.")
+        raise Absent("no validation between images and descriptions")
 
     def draw(theme: Theme) -> Figure:
         figure, axes = style.subplots()
@@ -102,13 +108,13 @@ def curves(material: Material) -> Block:
         if best:
             axes.axvline(best, color=theme.muted, linestyle=":", linewidth=1.2)
         plot_curves(axes, found, theme, window=material.window)
-        style.label(axes, "Images and descriptions, validation classes", "step", "recall")
-        axes.legend()
+        style.label(axes, "Images and descriptions in validation", "step", "recall")
+        style.legend_below(figure, columns=2)
         return figure
 
     return material.picture(
         "cross_modal_recall", draw, alt="Recall between images and descriptions over steps",
-        caption="On classes that are neither trained on nor in the test. The dotted line is at the step that was kept.",
+        caption="The dotted line is at the step that was kept." if material.known_metrics.get("best_step") else "",
     )  # fmt: skip
 
 
@@ -147,25 +153,33 @@ def _number(key: str, value: float | None) -> str:
     return f"{value:,.1f}" if key.endswith("rank") else f"{value:.3f}"
 
 
-def _draw_text_queries(rows: Sequence[tuple[str, list[Tile]]], theme: Theme) -> Figure:
-    top, start = 0.85, TEXT_WIDTH + GAP
-    figure, axes = canvas(start + FOUND * STEP, top + ROW * len(rows), "What descriptions of unseen classes find")
-    heading(axes, 0, 2, "description", theme)
-    heading(axes, start, FOUND, "nearest images", theme)
+def _draw_text_queries(rows: Sequence[tuple[str, list[Tile]]], title: str, theme: Theme) -> Figure:
+    """A description, and beside it, on a phone below it, the nearest images."""
+    found = PHONE + 1 if theme.narrow else FOUND
+    top, start, step = (0.45, 0.0, ROW + 0.35) if theme.narrow else (0.85, TEXT_WIDTH + GAP, ROW)
+    figure, axes = canvas(start + found * STEP, top + step * len(rows), title)
+    if not theme.narrow:
+        heading(axes, 0, 2, "description", theme)
+        heading(axes, start, found, "nearest images", theme)
     for index, (text, tiles) in enumerate(rows):
-        y = top + ROW * index
-        said = "\n".join(textwrap.wrap(text, 24, max_lines=3, placeholder=" …"))
-        axes.text(0, y + CELL / 2, said, va="center", size=10, color=theme.ink)
-        for column, tile in enumerate(tiles):
+        y = top + step * index
+        if theme.narrow:
+            axes.text(0, y + 0.16, textwrap.shorten(text, 52, placeholder=" …"), va="center", size=9, color=theme.ink)
+            y += 0.35
+        else:
+            said = "\n".join(textwrap.wrap(text, 24, max_lines=3, placeholder=" …"))
+            axes.text(0, y + CELL / 2, said, va="center", size=10, color=theme.ink)
+        for column, tile in enumerate(tiles[:found]):
             draw_tile(axes, start + STEP * column, y, tile, theme)
     return figure
 
 
-def _draw_image_queries(rows: Sequence[tuple[Tile, list[Said]]], theme: Theme) -> Figure:
-    top, columns = 0.85, 2
+def _draw_image_queries(rows: Sequence[tuple[Tile, list[Said]]], title: str, theme: Theme) -> Figure:
+    """Two columns, on a phone one, of an image and the nearest descriptions."""
+    top, columns = 0.85, 1 if theme.narrow else 2
     wide = STEP + LIST_WIDTH
     height = top + ROW * -(-len(rows) // columns)
-    figure, axes = canvas(columns * wide + GAP, height, "What images of unseen classes find")
+    figure, axes = canvas(columns * wide + GAP, height, title)
     for column in range(columns):
         heading(axes, column * (wide + GAP), 1, "image", theme)
         heading(axes, column * (wide + GAP) + STEP, LIST_WIDTH, "nearest descriptions", theme)

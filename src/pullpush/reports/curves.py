@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from pullpush.reports.style import Theme
 
+RAW = 50
+"""A curve of fewer values is drawn as it is, a point a value."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -82,7 +85,7 @@ def plot_curves(
 ) -> None:
     """Draw curves on `axes`, raw values faint behind their moving average.
 
-    A curve of fewer than 50 values is drawn as it is, with a point at each value. The limits of the y axis follow
+    A curve of fewer than `RAW` values is drawn as it is, with a point at each value. The limits of the y axis follow
     the averages and all raw values but the outermost half per cent at either end: one spike does not flatten the rest.
 
     Args: window, values in the average (default 50, less on short curves, see `fitting_window`); colors, one a
@@ -93,7 +96,7 @@ def plot_curves(
         finite = curve.values[np.isfinite(curve.values)]
         if not len(finite):
             continue
-        if len(curve.values) < 50:
+        if len(curve.values) < RAW:
             axes.plot(curve.steps, curve.values, color=color, label=curve.label, marker="o", markersize=3.2)
             limits += [finite.min(), finite.max()]
             continue

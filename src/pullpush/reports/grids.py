@@ -26,6 +26,7 @@ STEP = 1.0  # from picture to picture
 ROW = 1.33  # from row to row: picture, two lines of name, air
 INSET = 0.045  # of the picture in its frame
 GAP = 0.3  # between groups of pictures
+PHONE = 3  # references of a query that fit on a phone
 
 
 @dataclass(frozen=True)
@@ -57,22 +58,25 @@ class Confusion:
 
 
 def thumbnail(items: Items, row: int, size: int = 128) -> NDArray[np.uint8] | None:
-    """The picture of a row, padded with white to `[size, size, 3]`; None when it cannot be opened."""
+    """The whole picture of a row, its longer side `size` pixels, `[height, width, 3]`; None if it cannot be opened."""
     try:
         image = items.open(row)
     except (UserError, OSError):
         return None
-    return np.asarray(ImageOps.pad(image, (size, size), Image.Resampling.BICUBIC, color="white"))
+    return np.asarray(ImageOps.contain(image, (size, size), Image.Resampling.BICUBIC))
 
 
-def class_name(items: Items, row: int) -> str:
-    """The name of the class of a row."""
+def title(items: Items, row: int) -> str:
+    """The name of the class of a row; where items have no classes, its text."""
+    text = items.table["text"].iat[row]
+    if len(text) and items.table["label"].is_unique:
+        return str(text[0])
     return items.classes[int(items.table["label"].iat[row])]
 
 
 def tile(items: Items, row: int, right: bool | None = None) -> Tile:
-    """A row's picture under the name of its class."""
-    return Tile(thumbnail(items, row), class_name(items, row), right)
+    """A row's picture under its title."""
+    return Tile(thumbnail(items, row), title(items, row), right)
 
 
 def _nearest(items: Items, ranking: Ranking, query: int) -> list[Tile]:
@@ -98,8 +102,8 @@ def worst_rows(items: Items, ranking: Ranking, count: int = 6) -> list[Row]:
     return [
         Row(
             tile(items, int(ranking.queries[q])),
-            [_nearest(items, ranking, q), [tile(items, int(ranking.first[q]), True)]],
-            f"at place\n{ranking.place[q]:,}",
+            [_nearest(items, ranking, q), [tile(items, ranking.first(items, q), True)]],
+            f"at place\n{ranking.place[q]:,.1f}".removesuffix(".0"),
         )
         for q in _one_a_class(items, ranking, order, count)
         if ranking.place[q] > 1
@@ -138,7 +142,12 @@ def confusions(items: Items, ranking: Ranking, count: int = 8) -> list[Confusion
 
 
 def draw_rows(rows: Sequence[Row], headings: Sequence[str], title: str, theme: Theme) -> Figure:
-    """Query at the left, then the groups of references under their headings; a tick is right, a cross wrong."""
+    """Query at the left, then the groups of references under their headings; a tick is right, a cross wrong.
+
+    On a phone the groups of a query stand below one another, three references each.
+    """
+    if theme.narrow:
+        return _draw_narrow_rows(rows, headings, title, theme)
     sizes = [max(len(row.groups[g]) for row in rows) for g in range(len(headings))]
     starts = [STEP + GAP + sum(n * STEP + GAP for n in sizes[:g]) for g in range(len(sizes))]
     end = starts[-1] + sizes[-1] * STEP
@@ -158,22 +167,40 @@ def draw_rows(rows: Sequence[Row], headings: Sequence[str], title: str, theme: T
     return figure
 
 
+def _draw_narrow_rows(rows: Sequence[Row], headings: Sequence[str], title: str, theme: Theme) -> Figure:
+    top, start, step = 0.55, STEP + GAP, ROW + 0.26
+    height = (step * len(headings) + 0.1) * len(rows)
+    figure, axes = canvas(start + PHONE * STEP, top + height, title)
+    for index, row in enumerate(rows):
+        y = top + (step * len(headings) + 0.1) * index + 0.2
+        draw_tile(axes, 0, y, row.query, theme)
+        axes.text(CELL / 2, y - 0.12, "query", ha="center", size=7.5, color=theme.muted)
+        for line, (words, group) in enumerate(zip(headings, row.groups, strict=True)):
+            below = y + step * line
+            axes.text(start, below - 0.12, words, size=7.5, color=theme.muted)
+            for column, tile in enumerate(group[:PHONE]):
+                draw_tile(axes, start + STEP * column, below, tile, theme)
+        last = start + STEP * min(PHONE, len(row.groups[-1]))
+        axes.text(last, y + step * (len(headings) - 1) + CELL / 2, row.note, va="center", size=8, color=theme.muted)
+    return figure
+
+
 def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Figure:
-    """Two columns of pairs: pictures of both classes, between them the count."""
-    middle = 1.25
-    half = 4 * STEP + middle
-    columns = min(2, len(pairs))
+    """Two columns of pairs (on a phone one): pictures of both classes, between them the count."""
+    middle, each = 1.25, 1 if theme.narrow else 2
+    half = 2 * each * STEP + middle
+    columns = 1 if theme.narrow else min(2, len(pairs))
     width, height = columns * half + (columns - 1) * GAP, 0.5 + ROW * math.ceil(len(pairs) / columns)
     figure, axes = canvas(width, height, title)
     for index, pair in enumerate(pairs):
         x, y = (index % columns) * (half + GAP), 0.5 + ROW * (index // columns)
-        left, right = x + 2 * STEP - (STEP - CELL), x + 2 * STEP + middle - (STEP - CELL)
-        for column, tile in enumerate(reversed(pair.first)):
+        left, right = x + each * STEP - (STEP - CELL), x + each * STEP + middle - (STEP - CELL)
+        for column, tile in enumerate(reversed(pair.first[:each])):
             draw_tile(axes, left - CELL - STEP * column, y, Tile(tile.image, ""), theme)
-        for column, tile in enumerate(pair.second):
+        for column, tile in enumerate(pair.second[:each]):
             draw_tile(axes, right + STEP * column, y, Tile(tile.image, ""), theme)
         for side, tile, align in ((left, pair.first[0], "right"), (right, pair.second[0], "left")):
-            for line, text in enumerate(_lines(tile.name, 36)):
+            for line, text in enumerate(_lines(tile.name, 18 * each)):
                 axes.text(side, y + CELL + 0.07 + 0.125 * line, text, ha=align, va="top", size=7.5)
         center = (left + right) / 2
         axes.text(center, y + 0.3, f"{pair.count:,}", ha="center", va="center", size=17, weight="bold")
@@ -203,18 +230,21 @@ def canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:
-    """One picture in its frame: right, wrong, or neither."""
+    """One picture, whole, on the floor of its cell, in a frame of its own shape: right, wrong, or neither."""
     color = {True: theme.right, False: theme.wrong, None: theme.faint}[tile.right]
-    width = 0.9 if tile.right is None else 2.2
-    axes.add_artist(_rounded(x, y, CELL, fill=False, edgecolor=color, linewidth=width, zorder=3))
+    edge = 0.9 if tile.right is None else 2.2
+    high, wide = (1, 1) if tile.image is None else tile.image.shape[:2]
+    width, height = CELL * wide / max(wide, high), CELL * high / max(wide, high)
+    left, top = x + (CELL - width) / 2, y + CELL - height
+    axes.add_artist(_rounded(left, top, width, height, fill=False, edgecolor=color, linewidth=edge, zorder=3))
     if tile.image is None:
         axes.text(x + CELL / 2, y + CELL / 2, "not\nreadable", ha="center", va="center", size=7, color=theme.muted)
     else:
-        axes.add_artist(_rounded(x, y, CELL, facecolor="white", edgecolor="none"))
-        inner = (x + INSET, x + CELL - INSET, y + CELL - INSET, y + INSET)
+        axes.add_artist(_rounded(left, top, width, height, facecolor="white", edgecolor="none"))
+        inner = (left + INSET, left + width - INSET, top + height - INSET, top + INSET)
         axes.imshow(tile.image, extent=inner, interpolation="hanning", aspect="auto", zorder=2)
     if tile.right is not None:
-        center = (x + CELL - 0.05, y + 0.05)
+        center = (left + width - 0.05, top + 0.05)
         axes.add_artist(Circle(center, 0.115, facecolor=color, edgecolor=theme.paper, linewidth=1.4, zorder=4))
         axes.text(*center, "✓" if tile.right else "✕", color="white", size=8, weight="bold", family="DejaVu Sans",
                   ha="center", va="center_baseline", zorder=5)  # fmt: skip
@@ -222,10 +252,11 @@ def draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:
         axes.text(x + CELL / 2, y + CELL + 0.07 + 0.125 * line, text, ha="center", va="top", size=7, color=theme.ink)
 
 
-def _lines(name: str, width: int = 17) -> list[str]:
+def _lines(name: str, width: int = 15) -> list[str]:
     """At most two lines; what does not fit ends in an ellipsis."""
     return textwrap.wrap(name.replace("_", " "), width, max_lines=2, placeholder=" …")
 
 
-def _rounded(x: float, y: float, side: float, **style: Any) -> FancyBboxPatch:
-    return FancyBboxPatch((x, y), side, side, boxstyle="round,pad=0,rounding_size=0.07", **style)
+def _rounded(x: float, y: float, width: float, height: float, **style: Any) -> FancyBboxPatch:
+    rounding = min(0.07, width / 3, height / 3)
+    return FancyBboxPatch((x, y), width, height, boxstyle=f"round,pad=0,rounding_size={rounding}", **style)

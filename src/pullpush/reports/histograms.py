@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pullpush.reports.run import Missing
+from pullpush.reports.run import Absent
 from pullpush.reports.style import Theme, label, subplots
 
 
@@ -25,14 +25,14 @@ def sample_pairs(labels: NDArray[np.int64], count: int = 100_000, seed: int = 0)
 
     The same labels and seed give the same pairs, so before and after training are compared on equal ones.
 
-    Raises: Missing when there is no positive or no negative pair.
+    Raises: Absent when there is no positive or no negative pair.
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(labels, kind="stable")
     _, start, size = np.unique(labels[order], return_index=True, return_counts=True)
     weight = size * (size - 1)
     if weight.sum() == 0 or len(size) < 2:
-        raise Missing("There are no positive or no negative pairs to compare.")
+        raise Absent("There are no positive or no negative pairs to compare.")
     chosen = rng.choice(len(size), count, p=weight / weight.sum())
     first = rng.integers(size[chosen])
     second = (first + 1 + rng.integers(size[chosen] - 1)) % size[chosen]
@@ -60,7 +60,7 @@ def draw_similarities(
     panels: list[tuple[str, NDArray[np.float64], NDArray[np.float64]]], theme: Theme, title: str
 ) -> Figure:
     """One panel a `(name, positive, negative)`, above one another over one axis of similarity."""
-    figure, axes = subplots(len(panels), width=5.6, height=1.0 + 1.8 * len(panels), sharex=True, squeeze=False)
+    figure, axes = subplots(len(panels), width=5.6, height=1.2 + 1.8 * len(panels), sharex=True, squeeze=False)
     low = min(min(p.min(), n.min()) for _, p, n in panels)
     high = max(max(p.max(), n.max()) for _, p, n in panels)
     edges = np.linspace(low - 1e-6, high + 1e-6, 81)
@@ -73,14 +73,16 @@ def draw_similarities(
             panel.stairs(density, edges, color=color, alpha=0.28, fill=True)
             panel.stairs(density, edges, color=color, linewidth=1.5, label=text)
         panel.set_ylabel("density")
-        panel.set_ylim(0, 1.25 * panel.dataLim.ymax)
-        panel.text(0.015, 0.94, name, transform=panel.transAxes, va="top", weight="bold", color=theme.muted)
-        panel.text(
-            0.985, 0.94, f"{separation(positive, negative):.3f}\nof positives above negatives",
-            transform=panel.transAxes, va="top", ha="right", size=8.5, color=theme.muted,
+        panel.set_ylim(0, 1.05 * panel.dataLim.ymax)
+        # Above the panel: nothing is written over the histograms.
+        panel.set_title(name, loc="left", size=9.5, color=theme.muted, pad=5)
+        panel.set_title(
+            f"{separation(positive, negative):.3f} of positives above negatives", loc="right", size=8.5, pad=5,
+            color=theme.muted, weight="normal",
         )  # fmt: skip
         panel.grid(False)
-    axes[0, 0].set_title(title)
+    figure.get_layout_engine().set(h_pad=0.08)
+    figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")
     axes[-1, 0].set_xlabel("cosine similarity")
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside lower center", ncols=2)
@@ -99,7 +101,8 @@ def draw_class_recall(panels: list[tuple[str, NDArray[np.float64]]], theme: Them
     axes.set_xticks(edges[::2])
     axes.grid(axis="x", visible=False)
     label(axes, "Recall@1 of each class", "recall@1 of the class", "classes")
-    figure.legend(loc="outside lower center", ncols=2)
+    if len(panels) > 1:
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

@@ -1,47 +1,97 @@
-"""The interactive map: Bokeh, with the picture, class and place of the item under the pointer."""
+"""The interactive map: Bokeh, coloured by a column, with the picture and class of the item under the pointer."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from pullpush.reports.grids import class_name, thumbnail
+from pullpush.reports.grids import thumbnail, title
 from pullpush.reports.projection import Map
 
 TOOLTIP = """
 <div style="display:flex;gap:10px;align-items:center;max-width:260px;padding:2px">
-  <img src="@picture" width="64" height="64" alt="" style="border-radius:6px;background:#fff">
+  <img src="@picture" width="64" height="64" alt="" style="border-radius:6px;object-fit:contain">
   <div style="font:13px/1.35 system-ui,sans-serif;color:#1d2129"><b>@name{safe}</b><br>
   <span style="color:#767c86">@detail{safe}</span></div>
 </div>"""
 
 
-def interactive_map(one: Map, limit: int = 2000, size: int = 56) -> tuple[str, str, str]:
-    """`(library, script, div)`: Bokeh's JavaScript, and the two pieces of HTML that place the map.
+#: Those of the map of the search page; the groups that have none of them share the last.
+COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#d37295", "#9c755f", "#499894",
+           "#86bc5b", "#6b6ecf")  # fmt: skip
+REST = "#9a9aa2"
 
-    At most `limit` points carry a picture of `size` x `size` pixels as a data URI, so the page stays small. The class
-    of the item under the pointer lights up.
+
+@dataclass(frozen=True)
+class Grouping:
+    """One way to colour the points: by a column, `groups` in falling size, `codes` [points] with -1 for the rest."""
+
+    by: str
+    groups: list[str]
+    codes: list[int]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The pieces of HTML that place the map: Bokeh's JavaScript, the script and the place; and how it is coloured."""
+
+    library: str
+    script: str
+    place: str
+    groupings: list[Grouping]
+
+    @property
+    def colouring(self) -> list[dict[str, Any]]:
+        """The groupings for the page's script."""
+        return [asdict(grouping) for grouping in self.groupings]
+
+
+def groupings_of(one: Map, rows: NDArray[np.int64]) -> list[Grouping]:
+    """The columns that tell these rows apart: category, domain, class, split; a class only where it has two items."""
+    table = one.items.table.iloc[rows]
+    columns = {name: table[name].astype(str) for name in ("category", "domain")}
+    if table["label"].duplicated().any():
+        columns["class"] = table["label"].map(lambda label: one.items.classes[int(label)])
+    columns["split"] = table["split"]
+    found = []
+    for by, values in columns.items():
+        sizes = values.value_counts()
+        if len(sizes) > 1:
+            names = [str(name) for name in sizes.index[: len(COLOURS)]]
+            codes = {name: code for code, name in enumerate(names)}
+            found.append(Grouping(by, names, [codes.get(str(value), -1) for value in values]))
+    return found
+
+
+def interactive_map(one: Map, size: int = 56) -> Chart:
+    """The map; each point carries a picture as a data URI, its longer side `size` pixels, so give few points.
+
+    The class of the item under the pointer lights up.
     """
     from bokeh.embed import components
     from bokeh.models import ColumnDataSource, CustomJS, HoverTool
     from bokeh.plotting import figure
     from bokeh.resources import Resources
 
-    shown = np.sort(np.random.default_rng(0).permutation(len(one.rows))[:limit])
-    rows = one.rows[shown]
+    rows = one.rows
     table = one.items.table
-    labels = table["label"].to_numpy()[rows]
+    groupings = groupings_of(one, rows)
+    codes = groupings[0].codes if groupings else [0] * len(rows)
     source = ColumnDataSource(
         {
-            "x": one.points[shown, 0],
-            "y": one.points[shown, 1],
-            "label": labels,
+            "x": one.points[:, 0],
+            "y": one.points[:, 1],
+            "label": table["label"].to_numpy()[rows],
+            "colour": [REST if code < 0 else COLOURS[code] for code in codes],
             "picture": [picture_uri(one, int(row), size) for row in rows],
-            "name": [html.escape(class_name(one.items, int(row)).replace("_", " ")) for row in rows],
+            "name": [html.escape(title(one.items, int(row)).replace("_", " ")) for row in rows],
             "detail": [html.escape(_detail(table.iloc[int(row)])) for row in rows],
         }
     )
@@ -50,8 +100,8 @@ def interactive_map(one: Map, limit: int = 2000, size: int = 56) -> tuple[str, s
         x_axis_label=f"{one.method} 1", y_axis_label=f"{one.method} 2", match_aspect=True, toolbar_location="above",
     )  # fmt: skip
     dots = plot.scatter(
-        "x", "y", source=source, size=7, color="#3f8fc4", line_color=None, alpha=0.7,
-        selection_color="#d55e00", selection_alpha=1, nonselection_alpha=0.2,
+        "x", "y", source=source, size=7, color="colour", line_color=None, alpha=0.75,
+        selection_line_color="#8a909a", selection_alpha=1, nonselection_alpha=0.15,
     )  # fmt: skip
     light_up = CustomJS(
         args={"source": source},
@@ -76,7 +126,7 @@ def interactive_map(one: Map, limit: int = 2000, size: int = 56) -> tuple[str, s
     script, div = components(plot)
     # mode "inline" with the core alone: no widgets or tables are on the page
     library = Resources(mode="inline", components=["bokeh"]).render_js()
-    return library, script, div
+    return Chart(library, script, div, groupings)
 
 
 def picture_uri(one: Map, row: int, size: int) -> str:
@@ -90,5 +140,5 @@ def picture_uri(one: Map, row: int, size: int) -> str:
 
 
 def _detail(item) -> str:
-    parts = [str(item[column]) for column in ("category", "domain") if item[column]]
+    parts = [str(item[column]) for column in ("category", "domain", "split") if item[column]]
     return ", ".join([*parts, f"id {item['id']}"])

@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from pullpush.data.items import Items
+from pullpush.data.items import SPLITS, Items
 from pullpush.reports import style
+from pullpush.reports.interactive import Chart
 from pullpush.reports.neighbours import Ranking, rank
 from pullpush.reports.projection import Map, make_map
 from pullpush.reports.run import Missing, Run
 from pullpush.reports.style import Picture, Theme
+
+POINTS = 2000
+"""Points of the interactive map: each carries a picture."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,7 @@ class Block:
     rows: Sequence[Sequence[str]] = ()
     lines: Sequence[str] = ()
     code: str = ""
-    script: tuple[str, str, str] | None = None
-    missing: str = ""
+    chart: Chart | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,41 @@ class Material:
             return after
 
     @cached_property
+    def labelled(self) -> bool:
+        """Whether items have classes, as far as is known."""
+        try:
+            return self.run.labelled
+        except Missing:
+            return True
+
+    @cached_property
+    def queried(self) -> str:
+        """What the test split is to the model, in words that stand after "of"."""
+        try:
+            return self.run.queried
+        except Missing:
+            return "the test split"
+
+    @cached_property
     def unseen(self) -> Map:
         return make_map(self.test, self.run.embeddings("test", "after"))
+
+    @cached_property
+    def everything(self) -> Map:
+        """One map of all splits that have embeddings after training."""
+        splits = self.run.items.table["split"].to_numpy()
+        rows, found = [], []
+        for split in SPLITS:
+            try:
+                embeddings = self.run.embeddings(split, "after")
+            except Missing:
+                continue
+            if not found or embeddings.shape[1] == found[0].shape[1]:
+                found.append(embeddings)
+                rows.append(np.flatnonzero(splits == split))
+        if not found:
+            raise Missing("No split has embeddings after training.")
+        return make_map(self.run.items.select(np.concatenate(rows)), np.concatenate(found), limit=POINTS)
 
     def picture(self, name: str, draw: Callable[[Theme], Figure], *, alt: str, caption: str) -> Block:
         path = self.run.path / "plots" / f"{name}.png"

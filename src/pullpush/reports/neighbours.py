@@ -1,15 +1,16 @@
-"""Nearest references of a split's queries, and where the first right one stands."""
+"""Nearest references of a split's queries, and where the first right one stands, as `evaluate` has them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pullpush.data.items import Items
-from pullpush.reports.run import Missing
+from pullpush.errors import UserError
+from pullpush.evaluation.protocols import evaluate_items, protocol_for
+from pullpush.reports.run import Absent
 
 
 @dataclass(frozen=True)
@@ -17,19 +18,25 @@ class Ranking:
     """What a split's queries find; all rows are row numbers of the split.
 
     `queries` [q]: the rows that have a positive among the references. `nearest` [q, k]: the references in falling order
-    of similarity; -1 where there are fewer than k. `hit` [q]: recall@1 of each query, the share of positives among the
-    references that are most similar (0 or 1 but for ties). `place` [q]: the place of the first positive, behind every
-    negative that is as similar; `first` [q]: the row of that positive. `left_out`: queries without a positive.
-    `references`: how many there are.
+    of similarity; -1 where there are fewer than k. `hit` [q]: recall@1 of each query, 0 or 1 but for ties. `place` [q]:
+    the rank of the first positive, the expected one among the tied. `left_out`: queries without a positive.
+    `references`: how many there are. `embeddings`: `[n, dim]`, normalised, a row an item.
     """
 
     queries: NDArray[np.int64]
     nearest: NDArray[np.int64]
     hit: NDArray[np.float64]
-    place: NDArray[np.int64]
-    first: NDArray[np.int64]
+    place: NDArray[np.float64]
     left_out: int
     references: int
+    embeddings: NDArray[np.float32]
+
+    def first(self, items: Items, query: int) -> int:
+        """The row of the positive that is nearest to query number `query`."""
+        labels, ids = items.table["label"].to_numpy(), items.table["id"].to_numpy()
+        row, gallery = self.queries[query], roles(items)[1]
+        positives = gallery[(labels[gallery] == labels[row]) & (ids[gallery] != ids[row])]
+        return int(positives[(self.embeddings[positives] @ self.embeddings[row]).argmax()])
 
 
 def roles(items: Items) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -38,33 +45,25 @@ def roles(items: Items) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.flatnonzero(role != "gallery"), np.flatnonzero(role != "query")
 
 
-def rank(embeddings: NDArray[np.float32], items: Items, k: int = 5, chunk: int = 1024) -> Ranking:
-    """Rank the gallery of a split for each of its queries by cosine similarity, in chunks of queries.
+def rank(embeddings: NDArray[np.float32], items: Items, k: int = 5) -> Ranking:
+    """The evaluation of a split, by the protocol of the run: its recall@1 is the mean of `hit`, to the last digit.
 
-    An item is never a reference of itself, which ids decide. Args: embeddings, `[n, dim]`, normalised, a row an item.
+    Args: embeddings, `[n, dim]`, normalised, a row an item.
+    Raises: Absent where no query has a positive, or there are no queries or no gallery.
     """
-    query_rows, gallery_rows = (torch.from_numpy(rows) for rows in roles(items))
-    if not len(query_rows) or not len(gallery_rows):
-        raise Missing("The split has no queries or no gallery.")
-    x = torch.from_numpy(embeddings)
-    gallery, labels, ids = x[gallery_rows], items.labels, items.ids
-    k = min(k, len(gallery_rows))
-    parts: list[tuple[torch.Tensor, ...]] = []
-    for rows in query_rows.split(chunk):
-        similarity = x[rows] @ gallery.T
-        itself = ids[rows, None] == ids[None, gallery_rows]
-        positive = (labels[rows, None] == labels[None, gallery_rows]) & ~itself
-        similarity.masked_fill_(itself, -torch.inf)
-        top, column = similarity.topk(k, dim=1)
-        tied = similarity == top[:, :1]
-        hit = (tied & positive).sum(1) / tied.sum(1)
-        best, right = similarity.masked_fill(~positive, -torch.inf).max(1)
-        place = 1 + ((similarity >= best[:, None]) & ~positive & ~itself).sum(1)
-        nearest = gallery_rows[column].masked_fill(top.isneginf(), -1)
-        keep = positive.any(1)
-        parts.append(tuple(t[keep] for t in (rows, nearest, hit.double(), place, gallery_rows[right])))
-    columns = [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
-    left_out = len(query_rows) - len(columns[0])
-    if not len(columns[0]):
-        raise Missing("No query has a positive in the gallery.")
-    return Ranking(*columns, left_out=left_out, references=len(gallery_rows))
+    protocol = replace(protocol_for(items), draws=0)
+    try:
+        found = evaluate_items(embeddings, items, protocol, nmi=False, neighbours=k)
+    except UserError as error:
+        raise Absent(str(error)) from None
+    per_query = found.per_query
+    counted = ((per_query["positives"] > 0) & ~per_query["id"].duplicated()).to_numpy()
+    return Ranking(
+        queries=per_query.index.to_numpy()[counted],
+        nearest=found.neighbours.indices[counted],
+        hit=per_query["recall@1"].to_numpy()[counted],
+        place=per_query["rank"].to_numpy()[counted],
+        left_out=found.left_out,
+        references=len(np.unique(items.table["id"].to_numpy()[roles(items)[1]])),
+        embeddings=embeddings,
+    )

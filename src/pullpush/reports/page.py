@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pullpush.files import write_text
+from pullpush.reports.interactive import COLOURS, REST
 from pullpush.reports.material import Material
 from pullpush.reports.render import render
 from pullpush.reports.run import Missing, Run
@@ -15,13 +16,15 @@ from pullpush.reports.sections import build
 from pullpush.reports.tables import MetricRow, metric_rows
 
 TEXT_TO_IMAGE = "text to image, recall@1"
+NO_METRICS = "metrics.json has no test metrics: the table of before and after is left out."
 
 
 def report(run: Path | str, *, window: int = 50) -> Path:
     """Draw the report of a run from what the run folder holds; nothing is trained or embedded again.
 
     Writes `plots/*.png` and `report.html`, which opens without a network, and replaces those of an earlier report.
-    Parts whose data are missing or damaged are left out, with a sentence in their place; of damaged files it warns.
+    Parts that a run does not have are left out; of those whose files are missing or damaged a note below says so, and
+    of damaged files it warns.
 
     Args: run, the run folder (`docs/architecture.md` has its contract); window, steps in the moving average of the
         curves (default 50).
@@ -44,18 +47,22 @@ def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
         "pullpush.reports",
         "report.html",
         name=material.run.name,
-        sentence=sentence(material.run, metrics, rows),
+        sentence=sentence(material.run, metrics, rows, material.queried),
         rows=rows,
         main=main_row(rows),
+        compared=any(row.before is not None for row in rows),
+        queried=material.queried,
+        colours=COLOURS,
+        rest=REST,
         sections=sections,
-        notes=[*material.run.notes, *material.notes],
+        notes=[*material.run.notes, *material.notes, *([] if rows else [NO_METRICS])],
     )
     path = material.run.path / "report.html"
     write_text(path, html, f"then draw it again: pullpush report {run}")
     return path, list(material.run.damaged)
 
 
-def sentence(run: Run, metrics: Mapping[str, Any], rows: list[MetricRow]) -> str:
+def sentence(run: Run, metrics: Mapping[str, Any], rows: list[MetricRow], queried: str) -> str:
     """One sentence of what happened, from as much as is known."""
     data = Path(str(metrics.get("data", ""))).name  # of a folder or file the name alone
     loss = metrics.get("loss")
@@ -68,10 +75,10 @@ def sentence(run: Run, metrics: Mapping[str, Any], rows: list[MetricRow]) -> str
     start += f" ({duration(seconds)})" if isinstance(seconds, int | float) else ""
     main = main_row(rows)
     if main is None or main.after is None:
-        return f"{start}, no evaluation on unseen classes was recorded."
-    found = "queries of unseen classes find an item of their own class first"
+        return f"{start}, no evaluation of the test split was recorded."
+    found = f"queries of {queried} find an item of their own class first"
     if main.name == TEXT_TO_IMAGE:
-        found = "descriptions of unseen classes find an image of their own first"
+        found = f"descriptions of {queried} find an image of their own first"
     text = f"{start}, {100 * main.after:.1f}% of the {found}"
     return f"{text}; before training it was {100 * main.before:.1f}%." if main.before is not None else f"{text}."
 

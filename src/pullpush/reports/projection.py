@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pullpush.data.items import Items
-from pullpush.reports.style import MARKERS, Theme, subplots
+from pullpush.reports.style import MARKERS, Theme, panels
 
 COLORED = 8
 
@@ -97,9 +97,9 @@ def colored_classes(labels: NDArray[np.int64], count: int = COLORED, seed: int =
 
 
 def draw_maps(maps: list[tuple[str, Map]], theme: Theme) -> Figure:
-    """Maps side by side, each with its own coloured classes; `maps` are (title, map)."""
-    figure, axes = subplots(1, len(maps), width=5.2 * len(maps), height=5.9, squeeze=False)
-    for panel, (title, one) in zip(axes[0], maps, strict=True):
+    """Maps side by side, on a phone above one another, each with its own coloured classes; `maps` are (title, map)."""
+    figure, axes = panels(theme, len(maps), width=5.2, height=5.9)
+    for panel, (title, one) in zip(axes, maps, strict=True):
         _draw_map(panel, title, one, theme)
     return figure
 

@@ -25,7 +25,11 @@ FINDING: Fields = {"step": int, "finding": str, "severity": str, "evidence": {},
 
 
 class Missing(Exception):
-    """A part of the report cannot be drawn; the message is the sentence that stands in its place."""
+    """A part of the page is left out because a file is not there or is damaged; the message says so below the page."""
+
+
+class Absent(Missing):
+    """A part of the page is left out because a run like this has no such thing; nothing is said of it."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,27 @@ class Run:
         if not len(items):
             raise Missing(f"No item is in the split {name!r}.")
         return items
+
+    @cached_property
+    def labelled(self) -> bool:
+        """Whether any class has two items: pairs of image and text without labels are a class each."""
+        return bool(self.items.table["label"].duplicated().any())
+
+    def apart(self, split: str) -> bool:
+        """Whether no class of a split is in another split."""
+        table = self.items.table[self.items.table["split"] != ""]
+        inside = table["split"] == split
+        return not table.loc[inside, "label"].isin(table.loc[~inside, "label"]).any()
+
+    @cached_property
+    def queried(self) -> str:
+        """What the test split is to the model: "unseen classes", "seen classes", "unseen images", "the test split"."""
+        if not self.labelled:
+            return "unseen images"
+        if self.apart("test"):
+            return "unseen classes"
+        labels = self.items.table.groupby("split")["label"].agg(set)
+        return "seen classes" if labels.get("test", set()) <= labels.get("train", set()) else "the test split"
 
     def embeddings(self, split: str, when: str) -> NDArray[np.float32]:
         """Normalised embeddings `[n, dim]` of a split, `when` = "before" or "after" training."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pullpush.reports import cross_modal, parts
 from pullpush.reports.material import Block, Material
-from pullpush.reports.run import Missing
+from pullpush.reports.run import Absent, Missing
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its parts; `needs` is a file without which a run has no such section."""
+    """A heading with its parts; `needs` is a file without which a run has no such section.
+
+    In `lead`, {queried} stands for what the test split is to the model.
+    """
 
     id: str
     title: str
@@ -25,14 +28,14 @@ SECTIONS = (
     Section(
         "descriptions",
         "Images and descriptions",
-        "What descriptions find among the images of classes that the model has never seen, and what images find.",
+        "What descriptions find among the images of {queried}, and what images find.",
         (cross_modal.text_queries, cross_modal.image_queries, cross_modal.metrics, cross_modal.curves),
         needs="texts.parquet",
     ),
     Section(
         "retrieval",
         "Retrieval",
-        "What the model finds for items of classes that it has never seen.",
+        "What the model finds for items of {queried}.",
         (parts.retrieval,),
     ),
     Section(
@@ -50,7 +53,7 @@ SECTIONS = (
     Section(
         "classes",
         "Similarities and classes",
-        "How far positives and negatives are apart, and whether all classes gain.",
+        "How far positives and negatives are apart, and how the classes differ.",
         (parts.similarity, parts.class_recall, parts.categories),
     ),
     Section("map", "Map", "The embeddings in two dimensions.", (parts.maps, parts.hover_map)),
@@ -60,13 +63,23 @@ SECTIONS = (
 
 
 def build(material: Material) -> list[tuple[Section, list[Block]]]:
-    """Every section with its blocks; a part that is missing becomes its sentence."""
+    """Every section that has something in it, with its blocks; for what is damaged or not there, a note is left."""
     wanted = [section for section in SECTIONS if not section.needs or (material.run.path / section.needs).is_file()]
-    return [(section, [_block(part, material) for part in section.parts]) for section in wanted]
+    found = []
+    for section in wanted:
+        blocks = [block for part in section.parts if (block := _block(part, material)) is not None]
+        if blocks:
+            lead = section.lead.format(queried=material.queried)
+            found.append((replace(section, lead=lead), blocks))
+    return found
 
 
-def _block(part: Callable[[Material], Block], material: Material) -> Block:
+def _block(part: Callable[[Material], Block], material: Material) -> Block | None:
     try:
         return part(material)
+    except Absent:
+        return None
     except Missing as missing:
-        return Block(missing=str(missing))
+        if str(missing) not in material.notes:
+            material.notes.append(str(missing))
+        return None

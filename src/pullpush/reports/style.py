@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of one theme. `series` is the palette of Okabe and Ito (2008), lightened where the page is dark."""
+    """The colours of one theme. `series` is the palette of Okabe and Ito (2008), lightened where the page is dark.
+
+    `narrow`: the figure is for a phone, and must not be wider than `NARROW` inches.
+    """
 
     name: str
     paper: str
@@ -36,6 +39,7 @@ class Theme:
     right: str
     wrong: str
     series: tuple[str, ...]
+    narrow: bool = False
 
     @property
     def before(self) -> str:
@@ -70,14 +74,22 @@ DARK = Theme(
 )
 
 
+#: Inches up to which a figure is readable on a phone; a wider one is drawn once more, for those.
+NARROW = 5.8
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure: PNG bytes for the light and the dark page, and its width in inches (the page's layout)."""
+    """A drawn figure: PNG bytes for the light and the dark page, and its width in inches (the page's layout).
+
+    `narrow`: the same for a phone, where the figure is too wide for one.
+    """
 
     path: Path
     light: bytes
     dark: bytes
     width: float
+    narrow: Picture | None = None
 
 
 def settings(theme: Theme) -> dict[str, Any]:
@@ -124,6 +136,15 @@ def subplots(rows: int = 1, columns: int = 1, *, width: float = 5.6, height: flo
     return figure, figure.subplots(rows, columns, **options)
 
 
+def panels(theme: Theme, count: int, *, width: float = 4.8, height: float = 3.8, **options: Any) -> Any:
+    """`(figure, axes [count])`: panels of `width` x `height` inches side by side, on a phone above one another."""
+    if theme.narrow:
+        figure, axes = subplots(count, 1, width=min(width, NARROW), height=height * count, squeeze=False, **options)
+    else:
+        figure, axes = subplots(1, count, width=width * count, height=height, squeeze=False, **options)
+    return figure, axes.ravel()
+
+
 def legend_below(figure: Figure, *, columns: int = 3, title: str = "") -> None:
     """One legend for all axes, below them and so off the points; each name once."""
     named: dict[str, Any] = {}
@@ -145,10 +166,19 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def save(draw: Callable[[Theme], Figure], path: Path) -> Picture:
-    """Draw a figure in both themes; the light one is also written to `path` (PNG, atomically)."""
+    """Draw a figure in both themes; the light one is also written to `path` (PNG, atomically). A wide one is drawn for
+    phones too."""
+    picture = _drawn(draw, path, narrow=False)
+    if picture.width > NARROW:
+        picture = replace(picture, narrow=_drawn(draw, path, narrow=True))
+    write_bytes(path, picture.light)
+    return picture
+
+
+def _drawn(draw: Callable[[Theme], Figure], path: Path, narrow: bool) -> Picture:
     images = {}
     width = 0.0
-    for theme in (LIGHT, DARK):
+    for theme in (replace(LIGHT, narrow=narrow), replace(DARK, narrow=narrow)):
         with matplotlib.rc_context(settings(theme)), warnings.catch_warnings():
             # Class names come in any script; a letter that the font lacks is drawn as a box, which says enough.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -157,5 +187,4 @@ def save(draw: Callable[[Theme], Figure], path: Path) -> Picture:
             stream = io.BytesIO()
             figure.savefig(stream, format="png", metadata={"Software": None})
             images[theme.name] = stream.getvalue()
-    write_bytes(path, images["light"])
     return Picture(path, images["light"], images["dark"], width)

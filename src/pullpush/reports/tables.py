@@ -15,6 +15,7 @@ import pandas as pd
 
 from pullpush.data.items import Items
 from pullpush.reports.neighbours import Ranking, roles
+from pullpush.reports.run import Run
 
 #: metric in metrics.json -> its name on the page, where that is another
 NAMES = {"r_precision": "R-precision", "map@r": "MAP@R", "nmi": "NMI"}
@@ -84,41 +85,50 @@ def split_table(items: Items) -> pd.DataFrame:
     return frame.reindex([s for s in ("train", "validation", "test") if s in frame.index])
 
 
-def how_obtained(items: Items, test: Items | None, ranking: Ranking | None) -> list[str]:
-    """Sentences on the protocol: splits, queries and references, what was left out, ties, definitions."""
-    table = items.table[items.table["split"] != ""]
-    shared = int((table.groupby("label")["split"].nunique() > 1).sum())
-    lines = [
-        "No class is in two of the splits: every class of the test split is new to the model."
-        if not shared
-        else f"{shared:,} classes are in more than one split: the test split is not one of unseen classes alone."
-    ]
-    if test is not None and ranking is not None:
-        queries, gallery = roles(test)
-        lines.append(
+def how_obtained(run: Run, ranking: Ranking | None, tested: Mapping[str, Any]) -> list[str]:
+    """Sentences on the protocol: splits, queries and references, what was left out, ties; definitions of the metrics
+    that were `tested`."""
+    lines = []
+    if run.labelled:
+        table = run.items.table[run.items.table["split"] != ""]
+        shared = int((table.groupby("label")["split"].nunique() > 1).sum())
+        if shared:
+            lines.append(
+                f"{shared:,} classes are in more than one split: the test split is not one of unseen classes alone."
+            )
+        elif table["split"].nunique() > 1:
+            lines.append("No class is in two of the splits: every class of the test split is new to the model.")
+    if ranking is not None:
+        queries, gallery = roles(run.split("test"))
+        lines += [
             f"Leave-one-out on the test split: each of {len(queries):,} items is a query against all others."
             if np.array_equal(queries, gallery)
             else f"Query and gallery on the test split: {len(queries):,} queries against {len(gallery):,} "
-            "gallery items; an item that is both never retrieves itself."
-        )
-        lines.append(
+            "gallery items; an item that is both never retrieves itself.",
             f"{ranking.left_out:,} queries have no positive in the gallery; they are left out of every mean."
             if ranking.left_out
-            else "No query is left out: each has a positive in the gallery."
+            else "No query is left out: each has a positive in the gallery.",
+            "An item is told from another by its id: duplicates of a picture with other ids are ordinary references.",
+        ]
+    if ranking is not None or tested:
+        lines.append(
+            "Similarity is the cosine. Ties never help: a model whose similarities are all equal scores like chance."
         )
-    lines += [
-        "An item is told from another by its id: duplicates of a picture with other ids are ordinary references.",
-        "Similarity is the cosine. Ties never help: a model whose similarities are all equal scores like chance.",
-        "recall@k: the share of queries with a positive among the k nearest references. "
-        "R-precision: the share of positives among the R nearest, R being the query's number of positives. "
-        "MAP@R: the mean over the places 1 to R of the precision at each place that holds a positive, 0 elsewhere.",
-        "NMI: normalised mutual information of the classes and a k-means clustering into as many clusters.",
-        "Table and curves are read from metrics.json and log.jsonl. Pictures, histograms, classes and maps are "
-        "computed from the stored embeddings when this page is drawn; every random choice has a fixed seed.",
-    ]
+    lines += [text for metric, text in DEFINITIONS.items() if any(metric in key for key in tested)]
+    if ranking is not None:
+        lines.append(
+            "Table and curves are read from metrics.json and log.jsonl. Pictures, histograms, classes and maps are "
+            "computed from the stored embeddings when this page is drawn; every random choice has a fixed seed."
+        )
     return lines
 
 
+DEFINITIONS = {
+    "recall@": "recall@k: the share of queries with a positive among the k nearest references.",
+    "r_precision": "R-precision: the share of positives among the R nearest, R being the query's number of positives.",
+    "map@r": "MAP@R: the mean over places 1 to R of the precision at each place that holds a positive, 0 elsewhere.",
+    "nmi": "NMI: normalised mutual information of the classes and a k-means clustering into as many clusters.",
+}
 PACKAGES = ("pullpush", "torch", "torchvision", "timm", "numpy", "faiss-cpu", "matplotlib", "umap-learn", "bokeh")
 
 

@@ -192,8 +192,8 @@ def _advice(loss: str, drift: pd.DataFrame, steps: int, age: int, tolerance: flo
 
 def _draw(table: pd.DataFrame, theme: style.Theme) -> Figure:
     names = list(dict.fromkeys(table["loss"]))
-    figure, axes = style.subplots(1, len(names), width=5.2 * len(names), height=3.8, squeeze=False, sharey=True)
-    for panel, name in zip(axes[0], names, strict=True):
+    figure, axes = style.panels(theme, len(names), width=5.2, sharey=True)
+    for panel, name in zip(axes, names, strict=True):
         of_loss = table[table["loss"] == name]
         for place, (span, part) in enumerate(of_loss.groupby("span")):
             values, color = by_seed(part, "step", "drift"), theme.series[place]

@@ -34,7 +34,7 @@ VALIDATION = {
 
 def draw_validation(runs: Sequence[StudyRun], out: Path, theme: style.Theme) -> Figure:
     """Recall@1 and MAP@R on the validation classes over steps, a line a loss."""
-    figure, axes = style.subplots(1, 2, width=9.6, height=3.8)
+    figure, axes = style.panels(theme, 2)
     names = list(dict.fromkeys(run.facts["loss"] for run in runs))
     for panel, (metric, title) in zip(axes, {"recall@1": "recall@1", "map@r": "MAP@R"}.items(), strict=True):
         for place, name in enumerate(names):
@@ -52,8 +52,8 @@ def draw_validation(runs: Sequence[StudyRun], out: Path, theme: style.Theme) -> 
 
 def draw_losses(first: Mapping[str, StudyRun], out: Path, window: int, theme: style.Theme) -> Figure:
     """A panel a loss: training loss, and validation loss with and without the miner and over all pairs."""
-    figure, axes = style.subplots(1, len(first), width=4.8 * max(2, len(first)), height=3.8, squeeze=False)
-    for panel, (name, run) in zip(axes[0], first.items(), strict=True):
+    figure, axes = style.panels(theme, len(first))
+    for panel, (name, run) in zip(axes, first.items(), strict=True):
         train = log_of(run, out, "train/loss")
         if len(train.steps):
             panel.plot(train.steps, train.values, color=theme.series[0], alpha=0.2, linewidth=0.7)
@@ -86,13 +86,15 @@ def plane_points(run: Stored) -> dict[str, Points]:
 def draw_plane(points: Mapping[str, Mapping[str, Points]], configs: Mapping[str, Config], theme: style.Theme) -> Figure:
     """The (s_n, s_p) plane before and after training, a column a loss, with the loss's boundary."""
     rows = [when for when in ("before", "after") if any(when in found for found in points.values())]
+    # On a phone a row a loss, else a column.
+    shape = (len(points), len(rows)) if theme.narrow else (len(rows), len(points))
+    side = 2.8 if theme.narrow else 3.8
     figure, axes = style.subplots(
-        len(rows), len(points), width=3.9 * max(2, len(points)), height=3.7 * len(rows), squeeze=False, sharex=True,
-        sharey=True,
-    )  # fmt: skip
+        *shape, width=side * max(2, shape[1]), height=side * shape[0], squeeze=False, sharex=True, sharey=True
+    )
     for column, (name, found) in enumerate(points.items()):
         for row, when in enumerate(rows):
-            panel = axes[row][column]
+            panel = axes[column][row] if theme.narrow else axes[row][column]
             style.label(panel, f"{name}, {when}", "similarity to a negative s_n", "similarity to a positive s_p")
             panel.set_aspect("equal")
             panel.set_xlim(-0.5, 1.05)

@@ -124,7 +124,7 @@ def _number(value: Any) -> Any:
 def _draw_over(table: pd.DataFrame, option: str, options: Sequence[str], theme: style.Theme) -> Figure:
     """Metrics over one option, a line for each setting of the others: on a scale where its values are numbers."""
     others = [name for name in options if name != option]
-    figure, axes = style.subplots(1, 2, width=9.6, height=3.9)
+    figure, axes = style.panels(theme, 2, height=3.9)
     values = sorted(table[option].unique(), key=lambda v: (isinstance(v, str), v))
     numeric = pd.api.types.is_numeric_dtype(table[option])
     settings = list(table.groupby(others, sort=False)) if others else [((), table)]
@@ -143,5 +143,5 @@ def _draw_over(table: pd.DataFrame, option: str, options: Sequence[str], theme: 
             panel.set_xscale("log")
         style.label(panel, title[0].upper() + title[1:], option, "fraction")
     if others:
-        style.legend_below(figure)
+        style.legend_below(figure, columns=2 if theme.narrow else 3)
     return figure

@@ -127,7 +127,7 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_sensitivity(table: pd.DataFrame, theme: style.Theme) -> Figure:
-    figure, axes = style.subplots(1, 2, width=9.6, height=3.9)
+    figure, axes = style.panels(theme, 2, height=3.9)
     for panel, (metric, title) in zip(axes, METRICS.items(), strict=True):
         for place, (loss, part) in enumerate(table.groupby("loss", sort=False)):
             plot_seeds(
@@ -144,9 +144,9 @@ def _draw_curves(runs: Sequence[StudyRun], logged: Mapping[str, Curve], window: 
     from matplotlib import colormaps
 
     names = list(dict.fromkeys(run.facts["loss"] for run in runs if run.name in logged))
-    figure, axes = style.subplots(1, len(names), width=4.8 * max(2, len(names)), height=3.9, squeeze=False)
+    figure, axes = style.panels(theme, len(names), height=3.9)
     colors, margins = colormaps["viridis"], sorted({run.facts["margin"] for run in runs})
-    for panel, name in zip(axes[0], names, strict=True):
+    for panel, name in zip(axes, names, strict=True):
         for place, margin in enumerate(margins):
             same = [run for run in runs if (run.facts["loss"], run.facts["margin"]) == (name, margin)]
             found = [logged[run.name] for run in same if run.name in logged]
@@ -158,5 +158,5 @@ def _draw_curves(runs: Sequence[StudyRun], logged: Mapping[str, Curve], window: 
             average = smooth(mean.values, fitting_window(len(mean.values), window))
             panel.plot(mean.steps, average, color=color, label=mean.label)
         style.label(panel, name, "step", "training loss")
-    style.legend_below(figure, columns=8, title="margin")
+    style.legend_below(figure, columns=5 if theme.narrow else 8, title="margin")
     return figure

@@ -282,15 +282,15 @@ def _storages(table: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
 def _draw_batch(table: pd.DataFrame, theme: style.Theme) -> Figure:
     plain = table[table["storage"] == "float32"]
     names = list(dict.fromkeys(plain["loss"]))
-    figure, axes = style.subplots(1, len(names), width=3.9 * max(2, len(names)), height=4.0, squeeze=False, sharey=True)
-    for panel, name in zip(axes[0], names, strict=True):
+    figure, axes = style.panels(theme, len(names), width=3.9, height=4.0, sharey=True)
+    for panel, name in zip(axes, names, strict=True):
         of_loss = _comparable(plain[plain["loss"] == name], ["batch", "memory"])
         for place, (size, label) in enumerate(((0, "without memory"), (of_loss["memory"].max(), "with memory"))):
             _line(panel, of_loss[of_loss["memory"] == size], "batch", label, place, theme)
         panel.set_xscale("log", base=2)
         batches = sorted(of_loss["batch"].unique())
         panel.set_xticks(batches, [f"{b:g}" for b in batches])
-        style.label(panel, name, "batch size", "" if panel is not axes[0][0] else "test recall@1")
+        style.label(panel, name, "batch size", "test recall@1" if panel is axes[0] or theme.narrow else "")
     style.legend_below(figure)
     return figure
 

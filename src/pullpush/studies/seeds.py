@@ -1,5 +1,6 @@
 """Figures of repeats over seeds, and of paired differences; the section that a study shows of these."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -131,9 +132,13 @@ def _caption(found: Sequence[Difference]) -> str:
 def draw_differences(found: Sequence[Difference], theme: style.Theme) -> Figure:
     """A panel a metric, a row a difference, and the line of no difference."""
     metrics = list(found[0].of)
-    size = {"width": 2.4 + 3.6 * len(metrics), "height": 1.4 + 0.34 * len(found)}
-    figure, axes = style.subplots(1, len(metrics), **size, sharey=True, squeeze=False)
-    for panel, metric in zip(axes[0], metrics, strict=True):
+    height = 1.4 + 0.34 * len(found)
+    if theme.narrow:
+        figure, axes = style.panels(theme, len(metrics), width=4.8, height=height)
+    else:
+        figure, axes = style.panels(theme, len(metrics), width=2.4 / len(metrics) + 3.6, height=height, sharey=True)
+    names = [textwrap.fill(one.name, 22) if theme.narrow else one.name for one in found]
+    for panel, metric in zip(axes, metrics, strict=True):
         panel.axvline(0, color=theme.muted, linewidth=1)
         for row, each in enumerate(found):
             one, color = each.of[metric], theme.series[0]
@@ -141,7 +146,7 @@ def draw_differences(found: Sequence[Difference], theme: style.Theme) -> Figure:
             panel.plot(one.runs, [row] * len(one.runs), "o", color=color, alpha=0.4, markersize=3.5, mew=0)
             panel.plot(one.mean, row, "o", color=color, markersize=6.5)
         style.label(panel, f"Difference of {METRICS[metric]}", "difference within a seed", "")
-        panel.set_yticks(range(len(found)), [one.name for one in found])
+        panel.set_yticks(range(len(found)), names)
         panel.set_ylim(len(found) - 0.5, -0.5)
         panel.grid(axis="y", visible=False)
     return figure

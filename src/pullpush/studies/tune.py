@@ -144,10 +144,10 @@ def draw_tune(runs: Sequence[StudyRun], out: Path) -> Path:
 
 
 def _draw(table: pd.DataFrame, options: Sequence[str], theme: style.Theme) -> Figure:
-    figure, axes = style.subplots(1, len(options), width=4.4 * max(1, len(options)), height=3.6, squeeze=False)
+    figure, axes = style.panels(theme, len(options), width=4.4, height=3.6)
     score = table["validation/map@r"].to_numpy()
     best = int(score.argmax())
-    for panel, option in zip(axes[0], options, strict=True):
+    for panel, option in zip(axes, options, strict=True):
         x = table[option].to_numpy(np.float64)
         panel.scatter(x, score, s=24, color=theme.series[0], linewidths=0)
         panel.scatter(x[best], score[best], s=110, facecolors="none", edgecolors=theme.series[1], linewidths=1.8)
