@@ -23,7 +23,7 @@ PLOTS = {
     "similarities", "class_recall", "maps",
 }  # fmt: skip
 # Drawn once more for phones.
-WIDE = {"retrieval", "worst_queries", "confused_classes", "maps"}
+WIDE = {"retrieval", "worst_queries", "maps"}
 SECTIONS = ["retrieval", "mistakes", "training", "classes", "map", "how", "setup"]
 
 
@@ -35,7 +35,9 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self._silent = False
-        self.feed(path.read_text(encoding="utf-8"))
+        html = path.read_text(encoding="utf-8")
+        self.figures = re.findall(r"<figure.*?</figure>", html, re.S)
+        self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -68,7 +70,9 @@ def test_nothing_is_loaded_from_elsewhere(page: Path) -> None:
 def test_every_picture_is_one_and_has_a_text(page: Path) -> None:
     parsed = Page(page)
     uris = [a["src"] for t, a in parsed.tags if t == "img"] + [a["srcset"] for t, a in parsed.tags if t == "source"]
-    assert len(uris) == 2 * (len(PLOTS) + len(WIDE))  # light and dark, and once more for phones
+    narrow = [image for image in parsed.figures if image.count("max-width: 640px") == 2]
+    assert len(uris) == 2 * (len(PLOTS) + len(narrow))  # light and dark, and once more for phones
+    assert {f'id="figure-{name}"' for name in WIDE} <= {re.search(r'id="[^"]*"', image).group() for image in narrow}
     for uri in uris:
         kind, data = re.fullmatch(r"data:image/(png|webp);base64,([A-Za-z0-9+/=]+)", uri or "").groups()
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))

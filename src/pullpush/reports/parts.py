@@ -233,13 +233,14 @@ def maps(material: Material) -> Block:
     """Maps of the training split and of the test split."""
     if not material.labelled:
         raise Absent("without classes there is nothing to colour")
+    unseen = material.unseen
     panels: list[tuple[str, Map]] = []
     try:
         training = make_map(material.run.split("train"), material.run.embeddings("train", "after"))
         panels.append(("Training classes", training))
     except Missing as missing:
         material.notes.append(f"The map of the training classes was left out: {missing}")
-    panels.append((material.queried[0].upper() + material.queried[1:], material.unseen))
+    panels.append((material.queried[0].upper() + material.queried[1:], unseen))
     shown = " and ".join(f"{len(one.rows):,} of {len(one.items):,}" for _, one in panels)
     many = any(one.items.table["label"].nunique() > COLORED for _, one in panels)
     method = panels[-1][1].method
