@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pullpush.criterion import Criterion
+from pullpush.data.items import Items
 from pullpush.doctor import Finding
 from pullpush.training.log import RunLog
 from pullpush.training.monitor import Monitor
@@ -68,12 +69,14 @@ class Bedside:
     def __init__(self, folder: Path, criterion: Criterion, encoder: nn.Module, steps: int, **config: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         values = config_from({"steps": steps, **config})
-        task = SimpleNamespace(criterion=criterion, splits={"validation": ()})
+        sampler = SimpleNamespace(classes=10, samples=4)
+        splits = {"train": Items.build("none", [], []), "validation": ()}
+        task = SimpleNamespace(criterion=criterion, splits=splits, sampler=sampler)
         self.log, self.display = RunLog(folder, 0, False), Display(steps, quiet=True)
         self.monitor = Monitor(folder, values, task, self.log, self.display)
         self.found: dict[str, Finding] = {}
         self.steps_of: dict[str, int] = {}
-        self.display.say = lambda sentence: None
+        self.display.say = lambda sentence, style="": None
         self.report = self.monitor.report
         self.monitor.report = self._note
         self.parameters = [*encoder.parameters(), *criterion.parameters()]
@@ -82,7 +85,7 @@ class Bedside:
 
     def _note(self, step: int, finding: Finding) -> None:
         self.steps_of.setdefault(finding.finding, step)
-        self.found[finding.finding] = finding
+        self.found.setdefault(finding.finding, finding)
 
     def step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()

@@ -95,7 +95,7 @@ def test_no_active_triplet(watched: Watched) -> None:
 
 
 def test_miner_leaves_nothing(watched: Watched) -> None:
-    strict = {"name": "multi_similarity", "epsilon": -1.2}
+    strict = {"name": "angular", "degrees": 89.0}
     bedside = watched(Criterion("multi_similarity", miner=strict), loss="multi_similarity", miner=strict, steps=20)
     assert "--miner none" in bedside.found["miner_leaves_nothing"].advice
     assert not any(bedside.losses)
@@ -176,7 +176,7 @@ def test_equal_pictures_under_two_labels(small: Options, photos: Path, tmp_path:
     encoder = {**small["encoder"], "weights": "auto"}
     data = {**small["data"], "source": str(tree)}
     run = train(**{**small, "encoder": encoder, "data": data, "steps": 2}, out=str(tmp_path / "run"))
-    found = {finding.finding: finding for finding in diagnose_run(run)}
+    found = {finding.finding: finding for finding in diagnose_run(run).findings}
     assert found["false_negatives"].evidence["share_of_items"] > 0.2
     assert "pullpush data" in found["false_negatives"].advice
 
@@ -187,7 +187,7 @@ def test_first_tensor_that_is_not_finite(small: Options, tmp_path: Path) -> None
         train(**{**small, "optimizer": optimizer, "validate_every": 12}, out=str(tmp_path / "run"))
     evidence = of("not_finite", tmp_path / "run")["evidence"]
     assert "encode." in evidence["first_tensor"]
-    assert diagnose_run(tmp_path / "run")[0].finding == "not_finite"
+    assert diagnose_run(tmp_path / "run").findings[0].finding == "not_finite"
 
 
 def test_weights_that_did_not_load(small: Options, tmp_path: Path) -> None:
@@ -236,6 +236,30 @@ def test_over_fitting(small: Options, tmp_path: Path, monkeypatch: pytest.Monkey
     evidence = of("over_fitting", run)["evidence"]
     assert evidence["best_validation_recall"] - evidence["validation_recall"] > 0.1
     assert evidence["best_validation_step"] <= 10
+
+
+def test_embeddings_that_move_fast_and_a_model_worse_than_its_start(
+    small: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = {"size": 32, "dim": 16, "frozen_stages": 0}
+    options = {**small, "encoder": encoder, "optimizer": {"lr": 1.5e-3}, "batch": {"classes": 4, "samples": 3}}
+    options["validate_every"] = 3
+    run = train(**options, out=str(tmp_path / "run"))
+    moved = of("moving_fast", run)
+    assert moved["evidence"]["moved"] > 0.8
+    assert moved["evidence"]["moved_steps"] == 3
+    assert "--optimizer.backbone_scale 0.1" in moved["advice"]
+    worse = of("worse_than_start", run)
+    test = json.loads((run / "metrics.json").read_text())["test"]
+    assert worse["severity"] == "critical"
+    assert worse["evidence"]["map@r_after"] == test["after"]["map@r"] < test["before"]["map@r"]
+    said = capsys.readouterr().out
+    assert "worse than untrained" in said
+    assert "worse_than_start" in said
+    found = {finding.finding: finding for finding in diagnose_run(run).findings}
+    assert found["worse_than_start"].evidence == worse["evidence"]
+    assert found["worse_than_start"].advice == worse["advice"]
+    assert "moving_fast" in found
 
 
 def test_arrays() -> None:

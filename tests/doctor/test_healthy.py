@@ -2,6 +2,9 @@
 
 import json
 import runpy
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ from bedside import Bedside, Options
 import pullpush
 from pullpush.cli import main
 from pullpush.criterion import Criterion, CrossBatchMemory
-from pullpush.doctor import FINDINGS, MEANINGS, Objective, examine, measure_course
+from pullpush.doctor import FINDINGS, MEANINGS, Finding, Objective, examine, measure_course
 from pullpush.reports import diagnose_run, diagnosis_page
+from pullpush.reports.diagnosis import Diagnosis
 from pullpush.training import train
 from pullpush.training.log import read_log
 
@@ -55,10 +59,10 @@ def test_two_equal_pictures_in_one_batch_of_many_are_no_finding() -> None:
 
 def test_nothing_is_found_in_a_healthy_run(healthy: Path) -> None:
     assert (healthy / "findings.jsonl").read_text() == ""
-    assert diagnose_run(healthy) == []
+    assert diagnose_run(healthy).findings == []
     looks = [line for line in read_log(healthy / "log.jsonl") if "monitor/nearest" in line]
     assert [look["step"] for look in looks] == [1, 4, 8, 10, 12]
-    assert "Nothing is wrong" in diagnosis_page(healthy, []).read_text()
+    assert "Nothing is wrong" in diagnosis_page(healthy, diagnose_run(healthy)).read_text()
 
 
 def test_alarms_are_counted_over_runs(
@@ -120,3 +124,73 @@ def test_arrays_of_a_healthy_run(healthy: Path) -> None:
     items = pullpush.Items.load(healthy / "items.parquet").split("train")
     embeddings = np.load(healthy / "embeddings" / "train-after.npy")
     assert pullpush.diagnose(embeddings, items.labels, items.ids, loss="multi_similarity") == []
+
+
+def changed(run: Path, folder: Path, change: Callable[[Path], Any]) -> Diagnosis:
+    copy = shutil.copytree(run, folder / "run")
+    change(copy)
+    return diagnose_run(copy)
+
+
+def test_what_could_not_be_looked_at_is_named(healthy: Path, tmp_path: Path) -> None:
+    whole = diagnose_run(healthy)
+    assert whole.not_seen == []
+    assert "as far as the doctor can see" in whole.sentence
+
+    def without_test(run: Path) -> None:
+        items = pullpush.Items.load(run / "items.parquet")
+        items.select(items.table["split"].to_numpy() != "test").save(run / "items.parquet")
+        (run / "embeddings" / "test-after.npy").unlink()
+        (run / "metrics.json").write_text(json.dumps({"test": {"before": {}, "after": {}}}))
+
+    found = changed(healthy, tmp_path / "a", without_test)
+    assert found.findings == []
+    assert "in what the doctor could look at" in found.sentence
+    for part in ("test before training", "Embeddings of the test items", "queries have positives"):
+        assert any(part in line for line in found.not_seen), part
+    page = diagnosis_page(tmp_path / "a" / "run", found).read_text()
+    assert "Not looked at" in page
+    assert all(line.partition("'")[0] in page for line in found.not_seen)
+
+    unfinished = changed(
+        healthy, tmp_path / "b", lambda run: [(run / n).unlink() for n in ("metrics.json", "log.jsonl")]
+    )
+    assert any("did not come to its end" in line for line in unfinished.not_seen)
+    assert any("How training went" in line for line in unfinished.not_seen)
+
+
+def test_embeddings_that_are_no_numbers_are_counted_and_the_others_looked_at(healthy: Path, tmp_path: Path) -> None:
+    def spoil(run: Path) -> None:
+        for name in ("test-after", "train-after"):
+            x = np.load(run / "embeddings" / f"{name}.npy")
+            x[:2] = np.nan
+            np.save(run / "embeddings" / f"{name}.npy", x)
+
+    found = changed(healthy, tmp_path, spoil)
+    assert [f.finding for f in found.findings] == ["not_finite"]
+    assert [line.partition(",")[0] for line in found.not_seen] == [
+        "2 of the 8 test embeddings", "2 of the 16 train embeddings",
+    ]  # fmt: skip
+
+
+def test_old_findings_are_judged_by_the_thresholds_of_today(healthy: Path, tmp_path: Path) -> None:
+    def say(run: Path) -> None:
+        old = {"step": 8, "severity": "warning", "evidence": {"loss": 1.0}, "advice": "--loss.temperature 0.07."}
+        lines = [{**old, "finding": name} for name in ("loss_at_chance", "weights_not_loaded")]
+        (run / "findings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    found = changed(healthy, tmp_path, say)
+    assert [f.finding for f in found.findings] == ["weights_not_loaded"]  # which the folder does not tell again
+    assert ["loss at chance at step 8" in note for note in found.notes] == [True]
+
+
+def test_page_has_words_for_what_was_measured_and_no_backticks(healthy: Path) -> None:
+    evidence = {"mean_cosine": 0.5, "queries_with_positive": 0.25, "first_tensor": "output of encode.head"}
+    advice = "Lower the learning rate: --optimizer.lr 5e-05; or <b> look. `pullpush data a b` lists them."
+    finding = Finding("collapse", "critical", evidence, advice)
+    page = diagnosis_page(healthy, replace(diagnose_run(healthy), findings=[finding])).read_text()
+    assert "mean cosine of unrelated items" in page
+    assert "share of queries with a positive" in page
+    assert "<code>--optimizer.lr 5e-05</code>; or &lt;b&gt; look. <code>pullpush data a b</code> lists them." in page
+    assert "`" not in page
+    diagnosis_page(healthy, diagnose_run(healthy))

@@ -186,6 +186,16 @@ def test_an_empty_run_folder_gives_a_page_and_no_folder_an_error(tmp_path: Path)
         reports.report(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(("after", "worse"), [(0.3, True), (0.5, False)])
+def test_a_result_worse_than_untrained_is_said_in_words_and_colour(tmp_path: Path, after: float, worse: bool) -> None:
+    test = {"before": {"recall@1": 0.4}, "after": {"recall@1": after}}
+    (tmp_path / "metrics.json").write_text(json.dumps({"test": test}), encoding="utf-8")
+    html = reports.report(tmp_path).read_text()
+    assert ("The trained model is worse than the untrained one." in html) == worse
+    assert ('class="after worse"' in html) == worse
+    assert ('class="numbers worse"' in html) == worse
+
+
 def test_a_damaged_run_is_reported_as_far_as_it_goes(run_folder: Path, tmp_path: Path) -> None:
     run = copy_without(run_folder, tmp_path / "run")
     with (run / "log.jsonl").open("a", encoding="utf-8") as log:

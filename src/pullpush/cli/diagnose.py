@@ -2,9 +2,14 @@
 
 from json import dumps
 
+from rich.console import Console
+from rich.text import Text
+
 from pullpush.cli.parse import call
 
 __all__ = ["diagnose"]
+
+STYLES = {"critical": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def diagnose(argv: list[str]) -> int:
@@ -28,14 +33,17 @@ def _diagnose(run: str, json: bool = False, page: bool = True) -> None:
     """
     from pullpush.reports import diagnose_run, diagnosis_page
 
-    findings = diagnose_run(run)
-    written = diagnosis_page(run, findings) if page else None
+    diagnosis = diagnose_run(run)
+    written = diagnosis_page(run, diagnosis) if page else None
     if json:
-        print(dumps([vars(finding) for finding in findings], indent=2))
+        print(dumps([vars(finding) for finding in diagnosis.findings], indent=2))
         return
-    if not findings:
-        print(f"{run}: nothing is wrong, as far as the doctor can see")
-    for finding in findings:
-        print(f"{finding}\n")
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in diagnosis.findings:
+        console.print(Text(f"{finding}\n", style=STYLES[finding.severity]))
+    print(f"{run}: {diagnosis.sentence}")
+    for title, lines in (("not looked at:", diagnosis.not_seen), ("notes:", diagnosis.notes)):
+        if lines:
+            print("\n  ".join([title, *lines]))
     if written:
         print(f"page: {written}")

@@ -2,13 +2,21 @@
 
 from pullpush.doctor.embeddings import not_finite_step
 from pullpush.doctor.examine import FINDINGS, diagnose, examine
-from pullpush.doctor.finding import SEVERITIES, Finding, Measures, Objective, shown
-from pullpush.doctor.history import PREFIX, History, objective_of
+from pullpush.doctor.finding import SEVERITIES, Finding, Measures, Objective, shown, words
+from pullpush.doctor.history import PREFIX, History, objective_of, replay
 from pullpush.doctor.meanings import MEANINGS
-from pullpush.doctor.measure import measure_cells, measure_course, measure_duplicates, measure_sides
+from pullpush.doctor.measure import (
+    measure_cells,
+    measure_course,
+    measure_duplicates,
+    measure_moved,
+    measure_queries,
+    measure_result,
+    measure_sides,
+)  # fmt: skip
 
 __all__ = [
     "FINDINGS", "MEANINGS", "PREFIX", "SEVERITIES", "Finding", "History", "Measures", "Objective", "diagnose",
-    "examine", "measure_cells", "measure_course", "measure_duplicates", "measure_sides", "not_finite_step",
-    "objective_of", "shown",
+    "examine", "measure_cells", "measure_course", "measure_duplicates", "measure_moved", "measure_queries",
+    "measure_result", "measure_sides", "not_finite_step", "objective_of", "replay", "shown", "words",
 ]  # fmt: skip

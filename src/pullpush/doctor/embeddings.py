@@ -1,5 +1,8 @@
 """Findings in the embeddings themselves."""
 
+from typing import Any
+
+from pullpush.doctor.advice import Cure, advise, lower_rate
 from pullpush.doctor.finding import Finding, Measures, Objective
 from pullpush.doctor.measure import SIDES
 
@@ -18,7 +21,6 @@ ENOUGH = 32
 DOMINATING = 0.5
 # Share of the steps in which embeddings may draw together.
 SETTLED = 0.2
-NOT_FINITE = "--optimizer.lr lower, --optimizer.clip 1; where an input is named, look at the data with `pullpush data`."
 NORM_ERROR = 0.05
 DUPLICATES = 0.02
 
@@ -56,8 +58,12 @@ def modality_gap(m: Measures, o: Objective) -> Finding | None:
         evidence = {"gap": m["modality_gap"], "matching_cosine": m["positive"], "same_side_cosine": m["closest_cosine"]}
         return Finding(
             "modality_gap", "note", evidence,
-            "Train longer (--steps), or with a higher --loss.temperature; search one modality by the other, not both "
-            "in one index.",
+            advise(
+                o,
+                Cure("train longer: {}", {"steps": 2 * o.steps} if o.steps else {}),
+                Cure("start from a higher temperature: {}", {"loss.temperature": 2 * (o.option("temperature") or 0.1)}),
+                note="Search one modality by the other, not both in one index.",
+            ),
         )  # fmt: skip
     return None
 
@@ -67,12 +73,13 @@ def dead_dimensions(m: Measures, o: Objective) -> Finding | None:
     for side in SIDES:
         dead, dim = m[f"{side}/dead_dimensions"], m[f"{side}/dim"]
         if 0 < dead < dim and m[f"{side}/items"] >= ENOUGH and not _is_collapsed(m, side):
-            left = max(8, int(dim - dead))
-            return Finding(
-                "dead_dimensions", "warning", {"dead": dead, "dimensions": dim},
-                f"--encoder.dim {left} loses nothing; to fill all, end the head with a linear layer "
-                "(--encoder.head linear) and lower --optimizer.lr.",
-            )  # fmt: skip
+            cures = [
+                Cure("{} loses nothing", {"encoder.dim": max(8, int(dim - dead))}),
+                Cure("to fill all, end the head with a linear layer: {}", {"encoder.head": "linear"}),
+                Cure("lower the learning rate: {}", lower_rate(o)),
+            ]
+            evidence = {"dead": dead, "dimensions": dim}
+            return Finding("dead_dimensions", "warning", evidence, advise(o, *cures))
     return None
 
 
@@ -82,11 +89,14 @@ def dominating_dimension(m: Measures, o: Objective) -> Finding | None:
         share, dim = m[f"{side}/dominating_share"], m[f"{side}/dim"]
         enough = m[f"{side}/items"] >= ENOUGH and dim >= FEW
         if share > DOMINATING and enough and not m[f"{side}/mean_cosine"] > COLLAPSED:
-            return Finding(
-                "dominating_dimension", "warning", {"share": share, "dimensions": dim},
-                "Lower --optimizer.lr, or add weight decay (--optimizer.weight_decay 0.01); features of unequal scale "
-                "are to be standardised first.",
-            )  # fmt: skip
+            decay = {"optimizer.weight_decay": max(0.01, 10 * o.run.get("optimizer.weight_decay", 0.0))}
+            cures = [
+                Cure("lower the learning rate: {}", lower_rate(o)),
+                Cure("add weight decay: {}", decay),
+                Cure("standardise features of unequal scale first"),
+            ]
+            evidence = {"share": share, "dimensions": dim}
+            return Finding("dominating_dimension", "warning", evidence, advise(o, *cures))
     return None
 
 
@@ -95,26 +105,24 @@ def not_finite(m: Measures, o: Objective) -> Finding | None:
     for side in SIDES:
         bad = m[f"{side}/not_finite"]
         if bad > 0:
-            return Finding("not_finite", "critical", {"rows": bad}, NOT_FINITE)
+            return Finding("not_finite", "critical", {"rows": bad}, _finite_again(o))
     return None
 
 
-def not_finite_step(step: int, tensor: str | None) -> Finding:
+def not_finite_step(step: int, tensor: str | None, o: Objective) -> Finding:
     """The loss or its gradient was no number at a step; `tensor` names the first one that was not."""
     evidence: dict[str, float | str] = {"step": float(step)}
     evidence |= {"first_tensor": tensor} if tensor else {}
-    return Finding("not_finite", "critical", evidence, NOT_FINITE)
+    return Finding("not_finite", "critical", evidence, _finite_again(o))
 
 
 def not_normalised(m: Measures, o: Objective) -> Finding | None:
     """The loss compares lengths too, and its options are meant for unit vectors."""
     error = max((m[f"{side}/norm_error"] for side in SIDES if f"{side}/norm_error" in m), default=0.0)
     if o.loss and o.similarity != "cosine" and error > NORM_ERROR:
-        return Finding(
-            "not_normalised", "warning", {"largest_norm_error": error},
-            f"--similarity cosine, or normalise the embeddings (ImageEncoder(normalize=True)): the options of "
-            f"{o.loss} are for vectors of length 1.",
-        )  # fmt: skip
+        cures = [Cure("{}", {"similarity": "cosine"}), Cure("divide each embedding by its length")]
+        note = f"The options of {o.loss} are for vectors of length 1."
+        return Finding("not_normalised", "warning", {"largest_norm_error": error}, advise(o, *cures, note=note))
     return None
 
 
@@ -122,11 +130,13 @@ def false_negatives(m: Measures, o: Objective) -> Finding | None:
     """The same picture, or the same words, under two labels: the loss pushes apart what is equal."""
     sure = m["duplicates"] - m.get("duplicates_error", 0.0)
     if sure > DUPLICATES and not any(_is_collapsed(m, side) for side in SIDES):
-        return Finding(
-            "false_negatives", "warning", {"share_of_items": m["duplicates"]},
-            "Give equal items one label, or remove one of them: `pullpush data` lists duplicates. "
-            "Fewer classes in a batch (--batch.classes) meet fewer.",
-        )  # fmt: skip
+        classes = int(o.run.get("batch.classes", 0)) // 2
+        cures = [
+            Cure("give equal items one label, or remove one of them"),
+            Cure("meet fewer of them in a batch: {}", {"batch.classes": classes} if classes > 1 else {}),
+        ]
+        note = f"`pullpush data {o.run.get('data.source', 'FOLDER')}` lists what is equal."
+        return Finding("false_negatives", "warning", {"share_of_items": m["duplicates"]}, advise(o, *cures, note=note))
     return None
 
 
@@ -140,12 +150,22 @@ def _evidence(m: Measures, side: str) -> dict[str, float]:
 
 
 def _way_out(m: Measures, o: Objective) -> str:
-    steps = []
+    options: dict[str, Any] = {}
     # Embeddings alone do not tell the temperature: then it is the one of the configuration.
     if o.softmax and m.get("temperature", o.option("temperature") or 0.0) >= 0.3:
-        steps.append("--loss.temperature 0.07")
-    if o.lr is not None and (o.lr > 2e-3 or not steps):
-        steps.append(f"--optimizer.lr {min(5e-4, o.lr / 10):.0e}")
+        options["loss.temperature"] = 0.07
+    if o.lr is not None and (o.lr > 2e-3 or not options):
+        options |= lower_rate(o, most=5e-4)
     if o.loss == "triplet" and o.option("kind") == "hard":
-        steps.append("--loss.kind semihard")
-    return f"Start anew with {' '.join(steps)}." if steps else "Start anew with a lower learning rate."
+        options["loss.kind"] = "semihard"
+    return advise(o, Cure("start anew with {}", options) if options else Cure("start anew with a lower learning rate"))
+
+
+def _finite_again(o: Objective) -> str:
+    clip = o.run.get("optimizer.clip", 0.0)
+    cures = [
+        Cure("lower the learning rate: {}", lower_rate(o)),
+        Cure("clip the gradient: {}", {"optimizer.clip": 1.0 if not clip or clip > 1 else clip / 10}),
+    ]
+    source = o.run.get("data.source", "FOLDER")
+    return advise(o, *cures, note=f"Where an input is named, look at the data: `pullpush data {source}`.")

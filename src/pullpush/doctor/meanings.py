@@ -58,6 +58,13 @@ MEANINGS = {
         "The encoder has moved on since the embeddings in the memory were computed: the loss compares with places "
         "where nothing is any more."
     ),
+    "moving_fast": (
+        "Within a few steps the items move farther than unrelated items are from each other. "
+        "What a step learns, the next ones undo."
+    ),
+    "worse_than_start": (
+        "On the classes of the test, the trained model finds less than the untrained one did: this training did harm."
+    ),
     "over_fitting": "Training classes are still learned better, at the expense of classes that were not trained on.",
     "weights_not_loaded": (
         "Parts of the backbone start from random numbers although weights were asked for, or the whole of it is "

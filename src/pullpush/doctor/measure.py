@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from torch import Tensor
 
@@ -12,14 +13,21 @@ from pullpush.maths.pairs import Pairs, Relation, make_pairs, same_class
 from pullpush.maths.similarity import cosine
 from pullpush.maths.triples import violations
 
-__all__ = ["LOSS_WINDOW", "SIDES", "measure_cells", "measure_course", "measure_duplicates", "measure_sides"]
+__all__ = [
+    "LOSS_WINDOW", "RESULTS", "SIDES", "WHEN", "measure_cells", "measure_course", "measure_duplicates", "measure_moved",
+    "measure_queries", "measure_result", "measure_sides",
+]  # fmt: skip
 
 # What embeddings are of: one modality, or two.
 SIDES = ("embeddings", "image", "text")
+# What weights are chosen by, the first that there is; and the metric that people know.
+RESULTS, WHEN = ("text_to_image/recall@1", "map@r", "recall@1"), ("before", "after")
 # Losses that are averaged before one is compared with a floor: batches differ.
 LOSS_WINDOW = 10
 # Looks whose recall is averaged.
 LOOK_WINDOW = 3
+# Steps between two validations, above which a healthy run may have moved far as well.
+FEW_STEPS = 250
 
 
 def measure_sides(sides: Mapping[str, Tensor]) -> Measures:
@@ -89,6 +97,42 @@ def measure_duplicates(sides: Iterable[tuple[Tensor, Tensor, Tensor]], relation:
     return Measures(duplicates=max(shares))
 
 
+def measure_moved(sides: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> Measures:
+    """How far the same items have moved, as a share of the squared distance of unrelated ones; of the worse
+    side."""
+    shares = []
+    for side, x in sides.items():
+        y = earlier[side]
+        if len(x) > 1 and x.isfinite().all() and y.isfinite().all():
+            apart = 2 - 2 * min(health.mean_cosine(x), health.mean_cosine(y))
+            shares.append(health.drift(x, y) / max(apart, 1e-6))
+    return Measures(moved=max(shares)) if shares else Measures()
+
+
+def measure_queries(items: Any, texts: Any = None, by: str = "label") -> Measures:
+    """How many queries an evaluation has, and the share of them that have a positive.
+
+    Args:
+        items: the table of the test items (a frame with `label`, `id`, `role`).
+        texts: where images are searched by text, the table of the texts (`label`); these are then the queries.
+        by: what a text's label is: the column `label` or `id` of the items.
+    """
+    queries = items[items["role"] != "gallery"] if texts is None else texts
+    if not len(queries):
+        return Measures()
+    counts = items[items["role"] != "query"][by if texts is not None else "label"].value_counts()
+    itself = 0 if texts is not None else queries["role"].eq("both")
+    positives = queries["label"].map(counts).fillna(0) - itself
+    return Measures(queries=float(len(queries)), queries_with_positive=float((positives > 0).mean()))
+
+
+def measure_result(test: Mapping[str, Mapping[str, float]]) -> Measures:
+    """Of the metrics on the test classes, before and after training."""
+    return Measures(
+        {f"{name}_{when}": test[when][name] for name in RESULTS for when in WHEN if name in (test.get(when) or {})}
+    )
+
+
 def measure_course(
     looks: Sequence[Mapping[str, float]],
     losses: Sequence[float],
@@ -123,6 +167,7 @@ def measure_course(
     ]
     if len(drifts) > 1:
         found["lasting_drift"] = min(drifts[-2:])
+    found |= _measure_moves([look for look in looks if "moved" in look])
     ratios = [look["update_ratio"] for look in looks if "update_ratio" in look]
     if ratios:
         found["largest_update_ratio"] = max(ratios)
@@ -131,6 +176,13 @@ def measure_course(
     if validations:
         found |= _measure_validation(looks, validations, classes)
     return found
+
+
+def _measure_moves(looks: Sequence[Mapping[str, float]]) -> Measures:
+    """The lesser of the last two moves, where neither took many steps."""
+    if len(looks) < 2 or max(look["moved_steps"] for look in looks[-2:]) > FEW_STEPS:
+        return Measures()
+    return Measures(lasting_move=min(look["moved"] for look in looks[-2:]), moved_steps=looks[-1]["moved_steps"])
 
 
 def _measure_all_duplicates(looks: Sequence[Mapping[str, float]]) -> Measures:

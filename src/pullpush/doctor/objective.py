@@ -1,5 +1,6 @@
 """Findings in what the loss sees: its value, its temperature, its pairs."""
 
+from pullpush.doctor.advice import Cure, advise, lower_rate
 from pullpush.doctor.finding import Finding, Measures, Objective
 from pullpush.doctor.measure import SIDES
 
@@ -16,6 +17,8 @@ AT_CHANCE = 0.02
 # Below SHARP, the closest negative alone counts at the start, or embeddings in a narrow cone are good enough.
 SHARP, FEW_NEGATIVES, CONE = 0.03, 2.0, 0.8
 AT_MARGIN, ALIKE = 0.02, 0.25
+# Largest update, as a share of the weights, below which nothing much was tried yet.
+SLOW = 1e-3
 LOOKS = 2
 
 
@@ -24,10 +27,8 @@ def loss_at_floor(m: Measures, o: Objective) -> Finding | None:
     room = m["chance"] - m["floor"]
     if m["floor"] > HIGH_FLOOR * m["chance"] and m["loss"] - m["floor"] < AT_FLOOR * room:
         evidence = {name: m[name] for name in ("loss", "floor", "chance", "temperature")}
-        return Finding(
-            "loss_at_floor", "critical", evidence,
-            "--loss.temperature 0.07: cosines lie between -1 and 1, and need a scale before the softmax.",
-        )  # fmt: skip
+        note = "Cosines lie between -1 and 1, and need a scale before the softmax."
+        return Finding("loss_at_floor", "critical", evidence, advise(o, *_sharper(o), note=note))
     return None
 
 
@@ -36,12 +37,13 @@ def loss_at_chance(m: Measures, o: Objective) -> Finding | None:
     near = abs(m["loss"] - m["chance"]) < AT_CHANCE * m["chance"]
     if near and m["step"] > 0.2 * o.steps and m["nearest"] < 0.5:
         evidence = {name: m[name] for name in ("loss", "chance", "positive", "negative")}
-        return Finding(
-            "loss_at_chance", "warning", evidence,
-            "The similarities are all alike to the loss: --loss.temperature 0.07"
-            + ("" if o.lr is None else f", or another --optimizer.lr than {o.lr:g}")
-            + ", and check that the labels belong to the items.",
-        )  # fmt: skip
+        slow = m["largest_update_ratio"] < SLOW
+        cures = [
+            *_sharper(o),
+            Cure(f"{'raise' if slow else 'lower'} the learning rate: {{}}", lower_rate(o, 0.1 if slow else 10)),
+            Cure("check that the labels belong to the items"),
+        ]
+        return Finding("loss_at_chance", "warning", evidence, advise(o, *cures))
     return None
 
 
@@ -49,10 +51,8 @@ def temperature_too_high(m: Measures, o: Objective) -> Finding | None:
     """The floor of the loss is close to its value at chance: hardly any room to tell good from bad."""
     if m["floor"] > HIGH_FLOOR * m["chance"]:
         evidence = {name: m[name] for name in ("temperature", "floor", "chance")}
-        return Finding(
-            "temperature_too_high", "warning", evidence,
-            "--loss.temperature 0.07: with the present one this loss can't fall below its floor.",
-        )  # fmt: skip
+        note = "With the present one this loss can't fall below its floor."
+        return Finding("temperature_too_high", "warning", evidence, advise(o, *_sharper(o), note=note))
     return None
 
 
@@ -64,7 +64,7 @@ def temperature_too_low(m: Measures, o: Objective) -> Finding | None:
     if m["temperature"] < SHARP and m["negatives"] > 8 and (negatives < FEW_NEGATIVES or cone):
         evidence = {"temperature": m["temperature"], "effective_negatives": negatives, "negatives": m["negatives"]}
         evidence |= {f"{side}_mean_cosine": m[f"{side}/mean_cosine"] for side in SIDES if f"{side}/mean_cosine" in m}
-        return Finding("temperature_too_low", "warning", evidence, "--loss.temperature 0.07")
+        return Finding("temperature_too_low", "warning", evidence, advise(o, *_sharper(o)))
     return None
 
 
@@ -73,22 +73,23 @@ def triplet_at_margin(m: Measures, o: Objective) -> Finding | None:
     make all embeddings equal."""
     if abs(m["loss"] - m["margin"]) < AT_MARGIN * m["margin"] and m["spread"] < ALIKE * m["margin"]:
         evidence = {name: m[name] for name in ("loss", "margin", "positive", "negative")}
-        return Finding(
-            "triplet_at_margin", "critical", evidence,
-            f"Start anew with {'--loss.kind semihard ' if o.option('kind') == 'hard' else ''}"
-            f"--optimizer.lr {5e-4 if o.lr is None else min(5e-4, o.lr / 10):.0e}.",
-        )  # fmt: skip
+        options = {"loss.kind": "semihard"} if o.option("kind") == "hard" else {}
+        options |= lower_rate(o, most=5e-4) or {"optimizer.lr": 5e-4}
+        return Finding("triplet_at_margin", "critical", evidence, advise(o, Cure("start anew with {}", options)))
     return None
 
 
 def no_active_triplet(m: Measures, o: Objective) -> Finding | None:
     """Each positive is closer than each negative by the margin: nothing is left to learn from these batches."""
     if m["triplets"] > 0 and m["active_triplets"] == 0 and not m["looks_without_active"] < LOOKS:
-        margin = 2 * m["margin"]
-        return Finding(
-            "no_active_triplet", "warning", {"active_share": 0.0, "triplets": m["triplets"], "margin": m["margin"]},
-            f"--loss.margin {margin:g}, or harder batches: more --batch.classes, or a --memory of recent batches.",
-        )  # fmt: skip
+        classes, memory = int(o.run.get("batch.classes", 0)), o.run.get("memory.size")
+        cures = [
+            Cure("{}", {"loss.margin": 2 * m["margin"]}),
+            Cure("harder batches: {}", {"batch.classes": 2 * classes} if classes else {}),
+            Cure("a memory of recent batches: {}", {"memory.size": memory or 1024}),
+        ]
+        evidence = {"active_share": 0.0, "triplets": m["triplets"], "margin": m["margin"]}
+        return Finding("no_active_triplet", "warning", evidence, advise(o, *cures))
     return None
 
 
@@ -97,10 +98,10 @@ def miner_leaves_nothing(m: Measures, o: Objective) -> Finding | None:
     # A batch without any mistake has nothing to mine.
     mistakes = m["nearest"] < 1
     if m["mined"] == 0 and m["with_positive"] > 0 and mistakes and not m["looks_without_mined"] < LOOKS:
-        return Finding(
-            "miner_leaves_nothing", "warning", {"anchors_with_pairs": m["mined"], "anchors": m["anchors"]},
-            f"--miner none keeps all pairs; the options of {o.miner} are too strict for these similarities.",
-        )  # fmt: skip
+        evidence = {"anchors_with_pairs": m["mined"], "anchors": m["anchors"]}
+        note = f"The options of {o.run.get('miner', 'the miner')} are too strict for these similarities."
+        advice = advise(o, Cure("{} keeps all pairs", {"miner": "none"}), note=note)
+        return Finding("miner_leaves_nothing", "warning", evidence, advice)
     return None
 
 
@@ -108,9 +109,20 @@ def no_positives(m: Measures, o: Objective) -> Finding | None:
     """Anchors without a positive pull nothing together."""
     share = m["with_positive"]
     if share < 0.5:
-        cure = "--batch.samples 4" if o.samples is None or o.samples < 2 else "--batch.short drop"
-        return Finding(
-            "no_positives", "critical" if share == 0 else "warning", {"anchors_with_positive": share},
-            f"{cure}: a batch needs at least two items of a class, of different ids.",
-        )  # fmt: skip
+        samples = o.run.get("batch.samples", 1)
+        few = (
+            {"batch.samples": int(min(4, o.limits.get("batch.samples", 4)))} if samples < 2 else {"batch.short": "drop"}
+        )
+        cures = [Cure("{}", few), Cure("label the items so that most classes have two or more")]
+        severity = "critical" if share == 0 else "warning"
+        note = "A batch needs at least two items of a class, of different ids."
+        return Finding("no_positives", severity, {"anchors_with_positive": share}, advise(o, *cures, note=note))
     return None
+
+
+def _sharper(o: Objective) -> list[Cure]:
+    """A temperature that has shown itself, and what keeps it there where it is learned."""
+    return [
+        Cure("{}", {"loss.temperature": 0.07}),
+        *([Cure("keep the temperature where it starts: {}", {"learn": "none"})] if o.learns("temperature") else []),
+    ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from pullpush.doctor import (
     MEANINGS,
+    PREFIX,
     SEVERITIES,
     Finding,
     History,
@@ -19,9 +22,13 @@ from pullpush.doctor import (
     Objective,
     examine,
     measure_duplicates,
+    measure_queries,
+    measure_result,
     measure_sides,
     objective_of,
+    replay,
     shown,
+    words,
 )  # fmt: skip
 from pullpush.errors import UserError
 from pullpush.files import damaged, write_text
@@ -29,62 +36,89 @@ from pullpush.reports.diagnosis_figures import draw_finding
 from pullpush.reports.render import render
 from pullpush.reports.run import Missing, Run
 
-__all__ = ["diagnose_run", "diagnosis_page"]
+__all__ = ["Diagnosis", "diagnose_run", "diagnosis_page"]
 
 # Items of a split that are compared with one another.
 ROWS = 8192
+# Findings of the monitor that the run folder does not tell again.
+ONLY_LIVE = ("not_finite", "weights_not_loaded")
 
 
-def diagnose_run(path: Path | str) -> list[Finding]:
-    """What is wrong with a run, worst first: what its monitor found, what its log and its embeddings say.
+@dataclass
+class Diagnosis:
+    """What is wrong with a run.
 
-    Nothing is trained or embedded again. Of what an unfinished or failed run lacks, nothing is said.
+    Attributes:
+        findings: worst first.
+        not_seen: sentences on what could not be looked at.
+        notes: sentences on what else is worth knowing.
+        history: what the log tells.
+    """
+
+    findings: list[Finding]
+    not_seen: list[str]
+    notes: list[str]
+    history: History
+
+    @property
+    def sentence(self) -> str:
+        """The findings counted."""
+        if not self.findings:
+            where = "in what the doctor could look at" if self.not_seen else "as far as the doctor can see"
+            return f"Nothing is wrong with this run, {where}."
+        counts = {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES}
+        said = [f"{n} {severity}{'s' * (n > 1 and severity != 'critical')}" for severity, n in counts.items() if n]
+        return f"{', '.join(said).capitalize()}. Mend the first one first: others may follow from it."
+
+
+def diagnose_run(path: Path | str) -> Diagnosis:
+    """What is wrong with a run: what its log, its embeddings and its metrics say with the thresholds of today, and what
+    only its monitor could see.
+
+    Nothing is trained or embedded again. What an unfinished or failed run lacks is named in `not_seen`.
 
     Raises:
         UserError: no run folder, or a file in it is damaged.
     """
-    run = Run(Path(path))
-    objective = _objective(run)
-    found = {finding.finding: finding for finding in _found_live(run)}
-    for measures in (_history(run).measures(), *_embeddings(run), _evaluation(run)):
+    run, not_seen, notes = Run(Path(path)), list[str](), list[str]()
+    objective, history, found = _objective(run), _history(run), dict[str, Finding]()
+    for name, (step, finding) in replay(_lines(run, not_seen), objective, history).items():
+        found[name] = replace(finding, evidence={**finding.evidence, "step": float(step)})
+    live = _found_live(run)
+    found |= {name: finding for name, finding in live.items() if name in ONLY_LIVE}
+    for measures in (_result(run, not_seen), *_embeddings(run, not_seen), _evaluation(run, objective, not_seen)):
         found |= {finding.finding: finding for finding in examine(measures, objective)}
     if "collapse" in found:
         found.pop("near_collapse", None)
     if run.damaged:
         raise UserError(f"{str(run.path)!r} is damaged: {'; '.join(run.damaged)}")
-    return sorted(found.values(), key=lambda finding: SEVERITIES.index(finding.severity))
+    for name in live.keys() - found.keys():
+        said = f"The monitor said {name.replace('_', ' ')} at step {live[name].evidence['step']:.0f}"
+        notes.append(f"{said}; with the thresholds of today, or with what followed, it is no finding.")
+    findings = sorted(found.values(), key=lambda finding: SEVERITIES.index(finding.severity))
+    return Diagnosis(findings, not_seen, [*notes, *run.notes], history)
 
 
-def diagnosis_page(path: Path | str, findings: list[Finding]) -> Path:
+def diagnosis_page(path: Path | str, diagnosis: Diagnosis) -> Path:
     """Writes `diagnosis.html` in the run folder: each finding with a figure, its meaning and its cure.
 
     Returns: the path of the page, one file that opens without a network.
     """
     run = Run(Path(path))
-    history = _history(run)
-    parts = [(finding, MEANINGS[finding.finding], draw_finding(finding, history, run)) for finding in findings]
+    parts = [(f, MEANINGS[f.finding], draw_finding(f, diagnosis.history, run)) for f in diagnosis.findings]
     html = render(
-        "pullpush.reports", "diagnosis.html", filters={"shown": shown, "whole": _whole},
-        name=run.name, findings=parts, sentence=_sentence(findings), looks=len(history.looks),
+        "pullpush.reports", "diagnosis.html", filters={"shown": shown, "words": words, "typed": _typed},
+        name=run.name, findings=parts, diagnosis=diagnosis,
     )  # fmt: skip
     target = run.path / "diagnosis.html"
     write_text(target, html)
     return target
 
 
-def _whole(advice: str) -> Markup:
-    """Options and their values are not broken over two lines."""
-    return Markup(
-        re.sub(r"(--[\w.]+(?: (?=[\d.]|true|none|semihard)[\w.+-]*\w)?)", r"<code>\1</code>", str(escape(advice)))
-    )
-
-
-def _sentence(findings: list[Finding]) -> str:
-    if not findings:
-        return "Nothing is wrong with this run, as far as the doctor can see."
-    counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
-    said = [f"{n} {severity}{'s' if n > 1 and severity != 'critical' else ''}" for severity, n in counts.items() if n]
-    return f"{', '.join(said).capitalize()}. Mend the first one first: others may follow from it."
+def _typed(text: str) -> Markup:
+    """What a person types, as code: options with their values, and what stands between backticks."""
+    marked = re.sub(r"`([^`]+)`|(--[\w.]+(?: [\w.+-]*\w)?)", r"<code>\1\2</code>", str(escape(text)))
+    return Markup(marked)
 
 
 def _objective(run: Run) -> Objective:
@@ -96,62 +130,101 @@ def _objective(run: Run) -> Objective:
         raise damaged(run.path / "config.yaml", error) from error
 
 
-def _found_live(run: Run) -> list[Finding]:
-    found = []
-    for values in run.findings:
-        if values["finding"] not in MEANINGS or values["severity"] not in SEVERITIES:
-            continue  # of another version
-        evidence = {**values["evidence"], "step": values["step"]}
-        found.append(Finding(values["finding"], values["severity"], evidence, values["advice"]))
+def _found_live(run: Run) -> dict[str, Finding]:
+    found = {}
+    for line in run.findings:
+        if line["finding"] in MEANINGS and line["severity"] in SEVERITIES:  # else of another version
+            evidence = {**line["evidence"], "step": line["step"]}
+            found[line["finding"]] = Finding(line["finding"], line["severity"], evidence, line["advice"])
     return found
 
 
 def _history(run: Run) -> History:
     try:
-        classes = float(run.split("validation").table["label"].nunique())
+        return History(float(run.split("validation").table["label"].nunique()))
     except Missing:
-        classes = float("nan")
-    history = History(classes)
+        return History()
+
+
+def _lines(run: Run, not_seen: list[str]) -> list[dict[str, Any]]:
+    """The log, a line a step, as the monitor saw it."""
     try:
-        for step, row in run.log.iterrows():
-            history.add({"step": step, **row.dropna()})
+        lines = [{"step": step, **row.dropna()} for step, row in run.log.iterrows()]
     except Missing as missing:
-        run.notes.append(str(missing))
-    return history
+        not_seen.append(f"How training went: {missing}")
+        return []
+    if not any(name.startswith(PREFIX) for line in lines for name in line):
+        not_seen.append("The batches, updates and memory of training: the log holds no look of the monitor.")
+    if not any(name.startswith("validation/") for line in lines for name in line):
+        not_seen.append("Whether it over-fits, and how fast embeddings move: the log holds no validation.")
+    return lines
 
 
-def _embeddings(run: Run) -> list[Measures]:
-    """Measures of the test embeddings after training, of both modalities where there are two; and of duplicates among
-    the training items, whose labels the loss saw."""
-    found = []
-    images, texts = (_matrix(run, f"test-after{side}") for side in ("", "-text"))
-    if images is not None:
-        found.append(measure_sides({"embeddings": images} if texts is None else {"image": images, "text": texts}))
-    trained = _matrix(run, "train-after")
-    if trained is not None and texts is None and trained.isfinite().all():
-        items = run.split("train")
-        rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(items))[:ROWS]))
-        if len(items) == len(trained):
-            of_trained = measure_sides({"embeddings": trained})
-            found.append(of_trained | measure_duplicates([(trained[rows], items.labels[rows], items.ids[rows])]))
+def _result(run: Run, not_seen: list[str]) -> Measures:
+    try:
+        found = measure_result(run.metrics.get("test") or {})
+    except Missing as missing:
+        not_seen.append(f"The result against the untrained model: {missing} The run did not come to its end.")
+        return Measures()
+    if not any(name.endswith("_before") for name in found):
+        not_seen.append(
+            "The result against the untrained model: metrics.json holds no metrics of a test before training."
+        )
     return found
 
 
-def _matrix(run: Run, name: str) -> Tensor | None:
+def _embeddings(run: Run, not_seen: list[str]) -> list[Measures]:
+    """Measures of the test embeddings after training, of both modalities where there are two; and of duplicates among
+    the training items, whose labels the loss saw."""
+    found = []
+    images, texts = (_matrix(run, f"test-after{side}", not_seen) for side in ("", "-text"))
+    if images is not None:
+        sides = {"embeddings": images} if texts is None else {"image": images, "text": texts}
+        found.append(measure_sides(sides))
+        not_seen.extend(_not_finite("test", x) for x in sides.values() if not x.isfinite().all())
+    if texts is None and (trained := _matrix(run, "train-after", not_seen)) is not None:
+        found.append(_trained(run, trained, not_seen))
+    return found
+
+
+def _trained(run: Run, trained: Tensor, not_seen: list[str]) -> Measures:
+    found = measure_sides({"embeddings": trained})
+    whole = trained.isfinite().all(1)
+    if not whole.all():
+        not_seen.append(_not_finite("train", trained))
+    items = run.split("train")
+    if len(items) != len(trained):
+        not_seen.append(f"Equal items among the training items: {len(trained)} embeddings for {len(items)} items.")
+        return found
+    rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(int(whole.sum()))[:ROWS]))
+    if len(rows) > 1:
+        rows = whole.nonzero()[:, 0][rows]
+        found |= measure_duplicates([(trained[rows], items.labels[rows], items.ids[rows])])
+    return found
+
+
+def _not_finite(split: str, embeddings: Tensor) -> str:
+    bad = int((~embeddings.isfinite().all(1)).sum())
+    return (
+        f"{bad:,} of the {len(embeddings):,} {split} embeddings, which hold NaN or infinity: the others were looked at."
+    )
+
+
+def _matrix(run: Run, name: str, not_seen: list[str]) -> Tensor | None:
+    split = name.partition("-")[0]
     try:
         return torch.from_numpy(run.matrix(name))
-    except Missing:
+    except Missing as missing:
+        if not name.endswith("-text"):
+            not_seen.append(f"Embeddings of the {split} items: {missing}")
         return None
 
 
-def _evaluation(run: Run) -> Measures:
+def _evaluation(run: Run, objective: Objective, not_seen: list[str]) -> Measures:
     try:
-        table = run.split("test").table
-    except Missing:
+        items = run.split("test").table
+        texts = run.texts("test") if objective.run.get("task") == "image-text" else None
+    except Missing as missing:
+        not_seen.append(f"Whether queries have positives: {missing}")
         return Measures()
-    queries = table[table["role"] != "gallery"] if "role" in table else table
-    gallery = table[table["role"] != "query"] if "role" in table else table
-    inside = gallery["label"].value_counts()
-    itself = queries["role"].eq("both") if "role" in table else True
-    positives = queries["label"].map(inside).fillna(0) - itself
-    return Measures(queries=float(len(queries)), queries_with_positive=float((positives > 0).mean()))
+    return measure_queries(items, texts, "id" if objective.run.get("text.relation") == "item" else "label")

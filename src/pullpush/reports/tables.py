@@ -33,6 +33,11 @@ class MetricRow:
     def change(self) -> float | None:
         return None if self.before is None or self.after is None else self.after - self.before
 
+    @property
+    def worse(self) -> bool:
+        """Whether the trained model is known to be worse than the untrained one."""
+        return self.change is not None and self.change < 0 and not self.name.endswith("deviation")
+
 
 def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:
     """The lines of `metrics.json["test"]` in their order there, which is that of the protocol; ranks are no fractions

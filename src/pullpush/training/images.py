@@ -42,6 +42,7 @@ class ImageTask:
         chosen_by: the metric of the best checkpoint: map@r looks at all positives, recall@1 at the nearest only.
         shown: the metrics that are printed at the end.
         followed: those that are printed at each validation; all where it is empty.
+        validated: the embeddings of the last validation.
     """
 
     chosen_by = "map@r"
@@ -63,6 +64,7 @@ class ImageTask:
             None if self.criterion.proxies else make_criterion(config, classes=0, ids=train.ids, training=False)
         )
         self.step = ImageStep(self.side.encode, self.criterion)
+        self.validated: Embedded = {}
         self.notes = [*self.side.notes, *self.sampler.notes]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -110,7 +112,7 @@ class ImageTask:
         items = self.splits["validation"]
         if not len(items):
             return {}
-        embedded = self.embed("validation", device)
+        embedded = self.validated = self.embed("validation", device)
         found = self.evaluate("validation", embedded)
         if self.all_pairs is None:
             return found  # proxies stand for training classes only
@@ -124,6 +126,10 @@ class ImageTask:
             **found,
             **validation_losses(self.criterion, self.all_pairs.to(device), items.labels, self.sampler, loss),
         }
+
+    def queries(self) -> tuple[pd.DataFrame | None, str]:
+        """What the test asks with, where that is not its items, and by which column of the items it is answered."""
+        return None, "label"
 
     def classes_seen(self, steps: int) -> pd.DataFrame:
         """How often the sampler draws items of each class in so many steps: class, items, drawn."""

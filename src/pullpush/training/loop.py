@@ -16,7 +16,6 @@ from torch import nn
 from pullpush.bounds import check
 from pullpush.data.items import Items
 from pullpush.data.splits import kind_of_classes
-from pullpush.doctor import not_finite_step
 from pullpush.errors import UserError
 from pullpush.files import damaged
 from pullpush.training.allocator import keep_freed_memory
@@ -234,6 +233,7 @@ def _restore(run: Run, state: dict[str, Any], path: Path) -> None:
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(path, error, cure_of(path)) from error
     run.saved = state["saved"]
+    run.monitor.validated_at = state.get("validated")
 
 
 def _load_weights(run: Run, state: dict[str, Any], path: Path) -> None:
@@ -325,7 +325,7 @@ def _not_finite(run: Run, step: int, numbers: dict[str, float]) -> UserError:
     """What to tell of a loss or a gradient that is no number."""
     loss, norm = numbers["train/loss"], numbers["gradient_norm"]
     found = _first_bad_tensor(run, step) if run.fabric.world_size == 1 else None
-    run.monitor.report(step, not_finite_step(step, found))
+    run.monitor.not_finite(step, found)
     return UserError(
         f"the loss is {loss} and the norm of its gradient {norm} at step {step}"
         f"{f'; the first tensor with such a number is the {found}' if found else ''}: lower --optimizer.lr or the "
@@ -356,6 +356,7 @@ def _validate(run: Run, step: int) -> None:
         return
     run.display.evaluated(step, metrics, run.task.followed)
     run.monitor.wrote(step, metrics)
+    run.monitor.validated(step, run.task.validated)
     run.log.write(step, metrics)
     score = metrics[f"validation/{run.task.chosen_by}"]
     if score > run.saved["best"]["score"]:
@@ -374,6 +375,7 @@ def _checkpoint(run: Run, step: int) -> None:
             "module": run.task.step.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
+            "validated": run.monitor.validated_at,
         }
         save_checkpoint(run.folder / "checkpoints" / "last.pt", state)
 
@@ -423,4 +425,10 @@ def _finish(run: Run) -> None:
     of = "seen in training" if metrics["test_classes"] == "seen" else "that were never trained on"
     for name in run.task.shown:
         before = run.saved["before"][name]
-        run.display.say(f"test {name}: {before:.3f} before, {after[name]:.3f} after, on classes {of}")
+        worse = after[name] < before
+        run.display.say(
+            f"test {name}: {before:.3f} before, {after[name]:.3f} after, on classes {of}"
+            + (": worse than untrained" if worse else ""),
+            style="bold red" if worse else "",
+        )
+    run.monitor.ended(run.config.steps, metrics["test"])

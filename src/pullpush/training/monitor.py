@@ -8,9 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from pullpush.data.items import Items
-from pullpush.doctor import PREFIX, Finding, History, Measures, examine, objective_of
+from pullpush.doctor import (
+    PREFIX,
+    Finding,
+    History,
+    Measures,
+    examine,
+    measure_moved,
+    measure_queries,
+    measure_result,
+    not_finite_step,
+    objective_of,
+)  # fmt: skip
 from pullpush.training.config import Config
-from pullpush.training.images import ImageTask
+from pullpush.training.images import Embedded, ImageTask
 from pullpush.training.log import RunLog, append, keep_until, read_log
 from pullpush.training.looks import LastBatch, learned_options, measure_batch, measure_updates
 from pullpush.training.progress import Display
@@ -23,6 +34,8 @@ Task = ImageTask | ImageTextTask
 FILE = "findings.jsonl"
 # Looks in a run, at most, and steps between them, at least.
 LOOKS, EVERY = 32, 10
+# Items of a validation that are compared with the next one, at most.
+PROBE = 1024
 
 
 class Monitor:
@@ -38,6 +51,9 @@ class Monitor:
         display: says what is found.
         done: steps already done; findings of later steps are forgotten.
         quiet: write nothing (ranks other than the first).
+
+    Attributes:
+        validated_at: step and embeddings of the last validation; goes into checkpoints.
     """
 
     def __init__(
@@ -55,7 +71,9 @@ class Monitor:
         self.criterion, self.log, self.display = task.criterion, log, display
         self.batch = LastBatch(task.criterion, done, self.every)
         self.history = History(_classes(task.splits["validation"]))
-        self._objective = objective_of(asdict(config))
+        self._objective = objective_of(_in_use(config, task), _limits(task.splits["train"]))
+        self.validated_at: tuple[int, Embedded] | None = None
+        self._moved = Measures()
         self._path = Path(os.devnull) if quiet else folder / FILE
         self._said = set() if quiet else {line.get("finding") for line in keep_until(self._path, done or -1)}
         for line in read_log(folder / "log.jsonl") if done else []:
@@ -63,16 +81,13 @@ class Monitor:
 
     def start(self, task: Task) -> None:
         """Examines what is known before the first step: whether the weights came, whether the test has positives."""
-        loaded, sizes = task.encoder.loaded, task.splits["test"].labels.unique(return_counts=True)[1]
+        loaded = task.encoder.loaded
         found = Measures(frozen=float(task.encoder.freeze))
         random = loaded.source == "none"
         # Random weights that are asked for are no fault, unless they stay as they are.
         found["weights_missing"] = float(len(loaded.missing) or (random and task.encoder.freeze))
         found["weights_loaded"] = float(loaded.matched)
-        if len(sizes):
-            found["queries"] = float(sizes.sum())
-            found["queries_with_positive"] = float(sizes[sizes > 1].sum() / sizes.sum())
-        self._examine(0, found)
+        self._examine(0, found | measure_queries(task.splits["test"].table, *task.queries()))
 
     def wrote(self, step: int, values: Mapping[str, float]) -> None:
         """Takes what was written in the log."""
@@ -85,10 +100,29 @@ class Monitor:
         if self.batch.given:
             found = measure_batch(self.batch, learned_options(self.criterion, self._objective))
             found |= measure_updates(optimizer)
+            if validated:
+                found |= self._moved
             named = {PREFIX + name: float(value) for name, value in found.items() if math.isfinite(value)}
             self.log.write(step, named)
             self.history.add({"step": step, **named})
         self._examine(step, self.history.measures())
+
+    def validated(self, step: int, embedded: Embedded) -> None:
+        """Compares the embeddings of a validation with those of the one before; the next look writes it down."""
+        probe = {side: x[:: -(-len(x) // PROBE) or 1].clone() for side, x in embedded.items()}
+        self._moved = Measures()
+        if self.validated_at is not None:
+            at, earlier = self.validated_at
+            self._moved = measure_moved(probe, earlier) | {"moved_steps": float(step - at)}
+        self.validated_at = step, probe
+
+    def ended(self, step: int, test: Mapping[str, Mapping[str, float]]) -> None:
+        """Looks at the metrics on the test classes before and after training."""
+        self._examine(step, measure_result(test))
+
+    def not_finite(self, step: int, tensor: str | None) -> None:
+        """The loss or its gradient was no number; `tensor` names the first one that was not."""
+        self.report(step, not_finite_step(step, tensor, self._objective))
 
     def report(self, step: int, finding: Finding) -> None:
         """Says a finding and writes it down, unless that was done before."""
@@ -105,3 +139,15 @@ class Monitor:
 
 def _classes(items: Items) -> int:
     return len(items.labels.unique()) if len(items) else 0
+
+
+def _in_use(config: Config, task: Task) -> dict[str, Any]:
+    """The options of the run, with the batch that follows the data."""
+    batch = {**asdict(config.batch), "classes": task.sampler.classes, "samples": task.sampler.samples}
+    return asdict(config) | {"batch": batch}
+
+
+def _limits(train: Items) -> dict[str, float]:
+    """What a batch can have at most."""
+    sizes = train.labels.unique(return_counts=True)[1]
+    return {"batch.classes": float(len(sizes)), "batch.samples": float(sizes.max())} if len(sizes) else {}

@@ -40,9 +40,9 @@ class Display:
     def __exit__(self, *args: Any) -> None:
         self._bar.__exit__(*args)
 
-    def say(self, sentence: str) -> None:
+    def say(self, sentence: str, style: str = "") -> None:
         """A line that stays."""
-        self.console.print(sentence, markup=False)
+        self.console.print(sentence, style=style, markup=False)
 
     def advance(self, step: int, loss: float, images: int) -> None:
         """Steps up to `step` are done; `images` were seen since the last call."""

@@ -106,6 +106,7 @@ class TextSide:
         of: for each training row, the numbers of its descriptions.
         table: the rows of evaluation: `split`, `label` (what a description belongs to), `id` (the first item that it
             is of), `text`, `number` (in `texts`); each description once a label.
+        by: the column of the items that a text's label is of.
         features: of `texts` [n, width] where the backbone is frozen, else None.
         notes: what a person should know of the feature cache.
     """
@@ -126,8 +127,10 @@ class TextSide:
         number = {text: place for place, text in enumerate(self.texts)}
         splits = items.table["split"].to_numpy()
         self.of = [np.array([number[t] for t in texts]) for texts in said[splits == "train"]]
-        by = "label" if config.text.relation == "class" else "id"
-        table = items.table[["split", "id", "text"]].assign(label=items.table[by]).explode("text", ignore_index=True)
+        self.by = "label" if config.text.relation == "class" else "id"
+        table = (
+            items.table[["split", "id", "text"]].assign(label=items.table[self.by]).explode("text", ignore_index=True)
+        )
         self.table: pd.DataFrame = table.drop_duplicates(["split", "label", "text"], ignore_index=True)
         self.table["number"] = self.table["text"].map(number).astype(np.int64)
         self.features = self._features() if config.text.freeze else None

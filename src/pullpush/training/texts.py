@@ -55,6 +55,7 @@ class ImageTextTask:
         chosen_by: the metric of the best checkpoint; recall@10 is at its height long before recall@1.
         shown: the metrics that are printed at the end.
         followed: those that are printed at each validation.
+        validated: the embeddings of the last validation.
 
     Raises:
         UserError: data without descriptions, a loss with class proxies.
@@ -92,6 +93,7 @@ class ImageTextTask:
         self.criterion = make_criterion(config, classes=0, ids=self.ids, text_ids=self.text_ids)
         self.all_pairs = make_criterion(config, classes=0, ids=self.ids, text_ids=self.text_ids, training=False)
         self.step = PairStep(self.side.encode, self.texts.encode, self.criterion)
+        self.validated: Embedded = {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For the optimiser; each group holds its own highest learning rate."""
@@ -161,7 +163,7 @@ class ImageTextTask:
         items = self.splits["validation"]
         if not len(items):
             return {}
-        embedded = self.embed("validation", device)
+        embedded = self.validated = self.embed("validation", device)
         found = self.evaluate("validation", embedded)
         # The first description of each item.
         match, texts = self._match(items), self.texts.split("validation")
@@ -180,6 +182,10 @@ class ImageTextTask:
 
         all_pairs = self.all_pairs.to(device)
         return {**found, **validation_losses(self.criterion, all_pairs, items.labels, self.sampler, loss)}
+
+    def queries(self) -> tuple[pd.DataFrame, str]:
+        """As of `ImageTask`."""
+        return self.texts.split("test"), self.texts.by
 
     def classes_seen(self, steps: int) -> pd.DataFrame:
         """How often the sampler draws items of each class in so many steps: class, items, drawn."""
