@@ -199,3 +199,18 @@ def test_state_of_other_data_is_refused():
     ):
         with pytest.raises(UserError, match="state was saved with"):
             other.load_state_dict(sampler.state_dict())
+
+
+def test_names_are_classes():
+    numbers = np.repeat(np.arange(9), 5)
+    names = np.array([f"class {i}" for i in range(9)])[numbers]
+    for labels in (names, names.tolist(), torch.as_tensor(numbers), numbers.astype(np.int8)):
+        ours, plain = (ClassBalancedSampler(x, 4, 3, seed=1, passes=3) for x in (labels, numbers.tolist()))
+        assert list(ours) == list(plain)
+    seen, sizes, drawn = seen_per_class(ClassBalancedSampler(names, 4, 3), names, 10)
+    assert seen.tolist() == [f"class {i}" for i in range(9)]
+    assert drawn.sum() == 120
+    assert sizes.tolist() == [5] * 9
+    for wrong in (numbers / 2, ["a", None], [["a", "b"]]):
+        with pytest.raises(UserError, match="one integer or one name"):
+            ClassBalancedSampler(wrong, 2, 2)

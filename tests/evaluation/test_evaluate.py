@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -330,3 +331,43 @@ def test_bad_input_is_named(change, said):
     given = {"embeddings": np.eye(4), "labels": [0, 0, 1, 1], "nmi": False} | change
     with pytest.raises(UserError, match=said):
         evaluate(**given)
+
+
+def test_names_and_lists_are_labels_and_ids():
+    x, numbers = clustered(60, 8)
+    names = np.array([f"class {chr(104 - i)}" for i in range(8)])  # not in the order of the numbers
+    files = [f"{i}.png" for i in range(60)]
+    expected = evaluate(x, numbers, range(60), ks=KS)
+    for named in (names[numbers], names[numbers].tolist(), pd.Series(names[numbers], index=range(7, 67))):
+        found = evaluate(x, named, files, ks=KS)
+        assert {k: v for k, v in found.metrics.items() if k != "nmi"} == pytest.approx(
+            {k: v for k, v in expected.metrics.items() if k != "nmi"}
+        )
+        assert found.per_query["label"].tolist() == names[numbers].tolist()
+        assert found.per_query["id"].tolist() == files
+        assert found.per_class.index.tolist() == sorted(names)
+        np.testing.assert_allclose(found.per_class.loc[names].to_numpy(), expected.per_class.to_numpy())
+        np.testing.assert_array_equal(found.neighbours.indices, expected.neighbours.indices)
+    both = evaluate(
+        x[:20], names[numbers[:20]], files[:20], gallery=x[10:], gallery_labels=names[numbers[10:]].tolist(),
+        gallery_ids=files[10:], nmi=False,
+    )  # fmt: skip
+    plain = evaluate(
+        x[:20], numbers[:20], range(20), gallery=x[10:], gallery_labels=numbers[10:], gallery_ids=range(10, 60),
+        nmi=False,
+    )  # fmt: skip
+    assert both.metrics == pytest.approx(plain.metrics)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": ["a", "a", None, "b"]}, "not integers or names"),
+        ({"labels": ["a", "a", "b", "b"], "gallery": np.eye(4), "gallery_labels": [0, 0, 1, 1]}, "one side"),
+        ({"labels": ["a", "b", "b", "b"], "ids": ["x", "x", "y", "z"]}, r"id x has two labels \(a and b\)"),
+        ({"labels": [["a", "a"], ["b", "b"]]}, r"shape \[2, 2\]"),
+    ],
+)
+def test_names_that_do_not_fit_are_named(change, said):
+    with pytest.raises(UserError, match=said):
+        evaluate(**({"embeddings": np.eye(4), "labels": [0, 0, 1, 1], "nmi": False} | change))

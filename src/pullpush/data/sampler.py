@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from pullpush.bounds import Bound, Count, Seed, Whole, checked
+from pullpush.data.labels import numbered
 from pullpush.errors import UserError
 
 # Items are repeated where a class has fewer.
 Samples = Annotated[int, Bound(1, 4096)]
-Labels = torch.Tensor | np.ndarray | Sequence[int]
+Labels = torch.Tensor | np.ndarray | Sequence[int] | Sequence[str]
 
 
 class BatchSampler:
@@ -94,7 +95,7 @@ class ClassBalancedSampler(BatchSampler):
     (as far as K divides them).
 
     Args:
-        labels: Class of each row, [n].
+        labels: Class of each row, [n]: its number or its name.
         classes: P, classes a batch (over all ranks).
         samples: K, items a class.
         seed: Everything drawn hangs on it; no global random state is touched.
@@ -122,7 +123,7 @@ class ClassBalancedSampler(BatchSampler):
         keys: Sequence[Any] | None = None,
         passes: Count | None = 1,
     ) -> None:
-        labels = np.asarray(labels, dtype=np.int64)
+        labels = _classes(labels)[0]
         super().__init__(classes * samples, seed, rank, world, passes, len(labels))
         if classes % world:
             raise UserError(
@@ -257,14 +258,24 @@ def _fill(batch: list[int], pool: list[int], size: int, keys: dict[int, set[Any]
     return batch, left
 
 
+def _classes(labels: Labels) -> tuple[np.ndarray, np.ndarray | None]:
+    """int64 labels, and the names that they stand for, if any."""
+    (found,), names = numbered("labels", labels)
+    array = found.cpu().numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+    if array.size and (array.dtype.kind not in "iub" or array.ndim != 1):
+        raise UserError(f"labels are {array.dtype} {list(array.shape)}: give one integer or one name for each row")
+    return array.astype(np.int64), names
+
+
 def seen_per_class(sampler: BatchSampler, labels: Labels, batches: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How often the first `batches` global batches show each class: (labels, their items, times shown), most items
     first.
 
     The sampler's position stays as it is.
     """
-    labels = np.asarray(labels, dtype=np.int64)
-    names, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    numbers, given = _classes(labels)
+    names, index, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
+    names = names if given is None else given[names]
     shown = np.zeros(len(names), dtype=np.int64)
     for position in range(batches):
         number, start, parts = sampler._at(position)

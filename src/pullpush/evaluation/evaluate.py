@@ -1,6 +1,6 @@
 """`evaluate`: retrieval metrics of embeddings, exact, in blocks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from pullpush.data.labels import numbered
 from pullpush.errors import UserError
 from pullpush.evaluation.clusters import nmi as nmi_of
 from pullpush.evaluation.neighbours import Ints, Neighbours, matrix
@@ -71,8 +72,8 @@ def evaluate(
 
     Args:
         embeddings: queries `[n, dim]`, numpy or torch, any float type.
-        labels: int `[n]`.
-        ids: int `[n]`; a repeated id is the same item listed twice and counts once.
+        labels: int `[n]`, or names, which the frames then show.
+        ids: int or names `[n]`; a repeated id is the same item listed twice and counts once.
         gallery: `[m, dim]`; then `gallery_labels` `[m]` is needed, and `gallery_ids` if items can be on both sides.
         categories: `[n]`, any values (strings, say): means for each.
         ks: recall@k for these.
@@ -88,22 +89,26 @@ def evaluate(
         raise UserError(
             f"ks {tuple(ks)}, neighbours {neighbours}: give each k as at least 1, neighbours as at least 0."
         )
+    (labels, gallery_labels), class_names = numbered("labels", labels, gallery_labels)
+    (ids, gallery_ids), id_names = numbered("ids", ids, gallery_ids)
     queries = side(embeddings, labels, ids, "embeddings", "labels", "ids")
+    queries = replace(queries, label_names=class_names, id_names=id_names)
     if gallery is None:
         if gallery_labels is not None or gallery_ids is not None:
             raise UserError("gallery_labels or gallery_ids without a gallery; give gallery=[m, dim] too.")
         if queries.ids is None:
-            queries = Side(queries.embeddings, queries.labels, np.arange(len(queries.labels)))
+            queries = replace(queries, ids=np.arange(len(queries.labels)))
         references = queries
     else:
         if (ids is None) != (gallery_ids is None):
             raise UserError("ids are given for one side only; give both ids and gallery_ids, or neither.")
         references = side(gallery, gallery_labels, gallery_ids, "gallery", "gallery_labels", "gallery_ids")
+        references = replace(references, label_names=class_names, id_names=id_names)
 
     values, found = measure(queries, references, tuple(ks), neighbours, similarity)
     if ids is not None:
-        values = {"id": queries.ids, **values}
-    per_query = pd.DataFrame({"label": queries.labels, **values})
+        values = {"id": _shown(queries.ids, id_names), **values}
+    per_query = pd.DataFrame({"label": _shown(queries.labels, class_names), **values})
     per_query["positives"] = per_query["positives"].astype(np.int64)
     if categories is not None:
         per_query.insert(1, "category", _column(categories, len(per_query), "categories"))
@@ -148,8 +153,12 @@ def side(embeddings: Any, labels: Any, ids: Any, name: str, label_name: str, id_
 def _integers(values: Any, length: int, name: str) -> Ints:
     column = _column(values, length, name)
     if column.dtype.kind not in "iub":
-        raise UserError(f"{name} are {column.dtype}, not integers; number the classes first (pandas.factorize does).")
+        raise UserError(f"{name} are {column.dtype}, not integers or names; give int64 or strings.")
     return column.astype(np.int64)
+
+
+def _shown(numbers: Any, names: NDArray[Any] | None) -> Any:
+    return numbers if names is None else names[numbers]
 
 
 def _column(values: Any, length: int, name: str) -> NDArray[Any]:

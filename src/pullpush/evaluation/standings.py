@@ -41,6 +41,9 @@ class Side:
     embeddings: Floats
     labels: Ints
     ids: Ints | None
+    label_names: NDArray[Any] | None = None
+    """What stands for the labels, where they were names; so for the ids."""
+    id_names: NDArray[Any] | None = None
 
 
 def measure(
@@ -141,9 +144,11 @@ def unique_rows(side: Side) -> Ints:
     clash = side.labels != side.labels[rows][inverse]
     if clash.any():
         at = int(clash.argmax())
+        said = (side.labels[rows][inverse][at], side.labels[at])
+        first, second = said if side.label_names is None else side.label_names[list(said)]
+        own = side.ids[at] if side.id_names is None else side.id_names[side.ids[at]]
         raise UserError(
-            f"id {side.ids[at]} has two labels ({side.labels[rows][inverse][at]} and {side.labels[at]}); "
-            "an id names one item: give each item its own."
+            f"id {own} has two labels ({first} and {second}); an id names one item: give each item its own."
         )
     return np.sort(rows)
 
