@@ -16,7 +16,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pandas as pd
-import uvicorn
 from PIL import Image
 
 from benchmarks.measure import compare, result, seconds
@@ -24,10 +23,10 @@ from benchmarks.search import clustered
 from pullpush import search
 from pullpush.data.items import Items
 from pullpush.encoders import ImageEncoder, load, save
-from pullpush.search.app import make_app
 from pullpush.search.engine import open_index
 from pullpush.search.guard import Rules
 from pullpush.search.service import Service
+from pullpush.search.serving import make_server
 
 ITEMS, CLIENTS = 60_000, 16
 
@@ -113,8 +112,8 @@ def _clients(engine: Any, pictures: list[Image.Image], each: int = 40) -> tuple[
     the clients in a process of their own."""
     service = Service(engine)
     service.warm()
-    config = uvicorn.Config(make_app(service, Rules()), port=0, log_level="warning", access_log=False)
-    server = uvicorn.Server(config)
+    server = make_server(service, Rules())
+    server.config.port = 0
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -169,7 +169,7 @@ def test_reference_health_and_metrics(client: httpx.Client) -> None:
     assert client.get("/health").json()["items"] == 120
     assert client.get("/api/search", params={"like": 0}).status_code == 200
     text = client.get("/metrics").text
-    assert 'pullpush_requests_total{route="/api/search",method="GET",status="200"}' in text
+    assert 'pullpush_requests_total{method="GET",route="/api/search",status="200"}' in text
     assert "pullpush_items 120" in text
     assert 'le="+Inf"' in text
 

@@ -42,7 +42,7 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
         _refuse(status.st_mode)
         if status.st_size > MAX_BYTES:
             raise ValueError(f"the file has {status.st_size:,} bytes; the limit of an image is {MAX_BYTES:,}")
-        return file.read(MAX_BYTES)
+        return file.read(status.st_size)  # read(MAX_BYTES) would ask for all of it at once
 
 
 def find_images(root: str | os.PathLike[str]) -> tuple[list[str], Counter[str]]:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 from fastapi import APIRouter, Depends, FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.formparsers import MultiPartParser
 
 from pullpush.errors import UserError
+from pullpush.search.connections import Connections
+from pullpush.search.decoders import Busy
 from pullpush.search.engine import MOST, Hit
 from pullpush.search.errors import BadQuery, BeingWritten, DiskFull, NoIndex, NoItem
-from pullpush.search.guard import COOKIE, Guard, Rules, same
+from pullpush.search.guard import Guard, Rules, cookie_name, same
 from pullpush.search.layout import is_full
-from pullpush.search.metrics import Metrics
+from pullpush.search.metrics import CONTENT_TYPE_LATEST, Metrics
 from pullpush.search.reference import reference_page
-from pullpush.search.service import GONE, Busy, Service
+from pullpush.search.service import GONE, Service
 from pullpush.search.service import Query as Asked
 from pullpush.search.stores.base import FILTERS
 from pullpush.search.uploads import FORMATS, MAX_BYTES, MAX_PIXELS, Refused
@@ -68,6 +73,7 @@ class Session(BaseModel):
 
 
 Words = Annotated[str, Query(max_length=LONGEST, description="words to search for")]
+Value = Annotated[str, Query(max_length=LONGEST)]
 Count = Annotated[int, Query(ge=1, le=MOST_HITS)]
 Ids = Annotated[list[int], Query(max_length=20, description="ids of items")]
 Skipped = Annotated[int, Query(ge=0, le=MOST_SKIPPED, description="leave out that many of the closest")]
@@ -97,10 +103,10 @@ async def search(
     minus_id: Ids = [],  # noqa: B006
     k: Count = 10,
     skip: Skipped = 0,
-    label: str = "",
-    category: str = "",
-    domain: str = "",
-    split: str = "",
+    label: Value = "",
+    category: Value = "",
+    domain: Value = "",
+    split: Value = "",
     cut_off: Close = None,
 ) -> Results:
     where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
@@ -118,15 +124,15 @@ async def search_upload(
     image_weight: Annotated[float, Form(ge=0, le=10)] = 1.0,
     k: Annotated[int, Form(ge=1, le=MOST_HITS)] = 10,
     skip: Annotated[int, Form(ge=0, le=MOST_SKIPPED)] = 0,
-    label: Annotated[str, Form()] = "",
-    category: Annotated[str, Form()] = "",
-    domain: Annotated[str, Form()] = "",
-    split: Annotated[str, Form()] = "",
+    label: Annotated[str, Form(max_length=LONGEST)] = "",
+    category: Annotated[str, Form(max_length=LONGEST)] = "",
+    domain: Annotated[str, Form(max_length=LONGEST)] = "",
+    split: Annotated[str, Form(max_length=LONGEST)] = "",
     cut_off: Annotated[float | None, Form(ge=-10, le=10)] = None,
 ) -> Results:
     where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
     weights = {"text": text_weight, "image": image_weight}
-    asked = Asked(_words(text), [await image.read()], (), _words(minus), (), weights, skip + k + 1, where, cut_off)
+    asked = Asked(_words(text), [await _bytes(image)], (), _words(minus), (), weights, skip + k + 1, where, cut_off)
     return _results(await service.search(asked), skip, k)
 
 
@@ -155,7 +161,7 @@ async def add_items(
     category: Annotated[str, Form(max_length=LONGEST)] = "",
     text: Annotated[str, Form(max_length=LONGEST)] = "",
 ) -> Added:
-    return Added(ids=await service.add([await image.read() for image in images], label, category, text))
+    return Added(ids=await service.add([await _bytes(image) for image in images], label, category, text))
 
 
 @router.delete("/items/{item}", tags=["items"], summary="Remove an item", dependencies=[Depends(_writable)])
@@ -167,7 +173,7 @@ async def remove_item(service: TheService, item: int) -> dict[str, int]:
 async def describe(request: Request, service: TheService) -> dict[str, Any]:
     version = service.engine.version
     manifest = version.manifest
-    values = {name: sorted(str(v) for v in known if v) for name, known in version.values.items()}
+    few = {name: [v for v in known if v] for name, known in version.values.items() if len(known) <= MOST_VALUES + 1}
     return {
         "name": service.engine.index.resolve().name,
         "items": manifest.count,
@@ -178,7 +184,7 @@ async def describe(request: Request, service: TheService) -> dict[str, Any]:
         "store": manifest.facts.get("kind"),
         "recall@10": manifest.facts.get("recall@10"),
         "measured": manifest.facts.get("measured"),
-        "filters": {name: known for name, known in values.items() if 1 < len(known) <= MOST_VALUES},
+        "filters": {name: sorted(map(str, v)) for name, v in few.items() if 1 < len(v) <= MOST_VALUES},
         "read_only": request.app.state.read_only,
         "limits": {
             "bytes": MAX_BYTES,
@@ -191,11 +197,19 @@ async def describe(request: Request, service: TheService) -> dict[str, Any]:
     }
 
 
-@router.get("/map", tags=["index"], summary="The map of the collection, coloured by a column")
-async def get_map(service: TheService, by: str = "") -> dict[str, Any]:
-    table = service.engine.version.table
+@router.get(
+    "/map", tags=["index"], summary="The map of the collection, coloured by a column", response_class=JSONResponse
+)
+async def get_map(service: TheService, by: Annotated[str, Query(max_length=LONGEST)] = "") -> Response:
     if by and by not in FILTERS:
         raise BadQuery(f"the map cannot be coloured by {by!r}; by {', '.join(FILTERS)}")
+    # 30,000 places take a tenth of a second to write down: once a version, and not where requests are answered.
+    return Response(
+        await service.once(f"map {by}", lambda version: _map(version.table, by)), media_type="application/json"
+    )
+
+
+def _map(table: pd.DataFrame, by: str) -> bytes:
     column = by or next((n for n in ("category", "domain", "label") if table[n].nunique() > 1), "label")
     rows = np.flatnonzero(table["map_x"].notna().to_numpy())
     if len(rows) > MOST_MAPPED:
@@ -203,7 +217,7 @@ async def get_map(service: TheService, by: str = "") -> dict[str, Any]:
     shown = table.iloc[rows]
     names = [str(name) for name in shown[column].value_counts().index[:DRAWN]]
     codes = {name: code for code, name in enumerate(names)}
-    return {
+    answer = {
         "by": column,
         "groups": names,
         "ids": shown["id"].tolist(),
@@ -213,6 +227,7 @@ async def get_map(service: TheService, by: str = "") -> dict[str, Any]:
         "label": shown["label"].tolist(),
         "title": [text[0] if len(text) else label for text, label in zip(shown["text"], shown["label"], strict=True)],
     }
+    return json.dumps(answer, ensure_ascii=False).encode()
 
 
 @router.post("/session", tags=["session"], summary="Give the token once; a cookie keeps it", status_code=204)
@@ -221,30 +236,38 @@ async def begin_session(request: Request, session: Session) -> Response:
     if not token or not same(session.token, token):
         raise HTTPException(401, "that is not the token")
     answer = Response(status_code=204)
-    answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+    answer.set_cookie(
+        cookie_name(request.scope), token, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+    )
     return answer
 
 
-def make_app(service: Service, rules: Rules, read_only: bool = False) -> Guard:
+def make_app(service: Service, rules: Rules, read_only: bool = False, connections: Connections | None = None) -> Guard:
     """The application with its guard around it, as ASGI."""
-    metrics = Metrics()
+    metrics, connections = Metrics(), connections or Connections()
+    MultiPartParser.spool_max_size = rules.max_body  # the guard bounds what is held; files would be bounded by nobody
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        follower = asyncio.create_task(service.follow())
+        await service.start()
+        tasks = [asyncio.create_task(service.follow()), asyncio.create_task(connections.watch())]
         yield
-        follower.cancel()
-        service.close()
+        for task in tasks:
+            task.cancel()
+        await service.close()
 
-    app = FastAPI(title="pullpush search", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="pullpush search", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
+    )
     app.state.service, app.state.read_only, app.state.token = service, read_only, rules.token
     app.include_router(router)
-    _add_pages(app, service, metrics)
+    _add_pages(app, service)
+    _add_metrics(app, service, metrics, connections)
     _add_errors(app)
     return Guard(app, rules, metrics)
 
 
-def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
+def _add_pages(app: FastAPI, service: Service) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers=FRESH)
@@ -254,10 +277,7 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
         return Response(status_code=204, headers=FOR_EVER)
 
     for name, kind in (("app.js", "text/javascript"), ("style.css", "text/css")):
-        answer = FileResponse(PAGE / name, media_type=kind, headers=FRESH)
-        app.add_api_route(
-            f"/page/{name}", lambda answer=answer: answer, include_in_schema=False, response_class=Response
-        )
+        app.add_api_route(f"/page/{name}", _file(PAGE / name, kind), include_in_schema=False, response_class=Response)
 
     @app.get("/docs", include_in_schema=False)
     async def documentation() -> HTMLResponse:
@@ -275,18 +295,33 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
             "measured": manifest.facts.get("measured"),
         }
 
-    @app.get("/metrics", tags=["index"], summary="Counters for Prometheus", response_class=PlainTextResponse)
-    async def counters() -> PlainTextResponse:
-        gauges = {
-            "items": len(service.engine),
-            "index_version": service.engine.manifest.version,
-            "requests_under_way": service.busy,
-            "encoder_batches": service.images.batches + service.texts.batches,
-            "encoder_inputs": service.images.inputs + service.texts.inputs,
-            "cache_hits": service.cache.hits,
-            "cache_misses": service.cache.misses,
+
+def _add_metrics(app: FastAPI, service: Service, metrics: Metrics, connections: Connections) -> None:
+    metrics.show(
+        {
+            "items": lambda: len(service.engine),
+            "index_version": lambda: service.engine.manifest.version,
+            "connections": lambda: len(connections),
+            "requests_under_way": lambda: service.busy,
+            "uploads_waiting": lambda: service.decoders.waiting,
+            "decoders_replaced": lambda: service.decoders.replaced,
+            "encoder_batches": lambda: service.images.batches + service.texts.batches,
+            "encoder_inputs": lambda: service.images.inputs + service.texts.inputs,
+            "cache_hits": lambda: service.cache.hits,
+            "cache_misses": lambda: service.cache.misses,
         }
-        return PlainTextResponse(metrics.render(gauges), media_type="text/plain; version=0.0.4")
+    )
+
+    @app.get("/metrics", tags=["index"], summary="Counters for Prometheus", response_class=PlainTextResponse)
+    async def counters() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _file(path: Path, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:  # without parameters: each would be one of the query
+        return FileResponse(path, media_type=kind, headers=FRESH)
+
+    return answer
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -337,6 +372,12 @@ def _add_errors(app: FastAPI) -> None:
 
 def _error(status: int, code: str, message: str, headers: Any = None) -> JSONResponse:
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
+
+
+async def _bytes(upload: UploadFile) -> bytes:
+    data = await upload.read()
+    await upload.close()  # one copy is enough
+    return data
 
 
 def _words(text: str) -> list[str]:

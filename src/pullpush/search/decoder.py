@@ -24,7 +24,10 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from pullpush.errors import UserError
-from pullpush.images import open_rgb, resize_and_center
+from pullpush.images import TooLarge, open_rgb, resize_and_center
+from pullpush.images import decode as decode_image
+from pullpush.images.decode import DECODE_ERRORS, MAX_PIXELS
+from pullpush.images.files import archived, read_regular
 from pullpush.search.staging import keep
 from pullpush.search.thumbnails import thumbnail
 from pullpush.search.uploads import Costly, Refused, decode
@@ -80,6 +83,8 @@ def _answer(request: dict[str, Any], given: list[bytes]) -> Message:
         return {"refused": [413, "the picture takes too much memory to decode"]}, []
     except OSError as error:
         return {"failed": error.errno, "reason": error.strerror or "the picture could not be stored"}, []
+    except DECODE_ERRORS:
+        return {"refused": [400, "the picture cannot be read"]}, []
 
 
 def _pixels(given: list[bytes], size: int, max_work: int | None) -> Message:
@@ -93,10 +98,12 @@ def _keep(given: list[bytes], size: int, folder: str, max_work: int | None) -> M
 
 
 def _thumbnail(given: list[bytes], path: str, side: int, max_work: int | None) -> Message:
-    with Image.open(path) as image:
-        if max_work is not None and image.width * image.height > max_work:
-            raise Costly
-    return {}, [thumbnail(open_rgb(path), side)]
+    if archived(path) is not None:
+        return {}, [thumbnail(open_rgb(path), side)]
+    try:
+        return {}, [thumbnail(decode_image(read_regular(path), max_pixels=max_work or MAX_PIXELS), side)]
+    except TooLarge as error:
+        raise Costly from error
 
 
 _JOBS = {"pixels": _pixels, "keep": _keep, "thumbnail": _thumbnail}

@@ -42,6 +42,23 @@ class Kept:
     thumbnail: bytes
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Bytes of memory and seconds of work a picture, and how far the process stands back behind others."""
+
+    memory: int
+    seconds: float
+    nice: int
+
+    @property
+    def wall(self) -> float:
+        """Seconds after which a process that does not get to work is given up."""
+        return 3 * self.seconds + 4
+
+
+QUICK, SLOW = Limits(512 << 20, 2.0, 0), Limits(1 << 30, 8.0, 10)
+
+
 class Decoders:
     """Two lanes of processes, so that large pictures do not hold up small ones. What turns out to be costly in the
     first goes to the second, which has more time, more memory and less of the machine.
@@ -50,10 +67,20 @@ class Decoders:
     where the disk is full.
     """
 
-    def __init__(self, cores: int | None = None) -> None:
+    def __init__(self, cores: int | None = None, quick: Limits = QUICK, slow: Limits = SLOW) -> None:
         cores = cores or os.cpu_count() or 2
-        self.quick = _Lane(_Limits(512 << 20, 2.0, 0), max(2, cores // 2), waiting=32, max_work=SMALL)
-        self.slow = _Lane(_Limits(1 << 30, 8.0, 10), max(1, cores // 4), waiting=6, max_work=None)
+        self.quick = _Lane(quick, max(2, cores // 2), waiting=32, max_work=SMALL)
+        self.slow = _Lane(slow, max(1, cores // 4), waiting=6, max_work=None)
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that wait for a process."""
+        return self.quick.waiting + self.slow.waiting
+
+    @property
+    def replaced(self) -> int:
+        """Processes that ended or were ended so far."""
+        return self.quick.replaced + self.slow.replaced
 
     async def start(self) -> None:
         """Returns when all processes run."""
@@ -95,24 +122,10 @@ def _square(raw: bytes, size: int) -> np.ndarray:
     return np.frombuffer(raw, np.uint8).reshape(size, size, 3)
 
 
-@dataclass(frozen=True)
-class _Limits:
-    """Bytes of memory and seconds of work a picture, and how far the process stands back behind others."""
-
-    memory: int
-    seconds: float
-    nice: int
-
-    @property
-    def wall(self) -> float:
-        """Seconds after which a process that does not even work is given up."""
-        return 3 * self.seconds + 4
-
-
 class _Lane:
-    def __init__(self, limits: _Limits, count: int, waiting: int, max_work: int | None) -> None:
+    def __init__(self, limits: Limits, count: int, waiting: int, max_work: int | None) -> None:
         self.limits, self.count, self.max_waiting, self.max_work = limits, count, waiting, max_work
-        self.waiting = 0
+        self.waiting = self.replaced = 0
         self._free: asyncio.Queue[_Process] = asyncio.Queue()
         self._all: set[_Process] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -121,8 +134,10 @@ class _Lane:
         await asyncio.gather(*(self._add() for _ in range(self.count)))
 
     async def close(self) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(process.end() for process in self._all))
 
     async def run(self, head: dict[str, Any], data: bytes) -> Message:
@@ -144,20 +159,23 @@ class _Lane:
             if fit:
                 self._free.put_nowait(process)
             else:
-                self._all.discard(process)
-                self._later(process.end())
-                self._later(self._add())
+                self._replace(process)
 
     async def _next(self) -> _Process:
         """The one that has been free for longest; those that the system ended meanwhile are replaced."""
         self.waiting += 1
         try:
             while (process := await self._free.get()).ended:
-                self._all.discard(process)
-                self._later(self._add())
+                self._replace(process)
             return process
         finally:
             self.waiting -= 1
+
+    def _replace(self, process: _Process) -> None:
+        self.replaced += 1
+        self._all.discard(process)
+        self._later(process.end())
+        self._later(self._add())
 
     def _too_long(self) -> Refused:
         return Refused(413, f"the picture takes more than {self.limits.seconds:g} seconds to decode")
@@ -187,7 +205,7 @@ class _Process:
         self._process = process
 
     @classmethod
-    async def start(cls, limits: _Limits) -> _Process:
+    async def start(cls, limits: Limits) -> _Process:
         known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         process = cls(
             await asyncio.create_subprocess_exec(
@@ -219,6 +237,8 @@ class _Process:
 
     async def end(self) -> int:
         """Ends it where it has not ended by itself; its exit status."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         if self._process.returncode is None:
             try:
                 await asyncio.wait_for(self._process.wait(), 0.05)  # the answer ended because it did

@@ -8,12 +8,12 @@ import json
 import logging
 import time
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pullpush.search.bodies import Bodies, Gone, TooLarge, TooMuch, TooSlow
 from pullpush.search.metrics import Metrics
 
 logger = logging.getLogger("pullpush.serve")
@@ -32,17 +32,37 @@ COOKIE = "pullpush"
 OPEN_PATHS = ("/", "/favicon.ico", "/page/app.js", "/page/style.css", "/api/session", "/health")
 """What is answered without the token: the page itself (which then asks for it) and whether the server lives."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PORTS = {"http": 80, "https": 443}
+GONE = 499
+"""Stands in log and metrics for the status where the client left before the answer."""
+
+
+PAGES = ("/", "/docs")
+"""Where a link of another site may lead."""
+UPLOADS = ("/api/search", "/api/items")
+SMALL = 64 * 1024
+"""Bytes of a body that is no upload."""
+SINGLE = (b"host", b"origin", b"authorization", b"content-length", b"sec-fetch-site")
 
 
 @dataclass
 class Rules:
     """`hosts`: names a request may use for this server (None: any); the others are refused, as a page elsewhere could
-    point its own name here. `token`: asked for where given. `max_body` in bytes; `timeout` in seconds."""
+    point its own name here. `token`: asked for where given. `max_body` in bytes; `timeout` in seconds, from when the
+    body has arrived."""
 
     hosts: tuple[str, ...] | None = LOOPBACK
     token: str | None = None
     max_body: int = 11 * 1024 * 1024
     timeout: float = 30.0
+
+
+class Refusal(Exception):
+    """What is answered instead: status, code, message; `close`: the connection with it."""
+
+    def __init__(self, status: int, code: str, message: str, close: bool = False) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.close = status, code, message, close
 
 
 class Guard:
@@ -52,13 +72,14 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, rules: Rules, metrics: Metrics) -> None:
-        self.app, self.rules, self.metrics = app, rules, metrics
+        self.app, self.rules, self.metrics, self.bodies = app, rules, metrics, Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+        if scope["type"] != "http":  # no WebSocket is served
             return
-        started, status = time.perf_counter(), 0
+        started, status = time.perf_counter(), GONE
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -69,80 +90,108 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        refusal = self._refusal(scope, headers)
+        # HEAD is GET, and the server leaves the body out.
+        inner = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
         try:
-            if refusal is not None:
-                await _error(answer, *refusal)
-            else:
-                limited = _Limited(receive, self.rules.max_body)
-                await asyncio.wait_for(self._within(scope, limited, answer), self.rules.timeout)
-        except TimeoutError:
-            if not status:
-                await _error(answer, 503, "timeout", f"no answer within {self.rules.timeout:g} seconds; try again")
+            await self._work(inner, receive, answer)
+        except Gone:
+            pass
+        except Refusal as refusal:
+            if status == GONE:
+                await _error(answer, refusal)
         except Exception:
             logger.exception("an error of the server itself")
-            if not status:
-                await _error(answer, 500, "internal", "the server made an error; it is in its log")
+            if status == GONE:
+                await _error(answer, Refusal(500, "internal", "the server made an error; it is in its log"))
         seconds = time.perf_counter() - started
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(inner.get("route"), "path", "other")
         self.metrics.note(route, scope["method"] if route != "other" else "other", status, seconds)
         logger.info("%s %s %d %.1f ms", scope["method"][:8], route, status, seconds * 1000)
 
-    async def _within(self, scope: Scope, receive: _Limited, answer: Send) -> None:
-        try:
-            await self.app(scope, receive, answer)
-        except _TooLarge:
-            limit = self.rules.max_body
-            await _error(answer, 413, "too_large", f"the request is larger than {limit:,} bytes", close=True)
+    async def _work(self, scope: Scope, receive: Receive, answer: Send) -> None:
+        """Raises: `Refusal`; `Gone`."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        upload = headers.get("content-type", "").startswith("multipart/form-data") and scope["path"] in UPLOADS
+        limit = self.rules.max_body if upload else SMALL
+        self._check(scope, headers, limit)
+        with self.bodies.room() as body:
+            try:
+                await body.receive(receive, limit)
+            except TooLarge:
+                raise Refusal(413, "too_large", f"the request is larger than {limit:,} bytes", close=True) from None
+            except TooSlow:
+                raise Refusal(408, "too_slow", "the request did not arrive in time; try again", close=True) from None
+            except TooMuch:
+                raise Refusal(429, "busy", "too many requests are waiting; try again in a moment", close=True) from None
+            await self._within(scope, lambda: body.again(receive), receive, answer)
 
-    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str, str] | None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname if _plain(headers.get("host", "")) else None
-        if self.rules.hosts is not None and host not in self.rules.hosts:
-            return 421, "wrong_host", "this server does not answer to that name"
+    async def _within(self, scope: Scope, again: Receive, receive: Receive, answer: Send) -> None:
+        """Runs the application until it has answered, the time is over or the client is gone. A change of the index
+        that has begun is waited for, and its answer given."""
+        work = asyncio.ensure_future(self.app(scope, again, answer))
+        gone = asyncio.ensure_future(receive())
+        try:
+            await asyncio.wait({work, gone}, timeout=self.rules.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return await work
+            left = gone.done()
+            work.cancel()
+            try:
+                await work
+            except asyncio.CancelledError:
+                if left:
+                    raise Gone from None
+                seconds = f"{self.rules.timeout:g}"
+                raise Refusal(503, "timeout", f"no answer within {seconds} seconds; nothing was changed") from None
+        finally:
+            work.cancel()
+            gone.cancel()
+
+    def _check(self, scope: Scope, headers: dict[str, str], limit: int) -> None:
+        """Raises: `Refusal` for what is refused by its head alone."""
+        names = [name for name, _ in scope["headers"]]
+        if any(names.count(name) > 1 for name in SINGLE) or {b"transfer-encoding", b"content-length"} <= set(names):
+            # A proxy in front may have read it in another way, and take its body for the next request.
+            raise Refusal(400, "bad_request", "a header is given twice, or two that exclude each other", close=True)
+        host = _place(f"{scope['scheme']}://{headers.get('host', '')}")
+        if host is None:
+            raise Refusal(400, "bad_request", "the header Host is not a name", close=True)
+        if self.rules.hosts is not None and host[1] not in self.rules.hosts:
+            raise Refusal(421, "wrong_host", "this server does not answer to that name")
         origin = headers.get("origin")
-        if (
-            scope["method"] not in ("GET", "HEAD")
-            and origin is not None
-            and origin.split("://")[-1] != headers.get("host")
-        ):
-            return 403, "wrong_origin", "another site's page may not send this"
+        if origin is not None and _place(origin) != host:
+            raise Refusal(403, "wrong_origin", "another site's page may not send this")
+        self._check_site(scope, headers)
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
-            return 400, "bad_request", "content-length is not a number"
-        if int(length) > self.rules.max_body:
-            return 413, "too_large", f"the request is larger than {self.rules.max_body:,} bytes"
-        if self.rules.token and scope["path"] not in OPEN_PATHS and not self._known(headers):
-            return 401, "no_token", "this server asks for a token: Authorization: Bearer TOKEN"
-        return None
+            raise Refusal(400, "bad_request", "content-length is not a number", close=True)
+        if len(length) > 15 or int(length) > limit:
+            raise Refusal(413, "too_large", f"the request is larger than {limit:,} bytes", close=True)
+        if self.rules.token and scope["path"] not in OPEN_PATHS and not self._known(scope, headers):
+            raise Refusal(401, "no_token", "this server asks for a token: Authorization: Bearer TOKEN")
 
-    def _known(self, headers: dict[str, str]) -> bool:
+    def _check_site(self, scope: Scope, headers: dict[str, str]) -> None:
+        """Another site may link to a page, and do nothing else: what it cannot read costs work all the same."""
+        if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+            return
+        if headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET" and scope["path"] in PAGES:
+            return
+        raise Refusal(403, "wrong_origin", "another site's page may not send this")
+
+    def _known(self, scope: Scope, headers: dict[str, str]) -> bool:
+        token = self.rules.token or ""
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            try:
-                cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-            except CookieError:
-                return False
-            given = cookie.value if cookie is not None else ""
-        return same(given, self.rules.token or "")
+        if scheme.lower() == "bearer":
+            return same(given, token)
+        # Cookies of other servers on this machine come along, and not all of them are well-formed.
+        pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+        return any(same(value, token) for name, _, value in pairs if name == cookie_name(scope))
 
 
-class _TooLarge(Exception):
-    """More was sent than announced or allowed."""
-
-
-class _Limited:
-    """Counts what is received: the announced length may be missing or a lie."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self.receive, self.left = receive, limit
-
-    async def __call__(self) -> Message:
-        message = await self.receive()
-        self.left -= len(message.get("body", b""))
-        if self.left < 0:
-            raise _TooLarge
-        return message
+def cookie_name(scope: Scope) -> str:
+    """A name for each port: cookies know none, and two servers on one machine would take each other's away."""
+    server = scope.get("server")
+    return f"{COOKIE}-{server[1]}" if server else COOKIE
 
 
 def same(given: str, token: str) -> bool:
@@ -150,16 +199,26 @@ def same(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-def _plain(host: str) -> bool:
-    return bool(host) and all(c.isalnum() or c in ".-:[]_" for c in host)
+def _place(url: str) -> tuple[str, str, int] | None:
+    """Scheme, name and port; None where it is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    host = parts.netloc
+    plain = all(c.isalnum() or c in ".-:[]_" for c in host)
+    return (parts.scheme, parts.hostname, port) if plain and parts.hostname else None
 
 
-async def _error(send: Send, status: int, code: str, message: str, close: bool = False) -> None:
-    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+async def _error(send: Send, refusal: Refusal) -> None:
+    body = json.dumps({"error": {"code": refusal.code, "message": refusal.message}}).encode()
     headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if close:
+    if refusal.close:
         headers.append((b"connection", b"close"))
-    if status == 401:
+    if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    if refusal.status in (429, 503):
+        headers.append((b"retry-after", b"1"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

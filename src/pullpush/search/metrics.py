@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+__all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
+
+METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """Requests by route, method and status, and their seconds by route. Routes are templates: no ids, no user
-    content."""
+    """Requests by route, method and status, and their seconds by route; memory and files of the process.
+
+    What a client writes is no label: routes are templates, a method that is none of HTTP's is `other`.
+    """
 
     def __init__(self) -> None:
-        self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._seconds: defaultdict[str, list[float]] = defaultdict(lambda: [0.0] * (len(BUCKETS) + 2))
+        self._registry = CollectorRegistry()
+        labels = ["route", "method", "status"]
+        self._requests = Counter("pullpush_requests", "Requests answered", labels, registry=self._registry)
+        self._seconds = Histogram(
+            "pullpush_request_seconds", "Seconds a request", ["route"], buckets=BUCKETS, registry=self._registry
+        )
+        ProcessCollector(registry=self._registry)
+
+    def show(self, gauges: Mapping[str, Callable[[], float]]) -> None:
+        """Further values by name, asked for when they are."""
+        for name, value in gauges.items():
+            gauge = Gauge(f"pullpush_{name}", name.replace("_", " "), registry=self._registry)
+            gauge.set_function(value)
 
     def note(self, route: str, method: str, status: int, seconds: float) -> None:
-        self._requests[route, method, status] += 1
-        cells = self._seconds[route]
-        for place, bound in enumerate(BUCKETS):
-            cells[place] += seconds <= bound
-        cells[-2] += 1
-        cells[-1] += seconds
+        self._requests.labels(route, method if method in METHODS else "other", str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
 
-    def render(self, gauges: Mapping[str, float]) -> str:
-        """The page; `gauges` are further values by name."""
-        lines = ["# TYPE pullpush_requests_total counter"]
-        for (route, method, status), count in sorted(self._requests.items()):
-            lines.append(f'pullpush_requests_total{{route="{route}",method="{method}",status="{status}"}} {count}')
-        lines.append("# TYPE pullpush_request_seconds histogram")
-        for route, cells in sorted(self._seconds.items()):
-            for bound, count in zip(BUCKETS, cells, strict=False):
-                lines.append(f'pullpush_request_seconds_bucket{{route="{route}",le="{bound}"}} {count:.0f}')
-            lines.append(f'pullpush_request_seconds_bucket{{route="{route}",le="+Inf"}} {cells[-2]:.0f}')
-            lines.append(f'pullpush_request_seconds_count{{route="{route}"}} {cells[-2]:.0f}')
-            lines.append(f'pullpush_request_seconds_sum{{route="{route}"}} {cells[-1]:.6f}')
-        for name, value in gauges.items():
-            lines += [f"# TYPE pullpush_{name} gauge", f"pullpush_{name} {value:g}"]
-        return "\n".join(lines) + "\n"
+    def render(self) -> bytes:
+        """The page, of `CONTENT_TYPE_LATEST`."""
+        return generate_latest(self._registry)

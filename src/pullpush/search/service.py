@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +14,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pullpush.errors import UserError
-from pullpush.images import open_rgb, resize_and_center
 from pullpush.search import index as changes
 from pullpush.search import layout
 from pullpush.search.batching import Batcher, Cache, checksum
-from pullpush.search.engine import Engine, Hit, Lookup, mix
+from pullpush.search.decoders import Busy, Decoders
+from pullpush.search.engine import Engine, Hit, Lookup, Version, mix
 from pullpush.search.errors import NoIndex
-from pullpush.search.thumbnails import thumbnail
-from pullpush.search.uploads import decode
+from pullpush.search.staging import clean, staged
+from pullpush.search.uploads import Refused
 
 logger = logging.getLogger("pullpush.serve")
 Result = TypeVar("Result")
@@ -32,10 +32,6 @@ REFRESH, RETRY = 1.0, 10.0
 """Seconds between two looks for a new version, and before one that cannot be opened is tried again."""
 GONE = "the index is gone from its place; what was open is served on, and nothing can be added or removed"
 UNREADABLE = "a new version of the index cannot be opened; version {} is served on, and the log says why"
-
-
-class Busy(Exception):
-    """As many requests as may wait are waiting."""
 
 
 @dataclass
@@ -64,10 +60,13 @@ class Service:
         self.texts = Batcher(lambda texts: [row.copy() for row in engine.embed_texts(texts)], self.encoder)
         self.lookups = Batcher(engine.find, self.workers)
         self.cache = Cache()
+        self.decoders = Decoders()
         self.problem: str | None = None
         """Why the index that is searched is not the one on disk; holds no path."""
         self._refused: tuple[int, int] | None = None
         self._reason, self._again = "", 0.0
+        self._made_of: Version | None = None
+        self._made: dict[str, asyncio.Future[bytes]] = {}
 
     def warm(self) -> None:
         """Runs every part once, so that the first client does not wait for anything to be loaded."""
@@ -106,13 +105,24 @@ class Service:
             await self._run(lambda: engine.check(wanted))
             return await self.lookups(wanted)
 
+    async def start(self) -> None:
+        """Starts the decoders; removes what additions of killed servers left behind."""
+        clean(self.engine.index)
+        await self.decoders.start()
+
     async def add(self, data: Sequence[bytes], label: str, category: str, text: str) -> list[int]:
-        """Adds uploaded pictures and returns their ids."""
-        with self._slot():
-            pictures = [await self._run(lambda each=each: decode(each)) for each in data]
+        """Adds uploaded pictures and returns their ids: all, or none where it ends before."""
+        with self._slot(), staged(self.engine.index) as folder:
+            size = self.engine.model.preprocessing.size
+            kept = [await self.decoders.keep(each, size, folder) for each in data]
+            vectors = await asyncio.gather(*(self.images(each.pixels) for each in kept))
+            ready = [
+                changes.Ready(folder / each.name, vector, each.thumbnail)
+                for each, vector in zip(kept, vectors, strict=True)
+            ]
             model, index = self.engine.model, self.engine.index
             return await self._change(
-                lambda wait: changes.add(index, pictures, model, label=label, category=category, text=text, wait=wait)
+                lambda wait: changes.put(index, ready, model, label=label, category=category, text=text, wait=wait)
             )
 
     async def remove(self, item: int) -> int:
@@ -123,7 +133,24 @@ class Service:
     async def picture(self, item: int) -> bytes:
         """An item's picture as WebP, decoded and encoded anew; its thumbnail where the file is gone."""
         with self._slot():
-            return await self._run(lambda: self._picture(item))
+            try:
+                return await self.decoders.thumbnail(self.engine.item(item).path, LARGE)
+            except (Refused, OSError):
+                return self.engine.thumbnail(item)
+
+    async def once(self, name: str, compute: Callable[[Version], bytes]) -> bytes:
+        """What `compute` makes of the version that is being searched, made once a version."""
+        version = self.engine.version
+        if self._made_of is not version:
+            self._made_of, self._made = version, {}
+        made = self._made
+        if name not in made:
+            made[name] = asyncio.ensure_future(self._run(lambda: compute(version)))
+        try:
+            return await asyncio.shield(made[name])
+        except Exception:
+            made.pop(name, None)
+            raise
 
     async def follow(self) -> None:
         """Picks up new versions, for ever, whatever becomes of the index meanwhile."""
@@ -132,15 +159,27 @@ class Service:
             await self._run(self._look, self.writer)
 
     async def _change(self, change: Callable[[float], Result]) -> Result:
-        """Runs `change` after those before it; all of them wait for other processes until `WAIT` from now."""
-        end = time.monotonic() + layout.WAIT
+        """Runs `change` after those before it; all of them wait for other processes until `WAIT` from now.
 
-        def work() -> Result:
+        Cancelled before it begins, it does not happen; once it has begun it is waited for, so that whoever asked is
+        told what became of it.
+        """
+        end, begun = time.monotonic() + layout.WAIT, threading.Lock()
+
+        def work() -> list[Result]:
+            if not begun.acquire(blocking=False):
+                return []
             result = change(max(end - time.monotonic(), 0))
             self._look()
-            return result
+            return [result]
 
-        return await self._run(work, self.writer)
+        done = asyncio.ensure_future(self._run(work, self.writer))
+        try:
+            return (await asyncio.shield(done))[0]
+        except asyncio.CancelledError:
+            if begun.acquire(blocking=False):
+                raise
+            return (await done)[0]
 
     def _look(self) -> None:
         """Opens a new version if there is one. What stands in the way is logged when it begins, tried again after a
@@ -162,16 +201,10 @@ class Service:
         else:
             self.problem = None
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for pool in (self.encoder, self.workers, self.writer):
             pool.shutdown(wait=False, cancel_futures=True)
-
-    def _picture(self, item: int) -> bytes:
-        hit = self.engine.item(item)
-        try:
-            return thumbnail(open_rgb(hit.path), LARGE)
-        except UserError:
-            return self.engine.thumbnail(item)
+        await self.decoders.close()
 
     async def _text(self, text: str) -> np.ndarray:
         return await self._cached(checksum(self.engine.manifest.fingerprint, "text", text), lambda: self.texts(text))
@@ -179,7 +212,7 @@ class Service:
     async def _image(self, data: bytes) -> np.ndarray:
         async def embed() -> np.ndarray:
             size = self.engine.model.preprocessing.size
-            return await self.images(await self._run(lambda: resize_and_center(decode(data), size)))
+            return await self.images(await self.decoders.pixels(data, size))
 
         return await self._cached(checksum(self.engine.manifest.fingerprint, "image", data), embed)
 

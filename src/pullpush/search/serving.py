@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.search import layout
 from pullpush.search.engine import open_index
 from pullpush.search.index import INDEXES, tidy
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from pullpush.search.guard import Rules
+    from pullpush.search.service import Service
 
 
 def default_index(folder: str | os.PathLike[str] = INDEXES) -> Path:
@@ -63,10 +69,9 @@ def serve(
     missing.
     """
     try:
-        import uvicorn
-
-        from pullpush.search.app import make_app
+        from pullpush.search import app, connections  # noqa: F401 - so that what is missing is said here
         from pullpush.search.guard import LOOPBACK, Rules
+        from pullpush.search.log import prepare as prepare_log
         from pullpush.search.service import Service
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}: pip install 'pullpush[serve]'") from error
@@ -83,15 +88,36 @@ def serve(
     hosts = (*LOOPBACK, host, *names) if local or names else None  # reached by any name, unless the names are given
     rules = Rules(hosts, token or None, timeout=timeout)
     listener = _listen(host, port)
-    app = make_app(service, rules, read_only)
-    logging.getLogger("pullpush.serve").setLevel(logging.INFO)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=15, limit_concurrency=1024
-    )
+    prepare_log()
+    server = make_server(service, rules, read_only)
     if ready is not None:
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listener.getsockname()[1]}")
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])
+
+
+def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvicorn.Server:
+    """The application, its guard and its connections; `run` it."""
+    import uvicorn
+
+    from pullpush.search.app import make_app
+    from pullpush.search.connections import BACKLOG, HEAD, SILENT, Connections
+
+    connections = Connections()
+    config = uvicorn.Config(
+        make_app(service, rules, read_only, connections),
+        http=connections.protocol,  # type: ignore[arg-type]  # anything that makes a protocol
+        ws="none",
+        backlog=BACKLOG,  # where files run out, asyncio tries so often, and logs each time
+        h11_max_incomplete_event_size=HEAD,
+        timeout_keep_alive=int(SILENT),
+        timeout_graceful_shutdown=10,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+    )
+    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:

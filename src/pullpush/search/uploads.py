@@ -19,7 +19,7 @@ MAX_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 20_000
 MAX_SCANS = 64
-"""Passes over all pixels that a JPEG may ask for. Encoders make about 10; a hostile file of 30 KB can hold thousands."""
+"""Passes over all pixels that a JPEG may ask for. Encoders make about 10; a hostile file of 30 KB holds thousands."""
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "HEIF")
 NAMES = "PNG, JPEG, GIF, WebP, AVIF or HEIC"
