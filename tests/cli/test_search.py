@@ -40,7 +40,7 @@ class Nothing:
 def test_a_command_line_and_its_query(words: list[str], asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     queries: list[dict[str, Any]] = []
     engine = Nothing(queries)
-    monkeypatch.setattr(search, "open", lambda index: engine)
+    monkeypatch.setattr(search, "open", lambda index, **options: engine)
     assert main(["search", "index", *words]) == 0
     assert {name: value for name, value in queries[0].items() if value is not None} == {
         "k": 10,

@@ -12,10 +12,12 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import uvicorn
 from PIL import Image
 
 from pullpush import search
 from pullpush.errors import UserError
+from pullpush.search.guard import Rules
 
 from .fake import FakeModel
 from .hostile import HOSTILE, good
@@ -265,6 +267,36 @@ def test_a_slow_request_ends_in_time(built: Path, tmp_path: Path) -> None:
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "timeout"
         assert httpx.get(f"{server.url}/health", timeout=30).status_code == 200
+
+
+def test_a_server_that_others_reach_asks_for_a_token(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given on the command line, or by the environment, where other users of the machine do not see it."""
+    asked: list[str | None] = []
+
+    def stop(self: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        asked.append(rules[-1].token)
+        for each in sockets:
+            each.close()
+
+    rules: list[Rules] = []
+    monkeypatch.setattr(uvicorn.Server, "run", stop)
+    monkeypatch.setattr(
+        "pullpush.search.guard.Rules", lambda *given, **named: rules.append(Rules(*given, **named)) or rules[-1]
+    )
+    monkeypatch.delenv("PULLPUSH_TOKEN", raising=False)
+    for read_only in (False, True):
+        with pytest.raises(UserError, match="PULLPUSH_TOKEN"):
+            search.serve(built, "0.0.0.0", 0, model=FakeModel(), read_only=read_only)
+    search.serve(built, port=0, model=FakeModel())
+    search.serve(built, "0.0.0.0", 0, "0fthe0line", model=FakeModel())
+    monkeypatch.setenv("PULLPUSH_TOKEN", "0fthe0environment")
+    search.serve(built, "0.0.0.0", 0, model=FakeModel())
+    search.serve(built, "0.0.0.0", 0, "0fthe0line", model=FakeModel(), names=("search.example",))
+    assert asked == [None, "0fthe0line", "0fthe0environment", "0fthe0line"]
+    assert "search.example" in (rules[-1].hosts or ())
+    monkeypatch.setenv("PULLPUSH_TOKEN", "söme secret")
+    with pytest.raises(UserError, match="ASCII"):
+        search.serve(built, port=0, model=FakeModel())
 
 
 def test_what_serve_refuses(built: Path, tmp_path: Path) -> None:

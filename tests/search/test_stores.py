@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +19,7 @@ import pytest
 
 from pullpush import search
 from pullpush.errors import UserError
+from pullpush.search import layout
 from pullpush.search.stores import Change, Store, Vectors, open_store
 from pullpush.search.stores.base import FILTERS, recall_in_words
 
@@ -139,19 +143,72 @@ def test_a_collection_of_another_index_is_kept(milvus: str, tmp_path: Path) -> N
     assert len(open_store(url, "first").open(tmp_path / "1", 1)) == 5
 
 
-def test_the_same_commands_with_milvus(model: FakeModel, pictures: Path, tmp_path: Path, milvus: str) -> None:
+def test_the_same_commands_with_milvus(
+    model: FakeModel, pictures: Path, tmp_path: Path, milvus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, store = tmp_path / "index", f"{milvus}/whole"
     assert search.build_index(model, pictures, out, store=store, projection="none").facts["kind"] == "milvus"
     assert search.build_index(model, pictures, tmp_path / "faiss", projection="none").count == 30
-    engine, other = search.open(out, model), search.open(tmp_path / "faiss", model)
+    engine, other = search.open(out, model, store=store), search.open(tmp_path / "faiss", model)
     asked = {"text": "green", "k": 7}
     assert [hit.path for hit in engine.query(**asked)] == [hit.path for hit in other.query(**asked)]
     (pictures / "green" / "0.png").unlink()
     picture("green", 77).save(pictures / "green" / "new.png")
+    with pytest.raises(UserError, match=re.escape(store)):
+        search.build_index(model, pictures, out, projection="none")
+    monkeypatch.setenv("PULLPUSH_STORE", store)
     report = search.build_index(model, pictures, out, projection="none")
     assert (report.added, report.removed) == (1, 1)
     names = {Path(hit.path).name for hit in engine.query(text="green", where={"label": "green"}, k=10)}
     assert names == {"1.png", "2.png", "3.png", "4.png", "new.png"}
+
+
+def test_a_strangers_index_names_no_server_that_is_connected_to(
+    index: Path, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address, and with it where the token of the environment goes, comes from the user alone."""
+    asked: list[str] = []
+
+    def connect(url: str, owner: str) -> None:
+        asked.append(url)
+        raise UserError(f"no Milvus server answers at {url}")
+
+    monkeypatch.setattr("pullpush.search.stores.milvus_store.MilvusStore", connect)
+    monkeypatch.delenv("PULLPUSH_STORE", raising=False)
+    source = shutil.copytree(layout.current(index)[1].source, tmp_path / "source")
+    search.build_index(model, source, index, rebuild=True, projection="none")
+    picture("red", 1).save(source / "red" / "new.png")
+    first = int(search.open(index, model).version.table["id"].iat[0])
+    record_store(index, "milvus://stranger.example:19530/trap")
+    works = {
+        "open": lambda **store: search.open(index, model, **store),
+        "serve": lambda **store: search.serve(index, model=model, **store),
+        "add": lambda **store: search.add(index, [picture("red", 1)], model, **store),
+        "remove": lambda **store: search.remove(index, [first], **store),
+        "build": lambda **store: search.build_index(model, source, index, **store),
+    }
+    for name, work in works.items():
+        with pytest.raises(UserError, match="PULLPUSH_STORE"):
+            work()
+        assert not asked, name
+    for name, work in works.items():
+        with pytest.raises(UserError, match="answers at milvus://mine:1/c"):
+            work(store="milvus://mine:1/c")
+        assert asked == ["milvus://mine:1/c"], name
+        asked.clear()
+    monkeypatch.setenv("PULLPUSH_STORE", "milvus://env:1/c")
+    with pytest.raises(UserError, match="answers at milvus://env:1/c"):
+        search.open(index, model)
+    with pytest.raises(UserError, match="not faiss"):
+        search.open(index, model, store="faiss")
+
+
+def record_store(index: Path, url: str) -> None:
+    """Makes the record of an index name another store, with checksums that are right."""
+    folder, _ = layout.current(index)
+    raw = json.dumps(json.loads((folder / layout.RECORD).read_text()) | {"store": url}).encode()
+    (folder / layout.RECORD).write_bytes(raw)
+    (index / layout.POINTER).write_text(f"{folder.name} {hashlib.sha256(raw).hexdigest()}\n")
 
 
 @pytest.mark.parametrize(

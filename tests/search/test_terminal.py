@@ -20,7 +20,7 @@ def test_the_terminal_shows_k_hits_marks_weak_ones_and_says_how_to_see_more(
 ) -> None:
     search.build_index(FakeModel(), write_folder(tmp_path / "images", each=2), tmp_path / "index", projection="none")
     genuine = search.open
-    monkeypatch.setattr(search, "open", lambda index: genuine(index, FakeModel()))
+    monkeypatch.setattr(search, "open", lambda index, **options: genuine(index, FakeModel(), **options))
     monkeypatch.setenv("COLUMNS", "300")
     for words, weak, says in (
         (["zebra", "-k", "5"], 5, "the nearest 5 of 12 items; for more, -k 10"),
@@ -46,7 +46,7 @@ def test_the_recall_of_an_approximate_search_is_told_with_its_queries(
     report = search.build_index(FakeModel(), source, index, store="faiss:hnsw", projection="none")
     assert set(report.facts["measured"]) == {"held-out items", "texts"}
     genuine = search.open
-    monkeypatch.setattr(search, "open", lambda index: genuine(index, FakeModel()))
+    monkeypatch.setattr(search, "open", lambda index, **options: genuine(index, FakeModel(), **options))
     assert main(["search", str(index), "red"]) == 0
     out = capsys.readouterr().out
     assert "approximate search: recall@10 1.000 of exact search (held-out items 1.000, texts 1.000)" in out

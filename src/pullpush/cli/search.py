@@ -42,7 +42,7 @@ def serve(argv: list[str]) -> int:
         _serve, argv, "pullpush serve",
         "  pullpush serve                                  the index that was built last\n"
         "  pullpush serve indexes/photos --port 8080\n"
-        "  pullpush serve indexes/photos --host 0.0.0.0 --token LETTERSANDDIGITS",
+        "  PULLPUSH_TOKEN=LETTERSANDDIGITS pullpush serve indexes/photos --host 0.0.0.0",
         by_place=["index"],
     )  # fmt: skip
     return 0
@@ -91,6 +91,7 @@ def _search(
     k: Annotated[int, Bound(1, 10_000)] = 10,
     where: list[str] | None = None,
     cut_off: float | None = None,
+    store: str | None = None,
     json: bool = False,
 ) -> None:
     """The closest items of an index.
@@ -104,12 +105,14 @@ def _search(
         k: this many; those that are hardly closer than what nonsense finds are marked as weak.
         where: only items with these values, such as category=food.
         cut_off: leave out hits with less closeness; 0.2 leaves out the weak ones.
+        store: where the vectors lie on a server, its address milvus://host:port/collection; or the environment variable
+            PULLPUSH_STORE. The address in the index is not used.
         json: print a list of {id, score, closeness, weak, path, label, text}.
     """
     from pullpush.search import open as open_index
     from pullpush.search.stores.base import recall_in_words
 
-    engine = open_index(index)
+    engine = open_index(index, store=store)
     conditions = dict(_pair(each) for each in where or [])
     away: list[Any] = [int(each) if each.lstrip("-").isdigit() else each for each in minus or []]
     hits = engine.query(
@@ -153,6 +156,8 @@ def _serve(
     host: str = "127.0.0.1",
     port: Annotated[int, Bound(0, 65_535)] = 8000,
     token: str | None = None,
+    names: list[str] | None = None,
+    store: str | None = None,
     read_only: bool = False,
     queue: Annotated[int, Bound(1, 100_000)] = 64,
     timeout: Annotated[float, Bound(0.1, 86_400, unit="seconds")] = 30.0,
@@ -163,7 +168,11 @@ def _serve(
         index: an index folder; by default the one in indexes/ that was built last.
         host: the address to listen at; 0.0.0.0 lets other machines in.
         port: the port.
-        token: what clients must send, 8 or more letters and digits.
+        token: what clients must send, 8 or more letters and digits; needed where others are let in. Better given in the
+            environment variable PULLPUSH_TOKEN, as the list of processes shows the command line to all.
+        names: further host names that requests may use, as a proxy's.
+        store: where the vectors lie on a server, its address milvus://host:port/collection; or the environment variable
+            PULLPUSH_STORE. The address in the index is not used.
         read_only: no adding and removing.
         queue: requests that may be under way at once; the next ones get 429.
         timeout: seconds for one request.
@@ -175,6 +184,8 @@ def _serve(
         host,
         port,
         token,
+        names=names or (),
+        store=store,
         read_only=read_only,
         queue=queue,
         timeout=timeout,

@@ -24,7 +24,7 @@ from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.errors import BadQuery, NoIndex, NoItem
 from pullpush.search.index import check_fingerprint
 from pullpush.search.layout import Manifest
-from pullpush.search.stores import Vectors, open_store
+from pullpush.search.stores import Vectors, open_store, trusted
 from pullpush.search.stores.base import FILTERS, Rows
 from pullpush.search.version import TABLE
 
@@ -78,10 +78,12 @@ class Lookup:
 class Version:
     """A published version, open for reading. Never changes; a new one takes its place."""
 
-    def __init__(self, index: Path, folder: Path, manifest: Manifest, stamp: tuple[int, int]) -> None:
+    def __init__(
+        self, index: Path, folder: Path, manifest: Manifest, stamp: tuple[int, int], store: str | None = None
+    ) -> None:
         layout.verify(folder, manifest, skip=thumbnails.PREFIX)
         self.index, self.manifest, self.stamp = index, manifest, stamp
-        self.vectors: Vectors = open_store(manifest.store, manifest.uid).open(folder, manifest.version)
+        self.vectors: Vectors = open_store(trusted(manifest.store, store), manifest.uid).open(folder, manifest.version)
         self.table = pd.read_parquet(folder / TABLE).set_index("id", drop=False)
         self.rows = Rows(self.table["id"].to_numpy())
         self.values = {name: dict.fromkeys(self.table[name].unique()) for name in FILTERS}
@@ -113,10 +115,10 @@ class Engine:
     Made by `pullpush.search.open`.
     """
 
-    def __init__(self, index: Path, model: Model | None) -> None:
-        self.index = index
+    def __init__(self, index: Path, model: Model | None, store: str | None = None) -> None:
+        self.index, self.store = index, store
         self._lock = threading.Lock()
-        self._version = _open_version(index)
+        self._version = _open_version(index, store)
         self._given = model is not None
         self._model = model
         if model is not None:
@@ -258,7 +260,7 @@ class Engine:
         if not changed or not self._lock.acquire(blocking=False):
             return False
         try:
-            fresh = _open_version(self.index)
+            fresh = _open_version(self.index, self.store)
             if self._given and self._model is not None:
                 check_fingerprint(self.index, fresh.manifest, self._model)
             self._version = fresh
@@ -286,15 +288,19 @@ class Engine:
         return version.vectors.get(np.array([int(item) for item in ids], np.int64))
 
 
-def open_index(index: str | os.PathLike[str], model: Model | str | os.PathLike[str] | None = None) -> Engine:
+def open_index(
+    index: str | os.PathLike[str], model: Model | str | os.PathLike[str] | None = None, *, store: str | None = None
+) -> Engine:
     """Opens an index for searching; its checksums are compared first.
 
-    `model`: the model or its path, where it is no longer where it was when the index was built.
+    `model`: the model or its path, where it is no longer where it was when the index was built. `store`: where the
+    vectors lie on a server, its address (`milvus://host:port/collection`); by default that of the environment variable
+    PULLPUSH_STORE. The address that the index names is not connected to.
 
     Raises: `UserError` when there is no index, it is damaged, or the model is another than the index's.
     """
     loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model
-    return Engine(Path(index), loaded)
+    return Engine(Path(index), loaded, store)
 
 
 def mix(parts: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = None) -> np.ndarray:
@@ -351,13 +357,13 @@ def _check_where(known: Mapping[str, Mapping[str, None]], where: Mapping[str, st
             raise BadQuery(f"no item has the {column} {value!r}; {hint}")
 
 
-def _open_version(index: Path) -> Version:
+def _open_version(index: Path, store: str | None) -> Version:
     for _ in range(5):  # the version may be removed by a writer while it is being opened
         published = layout.current(index)
         if published is None:
             raise layout.no_index(index)
         try:
-            return Version(index, *published, layout.stamp(index))
+            return Version(index, *published, layout.stamp(index), store)
         except FileNotFoundError:
             continue
     raise UserError(f"files of {index} are missing; restore the index from a copy or build it anew")

@@ -28,6 +28,7 @@ from pullpush.search.journal import Journal, Key
 from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS, KEYS, read_source
 from pullpush.search.staging import keep, staged
+from pullpush.search.stores import NETWORK, trusted
 from pullpush.search.stores.base import FILTERS, recall_in_words
 from pullpush.search.thumbnails import thumbnail
 from pullpush.search.version import Draft, Opened, owner, read, write, writing
@@ -92,7 +93,8 @@ def build_index(
         source: A folder of images, the name of a data set, a manifest, or `Items`.
         out: The index folder; by default `indexes/NAME of the run`.
         store: `faiss` (the default; the kind is chosen by size), `faiss:flat`, `faiss:hnsw`, `faiss:ivfpq` or
-            `milvus://host:port/collection`. An existing index keeps its own.
+            `milvus://host:port/collection`. An existing index keeps its own; a server must be named each time, here or
+            by the environment variable PULLPUSH_STORE.
         projection: The map: `umap`, `pca` or `none`.
         rebuild: Embed everything anew, also with another model or source; until that is done the old version is served.
         batch_size: Pictures embedded at a time.
@@ -115,6 +117,7 @@ def build_index(
         old = read(index)
         if old is not None and not rebuild:
             _same(index, old.manifest, loaded, label, store)
+        trusted(store or (old.manifest.store if old is not None else "faiss"), store)  # before the long work
         wanted, open_row = _wanted(index, items, wanted, old, rebuild)
         fresh, gone, changed = _difference(old if not rebuild else None, wanted)
         journal = Journal(index / layout.BUILDING, loaded.fingerprint)
@@ -124,7 +127,9 @@ def build_index(
         bad = [(wanted["path"][row], journal.unreadable[keys[row]]) for row in fresh if keys[row] in journal.unreadable]
         if rebuild and old is not None:
             gone = old.table["id"].to_numpy()
-        draft = Draft(wanted.iloc[rows], journal.read([keys[row] for row in rows]), gone, loaded, projection, rebuild)
+        draft = Draft(
+            wanted.iloc[rows], journal.read([keys[row] for row in rows]), gone, loaded, projection, rebuild, store
+        )
         manifest = _manifest(index, loaded, name, label, store, old)
         manifest.unreadable = [[path, reason] for path, reason in bad]
         if old is None or len(rows) or len(gone):
@@ -146,11 +151,12 @@ def add(
     category: str = "",
     text: str = "",
     wait: float | None = None,
+    store: str | None = None,
 ) -> list[int]:
     """Adds pictures by hand and returns their ids. They are kept in the index folder as PNG, and stay in later builds.
 
     A picture that was added before is not added again: its id is returned. `wait`: seconds to wait for another writer
-    (10).
+    (10). `store`: as of `open`.
 
     Raises: `UserError` when there is no index, a picture cannot be read, the model is another than the index's, another
     process is still writing, or the disk is full; then nothing is added.
@@ -166,7 +172,7 @@ def add(
             Ready(keep(picture, folder), vector, thumbnail(picture))
             for picture, vector in zip(pictures, vectors, strict=True)
         ]
-        return put(index, ready, loaded, label=label, category=category, text=text, wait=wait)
+        return put(index, ready, loaded, label=label, category=category, text=text, wait=wait, store=store)
 
 
 def put(
@@ -178,6 +184,7 @@ def put(
     category: str = "",
     text: str = "",
     wait: float | None = None,
+    store: str | None = None,
 ) -> list[int]:
     """Adds pictures that lie `staged`, and returns their ids. Those that were added before keep their ids.
 
@@ -195,7 +202,7 @@ def put(
                 key=frame["path"], size=0, mtime=0, domain="", split="", text=[[text] if text else []] * len(new)
             )
             pairs = ((pictures[row].vector, pictures[row].thumbnail) for row in new)
-            draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), model)
+            draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), model, store=store)
             back = [path for path in old.manifest.excluded if path not in paths]
             _move([pictures[row].file for row in new], [index / paths[row] for row in new])
             write(index, replace(old.manifest, excluded=back), draft, old)
@@ -203,7 +210,9 @@ def put(
     return [int(ids[path]) for path in paths]
 
 
-def remove(index: str | os.PathLike[str], ids: Sequence[int], *, wait: float | None = None) -> int:
+def remove(
+    index: str | os.PathLike[str], ids: Sequence[int], *, wait: float | None = None, store: str | None = None
+) -> int:
     """Removes items by id and returns how many. The files of the source stay, but later builds pass them over.
 
     Raises: `UserError` naming the first id that is not there, and as `add` does; then nothing is removed. An index
@@ -223,7 +232,12 @@ def remove(index: str | os.PathLike[str], ids: Sequence[int], *, wait: float | N
             by_hand = gone["origin"] == "source"
             excluded = sorted({*old.manifest.excluded, *gone.loc[by_hand, "path"]})
             nothing = old.table[:0]
-            write(index, replace(old.manifest, excluded=excluded), Draft(nothing, (), gone["id"].to_numpy()), old)
+            write(
+                index,
+                replace(old.manifest, excluded=excluded),
+                Draft(nothing, (), gone["id"].to_numpy(), store=store),
+                old,
+            )
             for path in gone.loc[~by_hand, "path"]:
                 (index / path).unlink(missing_ok=True)
     return len(gone)
@@ -253,7 +267,10 @@ def check_fingerprint(index: Path, manifest: Manifest, model: Model) -> None:
 
 def _same(index: Path, manifest: Manifest, model: Model, source: str, store: str | None) -> None:
     check_fingerprint(index, manifest, model)
+    same_kind = store is not None and manifest.store.startswith(NETWORK) and store.startswith(NETWORK)  # it has moved
     for what, known, given in (("source", manifest.source, source), ("store", manifest.store, store)):
+        if what == "store" and same_kind:
+            continue
         if given is not None and known != given:
             raise UserError(
                 f"{index} was built with the {what} {known}, not {given}; choose another folder, or build again "

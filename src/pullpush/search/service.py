@@ -120,15 +120,17 @@ class Service:
                 changes.Ready(folder / each.name, vector, each.thumbnail)
                 for each, vector in zip(kept, vectors, strict=True)
             ]
-            model, index = self.engine.model, self.engine.index
+            engine, about = self.engine, {"label": label, "category": category, "text": text}
             return await self._change(
-                lambda wait: changes.put(index, ready, model, label=label, category=category, text=text, wait=wait)
+                lambda wait: changes.put(engine.index, ready, engine.model, **about, wait=wait, store=engine.store)
             )
 
     async def remove(self, item: int) -> int:
         """Removes an item."""
         with self._slot():
-            return await self._change(lambda wait: changes.remove(self.engine.index, [item], wait=wait))
+            return await self._change(
+                lambda wait: changes.remove(self.engine.index, [item], wait=wait, store=self.engine.store)
+            )
 
     async def picture(self, item: int) -> bytes:
         """An item's picture as WebP, decoded and encoded anew; its thumbnail where the file is gone."""

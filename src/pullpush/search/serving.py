@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from pullpush.search.guard import Rules
     from pullpush.search.service import Service
+
+TOKEN = "PULLPUSH_TOKEN"
+"""The environment variable with the token that clients must send."""
 
 
 def default_index(folder: str | os.PathLike[str] = INDEXES) -> Path:
@@ -42,7 +45,8 @@ def serve(
     *,
     model: Model | str | os.PathLike[str] | None = None,
     read_only: bool = False,
-    names: tuple[str, ...] = (),
+    names: Sequence[str] = (),
+    store: str | None = None,
     queue: int = 64,
     timeout: float = 30.0,
     ready: Callable[[str], None] | None = None,
@@ -55,18 +59,19 @@ def serve(
         index: The index folder; by default the one in `indexes/` that was built last.
         host: The address to listen at. Other machines reach only `0.0.0.0`, `::` or an address of this machine.
         port: The port; 0 takes a free one.
-        token: What clients must send (`Authorization: Bearer TOKEN`), 8 or more letters and digits; the page asks
-        for it
-            once.
+        token: What clients must send (`Authorization: Bearer TOKEN`), 8 or more letters and digits; the page asks for
+            it once. By default the environment variable PULLPUSH_TOKEN, which the list of processes does not show.
+            Needed where other machines reach the server.
         model: The model or its path, where it is no longer where it was.
-        read_only: No adding and removing. Always so for a server that others reach and that asks for no token.
+        read_only: No adding and removing.
         names: Further host names that requests may use, as a proxy's.
+        store: Where the vectors lie on a server, its address; see `open`.
         queue: Requests that may be under way at once; the next ones get 429.
         timeout: Seconds for one request.
         ready: Called with the address once the port is open.
 
-    Raises: `UserError` when there is no index, its model is gone or differs, the port is taken, or a package is
-    missing.
+    Raises: `UserError` when there is no index, its model is gone or differs, the port is taken, a package is missing,
+    or a token is needed.
     """
     try:
         from pullpush.search import app, connections  # noqa: F401 - so that what is missing is said here
@@ -75,18 +80,23 @@ def serve(
         from pullpush.search.service import Service
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}: pip install 'pullpush[serve]'") from error
+    token = token or os.environ.get(TOKEN) or None
     if token is not None and not (token.isascii() and token.isalnum() and len(token) >= 8):
         raise UserError("the token must be 8 or more ASCII letters and digits, as it travels in headers and cookies")
     index = Path(index if index is not None else default_index())
     local = host in LOOPBACK
-    read_only = read_only or not (local or token)
+    if not (local or token):
+        raise UserError(
+            f"at {host} other machines reach the server, so it needs a token: set the environment variable {TOKEN}, or "
+            f"give --token"
+        )
     if not read_only:
         tidy(index)
-    engine = open_index(index, model)
+    engine = open_index(index, model, store=store)
     service = Service(engine, queue)
     service.warm()
     hosts = (*LOOPBACK, host, *names) if local or names else None  # reached by any name, unless the names are given
-    rules = Rules(hosts, token or None, timeout=timeout)
+    rules = Rules(hosts, token, timeout=timeout)
     listener = _listen(host, port)
     prepare_log()
     server = make_server(service, rules, read_only)

@@ -20,7 +20,7 @@ from pullpush.search.calibration import calibrate
 from pullpush.search.layout import Manifest
 from pullpush.search.projection import place, project
 from pullpush.search.source import COLUMNS
-from pullpush.search.stores import Change, Store, Vectors, open_store
+from pullpush.search.stores import Change, Store, Vectors, open_store, trusted
 
 TABLE, REMOVED, UID = "items.parquet", "removed.npy", "uid"
 MAPPED = 100_000
@@ -49,7 +49,7 @@ class Draft:
 
     `table`: `source.COLUMNS` and `origin` (`source` or `upload`); `pairs`: (embedding, thumbnail) of each of its rows;
     `gone`: ids to remove; `model`: to calibrate with, None where it is not at hand; `anew`: place nothing into the
-    old map.
+    old map; `store`: what the user named, see `stores.trusted`.
     """
 
     table: pd.DataFrame
@@ -58,6 +58,7 @@ class Draft:
     model: Model | None = None
     projection: str = "umap"
     anew: bool = False
+    store: str | None = None
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
@@ -104,6 +105,7 @@ def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> 
 
     `manifest` says what is known beforehand; version, counts, facts and checksums are filled in.
     """
+    manifest = replace(manifest, store=trusted(manifest.store, draft.store))
     store = open_store(manifest.store, manifest.uid)
     if old is not None and manifest.store == old.manifest.store:
         _settle_again(store, old)
