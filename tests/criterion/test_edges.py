@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from batches import ALL, DIM, assert_same, batch, criterion
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Regularizer, Sum
+from pullpush.criterion.columns import Columns
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
 from pullpush.maths.similarity import SIMILARITIES, cosine, normalize
@@ -191,9 +192,16 @@ def test_every_criterion_is_copied_by_pickle(name):
 def test_memories_sums_and_compiled_ones_are_copied_by_pickle():
     x, labels = batch(8)
     memory = CrossBatchMemory(20, DIM, storage="float64")
-    ours = Sum([Criterion("contrastive", memory=memory, compile=True), Regularizer("embedding_norm")], [1.0, 0.1])
+    ours = Sum([Criterion("contrastive", memory=memory), Regularizer("embedding_norm")], [1.0, 0.1])
     ours(*batch(8, 1))
     assert_same([copied(ours)(x, labels)], [ours(x, labels)])
+    compiled = copied(Criterion("circle", margin=0.3, compile=True))
+    assert compiled._compiled.function(*_parts(compiled, x, labels))[0].isfinite()
+
+
+def _parts(ours, x, labels):
+    side = Columns(x, labels, torch.arange(len(x)))
+    return side, [x], side, {}
 
 
 def _in_another_process(rank, ours, x, labels, folder):
