@@ -152,6 +152,9 @@ def legend_below(figure: Figure, *, columns: int = 3, title: str = "") -> None:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
     if named:
+        # An estimate of an entry's width, so that the legend is not wider than a figure for a phone.
+        fit = int(figure.get_figwidth() / (0.45 + 0.066 * max(map(len, named))))
+        columns = max(1, min(columns, fit))
         figure.legend(
             list(named.values()), list(named), loc="outside lower center", ncols=min(columns, len(named)),
             title=title or None, title_fontsize=8.5,

@@ -144,7 +144,7 @@ def maps_of(run: Stored) -> list[tuple[str, Map]]:
 
     Raises: Missing where embeddings are not there.
     """
-    titles = {"train": "training classes", "test": "unseen classes"}
+    titles = {"train": "training classes", "test": run.queried}
     return [
         (title, make_map(run.split(split), run.embeddings(split, "after"), limit=MAP_ITEMS))
         for split, title in titles.items()

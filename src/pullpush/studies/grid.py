@@ -141,6 +141,8 @@ def _draw_over(table: pd.DataFrame, option: str, options: Sequence[str], theme: 
             panel.set_xticks(range(len(values)), [str(value) for value in values])
         elif min(values) > 0 and max(values) >= 50 * min(values):
             panel.set_xscale("log")
+        elif len(values) <= 8:
+            panel.set_xticks(values)
         style.label(panel, title[0].upper() + title[1:], option, "fraction")
     if others:
         style.legend_below(figure, columns=2 if theme.narrow else 3)

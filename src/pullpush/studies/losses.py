@@ -192,7 +192,7 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def _sentence(table: pd.DataFrame) -> str:
     means = table.groupby("loss", sort=False)["recall@1"].mean().sort_values(ascending=False)
-    return "Test recall@1 on unseen classes: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()) + "."
+    return "Test recall@1: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()) + "."
 
 
 def _maps(stored: dict[str, Stored], shown: Any) -> list[Shown]:

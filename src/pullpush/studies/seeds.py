@@ -142,9 +142,9 @@ def draw_differences(found: Sequence[Difference], theme: style.Theme) -> Figure:
         panel.axvline(0, color=theme.muted, linewidth=1)
         for row, each in enumerate(found):
             one, color = each.of[metric], theme.series[0]
-            panel.plot([one.low, one.high], [row, row], color=color, linewidth=1.6)
-            panel.plot(one.runs, [row] * len(one.runs), "o", color=color, alpha=0.4, markersize=3.5, mew=0)
-            panel.plot(one.mean, row, "o", color=color, markersize=6.5)
+            panel.plot([one.low, one.high], [row, row], color=color, alpha=0.45, linewidth=1.4)
+            panel.plot(one.runs, [row] * len(one.runs), "o", color=color, markersize=4, mew=0)
+            panel.plot(one.mean, row, "o", color=color, markersize=8.5)
         style.label(panel, f"Difference of {METRICS[metric]}", "difference within a seed", "")
         panel.set_yticks(range(len(found)), names)
         panel.set_ylim(len(found) - 0.5, -0.5)
