@@ -38,7 +38,7 @@ MODES = {
     "RGBA": "PNG",
     "RGBa": "",
     "CMYK": "TIFF",
-    "YCbCr": "TIFF",
+    "YCbCr": "",
     "LAB": "TIFF",
     "HSV": "",
     "I": "TIFF",
