@@ -1,7 +1,7 @@
 """Options of a verb from the signature of the function that does it."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pullpush.bounds import check, read
@@ -48,4 +48,8 @@ def call(
     missing = [name for name in required if name not in values]
     if missing:
         raise UserError(f"{prog} needs {' and '.join(name.upper() for name in missing)}: see {prog} --help")
+    return _run(function, values)
+
+
+def _run(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
     return function(**values)

@@ -170,7 +170,7 @@ def _serve(
         port: the port.
         token: what clients must send, 8 or more letters and digits; needed where others are let in. Better given in the
             environment variable PULLPUSH_TOKEN, as the list of processes shows the command line to all.
-        names: further host names that requests may use, as a proxy's.
+        names: further host names that requests may use, as a proxy's; may be repeated.
         store: where the vectors lie on a server, its address milvus://host:port/collection; or the environment variable
             PULLPUSH_STORE. The address in the index is not used.
         read_only: no adding and removing.

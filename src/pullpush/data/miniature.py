@@ -42,7 +42,7 @@ def make_tree(layout: str, folder: str | Path, *, classes: int = 8, images: int 
         raise UserError(f"{folder} exists and is not empty; name a new folder")
     most = 10 if layout == "fashion-mnist" else 1000
     if not (2 <= classes <= most and 2 <= images <= 7):
-        raise UserError(f"classes={classes} must be from 2 to {most} and images={images} from 2 to 7")
+        raise UserError(f"a small tree has 2 to {most} classes of 2 to 7 images, not {classes} of {images}")
     folder.mkdir(parents=True, exist_ok=True)
     return LAYOUTS[layout](folder, _pictures(classes, images, seed))
 

@@ -127,7 +127,8 @@ class ClassBalancedSampler(BatchSampler):
         super().__init__(classes * samples, seed, rank, world, passes, len(labels))
         if classes % world:
             raise UserError(
-                f"classes={classes} a batch cannot be shared among {world} ranks; take a multiple of {world}"
+                f"{classes} classes a batch cannot be shared among {world} ranks: --batch.classes must be a "
+                f"multiple of {world}"
             )
         self.classes, self.samples = classes, samples
         order = np.argsort(labels, kind="stable")
@@ -145,7 +146,7 @@ class ClassBalancedSampler(BatchSampler):
         if classes > len(members):
             raise UserError(
                 f"a batch of {classes} classes needs {classes} classes, there are {len(members)}"
-                f"{f' with {samples} items or more' if short == 'drop' else ''}; lower classes (P)"
+                f"{f' with {samples} items or more' if short == 'drop' else ''}; lower --batch.classes"
             )
         self._names = np.array(list(members), dtype=np.int64)  # sorted
         self._members = members

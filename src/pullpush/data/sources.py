@@ -70,7 +70,7 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
     known = [p.name for p in inspect.signature(reader).parameters.values() if p.kind == p.KEYWORD_ONLY]
     if root is not None:
         if "root" not in known:
-            raise UserError(f"{label} has no option root; leave root={str(root)!r} away")
+            raise UserError(f"{label} has no option root; leave --root {str(root)!r} away")
         options["root"] = root
     for option in options:
         if option not in known:

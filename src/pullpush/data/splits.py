@@ -81,7 +81,7 @@ def class_folds(items: Items, folds: int = 4, *, seed: int = 0) -> list[Items]:
     A given test split stays untouched in each. Raises a UserError where there are fewer classes than folds.
     """
     if folds < 2:
-        raise UserError(f"folds={folds}: at least 2 are needed")
+        raise UserError(f"--data.folds {folds}: at least 2 are needed")
     open_ = items.table["split"].to_numpy() != "test"
     classes = _shuffled(items, np.unique(items.table["label"][open_]), seed)
     if len(classes) < folds:

@@ -36,7 +36,7 @@ def read_vehicleid(*, root: str | Path | None = None, size: Size = "small", miss
     by_number = {str(vehicles): name for name, vehicles in SIZES.items()}
     given, size = size, by_number.get(str(size), str(size))
     if size not in SIZES:
-        raise UserError(f"size={given!r} is no list of VehicleID; it can be {', '.join(SIZES)}")
+        raise UserError(f"--data.size {given!r} is no list of VehicleID; it can be {', '.join(SIZES)}")
     mark = "train_test_split/train_list.txt"
     tree = find_tree(root, "VehicleID", ["VehicleID_V1.0"], mark)
     frames = []

@@ -1,0 +1,181 @@
+"""What stands in help and docs is taken by the parser; words in any order; help without torch."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pullpush.cli import main, parse, studies
+from pullpush.cli.main import VERBS
+from pullpush.cli.training import _resumed
+from pullpush.errors import UserError
+from pullpush.signatures import of
+from pullpush.training import options
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/pullpush/recipes/*.yaml")]
+KINDS = ("margin", "losses", "grid", "memory", "drift")
+
+
+def helped(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with suppress(SystemExit):
+        main([*words, "--help"])
+    return capsys.readouterr().out
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Lines that begin with pullpush, as words, without what is said about them."""
+    for line in text.replace("\\\n", " ").replace("&& ", "\n").splitlines():
+        found = re.match(r"^[\s#$>]*(?:PULLPUSH_\w+=\S+ )?pullpush (.*)$", line)
+        if found and not re.search(r"VERB|\.\.\.|\||^\w+[,.:]? [a-z]+ [a-z]+ ", found[1]):
+            yield shlex.split(re.split(r"\s{2,}|\s#\s", found[1].strip("`"))[0])
+
+
+def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goes as far as the function that would do it."""
+    verb, *rest = words
+    if verb.startswith("-"):
+        assert main(words) == 0
+        return
+    if verb == "train":
+        resume, rest = _resumed(rest)
+        if "--help" not in rest:
+            assert not (resume and rest)
+            options.parse(rest)
+        return
+    did: list[dict[str, Any]] = []
+
+    def record(function: Any, values: dict[str, Any]) -> Any:
+        did.append(values)
+        if verb not in ("study", "tune"):
+            return None
+        own = {name: about.default for name, about in of(function).options.items()} | values
+        names = own["losses"].split(",") if "losses" in own else None
+        return lambda more: studies._configs(more, names or [studies._loss_in(more)], [{}], 1)
+
+    monkeypatch.setattr(parse, "_run", record)
+    try:
+        assert main(words) == 0
+    except SystemExit:
+        assert "--help" in words or "-h" in words
+    else:
+        assert did
+
+
+@pytest.fixture
+def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that only the reader of the docs has is empty."""
+    read = options.read_yaml
+    monkeypatch.setattr(options, "read_yaml", lambda path, **more: read(path, **more) if path.exists() else {})
+
+
+@pytest.mark.parametrize("words", [[verb] for verb in VERBS] + [["study", kind] for kind in KINDS], ids=" ".join)
+@pytest.mark.usefixtures("no_files")
+def test_every_example_of_every_help_is_taken(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = list(commands(helped(capsys, *words).partition("examples:")[2]))
+    assert shown
+    for each in shown:
+        check(each, monkeypatch)
+
+
+@pytest.mark.usefixtures("no_files")
+def test_every_command_of_readme_docs_and_recipes_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = 0
+    for page in PAGES:
+        for words in commands(page.read_text(encoding="utf-8")):
+            try:
+                check(words, monkeypatch)
+            except (UserError, AssertionError) as error:
+                pytest.fail(f"{page.name}: pullpush {' '.join(words)}: {error}")
+            found += 1
+    assert found > 40
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search", "INDEX", "-k", "3", "a bird"],
+        ["search", "INDEX", "a bird", "-k", "3"],
+        ["search", "-k", "3", "INDEX", "--json", "a bird"],
+        ["search", "--text=a bird", "INDEX", "-k=3"],
+        ["search", "--index", "INDEX", "a bird", "--k", "3"],
+    ],
+)
+def test_options_and_words_in_any_order(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[dict[str, Any]] = []
+    monkeypatch.setattr(parse, "_run", lambda function, values: did.append(values))
+    assert main(words) == 0
+    assert {**did[0], "json": True} == {"index": "INDEX", "k": 3, "text": "a bird", "json": True}
+
+
+def test_evaluate_and_serve_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[dict[str, Any]] = []
+    monkeypatch.setattr(parse, "_run", lambda function, values: did.append(values))
+    assert main(["evaluate", "--data", "photos", "RUN", "--per-class", "-x.csv", "--nmi", "no"]) == 0
+    assert main(["serve", "--port", "1", "INDEX", "--names", "a.org", "--names", "b.org"]) == 0
+    assert main(["search", "INDEX", "--minus", "40", "--minus", "-3", "--like", "1,2"]) == 0
+    assert did == [
+        {"data": "photos", "model": "RUN", "per_class": "-x.csv", "nmi": False},
+        {"port": 1, "index": "INDEX", "names": ["a.org", "b.org"]},
+        {"index": "INDEX", "minus": ["40", "-3"], "like": [1, 2]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["search"], "needs INDEX"),
+        (["search", "INDEX", "one", "two"], "'two' is one word too many"),
+        (["search", "INDEX", "-k", "0"], "-k must be a whole number from 1"),
+        (["search", "INDEX", "-k"], "-k needs a value"),
+        (["serve", "--port", "-1"], "--port must be a whole number from 0 to 65,535, not -1"),
+        (["serve", "--timeout", "nan"], "in seconds, not nan"),
+        (["report", "RUN", "--window", "0"], "--window must be"),
+        (["evaluate", "RUN", "--split", "tset"], "did you mean 'test'"),
+        (["index", "RUN", "--images", "a", "--batch_size", "1e18"], "--batch_size must be"),
+        (["study", "margin", "--seeds", "-1"], "--seeds must be"),
+        (["study", "losses", "--jobs", "0"], "--jobs must be"),
+        (["study", "losses", "--target", "nan"], "--target must be"),
+        (["study", "drift", "--tolerance", "-1"], "--tolerance must be"),
+        (["study", "memory", "--at", "0"], "--at must be"),
+        (["tune", "--trials", "0"], "--trials must be"),
+        (["train", "photos"], "'photos' belongs to no option"),
+        (["train", "--steps"], "--steps needs a value: a whole number"),
+        (["train", "--batch.classes", "-3"], "--batch.classes must be"),
+        (["train", "--batch", "3"], "--batch has options of its own: --batch.classes"),
+    ],
+)
+def test_wrong_words_end_with_status_2(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--help", "train --help", "losses", "serve --help", "study --help"])
+def test_help_needs_no_torch(words: str) -> None:
+    code = (
+        "import sys; from pullpush.cli import main\n"
+        f"try: main({words.split()!r})\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'matplotlib', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_reader_that_goes_is_no_traceback() -> None:
+    for words in ("--help", "train --help", "losses"):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "pullpush", *words.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        child.stdout.close()
+        assert child.communicate()[1] == b""
+        assert child.returncode in (0, 141)

@@ -1,0 +1,181 @@
+"""Options of a run from every door: Python, YAML, command line. All options that there are, found from the code."""
+
+import math
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from pullpush.cli import main
+from pullpush.data.readers import PLACES
+from pullpush.errors import UserError
+from pullpush.maths.similarity import SIMILARITIES
+from pullpush.training import config as config_module
+from pullpush.training import train
+from pullpush.training.config import Checked, Config, Similarity
+from pullpush.training.options import config_from, losses, miners, options_of, parse
+
+ODD: list[Any] = [-1, 0, 1e18, math.nan, math.inf, "many", [1, "a"], {"a": {"b": 1}}]
+LOSSES = ["--loss=multi_similarity", "--miner=none"]
+CHOICES = (
+    [("loss", name) for name in losses()] + [("miner", name) for name in miners()] + [("data", name) for name in PLACES]
+)
+# Text takes any text, and a list of names any list; what it names is looked for later.
+TEXTS = {"data.source", "data.root", "encoder.name", "encoder.weights", "text.name", "out", "loss.name", "miner.name"}
+# What 0 means, and sense that the largest or a negative number makes.
+ZERO = {
+    "data.test", "data.validation", "data.folds", "data.fold", "data.long_tail", "data.workers", "encoder.dropout",
+    "encoder.frozen_stages", "text.dropout", "text.lr_scale", "batch.classes", "batch.samples", "optimizer.lr",
+    "optimizer.backbone_scale", "optimizer.criterion_scale", "optimizer.weight_decay", "optimizer.warmup",
+    "optimizer.clip", "seed", "gradient_cache", "validate_every", "memory.size", "memory.weight", "memory.start_step",
+}  # fmt: skip
+
+
+def refusal(make: Any) -> str:
+    """What is said against it, or nothing; anything but a `UserError` is an error of the test."""
+    try:
+        make()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def doors(name: str, value: Any, tmp_path: Path) -> dict[str, Any]:
+    """The same value through each of them."""
+    text = yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+    words = [f"--{name}={text}"]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({name: value}))
+    return {
+        "Python": lambda: config_from({name: value}),
+        "YAML": lambda: parse(["--config", str(file)]),
+        "command line": lambda: parse(words),
+    }
+
+
+def plain_options() -> list[str]:
+    return [name for name in options_of("multi_similarity", "multi_similarity", "emoji") if name != "config"]
+
+
+@pytest.mark.parametrize("name", plain_options())
+def test_every_option_from_every_door(name: str, tmp_path: Path) -> None:
+    for value in ODD:
+        said = {door: refusal(make) for door, make in doors(name, value, tmp_path).items()}
+        for door, message in said.items():
+            if message:
+                assert name.split(".")[0] in message or name.split(".")[-1] in message, (door, value, message)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if isinstance(value, (dict, list)) and name not in ("data.vendors", "data.held_out"):
+            assert said["Python"], (name, value)
+            assert said["YAML"], (name, value)
+        if number and name not in TEXTS | {"data.language", "data.vendors", "data.held_out"}:
+            refused = bool(said["Python"])
+            assert refused == bool(said["YAML"]) == bool(said["command line"]) or value == 0, (name, value, said)
+            if value != 0:
+                assert refused == (name != "loss.base" or value != -1), (name, value, said)
+            elif not name.startswith(("loss.", "miner.")):
+                assert refused != (name in ZERO), (name, value, said)
+
+
+@pytest.mark.parametrize(("kind", "choice"), CHOICES)
+def test_options_of_every_loss_miner_and_reader_from_the_command_line(kind: str, choice: str) -> None:
+    given = {"loss": "multi_similarity", "miner": "none", "data": "emoji", kind: choice}
+    options = options_of(given["loss"], given["miner"], given["data"])
+    for name, option in options.items():
+        if name.split(".")[0] != kind or name in TEXTS or str in (option.annotation, *get_args(option.annotation)):
+            continue
+        for value in ("nan", "inf", "-inf", "many", "1e400"):
+            words = [f"--{kind}={choice}", f"--{name}", value]
+            assert f"--{name} must be" in refusal(lambda words=words: parse(words)), (name, value)
+        for value in ("-1", "0", "1e18"):
+            words = [f"--{kind}={choice}", f"--{name}", value]
+            message = refusal(lambda words=words: parse(words))
+            assert not message or f"--{name} must be" in message, message
+
+
+def test_dataclasses_are_checked_as_they_are_made_and_again_by_train(tmp_path: Path) -> None:
+    made = [cls for cls in vars(config_module).values() if is_dataclass(cls) and issubclass(cls, Checked)]
+    assert len(made) >= 6
+    for cls in made:
+        for field in fields(cls):
+            with pytest.raises(UserError, match=f"{field.name} of {cls.__name__} must be"):
+                cls(**{field.name: object()})
+    config = Config()
+    config.steps = -5
+    with pytest.raises(UserError, match="steps must be a whole number from 1"):
+        train(config)
+    with pytest.raises(UserError, match="config must be Config"):
+        train({"steps": 3})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="set steps in it"):
+        train(Config(), steps=3)
+
+
+def test_a_config_trains_and_stays_as_it_is(small: dict[str, Any], tmp_path: Path) -> None:
+    assert config_from(asdict(Config())) == parse([])
+    whole = config_from({**small, "steps": 1, "out": str(tmp_path / "run")})
+    config = replace(whole, loss={"name": "triplet"}, miner={"name": "auto"}, memory={"size": 0})
+    before = asdict(config)
+    folder = train(config, quiet=True)
+    assert (folder / "metrics.json").exists()
+    assert asdict(config) == before
+    assert yaml.safe_load((folder / "config.yaml").read_text())["loss"]["margin"] == 0.2
+    with pytest.raises(UserError, match="exists"):
+        train(config)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": "many"}, "steps must be a whole number"),
+        ({"batch": {"classes": "x"}}, r"batch\.classes must be a whole number"),
+        ({"encoder": {"head": "banana"}}, r"encoder\.head must be .*'linear', 'mlp', 'none', not 'banana'"),
+        ({"loss": {"name": "circle", "margin": "a"}}, r"loss\.margin must be a number from 0 to 2, not 'a'"),
+        ({"loss": {"name": "arcface", "margin": 28.6}}, "radians.*28.6 degrees is 0.5"),
+        ({"batch": {"clases": 3}}, r"unknown option batch\.clases: did you mean batch\.classes\?"),
+        ({"batch": [1, 2]}, r"batch has options of its own: batch\.classes"),
+        ({"data": [1, 2]}, r"data\.source must be text"),
+        ({"loss": 5}, r"loss\.name must be text"),
+        ({"steps": {"a": {"b": {"c": {"d": 1}}}}}, "nested deeper"),
+        ({"steps": {"a": 1}}, "unknown option"),
+        ({"learn": "margin", "loss": "nt_xent"}, "learn must be one of 'auto', 'none', 'temperature'"),
+        ({"data": {"options": {"skin_tones": "maybe"}}}, r"data\.skin_tones must be true or false"),
+        ({"precision": 16}, "precision must be '32' or 'bf16'"),
+    ],
+)
+def test_values_from_python_and_yaml_are_checked(values: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        config_from(values)
+    with pytest.raises(UserError, match=message):
+        train(**values)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=message):
+        parse(["--config", str(tmp_path / "config.yaml")])
+
+
+def test_yaml_reads_as_people_write_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "optimizer: {lr: 1e-4}\nprecision: 32\ndata: {cache: yes}\nsteps: 1e3\nloss: {name: circle, margin: 1}\n"
+    )
+    config = parse(["--config", str(file), "--report=false"])
+    assert config.optimizer.lr == 1e-4
+    assert (config.precision, config.data.cache, config.steps, config.report) == ("32", "yes", 1000, False)
+    assert config.loss["margin"] == 1.0
+    assert config_from(asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    "text", ["steps: .nan", "steps: [", "- 1", "5: 3", "a: " + "[" * 3000, "data: {a: {b: {c: {d: {}}}}}"]
+)
+def test_files_that_are_no_configuration(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["train", "--config", str(tmp_path / "config.yaml"), *out]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_similarities_are_those_that_there_are() -> None:
+    assert set(get_args(Similarity)) == set(SIMILARITIES)
