@@ -13,6 +13,7 @@ from pullpush.criterion.choices import GIVEN, parameters_of
 from pullpush.doctor import Measures, Objective, measure_cells, measure_duplicates, measure_sides
 from pullpush.maths import health
 from pullpush.maths.pairs import Pairs, make_pairs
+from pullpush.maths.similarity import normalize
 
 __all__ = ["LastBatch", "learned_options", "measure_batch", "measure_updates"]
 
@@ -59,7 +60,7 @@ def measure_batch(batch: LastBatch, objective: Objective) -> Measures:
     found = measure_sides({"image": x, "text": y} if two else {"embeddings": x})
     if not (x.isfinite().all() and y.isfinite().all()):
         return found
-    s = criterion.similarity(x, y)
+    s = criterion.similarity(*((normalize(v) for v in (x, y)) if criterion.unit_length else (x, y)))
     pairs = make_pairs(labels, ids, other, others, criterion.relation)
     mined = None if criterion.miner is None else _mined(criterion, s, pairs, x, two)
     found |= measure_cells(s, pairs, objective, mined=mined, itself=not two)
