@@ -259,6 +259,10 @@ class Figures:
     answers: Answers = field(default_factory=Counter)
 
     @property
+    def median(self) -> float:
+        return float(np.median(self.taken))
+
+    @property
     def p99(self) -> float:
         return float(np.quantile(self.taken, 0.99))
 
@@ -277,8 +281,10 @@ def memory(pid: int) -> int:
     return total
 
 
-def attacked(url: str, pid: int, name: str, seconds: float = SECONDS, log: Path | None = None) -> Figures:
-    """Figures of one attack. Afterwards the server has 5 seconds to come to rest."""
+def attacked(
+    url: str, pid: int, name: str, seconds: float = SECONDS, log: Path | None = None, rest: float = 5.0
+) -> Figures:
+    """Figures of one attack. Afterwards the server has `rest` seconds to come to rest."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         pool.submit(time.sleep, 0).result()
         figures = Figures(before=memory(pid))
@@ -287,7 +293,7 @@ def attacked(url: str, pid: int, name: str, seconds: float = SECONDS, log: Path 
         attack = pool.submit(_attack, name, url, seconds)
         asyncio.run(_good_requests(url, pid, seconds, figures))
         figures.answers = attack.result()
-        time.sleep(5)
+        time.sleep(rest)
         figures.after = memory(pid)
         figures.logged = log.stat().st_size - size if log else 0
         figures.grown = httpx.get(f"{url}/health", timeout=30).json()["items"] - items
@@ -355,16 +361,15 @@ def run() -> list[dict[str, Any]]:
             print(report(name, figures))
             rows.append(result(f"attack/{name}/p99", figures.p99, PROMISE_S, "s"))
             rows.append(result(f"attack/{name}/memory", max(figures.kept, 1e6) / 1e6, PROMISE_BYTES / 1e6, "MB"))
-            if figures.wrong or figures.grown != figures.answers["added"] % max(figures.grown + 1, 1):
-                print(f"  {len(figures.wrong)} good requests went wrong: {Counter(figures.wrong).most_common(3)}")
+            if figures.wrong:
+                print(f"  these good requests went wrong: {Counter(figures.wrong).most_common(3)}")
     return rows
 
 
 def report(name: str, figures: Figures) -> str:
     """A line a figure."""
-    median = float(np.median(figures.taken))
     return (
-        f"{name}: {len(figures.taken)} good requests, median {median * 1e3:.0f} ms, p99 {figures.p99:.2f} s, "
+        f"{name}: {len(figures.taken)} good requests, median {figures.median * 1e3:.0f} ms, p99 {figures.p99:.2f} s, "
         f"slowest {max(figures.taken):.2f} s, {len(figures.wrong)} went wrong; memory {figures.before / 1e6:.0f} MB "
         f"before, at most {figures.most / 1e6:.0f}, {figures.after / 1e6:.0f} after; {figures.grown} items came in; "
         f"{figures.logged / 1e3:.0f} KB logged; the attackers were answered {dict(figures.answers)}"

@@ -15,13 +15,13 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pullpush.search.guard import HEAD
+
 MOST = 512
 SILENT = 15.0
 """Seconds from opening, or from the last answer, to a whole request head."""
 UNREAD = 60.0
 """Seconds that an answer may lie unread."""
-HEAD = 32 * 1024
-"""Bytes of a request's head, its address included."""
 BACKLOG = 128
 
 

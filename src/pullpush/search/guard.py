@@ -42,6 +42,8 @@ PAGES = ("/", "/docs")
 UPLOADS = ("/api/search", "/api/items")
 SMALL = 64 * 1024
 """Bytes of a body that is no upload."""
+HEAD = 32 * 1024
+"""Bytes of a request's head, its address included."""
 SINGLE = (b"host", b"origin", b"authorization", b"content-length", b"sec-fetch-site")
 
 
@@ -149,6 +151,9 @@ class Guard:
 
     def _check(self, scope: Scope, headers: dict[str, str], limit: int) -> None:
         """Raises: `Refusal` for what is refused by its head alone."""
+        head = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        if head + sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD:
+            raise Refusal(431, "too_large", f"the head of the request is longer than {HEAD:,} bytes", close=True)
         names = [name for name, _ in scope["headers"]]
         if any(names.count(name) > 1 for name in SINGLE) or {b"transfer-encoding", b"content-length"} <= set(names):
             # A proxy in front may have read it in another way, and take its body for the next request.

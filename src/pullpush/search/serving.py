@@ -111,7 +111,8 @@ def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvic
     import uvicorn
 
     from pullpush.search.app import make_app
-    from pullpush.search.connections import BACKLOG, HEAD, SILENT, Connections
+    from pullpush.search.connections import BACKLOG, SILENT, Connections
+    from pullpush.search.guard import HEAD
 
     connections = Connections()
     config = uvicorn.Config(
