@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from pullpush.bounds import Seed
 from pullpush.cli.parse import call
+from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,14 +66,15 @@ def _data(
             trouble = str(error)
     found = summary(items, inspect(items) if look else None)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{items.name}[/]: {len(items)} items, {items.table['label'].nunique()} classes")
+    console.print(plain(items.name, style="bold"), end="")
+    console.print(f": {len(items)} items, {items.table['label'].nunique()} classes", markup=False)
     for problem in [*([trouble] if trouble else []), *found.problems]:
         console.print("  [bold red]![/] ", end="")
-        console.print(problem, markup=False)
+        console.print(plain(problem))
     if not (trouble or found.problems):
         console.print("  no problems found")
     for note in found.notes:
-        console.print(f"  {note}", markup=False)
+        console.print(plain(f"  {note}"))
     for title, frame in (
         ("against the published numbers", published),
         ("splits", found.splits),
@@ -91,7 +93,7 @@ def _table(title: str, frame: "pd.DataFrame") -> "Table":
 
     shown = Table(title=title, title_justify="left")
     for column in frame.columns:
-        shown.add_column(str(column), justify="right" if pd.api.types.is_numeric_dtype(frame[column]) else "left")
+        shown.add_column(plain(column), justify="right" if pd.api.types.is_numeric_dtype(frame[column]) else "left")
     for row in frame.itertuples(index=False):
-        shown.add_row(*(f"{value:g}" if isinstance(value, float) else str(value) for value in row))
+        shown.add_row(*(plain(f"{value:g}" if isinstance(value, float) else value) for value in row))
     return shown

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pullpush.cli.parse import call
+from pullpush.escape import printable
 
 __all__ = ["diagnose"]
 
@@ -40,10 +41,10 @@ def _diagnose(run: str, json: bool = False, page: bool = True) -> None:
         return
     console = Console(highlight=False, soft_wrap=True)
     for finding in diagnosis.findings:
-        console.print(Text(f"{finding}\n", style=STYLES[finding.severity]))
+        console.print(Text(printable(f"{finding}\n"), style=STYLES[finding.severity]))
     print(f"{run}: {diagnosis.sentence}")
     for title, lines in (("not looked at:", diagnosis.not_seen), ("notes:", diagnosis.notes)):
         if lines:
-            print("\n  ".join([title, *lines]))
+            print(printable("\n  ".join([title, *lines])))
     if written:
         print(f"page: {written}")

@@ -1,6 +1,7 @@
 """The one door: finds the verb, and turns what goes wrong into one message and an exit status."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from difflib import get_close_matches
 
 from pullpush import __version__
 from pullpush.errors import UserError
+from pullpush.escape import printable
 
 __all__ = ["VERBS", "main"]
 
@@ -41,13 +43,16 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb. Returns 0, 2 for what the user can mend, 130 or 143 for a run that was stopped and saved."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that is no UTF-8 must not end a verb
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             return _run(words)
         finally:
             sys.stdout.flush()  # here, where a reader that has gone is no traceback
     except UserError as error:
-        print(f"pullpush: {error}", file=sys.stderr)
+        print(f"pullpush: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pullpush: stopped", file=sys.stderr)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pullpush.cli.parse import call
+from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
+from pullpush.escape import printable
 from pullpush.files import replacing, write_text
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def _evaluate(
     if json:
         print(dumps({"protocol": found.protocol, "left_out": found.left_out, **found.metrics}))
         return
-    shown = Table(title=f"{model} on {items.name}: {len(items)} items, protocol {found.protocol}")
+    shown = Table(title=plain(f"{model} on {items.name}: {len(items)} items, protocol {found.protocol}"))
     shown.add_column("metric")
     shown.add_column("value", justify="right")
     for name, value in found.metrics.items():
@@ -95,7 +97,7 @@ def _evaluate(
     Console().print(shown)
     for note in (f"{found.left_out} queries without a positive left out" if found.left_out else "", *found.notes):
         if note:
-            print(note)
+            print(printable(note))
 
 
 def _embed(
@@ -141,7 +143,12 @@ def _embed(
             about = {"ids": items.ids.numpy(), "labels": items.labels.numpy(), "classes": classes, "paths": paths}
             np.savez(file, embeddings=embeddings, **{name: np.asarray(values) for name, values in about.items()})
         else:
-            items.table.assign(**{"class": classes, "embedding": list(embeddings)}).to_parquet(file)
+            table = items.table.assign(**{"class": classes, "embedding": list(embeddings)})
+            import pyarrow.parquet as pq
+
+            from pullpush.files.tables import to_arrow
+
+            pq.write_table(to_arrow(table), file)
     print(f"{len(embeddings)} x {embeddings.shape[1]} embeddings of {items.name}: {path}")
 
 
@@ -199,7 +206,7 @@ def _embed_readable(model: "Model", items: "Items", progress: bool) -> "tuple[np
     if not kept:
         raise UserError(f"none of the {len(items)} images can be read, the first: {bad[0]}")
     for line in bad[:SHOWN]:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     if bad:
         more = f", {len(bad) - SHOWN} of them not shown" if len(bad) > SHOWN else ""
         print(f"{len(bad)} of {len(items)} images left out{more}", file=sys.stderr)

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from pullpush.bounds import Bound
 from pullpush.cli.parse import call
+from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
 
 __all__ = ["index", "search", "serve"]
@@ -147,7 +148,7 @@ def _show(hits: list[Any], as_json: bool) -> None:
     for before, hit in zip([None, *hits], hits, strict=False):
         if hit.weak and before is not None and not before.weak:
             shown.add_section()
-        shown.add_row(str(hit.id), f"{hit.score:.3f}", "weak" if hit.weak else "", str(hit.label), str(hit.path))
+        shown.add_row(str(hit.id), f"{hit.score:.3f}", "weak" if hit.weak else "", plain(hit.label), plain(hit.path))
     Console().print(shown)
 
 

@@ -17,6 +17,7 @@ from pullpush.data.items import Items, crop
 from pullpush.data.splits import kind_of_classes
 from pullpush.data.workers import by_chunks
 from pullpush.errors import UserError
+from pullpush.escape import readable
 from pullpush.images import opened, to_rgb
 from pullpush.images.decode import DECODE_ERRORS, reason
 from pullpush.images.files import archived, read_regular
@@ -252,6 +253,6 @@ def _examples(items: Items, count: int) -> pd.DataFrame:
         {
             "class": [items.classes[label] for label in table["label"]],
             "text": ["; ".join(text) for text in table["text"]],
-            "path": table["path"].to_numpy(),
+            "path": list(map(readable, table["path"])),
         }
     )

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
 from pullpush.errors import UserError
+from pullpush.escape import readable
 from pullpush.files import check_fields, damaged, replacing
-from pullpush.files.tables import read_arrow
+from pullpush.files.tables import from_arrow, path_column, read_arrow, to_arrow
 from pullpush.images import open_rgb
 
 SPLITS = ("train", "validation", "test")
@@ -46,7 +46,8 @@ class Items:
 
     def __post_init__(self) -> None:
         self.table = _complete(self.table, self.name)
-        self.classes = [str(name) for name in self.classes]
+        self.classes = [readable(name) for name in self.classes]
+        self.name, self.notes = readable(self.name), [readable(note) for note in self.notes]
         labels = self.table["label"]
         if len(labels) and not labels.between(0, len(self.classes) - 1).all():
             raise UserError(
@@ -59,7 +60,7 @@ class Items:
     ) -> Items:
         """Items from parallel lists; labels number the sorted class names."""
         classes, labels = np.unique(np.asarray(class_names, dtype=str), return_inverse=True)
-        table = pd.DataFrame({"path": [os.path.abspath(p) for p in paths], "label": labels, **columns})
+        table = pd.DataFrame({"path": path_column([os.path.abspath(p) for p in paths]), "label": labels, **columns})
         return cls(table, [str(c) for c in classes], name, list(notes))
 
     def __len__(self) -> int:
@@ -120,7 +121,7 @@ class Items:
             then: what to do after the cure where it can't be written, for the message (`files.replacing`).
         """
         path = Path(path)
-        table = pa.Table.from_pandas(self.table, preserve_index=False)
+        table = to_arrow(self.table, preserve_index=False)
         extra = {"classes": self.classes, "name": self.name, "notes": self.notes}
         table = table.replace_schema_metadata(
             {**(table.schema.metadata or {}), b"pullpush": json.dumps(extra).encode()}
@@ -140,7 +141,7 @@ class Items:
         try:
             extra = json.loads((table.schema.metadata or {})[b"pullpush"])
             check_fields(extra, {"classes": list, "name": str, "notes": list}, path)
-            return cls(table.to_pandas(), extra["classes"], extra["name"], [str(note) for note in extra["notes"]])
+            return cls(from_arrow(table), extra["classes"], extra["name"], [str(note) for note in extra["notes"]])
         except UserError as error:
             raise damaged(path, str(error)) from error
         except KeyError as error:
@@ -185,7 +186,7 @@ def _complete(table: pd.DataFrame, name: str) -> pd.DataFrame:
     table["id"] = table["id"].astype(np.int64)
     table["label"] = table["label"].astype(np.int64)
     for column in ("split", "role", "category", "domain"):
-        table[column] = table[column].fillna("").astype(str)
+        table[column] = table[column].fillna("").map(readable)
     if table["id"].duplicated().any():
         raise UserError(
             f"{name}: the id {table['id'][table['id'].duplicated()].iloc[0]} stands for two items; ids must differ"
@@ -200,7 +201,7 @@ def _complete(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _strings(value: Any) -> list[str]:
     if isinstance(value, str):
-        return [value] if value else []
+        return [readable(value)] if value else []
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return []
-    return [str(v) for v in value]
+    return [readable(v) for v in value]

@@ -9,8 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pullpush.files.text import CURE, damaged, regular
+from pullpush.files.write import replacing
 
-__all__ = ["check_columns", "read_arrow", "read_csv", "read_parquet"]
+__all__ = [
+    "check_columns",
+    "from_arrow",
+    "path_column",
+    "read_arrow",
+    "read_csv",
+    "read_parquet",
+    "to_arrow",
+    "write_parquet",
+]
+
+PATHS = ("path", "key")  # columns of paths
 
 
 def read_csv(
@@ -42,11 +54,53 @@ def read_parquet(path: str | os.PathLike[str], columns: Iterable[str] = (), *, c
     """The table of a Parquet file; Args and Raises as of `read_csv`."""
     table = read_arrow(path, cure=cure)
     try:
-        frame = table.to_pandas()
+        frame = from_arrow(table)
     except Exception as error:
         raise damaged(path, error, cure) from error
     check_columns(frame, columns, path, cure)
     return frame
+
+
+def write_parquet(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Writes a table as Parquet, whole or not at all; Raises as of `write.replacing`."""
+    with replacing(path) as part:
+        pq.write_table(to_arrow(frame), part)
+
+
+def path_column(paths: Iterable[Any], index: Any = None) -> pd.Series:
+    """Paths as they are: pandas keeps text as UTF-8, which paths need not be."""
+    return pd.Series(list(paths), index, dtype=object)
+
+
+def to_arrow(frame: pd.DataFrame, **options: Any) -> pa.Table:
+    """The Arrow table of a frame (`options` of `pyarrow.Table.from_pandas`).
+
+    Text in Arrow is UTF-8. Paths need not be: where one isn't, their column is written as the bytes that they are.
+    """
+    as_bytes = {}
+    for name in PATHS:
+        if name in frame and any(not _is_unicode(path) for path in frame[name]):
+            as_bytes[name] = path_column([os.fsencode(path) for path in frame[name]], frame.index)
+    return pa.Table.from_pandas(frame.assign(**as_bytes), **options)
+
+
+def from_arrow(table: pa.Table) -> pd.DataFrame:
+    """The frame that `to_arrow` was given."""
+    frame = table.to_pandas()
+    as_text = {
+        name: path_column([os.fsdecode(path) for path in frame[name]], frame.index)
+        for name in PATHS
+        if name in frame and len(frame) and isinstance(frame[name].iat[0], bytes)
+    }
+    return frame.assign(**as_text)
+
+
+def _is_unicode(text: object) -> bool:
+    try:
+        str(text).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_arrow(path: str | os.PathLike[str], *, cure: str = CURE) -> pa.Table:

@@ -192,7 +192,11 @@ def _trained(run: Run, trained: Tensor, not_seen: list[str]) -> Measures:
     whole = trained.isfinite().all(1)
     if not whole.all():
         not_seen.append(_not_finite("train", trained))
-    items = run.split("train")
+    try:
+        items = run.split("train")
+    except Missing as missing:
+        not_seen.append(f"Equal items among the training items: {missing}")
+        return found
     if len(items) != len(trained):
         not_seen.append(f"Equal items among the training items: {len(trained)} embeddings for {len(items)} items.")
         return found

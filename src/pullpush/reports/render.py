@@ -7,6 +7,8 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from pullpush.escape import readable
+
 __all__ = ["image_uri", "render"]
 
 
@@ -23,7 +25,7 @@ def render(package: str, template: str, *, filters: dict[str, Any] | None = None
         lstrip_blocks=True,
     )
     environment.filters |= {"data_uri": image_uri, **(filters or {})}
-    return environment.get_template(template).render(**values)
+    return readable(environment.get_template(template).render(**values))
 
 
 def image_uri(png: bytes) -> str:

@@ -16,7 +16,10 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 
+from pullpush.escape import printable
 from pullpush.files import write_bytes
 
 #: Marks that go with the colours, so that no meaning hangs on colour alone.
@@ -186,8 +189,24 @@ def _drawn(draw: Callable[[Theme], Figure], path: Path, narrow: bool) -> Picture
             # Class names come in any script; a letter that the font lacks is drawn as a box, which says enough.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             figure = draw(theme)
+            _show_as_written(figure)
             width = float(figure.get_size_inches()[0])
             stream = io.BytesIO()
             figure.savefig(stream, format="png", metadata={"Software": None})
             images[theme.name] = stream.getvalue()
     return Picture(path, images["light"], images["dark"], width)
+
+
+def _show_as_written(figure: Figure) -> None:
+    """No text of a figure is read as a formula (`$5 to $10`); the numbers on scales, which are such, stay."""
+    scales = {
+        text
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        if not isinstance(axis.get_major_formatter(), FixedFormatter)
+        for text in [*axis.get_ticklabels(), *axis.get_ticklabels(minor=True)]
+    }
+    for text in figure.findobj(Text):
+        if text not in scales:
+            text.set_parse_math(False)
+            text.set_text(printable(text.get_text()))

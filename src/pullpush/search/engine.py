@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow.parquet as pq
 from PIL import Image
 
 from pullpush.encoders import bundle
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
+from pullpush.files.tables import from_arrow
 from pullpush.search import layout, thumbnails
 from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.errors import BadQuery, NoIndex, NoItem
@@ -84,7 +85,7 @@ class Version:
         layout.verify(folder, manifest, skip=thumbnails.PREFIX)
         self.index, self.manifest, self.stamp = index, manifest, stamp
         self.vectors: Vectors = open_store(trusted(manifest.store, store), manifest.uid).open(folder, manifest.version)
-        self.table = pd.read_parquet(folder / TABLE).set_index("id", drop=False)
+        self.table = from_arrow(pq.read_table(folder / TABLE)).set_index("id", drop=False)
         self.rows = Rows(self.table["id"].to_numpy())
         self.values = {name: dict.fromkeys(self.table[name].unique()) for name in FILTERS}
         """What a search can be narrowed by."""

@@ -235,7 +235,7 @@ def publish(index: Path, folder: Path, manifest: Manifest) -> Path:
     manifest.files = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": digest(folder / name)} for name in names
     }
-    raw = json.dumps(asdict(manifest), indent=1, ensure_ascii=False).encode()
+    raw = json.dumps(asdict(manifest), indent=1).encode()
     (folder / RECORD).write_bytes(raw)
     for name in [*names, RECORD]:
         sync(folder / name)

@@ -12,6 +12,7 @@ from pullpush.data.folder import folder_images
 from pullpush.data.items import Items
 from pullpush.data.sources import READERS, open_items
 from pullpush.errors import UserError
+from pullpush.files.tables import path_column
 from pullpush.search.stores.base import FILTERS
 
 KEYS = ["key", "size", "mtime"]
@@ -38,10 +39,12 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
     stats = [_stat(path) for path in paths]
     frame = pd.DataFrame(
         {
-            "key": [path if box is None else f"{path} {box}" for path, box in zip(paths, boxes, strict=True)],
+            "key": path_column(
+                path if box is None else f"{path} {box}" for path, box in zip(paths, boxes, strict=True)
+            ),
             "size": np.array([size for size, _ in stats], np.int64),
             "mtime": np.array([mtime for _, mtime in stats], np.int64),
-            "path": paths,
+            "path": path_column(paths),
             "label": [items.classes[label] for label in table["label"]],
             "category": table["category"].to_numpy(),
             "domain": table["domain"].to_numpy(),

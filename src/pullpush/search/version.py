@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.files import write_text
+from pullpush.files.tables import from_arrow, to_arrow
 from pullpush.search import layout, staging, thumbnails
 from pullpush.search.calibration import calibrate
 from pullpush.search.layout import Manifest
@@ -69,7 +71,7 @@ def read(index: Path) -> Opened | None:
         return None
     folder, manifest = published
     layout.verify(folder, manifest, skip=thumbnails.PREFIX)
-    return Opened(folder, manifest, pd.read_parquet(folder / TABLE))
+    return Opened(folder, manifest, from_arrow(pq.read_table(folder / TABLE)))
 
 
 def owner(index: Path) -> str:
@@ -88,7 +90,7 @@ def tidy(index: Path) -> None:
     published = layout.current(index)
     if published is None:
         return
-    table = pd.read_parquet(published[0] / TABLE, columns=["path", "origin"])
+    table = from_arrow(pq.read_table(published[0] / TABLE, columns=["path", "origin"]))
     used = set(table.loc[table["origin"] == "upload", "path"])
     for file in (index / layout.UPLOADS).glob("*"):
         if f"{layout.UPLOADS}/{file.name}" not in used:
@@ -130,7 +132,7 @@ def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> 
         manifest.calibration = calibrate(table["id"].to_numpy(), texts, view, draft.model)
     elif old is not None:
         manifest.calibration = old.manifest.calibration
-    table.to_parquet(folder / TABLE)
+    pq.write_table(to_arrow(table), folder / TABLE)
     np.save(folder / REMOVED, change.removed)
     manifest.count, manifest.created = len(table), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     layout.publish(index, folder, manifest)

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
+from pullpush.escape import printable
 from pullpush.studies.plan import StudyRun
 from pullpush.training.config import Config, DataConfig
 from pullpush.training.loop import train
@@ -200,6 +201,6 @@ def _progress(total: int, finished: int) -> Iterator[Any]:
             count += 1
             bar.update(task, advance=1, description=run.name)
             if error or not console.is_terminal:
-                console.print(f"{count}/{total} {run.name}{': ' + error if error else ''}", markup=False)
+                console.print(printable(f"{count}/{total} {run.name}{': ' + error if error else ''}"), markup=False)
 
         yield done

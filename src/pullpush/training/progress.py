@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pullpush.escape import printable
+
 __all__ = ["Display"]
 
 
@@ -42,7 +44,7 @@ class Display:
 
     def say(self, sentence: str, style: str = "") -> None:
         """A line that stays."""
-        self.console.print(sentence, style=style, markup=False)
+        self.console.print(printable(sentence), style=style, markup=False)
 
     def advance(self, step: int, loss: float, images: int) -> None:
         """Steps up to `step` are done; `images` were seen since the last call."""

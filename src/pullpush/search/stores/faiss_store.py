@@ -19,9 +19,11 @@ from typing import Any
 import faiss
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
 
 from pullpush.errors import UserError
+from pullpush.files.tables import from_arrow, to_arrow
 from pullpush.search.stores import exact
 from pullpush.search.stores.base import FILTERS, Change, Rows, Where
 
@@ -62,7 +64,7 @@ class FaissStore:
         if kind != "hnsw":
             np.save(folder / "vectors.npy", np.ascontiguousarray(made.vectors, np.float32))
         np.save(folder / "rows.npy", made.ids)
-        made.columns.to_parquet(folder / "columns.parquet")
+        pq.write_table(to_arrow(made.columns), folder / "columns.parquet")
         dead = int((made.ids < 0).sum())
         facts = {"kind": kind, "rows": len(made.ids), "removed": dead, "dim": made.vectors.shape[1], **made.tuned}
         if kind == "flat" and len(made.ids):
@@ -89,7 +91,7 @@ class FaissVectors:
         if kind != "flat":
             self.index = faiss.read_index(str(folder / "vectors.faiss"), faiss.IO_FLAG_MMAP_IFC)
         self.ids = np.load(folder / "rows.npy")
-        self.columns = pd.read_parquet(folder / "columns.parquet")
+        self.columns = from_arrow(pq.read_table(folder / "columns.parquet"))
         if kind == "hnsw":
             self.vectors = _own_vectors(self.index, rows, dim)
         else:
