@@ -15,7 +15,6 @@ from pullpush.doctor import History, objective_of, replay
 from pullpush.reports.run import Run
 from pullpush.training.log import read_log
 
-
 if __name__ == "__main__":
     runs = [Run(Path(name)) for name in sys.argv[1:] if (Path(name) / "log.jsonl").exists()]
     counts: Counter[str] = Counter()

@@ -26,10 +26,12 @@ PLACED = """(card) => {
 }"""
 CONTRAST = """() => [...document.querySelectorAll('a')].map((link) => {
   const light = (text) => {
-    const [r, g, b] = text.match(/[0-9.]+/g).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4 })
+    const [r, g, b] = text.match(/[0-9.]+/g)
+      .map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4 })
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
   }
-  const ink = light(getComputedStyle(link).color), paper = light(getComputedStyle(document.documentElement).backgroundColor)
+  const ink = light(getComputedStyle(link).color)
+  const paper = light(getComputedStyle(document.documentElement).backgroundColor)
   return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05)
 })"""
 
