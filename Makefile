@@ -1,10 +1,13 @@
 # make demo: the main job on the built-in data.   make test: all checks and tests.   make bench [AREA=loss]: benchmarks.
+# make lowest [TESTS=tests/search]: the tests with the lowest version of everything that pyproject.toml allows.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := demo,text,serve,study,milvus,bench,dev
+LOWEST := .venv-lowest
+TESTS := tests
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench docs lowest clean
 
 demo: $(VENV)/.installed
 	@if [ -f runs/demo/checkpoints/last.pt ]; then $(BIN)/pullpush train --resume runs/demo; \
@@ -26,6 +29,15 @@ bench: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python docs/build.py
 
+lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+$(LOWEST)/.installed: pyproject.toml tools/lowest.py
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tools/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --constraint $(LOWEST)/constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --editable '.[$(EXTRAS)]'
@@ -33,4 +45,4 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build *.egg-info src/*.egg-info
