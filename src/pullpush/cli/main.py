@@ -5,11 +5,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 
 from pullpush import __version__
 from pullpush.errors import UserError
 from pullpush.escape import printable
+from pullpush.progress import showing
 
 __all__ = ["VERBS", "main"]
 
@@ -28,6 +30,9 @@ VERBS = {
     "search": ("search", "search an index by text, image or item"),
     "serve": ("search", "serve an index over HTTP, with a page"),
 }
+
+# Verbs whose progress is shown; studies show their runs themselves.
+LONG = ("train", "evaluate", "embed", "data", "report", "diagnose", "index")
 
 EXAMPLES = """\
 examples:
@@ -78,7 +83,8 @@ def _run(words: list[str]) -> int:
         near = get_close_matches(verb, VERBS, 1, cutoff=0.5)
         raise UserError(f"unknown verb {verb!r}: {f'did you mean {near[0]}?' if near else 'see pullpush --help'}")
     module = importlib.import_module(f"pullpush.cli.{VERBS[verb][0]}")
-    status: int = vars(module)[verb](rest)
+    with showing() if verb in LONG else nullcontext():
+        status: int = vars(module)[verb](rest)
     return status
 
 

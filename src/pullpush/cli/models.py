@@ -10,6 +10,7 @@ from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.files import replacing, write_text
+from pullpush.progress import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,7 @@ def _evaluate(
     else:
         items = open_items(data, root=root, **(options or {}))
         items = _split(items, split or ("test" if (items.table["split"] == "test").any() else ""), data)
-    embeddings, items = _embed_readable(loaded, items, progress=not json)
+    embeddings, items = _embed_readable(loaded, items)
     found = evaluate_items(embeddings, items, nmi=nmi)
     if per_class:
         frame = found.per_class.copy()
@@ -133,7 +134,7 @@ def _embed(
         items = _of_the_run(model, split)
     else:
         items = _split(open_images(data, root=root, **(options or {})), split, data)
-    embeddings, items = _embed_readable(loaded, items, progress=True)
+    embeddings, items = _embed_readable(loaded, items)
     rows = range(len(items))
     paths, classes = [items.path(row) for row in rows], [items.classes[label] for label in items.table["label"]]
     with replacing(path, "or choose another --out") as part, part.open("wb") as file:
@@ -188,12 +189,12 @@ def _split(items: "Items", split: str, what: str) -> "Items":
     return chosen
 
 
-def _embed_readable(model: "Model", items: "Items", progress: bool) -> "tuple[np.ndarray, Items]":
+def _embed_readable(model: "Model", items: "Items") -> "tuple[np.ndarray, Items]":
     """Embeddings of the items whose images can be read, and these items; the others are named on standard error."""
     kept, bad = [], []
 
     def images() -> Any:
-        for row in range(len(items)):
+        for row in counted(range(len(items)), "embedding images", len(items), each=lambda row: 1):
             try:
                 image = items.open(row)
             except UserError as error:
@@ -202,7 +203,7 @@ def _embed_readable(model: "Model", items: "Items", progress: bool) -> "tuple[np
             kept.append(row)
             yield image
 
-    embeddings = model.embed(images(), progress=progress)
+    embeddings = model.embed(images())
     if not kept:
         raise UserError(f"none of the {len(items)} images can be read, the first: {bad[0]}")
     for line in bad[:SHOWN]:

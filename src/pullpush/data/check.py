@@ -72,7 +72,7 @@ def inspect(items: Items) -> Findings:
     Duplicates are images with the same pixels after conversion to RGB: the same file twice, and the same picture saved
     twice. `across_classes` are those duplicates whose labels differ.
     """
-    seen = [look for chunk in by_chunks(partial(_look_at, items), len(items)) for look in chunk]
+    seen = [look for chunk in by_chunks(partial(_look_at, items), len(items), "checking images") for look in chunk]
     found = Findings()
     same: dict[bytes, list[int]] = defaultdict(list)
     for row, look in enumerate(seen):

@@ -75,7 +75,7 @@ def load_pixels(items: Items, side: int) -> torch.Tensor:
     processes."""
     pixels = torch.empty(len(items), 3, side, side, dtype=torch.uint8)
     start = 0
-    for chunk in by_chunks(partial(_squares, items, side), len(items)):
+    for chunk in by_chunks(partial(_squares, items, side), len(items), "decoding images"):
         pixels[start : start + len(chunk)] = chunk
         start += len(chunk)
     return pixels

@@ -20,6 +20,7 @@ from pullpush.data.official import Counts, compare
 from pullpush.data.readers import MANIFESTS, PLACES
 from pullpush.errors import UserError
 from pullpush.images.formats import SUFFIXES as IMAGES
+from pullpush.progress import work
 
 
 def _function(place: str) -> Callable[..., Items]:
@@ -79,7 +80,8 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
             raise UserError(f"{label} has no option {option!r}{hint} Options: {', '.join(known) or 'none'}")
     kinds = types_of(reader)
     options = {k: check(f"{k} of {label}", value, kinds[k]) for k, value in options.items()}
-    return reader(*first, **options)
+    with work(f"reading {name}"):
+        return reader(*first, **options)
 
 
 def open_images(source: str | Path, *, root: str | Path | None = None, **options: Any) -> Items:
@@ -87,6 +89,11 @@ def open_images(source: str | Path, *, root: str | Path | None = None, **options
 
     Args and Raises as of `open_items`; where there are no classes, the one class has no name.
     """
+    with work(f"reading {source}"):
+        return _images(source, root, options)
+
+
+def _images(source: str | Path, root: str | Path | None, options: dict[str, Any]) -> Items:
     path = Path(source).expanduser()
     if str(source) in READERS or (not path.is_dir() and path.suffix.lower() not in (*MANIFESTS, *IMAGES)):
         return open_items(source, root=root, **options)

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from torch.utils.data import DataLoader, Dataset
 
 from pullpush.errors import UserError
+from pullpush.progress import work
 
 Result = TypeVar("Result")
 CHUNK = 64
@@ -30,17 +31,21 @@ class _Chunks(Dataset[Result | UserError], Generic[Result]):
             return error
 
 
-def by_chunks(function: Callable[[range], Result], count: int, workers: int | None = None) -> Iterator[Result]:
+def by_chunks(
+    function: Callable[[range], Result], count: int, what: str, workers: int | None = None
+) -> Iterator[Result]:
     """`function` of each chunk of the rows 0 to `count` - 1, in order.
 
     Pillow holds Python's lock for most of the time of a small image, so threads would wait for each other.
-    `workers`: processes
+    `what` is said of it while it goes on (`progress.work`). `workers`: processes
     (default: as many as cores; none for fewer than a thousand rows). `function` must be picklable. Its UserErrors
     are raised here.
     """
     if workers is None:
         workers = (os.cpu_count() or 1) if count >= FEW else 0
-    for result in DataLoader(_Chunks(function, count), batch_size=None, num_workers=workers):
-        if isinstance(result, UserError):
-            raise result
-        yield result
+    with work(what, count) as current:
+        for result in DataLoader(_Chunks(function, count), batch_size=None, num_workers=workers):
+            if isinstance(result, UserError):
+                raise result
+            yield result
+            current.advance(min(CHUNK, count - current.done))

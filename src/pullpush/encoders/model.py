@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
 from pullpush.images import open_rgb, to_rgb
 from pullpush.images.preprocessing import Preprocessing
+from pullpush.progress import counted, showing
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -92,12 +91,13 @@ def _batches(items: Iterable[Any], size: int, progress: str) -> Iterator[Sequenc
     """Lists of up to `size` (position, item)."""
     if size < 1:
         raise UserError(f"The batch size must be at least 1, it is {size}.")
-    if progress:
-        total = len(items) if hasattr(items, "__len__") else None
-        items = track(items, progress, total, console=Console(stderr=True), transient=True)
-    numbered = enumerate(items)
-    while batch := list(islice(numbered, size)):
-        yield batch
+    numbered, total = enumerate(items), len(items) if hasattr(items, "__len__") else None
+    batches = iter(lambda: list(islice(numbered, size)), [])
+    if not progress:
+        yield from batches
+        return
+    with showing():
+        yield from counted(batches, progress, total, "items")
 
 
 def _rgb(picture: Any, place: str) -> Image.Image:

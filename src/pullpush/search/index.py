@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from pullpush.data.items import Items
 from pullpush.encoders import bundle
@@ -22,6 +21,7 @@ from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.files import sync
 from pullpush.images import open_rgb, resize_and_center, to_rgb
+from pullpush.progress import showing, work
 from pullpush.search import layout, version
 from pullpush.search.errors import BadQuery, NoItem
 from pullpush.search.journal import Journal, Key
@@ -110,7 +110,8 @@ def build_index(
     given = isinstance(model, str | os.PathLike)
     loaded, name = (bundle.load(model), os.path.abspath(model)) if given else (model, "")
     index = Path(out) if out is not None else INDEXES / default_name(name)
-    items, wanted = read_source(source)
+    with showing(progress), work("reading the source"):
+        items, wanted = read_source(source)
     label = _source_name(source)
     with writing(index, create=True):
         version.tidy(index)
@@ -350,7 +351,7 @@ def _embed(
     todo = [row for row in fresh if keys[row] not in journal]
     size = model.preprocessing.size
     chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
-    with _bar(len(todo), progress) as advance, ThreadPoolExecutor(4) as pool:
+    with showing(progress), work("embedding images", len(todo)) as current, ThreadPoolExecutor(4) as pool:
         ahead = [pool.submit(_decode, open_row, row, size) for row in chunks[0]] if chunks else []
         for number, chunk in enumerate(chunks):
             decoded = [future.result() for future in ahead]
@@ -364,7 +365,7 @@ def _embed(
             bad = {keys[row]: reason for row, reason in zip(chunk, decoded, strict=True) if isinstance(reason, str)}
             vectors = model.embed([picture for _, (picture, _) in good], batch_size=batch_size)
             journal.add([key for key, _ in good], vectors, [small for _, (_, small) in good], bad)
-            advance(len(chunk))
+            current.advance(len(chunk))
 
 
 def _decode(open_row: Callable[[int], Image.Image], row: int, size: int) -> tuple[np.ndarray, bytes] | str:
@@ -374,14 +375,6 @@ def _decode(open_row: Callable[[int], Image.Image], row: int, size: int) -> tupl
     except UserError as error:
         return str(error)
     return resize_and_center(picture, size), thumbnail(picture)
-
-
-@contextmanager
-def _bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(show_speed=True))
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), disable=not show) as bar:
-        task = bar.add_task("embedding", total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 def _move(files: Sequence[Path], places: Sequence[Path]) -> None:

@@ -13,6 +13,7 @@ from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.data.transforms import EvalTransform, eval_transform, train_transform
 from pullpush.images.preprocessing import Preprocessing
+from pullpush.progress import counted
 from pullpush.training.config import Config, DataConfig
 
 __all__ = ["Batch", "EvaluationInputs", "feature_batches", "image_batches"]
@@ -85,7 +86,8 @@ class EvaluationInputs:
     @torch.inference_mode()
     def embed(self, encode: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
         """`encode` of all images, float32 [n, dim], on the CPU."""
-        return torch.cat([encode(inputs.to(device)).float().cpu() for inputs in self._chunks()]).clone()
+        chunks = counted(self._chunks(), "embedding images", len(self.dataset))
+        return torch.cat([encode(inputs.to(device)).float().cpu() for inputs in chunks]).clone()
 
     def _chunks(self) -> Iterator[Tensor]:
         if self.pixels is None:

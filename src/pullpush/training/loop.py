@@ -248,7 +248,7 @@ def _fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     validate_every = config.validate_every or max(1, config.steps // 8)
     batches = run.task.batches(done)
     waiting: list[dict[str, Any]] = []
-    with StopRequest() as stop:
+    with StopRequest() as stop, run.display.training(done):
         for step in range(done + 1, config.steps + 1):
             waiting.append(_step(run, step, next(batches)))
             for callback in callbacks:

@@ -12,6 +12,7 @@ from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
+from pullpush.progress import counted
 from pullpush.training.config import Config
 from pullpush.training.features import cached_features, features_key, texts_key
 from pullpush.training.inputs import Batch, EvaluationInputs, feature_batches, image_batches
@@ -187,4 +188,5 @@ def _embed_features(head: nn.Module, features: Tensor, device: torch.device) -> 
 
 @torch.inference_mode()
 def _in_chunks(encode: Callable[[Sequence[str]], Tensor], texts: Sequence[str]) -> Tensor:
-    return torch.cat([encode(texts[i : i + CHUNK]).float().cpu() for i in range(0, len(texts), CHUNK)]).clone()
+    chunks = (texts[i : i + CHUNK] for i in range(0, len(texts), CHUNK))
+    return torch.cat([encode(c).float().cpu() for c in counted(chunks, "embedding texts", len(texts), "texts")]).clone()

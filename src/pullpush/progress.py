@@ -1,0 +1,174 @@
+"""Progress of what takes long: one display for all of it, on stderr. A bar on a terminal; elsewhere a line every few
+seconds, with rate and time left."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Work", "counted", "say", "showing", "work"]
+
+# Seconds before the first line of a piece of work, and between lines.
+FIRST, EVERY = 1.0, 5.0
+
+
+@dataclass
+class Work:
+    """A piece of work under way: what is done, of how much (None where that is not known)."""
+
+    what: str
+    total: int | None
+    unit: str
+    done: int = 0
+    said: str = ""
+    first: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def advance(self, count: int = 1, said: str = "") -> None:
+        """`count` more are done; `said` stands beside the numbers."""
+        self.done += count
+        self.said = said or self.said
+
+    @property
+    def numbers(self) -> str:
+        """Done, rate and time left, as people read them."""
+        seconds = time.monotonic() - self.since
+        rate = (self.done - self.first) / max(seconds, 1e-9)
+        if self.total is None:
+            count = f"{self.done:,} {self.unit}, " if self.done else ""
+            return f"{count}{_time(seconds)} so far{self.said and f', {self.said}'}"
+        share = f" ({100 * self.done // self.total}%)" if self.total else ""
+        speed = f", {rate:,.0f} {self.unit}/s" if rate >= 10 else f", {rate:.2g} {self.unit}/s" if rate else ""
+        left = f", {_time((self.total - self.done) / rate)} left" if rate else f", {_time(seconds)} so far"
+        return f"{self.done:,} of {self.total:,} {self.unit}{share}{speed}{left}{self.said and f', {self.said}'}"
+
+
+class _Lines:
+    """Elsewhere than on a terminal."""
+
+    def __init__(self, works: list[Work]) -> None:
+        self._works, self._ended = works, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        shown: Work | None = None
+        last = 0.0
+        while not self._ended.wait(0.25):
+            now, current = time.monotonic(), next(iter(self._works[-1:]), None)
+            if current is None or now - current.since < FIRST or (now - last < EVERY and shown is current):
+                continue
+            shown, last = current, now
+            print(f"{current.what}: {current.numbers}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+class _Bars:
+    """On a terminal: a bar for each piece of work that is under way."""
+
+    def __init__(self, works: list[Work]) -> None:
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        def drawn() -> Any:
+            rows = []
+            for each in works:
+                row = Table.grid(padding=(0, 1))
+                bar = ProgressBar(each.total, each.done, width=20, pulse=each.total is None)
+                row.add_row(Text(each.what, style="bold"), bar, Text(each.numbers))
+                rows.append(row)
+            return Group(*rows)
+
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        own = sys.stdout.isatty()  # what goes elsewhere must not be drawn into the bar
+        self._live = Live(
+            get_renderable=drawn, console=self.console, refresh_per_second=4, transient=True, redirect_stdout=own
+        )
+        self._live.start()
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+_works: list[Work] = []
+_display: _Lines | _Bars | None = None
+_silenced = 0
+
+
+@contextmanager
+def showing(wanted: bool = True) -> Iterator[None]:
+    """Whatever is `work` within is shown; unless `wanted`, nothing is. Within another `showing` that one goes on."""
+    global _display, _silenced
+    if not wanted:
+        _silenced += 1
+        try:
+            yield
+        finally:
+            _silenced -= 1
+        return
+    if _display is not None or _silenced:
+        yield
+        return
+    _display = _Bars(_works) if sys.stderr.isatty() else _Lines(_works)
+    try:
+        yield
+    finally:
+        _display.close()
+        _display = None
+
+
+@contextmanager
+def work(what: str, total: int | None = None, unit: str = "images", done: int = 0) -> Iterator[Work]:
+    """A piece of work: its `advance` counts what is done. Shown within `showing`, silent elsewhere.
+
+    Args:
+        what: in a few words, such as "checking images".
+        total: of the units; None where it is not known.
+        unit: what is counted.
+        done: before this began.
+    """
+    current = Work(what, total, unit, done, first=done)
+    if _silenced or _display is None:
+        yield current
+        return
+    _works.append(current)
+    try:
+        yield current
+    finally:
+        _works.remove(current)
+
+
+def counted(
+    items: Iterable[Any], what: str, total: int | None, unit: str = "images", each: Callable[[Any], int] = len
+) -> Iterator[Any]:
+    """The items as they come, each counting as `each` says."""
+    with work(what, total, unit) as current:
+        for item in items:
+            yield item
+            current.advance(each(item))
+
+
+def say(sentence: str, style: str = "") -> None:
+    """A line that stays, on stdout; above the bars where there are any."""
+    from rich.console import Console
+
+    shown = _display.console if isinstance(_display, _Bars) and sys.stdout.isatty() else None
+    console = shown or Console(highlight=False, soft_wrap=True)
+    console.print(sentence, style=style, markup=False)
+
+
+def _time(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

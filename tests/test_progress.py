@@ -1,0 +1,122 @@
+"""Progress of everything that takes long: lines in a pipe, a bar on a terminal, nothing where nobody asked."""
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pullpush import progress
+from pullpush.cli import main
+from pullpush.data.miniature import make_tree
+
+LINE = re.compile(r"checking images: \d+ of 40 images \(\d+%\), [\d.]+ images/s, \d+ s left")
+SLOW = """
+import time
+from pullpush import progress
+with progress.showing(), progress.work("checking images", 40) as work:
+    for _ in range(40):
+        time.sleep(0.05)
+        work.advance()
+    progress.say("done")
+"""
+
+
+def test_a_pipe_gets_lines_with_rate_and_time_left_and_no_carriage_return() -> None:
+    done = subprocess.run([sys.executable, "-c", SLOW], capture_output=True, text=True, check=True)
+    assert LINE.search(done.stderr), done.stderr
+    assert "\r" not in done.stderr + done.stdout
+    assert "\x1b" not in done.stderr + done.stdout
+    assert done.stdout == "done\n"
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    mine, its = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-c", SLOW], stdout=its, stderr=its, env={**os.environ, "TERM": "xterm"})
+    os.close(its)
+    seen = b""
+    while True:
+        try:
+            part = os.read(mine, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        seen += part
+    assert child.wait() == 0
+    assert b"40 images (" in seen
+    assert b"left" in seen
+    assert b"done" in seen
+
+
+def test_lines_come_every_few_seconds_of_the_innermost_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(progress, "FIRST", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.3)
+    with progress.showing(), progress.work("training", 10, "steps", done=4) as outer:
+        outer.advance(2, "loss 0.5")
+        time.sleep(1.3)
+        with progress.work("reading photos"):
+            time.sleep(0.6)
+    lines = said.getvalue().splitlines()
+    assert re.fullmatch(r"training: 6 of 10 steps \(60%\), .* steps/s, \d+ s left, loss 0.5", lines[0]), lines
+    assert sum(line.startswith("training") for line in lines) >= 2
+    assert any(re.fullmatch(r"reading photos: \d+ s so far", line) for line in lines), lines
+
+
+def test_nothing_is_shown_unless_asked_for(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "FIRST", 0.0)
+    with progress.work("alone", 3) as work:
+        work.advance()
+        time.sleep(0.5)
+    with progress.showing(False), progress.showing(), progress.work("silenced", 3):
+        time.sleep(0.5)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_every_long_verb_says_what_it_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    kept = progress.Work.__init__
+
+    def note(self: progress.Work, what: str, *rest: object, **named: object) -> None:
+        begun.append(what)
+        kept(self, what, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(progress.Work, "__init__", note)
+    photos, run = make_tree("folder", tmp_path / "photos"), tmp_path / "run"
+    options = [
+        "--encoder.weights",
+        "none",
+        "--encoder.size",
+        "32",
+        "--steps",
+        "2",
+        "--tensorboard",
+        "false",
+        "--report",
+        "false",
+    ]
+    shares = ["--data.test", "0.25", "--data.validation", "0.25"]
+    verbs = {
+        ("train", "--data", str(photos), "--out", str(run), *options, *shares): {
+            "reading", "checking images", "decoding images", "embedding images", "training",
+        },
+        ("evaluate", str(run), "--data", str(photos)): {"reading", "embedding images"},
+        ("embed", str(run), "--data", str(photos), "--out", str(tmp_path / "x.npz")): {"reading", "embedding images"},
+        ("index", str(run), "--images", str(photos), "--out", str(tmp_path / "index")): {"reading", "embedding images"},
+        ("data", str(photos)): {"reading", "checking images"},
+        ("report", str(tmp_path)): {"drawing the report"},
+    }  # fmt: skip
+    for words, wanted in verbs.items():
+        begun.clear()
+        assert main(list(words)) == 0
+        assert {"reading" if what.startswith("reading") else what for what in begun} >= wanted, words
+    assert "\r" not in capsys.readouterr().err
