@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from pullpush.escape import printable
+
 __all__ = ["Work", "counted", "say", "showing", "work"]
 
 # Seconds before the first line of a piece of work, and between lines.
@@ -136,7 +138,7 @@ def work(what: str, total: int | None = None, unit: str = "images", done: int = 
         unit: what is counted.
         done: before this began.
     """
-    current = Work(what, total, unit, done, first=done)
+    current = Work(printable(what), total, unit, done, first=done)
     if _silenced or _display is None:
         yield current
         return
