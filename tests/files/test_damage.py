@@ -54,6 +54,7 @@ VERBS: dict[str, tuple[str, Callable[[Path], list[str]]]] = {
     "diagnose": ("run", lambda home: ["diagnose", "run"]),
     "resume": ("run", _resume),
     "embed": ("run", lambda home: ["embed", "run", "--data", "photos", "--out", "out.npy"]),
+    "search": ("index", lambda home: ["search", "index", "--like", "0", "--json"]),
     "config": ("run", lambda home: ["train", "--config", "run/config.yaml", "--out", "again"]),
 }
 
