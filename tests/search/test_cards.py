@@ -21,7 +21,10 @@ SHAPES = {"tall": (60, 240), "wide": (300, 60), "square": (150, 150)}
 PLACED = """(card) => {
   const image = card.querySelector('.tile img'), tile = card.querySelector('.tile'), fit = getComputedStyle(image)
   const inside = getComputedStyle(tile, '::before')
-  return {fit: fit.objectFit, natural: image.naturalWidth / image.naturalHeight, padding: parseFloat(fit.paddingTop),
+  const box = image.getBoundingClientRect(), around = tile.getBoundingClientRect()
+  const within = box.top >= around.top - 1 && box.bottom <= around.bottom + 1 && box.right <= around.right + 1
+  return {within, fit: fit.objectFit, natural: image.naturalWidth / image.naturalHeight,
+          padding: parseFloat(fit.paddingTop),
           ground: inside.backgroundImage, size: inside.backgroundSize}
 }"""
 CONTRAST = """() => [...document.querySelectorAll('a')].map((link) => {
@@ -73,6 +76,7 @@ def test_pictures_are_whole_titles_are_texts_and_bars_have_one_scale(browser: ap
     cards = [card.evaluate(PLACED) for card in page.locator("button.card").all()]
     assert {round(card["natural"], 1) for card in cards} > {0.2, 5.0}
     for card in cards:
+        assert card["within"]
         assert card["fit"] == "contain"  # nothing is cut off
         assert card["padding"] == 0 or abs(card["natural"] - 1) < 0.3
         if abs(card["natural"] - 1) > 0.3:  # what the picture leaves of its tile is filled with the picture itself
