@@ -70,6 +70,16 @@ def test_embeddings_have_length_one_and_the_asked_dim() -> None:
     assert small().eval()(images(0)).shape == (0, 8)
 
 
+def test_an_embedding_of_zeros_asks_for_nothing() -> None:
+    """A division by the least length instead gives gradients of 1e12 and more."""
+    encoder = small()
+    for parameter in encoder.head.parameters():
+        torch.nn.init.zeros_(parameter)
+    encoder(images())[:, 0].sum().backward()
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in encoder.parameters())
+    assert encoder(images()).abs().max() == 0
+
+
 def test_a_transformer_is_built_for_the_asked_size() -> None:
     assert ImageEncoder("vit_tiny_patch16_224", weights="none", size=32, dim=8)(images()).shape == (4, 8)
 

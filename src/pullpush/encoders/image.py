@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
-from torch.nn.functional import normalize as l2_normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pullpush.bounds import Dim, Part, Pixels, Seed, Whole, checked
@@ -16,6 +15,7 @@ from pullpush.encoders.heads import Head, make_head
 from pullpush.encoders.weights import load_backbone
 from pullpush.errors import UserError
 from pullpush.images.preprocessing import Preprocessing
+from pullpush.maths.similarity import normalize as l2_normalize
 
 
 class ImageEncoder(nn.Module):
@@ -76,7 +76,7 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings `[n, dim]`."""
         embeddings = self.head(self.features(images))
-        return l2_normalize(embeddings, dim=-1) if self.normalize else embeddings
+        return l2_normalize(embeddings) if self.normalize else embeddings
 
     def features(self, images: Tensor) -> Tensor:
         """The pooled output of the backbone, `[n, width]`: what a frozen encoder needs to compute once only."""

@@ -16,6 +16,7 @@ from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
 from pullpush.images import open_rgb, to_rgb
 from pullpush.images.preprocessing import Preprocessing
+from pullpush.maths.similarity import normalize
 from pullpush.progress import counted, showing
 
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray
@@ -120,4 +121,4 @@ def _rgb(picture: Any, place: str) -> Image.Image:
 
 def _unit(embeddings: torch.Tensor) -> np.ndarray:
     """Of length 1 also where the encoder itself was built with `normalize=False`."""
-    return torch.nn.functional.normalize(embeddings.float(), dim=-1).cpu().numpy()
+    return normalize(embeddings).cpu().numpy()

