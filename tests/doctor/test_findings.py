@@ -247,9 +247,11 @@ def test_embeddings_that_move_fast_and_a_model_worse_than_its_start(
     options["validate_every"] = 3
     run = train(**options, out=str(tmp_path / "run"))
     moved = of("moving_fast", run)
+    assert moved["severity"] == "note"
     assert moved["evidence"]["moved"] > 0.8
     assert moved["evidence"]["moved_steps"] == 3
     assert "--optimizer.backbone_scale 0.1" in moved["advice"]
+    assert "Worth a try" in moved["advice"]
     worse = of("worse_than_start", run)
     test = json.loads((run / "metrics.json").read_text())["test"]
     assert worse["severity"] == "critical"

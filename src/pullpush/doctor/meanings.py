@@ -59,8 +59,8 @@ MEANINGS = {
         "where nothing is any more."
     ),
     "moving_fast": (
-        "Within a few steps the items move farther than unrelated items are from each other. "
-        "What a step learns, the next ones undo."
+        "From one validation to the next the items move farther than unrelated items are from each other. Embeddings "
+        "that are kept, in a memory or as neighbours computed beforehand, would be out of date."
     ),
     "worse_than_start": (
         "On the classes of the test, the trained model finds less than the untrained one did: this training did harm."
