@@ -54,7 +54,7 @@ def test_round_trip_through_parquet_and_pickle(items, tmp_path):
         rest = [c for c in items.table.columns if c != "text"]
         pd.testing.assert_frame_equal(again.table[rest], items.table[rest])
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
-    with pytest.raises(UserError, match="not an item table"):
+    with pytest.raises(UserError, match="no item table"):
         Items.load(tmp_path / "other.parquet")
 
 

@@ -17,7 +17,7 @@ def test_table_figures_and_page(
 ) -> None:
     measured: list[int] = []
     cost = pd.DataFrame({"places": [0, 64, 64], "storage": ["none", "float32", "float16"], "ms": 2.0})
-    cost = cost.assign(compiled_ms=1.0, bare_ms=0.5)
+    cost = cost.assign(megabytes=0.1, compiled_ms=1.0, bare_ms=0.5)
     monkeypatch.setattr(memory, "memory_cost", lambda: measured.append(1) or cost)
     study = [
         *("study", "memory", "--losses", "contrastive", "--batches", "4,6", "--ratios", "0.5,1", "--at", "4"),

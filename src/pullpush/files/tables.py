@@ -88,9 +88,9 @@ def from_arrow(table: pa.Table) -> pd.DataFrame:
     """The frame that `to_arrow` was given."""
     frame = table.to_pandas()
     as_text = {
-        name: path_column([os.fsdecode(path) for path in frame[name]], frame.index)
+        name: path_column([os.fsdecode(path) if isinstance(path, bytes) else path for path in frame[name]], frame.index)
         for name in PATHS
-        if name in frame and len(frame) and isinstance(frame[name].iat[0], bytes)
+        if name in frame
     }
     return frame.assign(**as_text)
 
