@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -63,6 +64,14 @@ def test_every_verb_shows_odd_names_as_they_are(
     items = Items.load(tmp_path / "run" / "items.parquet")
     assert set(items.table["path"]) == {str(path) for path in odd.rglob("*.png")}
     assert {"NA", "null", r"caf\xe9", "$5_$10"} <= set(items.classes)
+    kept, read = np.load(tmp_path / "out.npz", allow_pickle=False), open_items(str(odd))
+    assert {key: len(kept[key]) for key in kept} == dict.fromkeys(
+        ("embeddings", "ids", "labels", "classes", "paths"), len(read)
+    )
+    assert kept["classes"].tolist() == [read.classes[label] for label in kept["labels"]]
+    assert kept["paths"].tolist() == [read.path(row) for row in range(len(read))]
+    assert all(os.path.isfile(path) for path in kept["paths"].tolist())
+    assert any(os.fsencode(path).endswith(b"caf\xe9.png") for path in kept["paths"].tolist())
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

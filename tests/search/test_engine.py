@@ -195,3 +195,9 @@ def test_readers_pick_up_new_versions_while_they_search(index: Path, model: Fake
     assert len(engine) == 110
     with pytest.raises(UserError, match="no item 12"):
         engine.item(12)
+
+
+def test_an_engine_prints_what_it_searches(built: Path) -> None:
+    assert repr(search.open(built, FakeModel())) == (
+        f"Engine({str(built)!r}, items=120, dim=16, store='flat', version=1)"
+    )

@@ -20,6 +20,7 @@ __all__ = [
     "is_whole",
     "options_of",
     "parameters_of",
+    "told",
     "wants_unit_length",
 ]
 
@@ -78,6 +79,15 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def options_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Those that a person chooses."""
     return {k: p for k, p in parameters_of(function).items() if k not in GIVEN}
+
+
+def told(function: Callable[..., Any], options: Mapping[str, Any]) -> str:
+    """A function, perhaps a `partial` of one, with all its options: `circle(margin=0.4, scale=80.0)`."""
+    if isinstance(function, partial):
+        return told(function.func, {**function.keywords, **options})
+    values = {name: options.get(name, parameter.default) for name, parameter in options_of(function).items()}
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"{name}({', '.join(f'{option}={value!r}' for option, value in values.items())})"
 
 
 def is_whole(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:

@@ -9,7 +9,16 @@ from torch import Tensor, nn
 
 from pullpush.bounds import Count, checked
 from pullpush.criterion import distributed
-from pullpush.criterion.choices import Choice, bind, check_options, choose, is_whole, options_of, wants_unit_length
+from pullpush.criterion.choices import (
+    Choice,
+    bind,
+    check_options,
+    choose,
+    is_whole,
+    options_of,
+    told,
+    wants_unit_length,
+)
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.compiling import Compiled
 from pullpush.criterion.given import Labels, check_sides, given, relation_of
@@ -20,7 +29,7 @@ from pullpush.criterion.streaming import stream
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
 from pullpush.maths.losses import AnchorLoss
-from pullpush.maths.pairs import RELATIONS, same_ancestor, same_text
+from pullpush.maths.pairs import RELATIONS, same_ancestor, same_class, same_text
 from pullpush.maths.reduce import widen
 from pullpush.maths.similarity import SIMILARITIES, cosine, dot, normalize
 
@@ -314,9 +323,16 @@ class Criterion(nn.Module):
         return self.options.get(option, options_of(self.loss)[option].default)
 
     def extra_repr(self) -> str:
-        """The loss with its options."""
-        given = ", ".join(f"{k}={v}" for k, v in self.options.items())
-        return f"{getattr(self.loss, '__name__', self.loss)}({given}), {getattr(self.similarity, '__name__', '?')}"
+        """The loss with its options, and what else is chosen; memory and proxies print themselves."""
+        parts = [told(self.loss, self.options), f"similarity={getattr(self.similarity, '__name__', 'of your own')}"]
+        if relation_of(self.relation) is not same_class:
+            parts.append(f"relation={told(self.relation, {})}")
+        parts.append(f"miner={None if self.miner is None else told(self.miner, {})}")
+        if self.memory is None and self.proxies is None:
+            parts.append("memory=None")
+        parts += ["symmetric=True"] if self.symmetric else []
+        parts += [f"learn={self.learn!r}"] if self.learn else []
+        return ", ".join(parts)
 
 
 def _nothing(anchors: Columns, columns: Columns) -> Tensor:

@@ -262,8 +262,15 @@ class CrossBatchMemory(nn.Module):
         return torch.where(right, place, places)
 
     def extra_repr(self) -> str:
-        """Sizes and choices."""
-        return f"{self.size} of {len(self.ids)}, dim={self.embeddings.shape[1]}, {self.layout}, {self.combine}"
+        """Places, how many of them are filled, and choices."""
+        places, dim = self.embeddings.shape
+        items = f"items={places}, " if self.layout == "table" else ""
+        weight = f", weight={self.weight}" if self.combine == "sum" else ""
+        start = f", start_step={self.start_step}" if self.start_step else ""
+        return (
+            f"size={self.size}, {items}filled={int(self.filled)}, dim={dim}, "
+            f"layout={self.layout!r}, combine={self.combine!r}{weight}{start}"
+        )
 
 
 def _places(size: int | float, items: int | None) -> int:

@@ -76,6 +76,10 @@ class Proxies(nn.Module):
             elif not inside.all():
                 raise UserError(f"label {int(labels[~inside][0])} has no proxy: {cure}, or give Proxies(more, dim)")
 
+    def extra_repr(self) -> str:
+        """Sizes."""
+        return f"classes={self.classes}, dim={self.weight.shape[1]}, per_class={self.per_class}"
+
     def columns(self) -> Columns:
         """All proxies."""
         return Columns(self.weight, self.labels, self.ids)

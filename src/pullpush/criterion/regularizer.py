@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pullpush.criterion import distributed
-from pullpush.criterion.choices import Choice, bind, check_options, choose
+from pullpush.criterion.choices import Choice, bind, check_options, choose, told
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.given import Labels, check_sides, given
 from pullpush.maths import losses, regularizers
@@ -70,4 +70,4 @@ class Regularizer(nn.Module):
 
     def extra_repr(self) -> str:
         """The regulariser with its options."""
-        return f"{getattr(self.function, '__name__', self.function)}({self.options})"
+        return told(self.function, self.options)

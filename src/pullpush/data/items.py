@@ -67,7 +67,11 @@ class Items:
         return len(self.table)
 
     def __repr__(self) -> str:
-        return f"Items({self.name!r}, {len(self)} items of {self.table['label'].nunique()} classes)"
+        counts = self.table["split"].value_counts()
+        splits = ", ".join(f"{counts[name]} {name}" for name in SPLITS if name in counts)
+        rest = f", {counts['']} in no split" if splits and "" in counts else ""
+        classes = self.table["label"].nunique()
+        return f"Items({self.name!r}, {len(self)} items of {classes} classes{f': {splits}{rest}' if splits else ''})"
 
     def select(self, mask: Any) -> Items:
         """The items under a boolean mask, or those at the given row numbers. Ids and labels stay."""

@@ -60,6 +60,14 @@ class BatchSampler:
                 yield rows[self.rank * share : (self.rank + 1) * share].tolist()
             left = None if left is None else left - 1
 
+    def __repr__(self) -> str:
+        rank = f", rank={self.rank} of {self.world}" if self.world > 1 else ""
+        return f"{type(self).__name__}({self.contents()}, seed={self.seed}, position={self.position}{rank})"
+
+    def contents(self) -> str:
+        """What a batch is, of how much, for people."""
+        return f"batches of {self.batch} of {self._rows} items"
+
     def seek(self, batches: int) -> None:
         """Goes to where `batches` batches have been consumed."""
         if batches < 0:
@@ -167,6 +175,10 @@ class ClassBalancedSampler(BatchSampler):
 
     def rows(self, number: int, part: np.ndarray) -> np.ndarray:
         return np.concatenate([self._visit(int(name), number) for name in part])
+
+    def contents(self) -> str:
+        items = sum(len(rows) for rows in self._members.values())
+        return f"{self.classes} classes x {self.samples} samples of {len(self._members)} classes, {items} items"
 
     def _visit(self, name: int, number: int) -> np.ndarray:
         members = self._members[name]

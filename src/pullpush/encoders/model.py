@@ -41,6 +41,13 @@ class Model:
     def dim(self) -> int:
         return self.image.dim
 
+    def __repr__(self) -> str:
+        text = None if self.text is None else self.text.name
+        return (
+            f"Model(\n  image={self.image.name!r}, size={self.preprocessing.size},\n  text={text!r},\n"
+            f"  dim={self.dim}, fingerprint='{self.fingerprint[:12]}...',\n)"
+        )
+
     @property
     def preprocessing(self) -> Preprocessing:
         return self.image.preprocessing

@@ -22,6 +22,10 @@ class CrossModal:
     image_to_text: Evaluation
     text_to_image: Evaluation
 
+    def __repr__(self) -> str:
+        firsts = dict.fromkeys(next(n for n in self.metrics if n.startswith(way)) for way in ("image", "text"))
+        return f"CrossModal({', '.join(f'{name}={self.metrics[name]:.4f}' for name in firsts)})"
+
 
 def evaluate_image_text(
     images: Any,

@@ -47,6 +47,13 @@ class Evaluation:
     protocol: str = "leave_one_out"
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        first = next((name for name in self.metrics if name.startswith("recall@")), "")
+        shown = [f"{n}={self.metrics[n]:.4f}" for n in (first, "r_precision", "map@r", "nmi") if n in self.metrics]
+        left = f", {self.left_out} left out" if self.left_out else ""
+        of = f"{len(self.per_query) - self.repeated} queries of {self.per_query['label'].nunique()} classes{left}"
+        return f"Evaluation({', '.join(shown)}; {of}, {self.protocol})"
+
 
 def evaluate(
     embeddings: Any,

@@ -146,6 +146,11 @@ class Engine:
     def __len__(self) -> int:
         return self.manifest.count
 
+    def __repr__(self) -> str:
+        m = self.manifest
+        store = m.facts.get("kind") or m.store
+        return f"Engine({str(self.index)!r}, items={m.count}, dim={m.dim}, store={store!r}, version={m.version})"
+
     def query(
         self,
         text: str | Sequence[str] | None = None,
