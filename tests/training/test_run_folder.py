@@ -221,7 +221,7 @@ print(kills, "kills, one every", every)
 """
 
 
-@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [37, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_flushes_and_renames_it_ends_the_same(tiny: Options, tmp_path: Path, every: int) -> None:
     """SIGKILL before every so manieth folder, flush and rename; then the same command, or --resume, in turn."""
     words = [json.dumps(tiny), str(tmp_path), str(every), str(Path(__file__).parent)]

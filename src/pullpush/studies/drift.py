@@ -32,7 +32,10 @@ EVERY = 10
 
 
 class Drift:
-    """Embeds a fixed probe of training items every 10 steps, and writes drift.csv at the end."""
+    """Embeds a fixed probe of training items every 10 steps, and writes drift.csv after the last step.
+
+    It is there before the run is finished: a run that is killed between the two is done again.
+    """
 
     def __init__(self, folder: Path, config: Config) -> None:
         self._path = folder / "drift.csv"
@@ -44,10 +47,11 @@ class Drift:
         if step % EVERY == 0:
             self._steps.append(step)
             self._seen.append(self._embed(run))
+        if step == run.config.steps:
+            write_table(drift_of(np.array(self._steps), self._seen), self._path)
 
     def close(self) -> None:
-        if self._steps:
-            write_table(drift_of(np.array(self._steps), np.stack(self._seen)), self._path)
+        """Steps of a run that is stopped are of no use."""
 
     def _embed(self, run: Any) -> NDArray[np.float32]:
         task, device = run.task, run.fabric.device
@@ -67,7 +71,9 @@ class Drift:
         return np.asarray(found.numpy())
 
 
-def drift_of(steps: NDArray[np.int64], embeddings: NDArray[np.float32], spans: Sequence[int] = SPANS) -> pd.DataFrame:
+def drift_of(
+    steps: NDArray[np.int64], embeddings: Sequence[NDArray[np.float32]], spans: Sequence[int] = SPANS
+) -> pd.DataFrame:
     r"""Mean squared change of the same items' embeddings over `span` steps.
 
     $$D(t, \Delta) = \frac{1}{n} \sum_i \lVert f_t(x_i) - f_{t - \Delta}(x_i) \rVert^2$$
@@ -136,7 +142,7 @@ def draw_drift(
     frames = []
     for run in runs:
         path = folder_of(out, run) / "drift.csv"
-        if is_finished(folder_of(out, run)) and path.exists():
+        if is_finished(path.parent):
             cure = f"remove {path.parent}, and the same command trains that run again"
             frames.append(read_csv(path, ["step", "span", "drift"], cure=cure).assign(**run.facts))
     table = pd.concat(frames)

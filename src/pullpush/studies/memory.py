@@ -31,6 +31,7 @@ __all__ = ["HALF", "batch_settings", "draw_memory", "memory_cost", "memory_runs"
 HALF = ("bfloat16", "float16")
 PLACES = (4096, 16_384, 65_536)
 DIM = 128
+COST = ("places", "storage", "megabytes", "ms", "compiled_ms", "bare_ms")
 
 
 def batch_settings(batches: Sequence[float], samples: int, memory: float) -> list[dict[str, Any]]:
@@ -125,7 +126,7 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
     write_table(found, out / "difference.csv")
     if not (out / "cost.csv").exists():
         write_table(memory_cost(), out / "cost.csv")
-    cost = read_csv(out / "cost.csv", ["places", "storage", "megabytes", "ms"], cure="remove it to measure anew")
+    cost = read_csv(out / "cost.csv", COST, cure="remove it to measure anew")
 
     def shown(name: str, draw: Any, caption: str) -> Shown:
         return Shown(style.save(draw, out / f"{name}.png"), caption)

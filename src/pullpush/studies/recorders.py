@@ -6,24 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from pullpush.files import append_text, damaged, read_text
+from pullpush.files import damaged, read_text, write_text
 from pullpush.training.config import Config
 
 __all__ = ["StepTimes", "seconds_per_step"]
 
+AGAIN = "then give the same command again"
+
 
 class StepTimes:
-    """The clock after each step, a line each, to `times.csv`; what is there already stays."""
+    """The clock after each step, a line each, to `times.csv`; what is there already stays.
+
+    Written after the last step, so before the run is finished, and where the run is stopped.
+    """
 
     def __init__(self, folder: Path, config: Config) -> None:
         self._path, self._lines = folder / "times.csv", [""]
 
     def __call__(self, run: Any, step: int) -> None:
         self._lines.append(f"{step},{time.perf_counter():.6f}")
+        if step == run.config.steps:
+            self.close()
 
     def close(self) -> None:
-        if self._path.parent.is_dir():
-            append_text(self._path, "\n".join(self._lines))
+        if len(self._lines) > 1:
+            earlier = read_text(self._path, _cure(self._path.parent)) if self._path.exists() else ""
+            write_text(self._path, earlier + "\n".join(self._lines), AGAIN)
+            self._lines = [""]
 
 
 def seconds_per_step(folder: Path) -> float:
@@ -34,7 +43,7 @@ def seconds_per_step(folder: Path) -> float:
     path = folder / "times.csv"
     if not path.exists():
         return float("nan")
-    cure = f"remove {folder}, and the same command trains that run again"
+    cure = _cure(folder)
     try:
         lines = [line.split(",") for line in read_text(path, cure).split("\n") if line]
         found = np.array(lines, dtype=np.float64).reshape(-1, 2)
@@ -42,3 +51,7 @@ def seconds_per_step(folder: Path) -> float:
         raise damaged(path, error, cure) from error
     apart = np.diff(found[:, 1])[np.diff(found[:, 0]) == 1]
     return float(np.median(apart[apart > 0])) if (apart > 0).any() else float("nan")
+
+
+def _cure(folder: Path) -> str:
+    return f"remove {folder}, and the same command trains that run again"

@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from functools import lru_cache
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.escape import printable
+from pullpush.files import locked
 from pullpush.studies.plan import StudyRun
-from pullpush.training.config import Config, DataConfig
+from pullpush.training.config import DataConfig
 from pullpush.training.loop import train
-from pullpush.training.run import open_run
+from pullpush.training.run import LOCK, hold, open_run, values_of
 from pullpush.training.setup import read_items, split_items
 from pullpush.training.signals import Stopped
 
-__all__ = ["folder_of", "is_finished", "run_one", "run_study"]
+__all__ = ["check_same", "folder_of", "hold_study", "is_finished", "run_one", "run_study"]
 
 
 def folder_of(out: Path, run: StudyRun) -> Path:
@@ -39,6 +42,16 @@ def folder_of(out: Path, run: StudyRun) -> Path:
 def is_finished(folder: Path) -> bool:
     """Whether the run has ended: metrics.json is written last."""
     return (folder / "metrics.json").exists()
+
+
+def hold_study(out: Path) -> AbstractContextManager[None]:
+    """The one process that runs a study or a search in a folder; the lock ends with it, also when it is killed.
+
+    Raises:
+        UserError: another process does.
+    """
+    busy = f"{str(out)!r} is being run by process {{holder}}: wait until that has ended, or stop it"
+    return locked(out / LOCK, busy, "or choose another --out")
 
 
 def run_study(runs: Sequence[StudyRun], out: Path, jobs: int = 1) -> list[str]:
@@ -53,13 +66,21 @@ def run_study(runs: Sequence[StudyRun], out: Path, jobs: int = 1) -> list[str]:
         A sentence for each run that failed; the others are finished.
 
     Raises:
-        UserError: a run folder that was made with other options; all runs failed.
+        UserError: a run folder that was made with other options; another process runs the study; all runs failed.
         KeyboardInterrupt: Ctrl-C or SIGTERM; what was running is saved.
     """
     if jobs < 1:
         raise UserError(f"--jobs {jobs} must be 1 or more")
     for run in runs:
-        _check_same(run, folder_of(out, run))
+        check_same(run, folder_of(out, run))
+    with hold_study(out):
+        failed = _run_waiting(runs, out, jobs)
+    if failed and len(failed) == len(runs):
+        raise UserError(f"no run of the study came to its end. The first: {failed[0]}")
+    return failed
+
+
+def _run_waiting(runs: Sequence[StudyRun], out: Path, jobs: int) -> list[str]:
     waiting = [run for run in runs if not is_finished(folder_of(out, run))]
     failed: list[str] = []
     with _progress(len(runs), len(runs) - len(waiting)) as done:
@@ -67,8 +88,6 @@ def run_study(runs: Sequence[StudyRun], out: Path, jobs: int = 1) -> list[str]:
             if error:
                 failed.append(f"{run.name}: {error}")
             done(run, error)
-    if failed and len(failed) == len(runs):
-        raise UserError(f"no run of the study came to its end. The first: {failed[0]}")
     return failed
 
 
@@ -99,6 +118,15 @@ def _results(waiting: list[StudyRun], out: Path, jobs: int) -> Iterator[tuple[St
 
 def _limit(threads: int) -> None:
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A study that is killed takes its processes along: else they would hold their run folders to the end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _in_child(run: StudyRun, out: Path) -> str:
@@ -134,7 +162,8 @@ def run_one(run: StudyRun, out: Path) -> Path:
     last = folder / "checkpoints" / "last.pt"
     resume = folder if run.resumable and last.exists() else None
     if folder.exists() and resume is None:
-        shutil.rmtree(folder)  # a run of this study without an end: nothing of it can be used
+        with hold(folder):
+            shutil.rmtree(folder)  # a run of this study without an end: nothing of it can be used
     config = open_run(folder) if resume else run.config
     config.out = str(folder)
     items = _items(json.dumps(asdict(config.data)), config.seed)
@@ -165,21 +194,25 @@ def _nobody(sentence: str) -> None:
     """Notes of the reader stand in items.parquet."""
 
 
-def _check_same(run: StudyRun, folder: Path) -> None:
-    if not (folder / "config.yaml").exists():
+def check_same(run: StudyRun, folder: Path) -> None:
+    """Raises `UserError` where the folder holds a run with other options than `run`, or whose options can't be read."""
+    path = folder / "config.yaml"
+    if not path.exists():
         return
-    old, new = _values(open_run(folder)), _values(run.config)
-    changed = [name for name in new if new[name] != old[name]]
+    try:
+        old = values_of(open_run(folder))
+    except UserError as error:
+        raise UserError(
+            f"the options of a run, {str(path)!r}, can't be used ({error}): remove {str(folder)!r}, and the same "
+            "command trains that run again"
+        ) from error
+    new = values_of(run.config)
+    changed = [name for name in new if new[name] != old.get(name)]
     if changed:
         raise UserError(
-            f"{str(folder)!r} is a run of an earlier study with another {', '.join(changed)}: choose another --out, or "
-            "repeat the earlier command"
+            f"{str(folder)!r} is a run of an earlier study with another --{', --'.join(changed)}: choose another "
+            "--out, or repeat the earlier command"
         )
-
-
-def _values(config: Config) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))  # as a file gives them back: tuples are lists
-    return {name: value for name, value in values.items() if name != "out"}
 
 
 @contextmanager

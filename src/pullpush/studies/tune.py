@@ -1,24 +1,35 @@
 """The search for options: chosen on validation classes, kept on disk, continued at any time."""
 
-from collections.abc import Callable, Sequence
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pullpush.errors import UserError
+from pullpush.files import damaged, regular, unwritable, write_bytes
 from pullpush.reports import style
 from pullpush.studies.obtained import how_obtained
 from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
-from pullpush.studies.runner import is_finished, run_one
+from pullpush.studies.runner import check_same, folder_of, hold_study, is_finished, run_one
 from pullpush.studies.table import table_of, write_table
 from pullpush.training.config import Config, write_config
 
+if TYPE_CHECKING:
+    import optuna
+
 __all__ = ["Range", "draw_tune", "ranges_of", "tune"]
+
+STUDY = "pullpush"
+# The options of a trial follow from the seed and the trials before it: they are chosen again as they were.
+CURE = "remove it, and the same command makes it again from the runs that are there"
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ def tune(
     """Runs until `trials` are done, those of earlier calls included.
 
     The value of a trial is the best MAP@R on the validation classes. Trials are chosen by the tree-structured Parzen
-    estimator from the seed and what is known so far.
+    estimator from the seed and what is known so far, so a search that was killed ends as it would have otherwise.
 
     Args:
         make: options to a configuration.
@@ -69,7 +80,7 @@ def tune(
         The finished runs.
 
     Raises:
-        UserError: optuna is not installed; what a run raises.
+        UserError: optuna is not installed; another process searches there; tune.db is damaged; what a run raises.
         Stopped: Ctrl-C or SIGTERM; the run is saved, and goes on with the next call.
     """
     try:
@@ -77,34 +88,84 @@ def tune(
     except ImportError as error:
         raise UserError("tune needs optuna: pip install 'pullpush[study]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    out.mkdir(parents=True, exist_ok=True)
     states = optuna.trial.TrialState
-    study = optuna.create_study(
-        storage=f"sqlite:///{(out / 'tune.db').resolve()}",
-        study_name="pullpush",
-        direction="maximize",
-        load_if_exists=True,
-    )
-    # A killed trial stays as running: its options are given to a new one, which finds the run folder by its name.
-    for trial in study.get_trials(states=(states.RUNNING,)):
-        study.enqueue_trial(trial.params, user_attrs={"name": trial.user_attrs.get("name", f"trial-{trial.number}")})
-        study.tell(trial.number, state=states.FAIL)
-    while (done := len(study.get_trials(states=(states.COMPLETE,)))) < trials:
-        study.sampler = optuna.samplers.TPESampler(seed=seed + done)
-        trial = study.ask()
-        values = {r.option: trial.suggest_float(r.option, r.low, r.high, log=r.log) for r in ranges}
-        name = trial.user_attrs.get("name", f"trial-{trial.number}")
-        trial.set_user_attr("name", name)
-        run = StudyRun(name, make(values), values)
-        if not is_finished(out / "runs" / name):
-            run_one(run, out)
-        value = float(table_of([run], out)["validation/map@r"].iloc[0])
-        study.tell(trial, value)
-        print(f"{done + 1}/{trials} {name}: validation map@r {value:.4f}  " + _said(values))
-    return [
-        StudyRun(trial.user_attrs["name"], make(trial.params), trial.params)
-        for trial in study.get_trials(states=(states.COMPLETE,))
-    ]
+    path = out / "tune.db"
+    with hold_study(out):
+        with _clear(path):
+            study = _open(path)
+            unfinished = study.get_trials(states=(states.RUNNING,))
+        done = len(study.get_trials(deepcopy=False, states=(states.COMPLETE,)))
+        while done < trials:
+            with _clear(path):
+                # A killed trial stays as running, with the options that were chosen for it so far.
+                trial = optuna.trial.Trial(study, unfinished.pop(0)._trial_id) if unfinished else study.ask()
+                values = _choose(study, trial, ranges, seed + done * len(ranges))
+            name = _name_of(trial)
+            run = StudyRun(name, make(values), values)
+            check_same(run, folder_of(out, run))
+            if not is_finished(folder_of(out, run)):
+                run_one(run, out)
+            value = float(table_of([run], out)["validation/map@r"].iloc[0])
+            with _clear(path):
+                study.tell(trial, value)
+            done += 1
+            print(f"{done}/{trials} {name}: validation map@r {value:.4f}  " + _said(values))
+        complete = study.get_trials(states=(states.COMPLETE,))
+    return [StudyRun(_name_of(trial), make(trial.params), trial.params) for trial in complete]
+
+
+def _open(path: Path) -> "optuna.Study":
+    """The search in `path`, which is made whole or not at all; an empty file is what a killed search may have left.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    import optuna
+
+    if not path.exists() or not regular(path, CURE).stat().st_size:
+        with tempfile.TemporaryDirectory() as folder:
+            new = Path(folder) / path.name
+            optuna.create_study(storage=f"sqlite:///{new}", study_name=STUDY, direction="maximize")
+            write_bytes(path, new.read_bytes())
+    with closing(sqlite3.connect(path)) as connection:
+        wrong = [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+    if wrong:
+        raise damaged(path, wrong[0], CURE)
+    try:
+        return optuna.load_study(storage=f"sqlite:///{path.resolve()}", study_name=STUDY)
+    except (KeyError, RuntimeError) as error:  # no such search in it; tables of another version
+        raise damaged(path, f"it holds no search of pullpush ({error})", CURE) from error
+
+
+@contextmanager
+def _clear(path: Path) -> Iterator[None]:
+    """Errors of the storage, as what to do about it."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (sqlite3.Error, SQLAlchemyError, StorageInternalError) as error:
+        text = f"{error} {error.__cause__}"
+        if any(sign in text for sign in ("is full", "readonly", "unable to open", "disk I/O")):
+            raise unwritable(path, error, "then give the same command again") from error
+        raise damaged(path, error, CURE) from error
+
+
+def _choose(study: "optuna.Study", trial: "optuna.Trial", ranges: Sequence[Range], seed: int) -> dict[str, float]:
+    """The options of a trial, each drawn from its own seed: after a kill between two, the second is as it would be."""
+    from optuna.samplers import TPESampler
+
+    values = {}
+    for place, one in enumerate(ranges):
+        study.sampler = TPESampler(seed=seed + place)
+        values[one.option] = trial.suggest_float(one.option, one.low, one.high, log=one.log)
+    return values
+
+
+def _name_of(trial: Any) -> str:
+    """Of its run's folder; searches of earlier versions gave the name on to a second trial."""
+    return str(trial.user_attrs.get("name", f"trial-{trial.number}"))
 
 
 def _said(values: dict[str, Any]) -> str:
