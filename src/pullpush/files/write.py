@@ -17,7 +17,13 @@ __all__ = ["append_text", "replacing", "sync", "unwritable", "write_bytes", "wri
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 # What writers that are not Python's say of a disk that is full: torch, safetensors, Arrow.
-FULL_SIGNS = ("no space left", "disk quota exceeded", "pytorchstreamwriter failed writing", "file write failed", "disk is full")
+FULL_SIGNS = (
+    "no space left",
+    "disk quota exceeded",
+    "pytorchstreamwriter failed writing",
+    "file write failed",
+    "disk is full",
+)
 
 
 @contextmanager
