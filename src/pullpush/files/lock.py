@@ -57,4 +57,6 @@ def locked(path: str | os.PathLike[str], busy: str, then: str = "") -> Iterator[
     finally:
         if descriptor in _held:  # else this is a forked child, which has closed it
             _held.discard(descriptor)
+            with suppress(OSError):  # at once, though a child that has just been forked may not have closed it yet
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
