@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,28 +12,22 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 from fastapi import APIRouter, Depends, FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.formparsers import MultiPartParser
 
-from pullpush.errors import UserError
 from pullpush.search.connections import Connections
-from pullpush.search.decoders import Busy
 from pullpush.search.engine import MOST, Hit
-from pullpush.search.errors import BadQuery, BeingWritten, DiskFull, NoIndex, NoItem
+from pullpush.search.error_answers import add_errors
+from pullpush.search.errors import BadQuery
 from pullpush.search.guard import Guard, Rules, cookie_name, same
-from pullpush.search.layout import is_full
 from pullpush.search.metrics import CONTENT_TYPE_LATEST, Metrics
 from pullpush.search.reference import reference_page
-from pullpush.search.service import GONE, Service
 from pullpush.search.service import Query as Asked
+from pullpush.search.service import Service
 from pullpush.search.stores.base import FILTERS
-from pullpush.search.uploads import FORMATS, MAX_BYTES, MAX_PIXELS, Refused
+from pullpush.search.uploads import FORMATS, MAX_BYTES, MAX_PIXELS
 
-logger = logging.getLogger("pullpush.serve")
-FULL = "the server's disk is full; nothing was changed"
 PAGE = Path(__file__).parent / "page"
 FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # an id stands for one picture, always
 FRESH = {"cache-control": "no-cache"}
@@ -263,7 +256,7 @@ def make_app(service: Service, rules: Rules, read_only: bool = False, connection
     app.include_router(router)
     _add_pages(app, service)
     _add_metrics(app, service, metrics, connections)
-    _add_errors(app)
+    add_errors(app)
     return Guard(app, rules, metrics)
 
 
@@ -322,56 +315,6 @@ def _file(path: Path, kind: str) -> Callable[[], Awaitable[Response]]:
         return FileResponse(path, media_type=kind, headers=FRESH)
 
     return answer
-
-
-def _add_errors(app: FastAPI) -> None:
-    """Every error as `{"error": {"code", "message"}}`."""
-
-    @app.exception_handler(Busy)
-    async def busy(request: Request, error: Busy) -> JSONResponse:
-        return _error(429, "busy", "too many requests are waiting; try again in a moment", {"retry-after": "1"})
-
-    @app.exception_handler(UserError)
-    async def mistake(request: Request, error: UserError) -> JSONResponse:
-        """Messages go to the client only where they are meant for it: others name paths and processes."""
-        if isinstance(error, NoItem):
-            return _error(404, "no_item", "there is no such item")
-        if isinstance(error, BadQuery):
-            return _error(400, "bad_query", str(error))
-        if isinstance(error, Refused):
-            return _error(error.status, "refused", str(error))
-        if isinstance(error, BeingWritten):
-            return _error(
-                503, "being_written", "the index is being written; try again in a moment", {"retry-after": "2"}
-            )
-        if isinstance(error, NoIndex):
-            return _error(503, "index_gone", GONE, {"retry-after": "60"})
-        if isinstance(error, DiskFull):
-            return _error(507, "disk_full", FULL)
-        logger.error("%s", error)
-        return _error(503, "unavailable", "the index cannot be used now; the log says why", {"retry-after": "10"})
-
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> JSONResponse:
-        if is_full(error):
-            return _error(507, "disk_full", FULL)
-        return _error(500, "internal", "the server made an error; it is in its log")
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:]) or "request"
-        return _error(422, "invalid", f"{place}: {first['msg']}")
-
-    @app.exception_handler(StarletteHTTPException)
-    async def http(request: Request, error: StarletteHTTPException) -> JSONResponse:
-        if is_full(error):  # while an upload was put aside
-            return _error(507, "disk_full", FULL)
-        return _error(error.status_code, f"http_{error.status_code}", str(error.detail), error.headers)
-
-
-def _error(status: int, code: str, message: str, headers: Any = None) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
 
 
 async def _bytes(upload: UploadFile) -> bytes:

@@ -2,15 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from pullpush.bounds import check
@@ -22,17 +20,14 @@ from pullpush.training.allocator import keep_freed_memory
 from pullpush.training.checkpoint import LAST, cure_of, load_checkpoint, save_checkpoint
 from pullpush.training.config import Config
 from pullpush.training.images import Embedded, ImageTask
+from pullpush.training.launch import flushed_denormals, held_folder, launch
 from pullpush.training.log import RunLog
 from pullpush.training.monitor import Monitor
 from pullpush.training.options import config_from
 from pullpush.training.progress import Display
 from pullpush.training.run import (
-    check_free,
-    hold,
     open_run,
-    prepare,
     remove_run,
-    run_folder,
     save_classes_seen,
     save_embeddings,
     save_metrics,
@@ -116,11 +111,10 @@ def train(
     config = open_run(resume) if resume else config_from(given)
     if config.gradient_cache and config.devices > 1:
         raise UserError("the gradient cache runs in one process: leave --gradient_cache or --devices away")
-    precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
-    fabric = _fabric(config, precision)
+    fabric = launch(config)
     fabric.seed_everything(config.seed, verbose=False)
     display = Display(config.steps, quiet=quiet or not fabric.is_global_zero)
-    with display, _flushed_denormals(), _held_folder(fabric, config, resume) as (folder, going_on):
+    with display, flushed_denormals(), held_folder(fabric, config, resume) as (folder, going_on):
         run = _begin(config, fabric, display, folder, going_on, items)
         if resume and not going_on:
             display.say("no checkpoint was written yet: the run begins at its first step")
@@ -130,56 +124,6 @@ def train(
             _finish(run)
         fabric.barrier()
     return run.folder
-
-
-def _fabric(config: Config, precision: Any) -> Fabric:
-    """The processes that train.
-
-    Raises:
-        UserError: a device that is not there.
-    """
-    try:
-        fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"--device {config.device} with --devices {config.devices} is not to be had here: {error}"
-        ) from error
-    fabric.launch()
-    return fabric
-
-
-@contextmanager
-def _flushed_denormals() -> Iterator[None]:
-    """Denormal numbers make a CPU step several times slower; whoever called gets them back."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-@contextmanager
-def _held_folder(fabric: Fabric, config: Config, resume: Path | None) -> Iterator[tuple[Path, bool]]:
-    """The run folder, which no other process trains in meanwhile, and whether there is a checkpoint to go on from.
-
-    Of several ranks the first makes it and tells the others.
-    """
-    folder, found = resume or run_folder(config), False
-    wrong: UserError | None = None
-    with ExitStack() as held:
-        if fabric.is_global_zero:
-            try:
-                if not resume:
-                    check_free(folder, config)
-                held.enter_context(hold(folder))
-                found = prepare(folder, config, bool(resume))
-            except UserError as error:
-                wrong = error
-        folder, found, wrong = fabric.broadcast((folder, found, wrong))
-        if wrong is not None:
-            raise wrong
-        config.out = str(folder)
-        yield folder, found
 
 
 def _begin(config: Config, fabric: Fabric, display: Display, folder: Path, going_on: bool, items: Items | None) -> Run:
