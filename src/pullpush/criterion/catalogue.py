@@ -1,7 +1,6 @@
 """What there is: losses, miners and regularisers with their options and help, from signatures and docstrings alone."""
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from pullpush.criterion.choices import choose, options_of
 from pullpush.maths import losses as loss_room
 from pullpush.maths import miners as miner_room
 from pullpush.maths import regularizers as regularizer_room
+from pullpush.signatures import arguments, summary
 
 __all__ = ["Entry", "Option", "describe", "losses", "miners", "regularizers"]
 
@@ -75,22 +75,7 @@ def _entries(kind: str, registry: Mapping[str, Callable[..., Any]]) -> dict[str,
 
 def _entry(name: str, kind: str, function: Callable[..., Any]) -> Entry:
     doc = inspect.getdoc(function) or ""
-    said = _arguments(doc)
+    said = arguments(doc)
     options = {k: Option(p.default, p.annotation, said.get(k, "")) for k, p in options_of(function).items()}
     traits = loss_room.traits_of(function) if kind == "loss" else None
-    return Entry(name, kind, function, options, " ".join(doc.partition("\n\n")[0].split()), doc, traits)
-
-
-def _arguments(doc: str) -> dict[str, str]:
-    """Name to help, of the docstring's section `Args`."""
-    found: dict[str, str] = {}
-    section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)+)", doc, re.MULTILINE)
-    names: list[str] = []
-    for line in section.group(1).splitlines() if section else []:
-        start = re.match(r"[ ]{4}(\w[\w, ]*):\s+(.*)", line)
-        if start:
-            names = [n.strip() for n in start.group(1).split(",")]
-            found |= dict.fromkeys(names, start.group(2).strip())
-        else:
-            found |= {n: f"{found[n]} {line.strip()}".strip() for n in names}
-    return found
+    return Entry(name, kind, function, options, summary(doc), doc, traits)
