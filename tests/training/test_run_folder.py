@@ -60,7 +60,7 @@ def test_a_run_without_a_checkpoint_begins_again(
     def stop(*_: Any) -> None:
         raise Stop
 
-    module = "pullpush.training." + {"environment": "run", "save_items": "images", "hold": "loop"}[at]
+    module = "pullpush.training." + {"environment": "run", "save_items": "images", "hold": "launch"}[at]
     monkeypatch.setattr(f"{module}.{at}", stop)
     out = tmp_path / "run"
     with pytest.raises(Stop):
