@@ -121,7 +121,7 @@ def test_a_forked_worker_does_not_keep_the_lock(tmp_path: Path) -> None:
             os._exit(0)
     try:
         with files.locked(tmp_path / "lock", "busy"):
-            pass
+            assert (tmp_path / "lock").read_text() == str(os.getpid())
     finally:
         os.close(writing)
         os.waitpid(child, 0)

@@ -96,26 +96,11 @@ def evaluate(
         raise UserError(
             f"ks {tuple(ks)}, neighbours {neighbours}: give each k as at least 1, neighbours as at least 0."
         )
-    (labels, gallery_labels), class_names = numbered("labels", labels, gallery_labels)
-    (ids, gallery_ids), id_names = numbered("ids", ids, gallery_ids)
-    queries = side(embeddings, labels, ids, "embeddings", "labels", "ids")
-    queries = replace(queries, label_names=class_names, id_names=id_names)
-    if gallery is None:
-        if gallery_labels is not None or gallery_ids is not None:
-            raise UserError("gallery_labels or gallery_ids without a gallery; give gallery=[m, dim] too.")
-        if queries.ids is None:
-            queries = replace(queries, ids=np.arange(len(queries.labels)))
-        references = queries
-    else:
-        if (ids is None) != (gallery_ids is None):
-            raise UserError("ids are given for one side only; give both ids and gallery_ids, or neither.")
-        references = side(gallery, gallery_labels, gallery_ids, "gallery", "gallery_labels", "gallery_ids")
-        references = replace(references, label_names=class_names, id_names=id_names)
-
+    queries, references = _sides(embeddings, labels, ids, gallery, gallery_labels, gallery_ids)
     values, found = measure(queries, references, tuple(ks), neighbours, similarity)
     if ids is not None:
-        values = {"id": _shown(queries.ids, id_names), **values}
-    per_query = pd.DataFrame({"label": _shown(queries.labels, class_names), **values})
+        values = {"id": _shown(queries.ids, queries.id_names), **values}
+    per_query = pd.DataFrame({"label": _shown(queries.labels, queries.label_names), **values})
     per_query["positives"] = per_query["positives"].astype(np.int64)
     if categories is not None:
         per_query.insert(1, "category", _column(categories, len(per_query), "categories"))
@@ -143,6 +128,28 @@ def evaluate(
         nmi_items=clustered,
         protocol="leave_one_out" if gallery is None else "query_gallery",
     )
+
+
+def _sides(
+    embeddings: Any, labels: Any, ids: Any, gallery: Any, gallery_labels: Any, gallery_ids: Any
+) -> tuple[Side, Side]:
+    """Queries and references, checked; one and the same without a gallery."""
+    (labels, gallery_labels), class_names = numbered("labels", labels, gallery_labels)
+    (ids, gallery_ids), id_names = numbered("ids", ids, gallery_ids)
+    queries = side(embeddings, labels, ids, "embeddings", "labels", "ids")
+    queries = replace(queries, label_names=class_names, id_names=id_names)
+    if gallery is None:
+        if gallery_labels is not None or gallery_ids is not None:
+            raise UserError("gallery_labels or gallery_ids without a gallery; give gallery=[m, dim] too.")
+        if queries.ids is None:
+            queries = replace(queries, ids=np.arange(len(queries.labels)))
+        references = queries
+    else:
+        if (ids is None) != (gallery_ids is None):
+            raise UserError("ids are given for one side only; give both ids and gallery_ids, or neither.")
+        references = side(gallery, gallery_labels, gallery_ids, "gallery", "gallery_labels", "gallery_ids")
+        references = replace(references, label_names=class_names, id_names=id_names)
+    return queries, references
 
 
 def side(embeddings: Any, labels: Any, ids: Any, name: str, label_name: str, id_name: str) -> Side:
