@@ -97,3 +97,9 @@ def test_imbalance_and_one_class(fake_items):
         "1 classes are in two splits"
         in summary(fake_items([2, 2], split=["train", "test", "test", "test"])).problems[0]
     )
+
+
+def test_examples_show_texts_where_there_are_some(fake_items):
+    assert list(summary(fake_items([2, 2])).examples) == ["class", "path"]
+    told = fake_items([2, 2], text=[[], ["a red bird", "a bird"], [], []])
+    assert list(summary(told).examples["text"]) == ["", "a red bird; a bird", "", ""]

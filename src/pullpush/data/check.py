@@ -249,10 +249,11 @@ def _sizes(items: Items) -> pd.DataFrame:
 def _examples(items: Items, count: int) -> pd.DataFrame:
     rows = np.linspace(0, max(len(items) - 1, 0), min(count, len(items))).astype(int)
     table = items.table.iloc[rows]
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "class": [items.classes[label] for label in table["label"]],
             "text": ["; ".join(text) for text in table["text"]],
             "path": list(map(readable, table["path"])),
         }
     )
+    return frame if frame["text"].any() else frame.drop(columns="text")
