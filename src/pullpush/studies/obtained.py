@@ -1,23 +1,24 @@
 """How the numbers of a study came about, in sentences: each says what holds for all its runs, or that they differ."""
 
 from collections.abc import Callable, Collection, Sequence
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
+from pullpush.bounds import Bound
 from pullpush.data.items import Items
 from pullpush.maths import losses
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.spread import meaning
-from pullpush.training.config import BATCH, Config
+from pullpush.training.config import Config
+from pullpush.training.setup import make_sampler
 
 __all__ = ["how_obtained", "margin_meaning"]
 
 CHOSEN = {"image": "MAP@R", "image-text": "recall@1 from text to image"}
-# What an angle is to these, a similarity is to the others.
-ANGLES = ("arcface", "sub_center_arcface", "tuplet_margin")
 
 
 def how_obtained(
@@ -30,17 +31,12 @@ def how_obtained(
         shows: what the page has: "test" metrics, "seeds" that repeat a setting, "times" of runs.
     """
     runs = [run for run in runs if is_finished(folder_of(out, run))]
-    lines = [*_data(runs, out), _budget(runs), _encoder(runs)]
-    chosen = _same(runs, lambda c: CHOSEN[c.task])
+    items = _items_of(runs[0], out)
+    lines = [*_data(runs, items), _budget(runs, out), _encoder(runs)]
     if "test" in shows:
         lines.append(
-            (
-                f"The weights that are tested are those with the best {chosen} on the validation classes. "
-                if chosen
-                else ""
-            )
-            + "The test split is embedded once before training, as the starting line, and once at the end; no option "
-            "was chosen on it."
+            f"{_kept(runs, items)}The test split is embedded once before training, as the starting line, and once at "
+            "the end; no option was chosen on it."
         )
     if "seeds" in shows:
         seeds = sorted({run.config.seed for run in runs})
@@ -49,13 +45,13 @@ def how_obtained(
         counts = facts.groupby(settings, dropna=False).size() if settings else [len(facts)]
         lines.append(f"Seeds: {', '.join(map(str, seeds))}. {meaning(counts)}")
     if "test" in shows:
-        alone = (Items.load(folder_of(out, runs[0]) / "items.parquet").split("test").table["role"] == "both").all()
+        alone = (items.split("test").table["role"] == "both").all()
         lines.append(
             ("recall@1 and MAP@R are of each test item against all others; " if alone else "")
             + "MAP@R divides by the number of positives."
         )
     if "times" in shows:
-        cached = _same(runs, lambda c: c.encoder.freeze)
+        cached = any(run.config.encoder.freeze for run in runs)
         lines.append(
             "The time of a run includes its evaluations"
             + (", and that of computing the features where they were not in the cache." if cached else ".")
@@ -69,9 +65,22 @@ def _same(runs: Sequence[StudyRun], of: Callable[[Config], Any]) -> Any:
     return found[0] if all(value == found[0] for value in found) else None
 
 
-def _data(runs: Sequence[StudyRun], out: Path) -> list[str]:
+def _items_of(run: StudyRun, out: Path) -> Items:
+    return Items.load(folder_of(out, run) / "items.parquet")
+
+
+def _kept(runs: Sequence[StudyRun], items: Items) -> str:
+    """Which weights are tested; nothing where the runs differ in that."""
+    chosen = _same(runs, lambda c: CHOSEN[c.task])
+    if _same(runs, lambda c: c.data.validation > 0) is None or chosen is None:
+        return ""
+    if not len(items.split("validation")):
+        return "The weights that are tested are those of the last step. "
+    return f"The weights that are tested are those with the best {chosen} on the validation classes. "
+
+
+def _data(runs: Sequence[StudyRun], items: Items) -> list[str]:
     seed = runs[0].config.seed
-    items = Items.load(folder_of(out, runs[0]) / "items.parquet")
     table = items.table[items.table["split"] != ""]
     apart = not (table.groupby("label")["split"].nunique() > 1).any()
     splits, data = _same(runs, lambda c: c.data) is not None, runs[0].config.data
@@ -85,10 +94,11 @@ def _data(runs: Sequence[StudyRun], out: Path) -> list[str]:
         if same
     ]
     last = shared.pop() if len(shared) > 1 else ""
+    first = "" if splits else "as the table says; the first run has "
     lines = [
-        f"Data: {Path(data.source).name}: {_split_sizes(items)} (seed {seed}). "
-        + ("A class is in one split only. " if apart else "Some classes are in several splits. ")
-        + (f"Runs of the same seed share {', '.join(shared)}{f' and {last}' if last else ''}." if shared else "")
+        f"Data: {first}{Path(data.source).name}: {_split_sizes(items)} (seed {seed})."
+        + (" A class is in one split only." if apart else " Some classes are in several splits.")
+        + (f" Runs of the same seed share {', '.join(shared)}{f' and {last}' if last else ''}." if shared else "")
     ]
     if splits and data.folds > 1:
         lines.append(f"Classes are split in {data.folds} folds; fold {data.fold} is the test.")
@@ -105,21 +115,29 @@ def _split_sizes(items: Items) -> str:
     )
 
 
-def _budget(runs: Sequence[StudyRun]) -> str:
+def _budget(runs: Sequence[StudyRun], out: Path) -> str:
     steps, lr = _same(runs, lambda c: c.steps), _same(runs, lambda c: c.optimizer.lr)
     rate = f"at {lr:g}" if lr is not None else "at the rates of the table"
     taken = f"{steps:,} steps of" if steps is not None else "the steps of the table, of"
-    return f"Budget: {taken} {_batches(runs)} for every setting, AdamW {rate} with warm-up and cosine decay."
+    batches, every = _batches(runs, out)
+    every = " for every setting" if every and steps is not None else ""
+    return f"Budget: {taken} {batches}{every}, AdamW {rate} with warm-up and cosine decay."
 
 
-def _batches(runs: Sequence[StudyRun]) -> str:
-    sizes = [
-        sorted({int(getattr(run.config.batch, name) or BATCH[run.config.task][place]) for run in runs})
-        for place, name in enumerate(("classes", "samples"))
-    ]
-    said = [f"{size[0]}" if len(size) == 1 else f"{size[0]} to {size[-1]}" for size in sizes]
-    differ = any(len(size) > 1 for size in sizes)
-    return f"{said[0]} classes x {said[1]} items" + (", as the table says," if differ else "")
+def _batches(runs: Sequence[StudyRun], out: Path) -> tuple[str, bool]:
+    """Classes and items of the batches, and whether they are those of every run."""
+    found = [sorted(set(sizes)) for sizes in zip(*(_batch(run, out) for run in runs), strict=True)]
+    classes, samples = (f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}" for sizes in found)
+    return f"{classes} classes x {samples} items", all(len(sizes) == 1 for sizes in found)
+
+
+def _batch(run: StudyRun, out: Path) -> tuple[int, int]:
+    """As it was drawn, where the configuration leaves it to the data."""
+    batch = run.config.batch
+    if batch.classes and batch.samples:
+        return batch.classes, batch.samples
+    sampler = make_sampler(run.config, _items_of(run, out).split("train").labels, 0, run.config.devices)
+    return sampler.classes, sampler.samples
 
 
 def _encoder(runs: Sequence[StudyRun]) -> str:
@@ -137,17 +155,19 @@ def margin_meaning(config: Config) -> str:
     name = config.loss["name"]
     if config.loss.get("margin") is None:
         return ""
-    similarity = config.similarity or losses.traits_of(losses.REGISTRY[name]).similarity
     if name == "circle":
         return (
             "circle: the margin is the relaxation m of the paper: optima 1 + m and -m, decision margins 1 - m and m on "
             "the cosine; the boundary is a quarter circle of radius m sqrt(2) around (s_n, s_p) = (0, 1). A smaller m "
             "is stricter."
         )
-    if name in ANGLES:
-        return f"{name}: the margin is in radians, of the angle between the embeddings."
+    traits = losses.traits_of(losses.REGISTRY[name])
+    to = "to the proxy of the own class" if traits.proxies else "between the embeddings"
     if name == "sphereface":
-        return "sphereface: the margin multiplies the angle to the proxy of the own class."
+        return f"sphereface: the margin multiplies the angle {to}."
+    if _in_radians(name):
+        return f"{name}: the margin is in radians, of the angle {to}."
+    similarity = config.similarity or traits.similarity
     squared = "squared Euclidean distance between unit vectors (0 to 4)"
     if name == "triplet":
         squared += ": d_p² + m < d_n², which is m / 2 on the cosine"
@@ -157,3 +177,8 @@ def margin_meaning(config: Config) -> str:
         "cosine": "cosine similarity (-1 to 1)",
     }
     return f"{name}: the margin is in units of the {units.get(str(similarity), f'similarity {similarity}')}."
+
+
+def _in_radians(loss: str) -> bool:
+    annotation = signature(losses.REGISTRY[loss]).parameters["margin"].annotation
+    return any(isinstance(part, Bound) and part.unit == "radians" for part in get_args(annotation))
