@@ -7,13 +7,22 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from pullpush import progress
 from pullpush.cli import main
 from pullpush.data.miniature import make_tree
+from pullpush.evaluation import clusters, evaluate
+from pullpush.training.images import ImageTask
+from pullpush.training.log import read_log
+from pullpush.training.progress import Display
+from pullpush.training.texts import ImageTextTask
 
 LINE = re.compile(r"checking images: \d+ of 40 images \(\d+%\), [\d.]+ images/s, \d+ s left")
 SLOW = """
@@ -105,14 +114,15 @@ def test_every_long_verb_says_what_it_does(
         "false",
     ]
     shares = ["--data.test", "0.25", "--data.validation", "0.25"]
+    ranked = {"ranking", "clustering"}
     verbs = {
         ("train", "--data", str(photos), "--out", str(run), *options, *shares): {
-            "reading", "checking images", "decoding images", "embedding images", "training",
+            "reading", "checking images", "decoding images", "embedding images", "training", *ranked,
         },
-        ("evaluate", str(run), "--data", str(photos)): {"reading", "embedding images"},
+        ("evaluate", str(run), "--data", str(photos)): {"reading", "embedding images", *ranked},
         ("embed", str(run), "--data", str(photos), "--out", str(tmp_path / "x.npz")): {"reading", "embedding images"},
-        ("index", str(run), "--images", str(photos), "--projection", "none", "--out", str(tmp_path / "index")):
-            {"reading", "embedding images"},
+        ("index", str(run), "--images", str(photos), "--out", str(tmp_path / "index")):
+            {"reading", "embedding images", "drawing the map of 32 images"},
         ("data", str(photos)): {"reading", "checking images"},
         ("report", str(tmp_path)): {"drawing the report"},
     }  # fmt: skip
@@ -120,4 +130,42 @@ def test_every_long_verb_says_what_it_does(
         begun.clear()
         assert main(list(words)) == 0
         assert {"reading" if what.startswith("reading") else what for what in begun} >= wanted, words
-    assert "\r" not in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "\r" not in said.err
+    lines = [line for line in said.out.splitlines() if ": validation " in line]
+    assert lines
+    assert all(len(line) <= 100 for line in lines)
+    log = [line for line in read_log(run / "log.jsonl") if "validation/map@r" in line]
+    assert len([name for name in log[-1] if name.startswith("validation/")]) > 10
+
+
+@pytest.mark.parametrize("task", [ImageTask, ImageTextTask])
+def test_lines_of_long_runs_are_not_wider_than_a_terminal(
+    task: type[ImageTask] | type[ImageTextTask], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "FIRST", 0.0)
+    with Display(10_000) as display, display.training(0):
+        display.advance(9_990, 12.3456)
+        display.evaluated(9_990, {f"validation/{name}": 0.5 for name in task.followed}, task.followed)
+        time.sleep(0.6)
+    said = capsys.readouterr()
+    assert all(f"{name} 0.500" in said.out for name in task.followed)
+    assert "training: 9,990 of 10,000 steps (99%)" in said.err
+    assert all(len(line) <= 100 for line in (said.out + said.err).splitlines()), said
+
+
+def test_ranking_and_clustering_say_how_far_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: dict[str, tuple[int, int | None]] = {}
+    kept = progress.work
+
+    @contextmanager
+    def note(what: str, *rest: Any, **named: Any) -> Iterator[progress.Work]:
+        with kept(what, *rest, **named) as current:
+            yield current
+        ended[what] = current.done, current.total
+
+    for module in (progress, clusters):
+        monkeypatch.setattr(module, "work", note)
+    rng = np.random.default_rng(0)
+    evaluate(rng.normal(size=(300, 8)), np.arange(300) // 3)
+    assert ended == {"ranking": (300, 300), "clustering": (20, 20)}

@@ -8,6 +8,7 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import normalized_mutual_info_score
 
 from pullpush.evaluation.neighbours import Floats, Ints
+from pullpush.progress import work
 
 BUDGET = 100_000_000
 """Items x classes up to which all items are clustered."""
@@ -30,17 +31,21 @@ def nmi(embeddings: Floats, labels: Ints, seed: int = 0, budget: int = BUDGET) -
         chosen = np.random.default_rng(seed).permutation(len(classes)) < max(2, int(share * len(classes)))
         embeddings, members = embeddings[chosen[members]], members[chosen[members]]
     count = len(np.unique(members))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer distinct points than classes is a score, not a warning
-        centres, _ = kmeans_plusplus(embeddings, count, random_state=seed, n_local_trials=1)
-    kmeans = faiss.Kmeans(
-        embeddings.shape[1],
-        count,
-        niter=ROUNDS,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(embeddings),
-    )
-    kmeans.train(embeddings, init_centroids=centres)
+    with work("clustering", ROUNDS, "rounds") as current:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fewer distinct points than classes is a score, not a warning
+            centres, _ = kmeans_plusplus(embeddings, count, random_state=seed, n_local_trials=1)
+        for _ in range(ROUNDS):  # one at a time, to be counted
+            kmeans = faiss.Kmeans(
+                embeddings.shape[1],
+                count,
+                niter=1,
+                seed=seed,
+                min_points_per_centroid=1,
+                max_points_per_centroid=len(embeddings),
+            )
+            kmeans.train(embeddings, init_centroids=centres)
+            centres = kmeans.centroids
+            current.advance()
     _, assigned = kmeans.index.search(embeddings, 1)
     return float(normalized_mutual_info_score(members, assigned[:, 0])), len(embeddings)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pullpush.errors import UserError
+from pullpush.progress import counted
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -137,11 +138,11 @@ def prepare(queries: Floats, gallery: Floats, similarity: str) -> Space:
     return Space(queries, gallery, np.where(scale > 0, scale, 1.0))
 
 
-def for_each_block(queries: Floats, gallery: Floats, work: Callable[[int, Floats], None]) -> None:
-    """Call `work(start, similarities)` for all queries, block by block, in as many threads as torch uses.
+def for_each_block(queries: Floats, gallery: Floats, act: Callable[[int, Floats], None]) -> None:
+    """Call `act(start, similarities)` for all queries, block by block, in as many threads as torch uses.
 
     `similarities` is `[some rows, gallery]`, may be written to, and is only valid during the call. A thread makes its
-    own blocks, product and work in turn, so none waits for another. numpy multiplies, since torch's product may be set
+    own blocks, product and act in turn, so none waits for another. numpy multiplies, since torch's product may be set
     to bfloat16 by `torch.set_float32_matmul_precision`.
     """
     threads = torch.get_num_threads()
@@ -150,16 +151,19 @@ def for_each_block(queries: Floats, gallery: Floats, work: Callable[[int, Floats
     step = -(-rows // 2)
     buffers = threading.local()
 
-    def block(start: int) -> None:
+    def block(start: int) -> int:
         if not hasattr(buffers, "rows"):
             buffers.rows = np.empty((rows, len(gallery)), dtype=np.float32)
         part = queries[start : start + rows]
         similarities = np.matmul(part, gallery.T, out=buffers.rows[: len(part)])
         for at in range(0, len(part), step):
-            work(start + at, similarities[at : at + step])
+            act(start + at, similarities[at : at + step])
+        return len(part)
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(block, range(0, len(queries), rows)))
+        done = pool.map(block, range(0, len(queries), rows))
+        for _ in counted(done, "ranking", len(queries), "queries", int):
+            pass
 
 
 def shortlist(block: Floats, k: int, slack: Any) -> Shortlist:

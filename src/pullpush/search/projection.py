@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from pullpush.errors import UserError
+from pullpush.progress import work
 from pullpush.search.stores import exact
 
 METHODS = ("umap", "pca", "none")
@@ -29,9 +30,11 @@ def project(vectors: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndar
         return _framed(_pca(vectors))
     rows = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:FITTED])
     places = np.zeros((len(vectors), 2), np.float32)
-    places[rows] = _umap(np.asarray(vectors[rows]), seed)
+    with work(f"drawing the map of {len(rows):,} images"):  # UMAP does not tell how far it is
+        places[rows] = _umap(np.asarray(vectors[rows]), seed)
     others = np.setdiff1d(np.arange(len(vectors)), rows)
-    places[others] = place(vectors[others], vectors[rows], places[rows], seed)
+    with work(f"drawing the map of the other {len(others):,} images"):
+        places[others] = place(vectors[others], vectors[rows], places[rows], seed)
     return _framed(places)
 
 

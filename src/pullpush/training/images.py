@@ -41,20 +41,20 @@ class ImageTask:
     Attributes:
         chosen_by: the metric of the best checkpoint: map@r looks at all positives, recall@1 at the nearest only.
         shown: the metrics that are printed at the end.
-        followed: those that are printed at each validation; all where it is empty.
+        followed: those that are printed at each validation; log.jsonl has all.
         validated: the embeddings of the last validation.
     """
 
     chosen_by = "map@r"
     shown: tuple[str, ...] = ("recall@1", "map@r")
-    followed: tuple[str, ...] = ()
+    followed: tuple[str, ...] = ("recall@1", "recall@10", "map@r", "loss_miner", "loss_all")
 
     def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
         self.config, self.items, self.side = config, items, ImageSide(config, items)
         self.encoder, self.splits = self.side.encoder, self.side.splits
         self.features, self.rows = self.side.features, self.side.rows
         if protocol_for(items).draws:  # VehicleID: a figure without its way says little
-            self.shown = ("all_against_all/recall@1", "one_gallery_image/recall@1")
+            self.shown = self.followed = ("all_against_all/recall@1", "one_gallery_image/recall@1")
         train = self.splits["train"]
         self.labels, self.ids = compact_labels(train.labels), train.ids
         classes = int(self.labels.max()) + 1

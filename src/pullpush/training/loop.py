@@ -261,7 +261,7 @@ def _look(run: Run, step: int, waiting: list[dict[str, Any]]) -> None:
             raise _not_finite(run, at, numbers)
         run.monitor.wrote(at, numbers)
         run.log.write(at, numbers)
-    run.display.advance(step, numbers["train/loss"], len(waiting) * run.task.sampler.batch)
+    run.display.advance(step, numbers["train/loss"])
     waiting.clear()
 
 

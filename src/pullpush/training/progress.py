@@ -1,7 +1,6 @@
 """What a person sees while a run goes."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -22,7 +21,7 @@ class Display:
     def __init__(self, steps: int, quiet: bool = False) -> None:
         self._total, self._quiet, self._stack = steps, quiet, ExitStack()
         self._work: progress.Work | None = None
-        self._recall, self._since = "-", time.perf_counter()
+        self._recall = "-"
 
     def __enter__(self) -> "Display":
         self._stack.enter_context(progress.showing(not self._quiet))
@@ -40,23 +39,15 @@ class Display:
     def training(self, done: int) -> Iterator[None]:
         """The steps after `done`."""
         with progress.work("training", self._total, "steps", done) as self._work:
-            self._since = time.perf_counter()
             yield
 
-    def advance(self, step: int, loss: float, images: int) -> None:
-        """Steps up to `step` are done; `images` were seen since the last call."""
-        now = time.perf_counter()
-        rate = images / max(now - self._since, 1e-9)
-        self._since = now
+    def advance(self, step: int, loss: float) -> None:
+        """Steps up to `step` are done."""
         if self._work:
-            said = f"loss {loss:.4f}, recall@1 {self._recall}, {rate:.0f} images/s"
-            self._work.advance(step - self._work.done, said)
+            self._work.advance(step - self._work.done, f"loss {loss:.4f}, recall@1 {self._recall}")
 
-    def evaluated(self, step: int, metrics: dict[str, float], only: Sequence[str] = ()) -> None:
-        """An evaluation on the validation classes; of many metrics `only` some are shown, the first on the bar."""
-        recall = metrics.get(f"validation/{only[0] if only else 'recall@1'}", float("nan"))
-        metrics = {name: metrics[f"validation/{name}"] for name in only} or metrics
-        self._recall = f"{recall:.3f}"
-        self._since = time.perf_counter()
-        shown = "  ".join(f"{name.removeprefix('validation/')} {number:.3f}" for name, number in metrics.items())
-        self.say(f"step {step}: validation {shown}")
+    def evaluated(self, step: int, metrics: Mapping[str, float], only: Sequence[str]) -> None:
+        """An evaluation on the validation classes; `only` these metrics are shown, the first on the bar too."""
+        shown = {name: f"{metrics[key]:.3f}" for name in only if (key := f"validation/{name}") in metrics}
+        self._recall = shown.get(only[0], "-")
+        self.say(f"step {step}: validation {'  '.join(f'{name} {number}' for name, number in shown.items())}")

@@ -54,7 +54,7 @@ class ImageTextTask:
     Attributes:
         chosen_by: the metric of the best checkpoint; recall@10 is at its height long before recall@1.
         shown: the metrics that are printed at the end.
-        followed: those that are printed at each validation.
+        followed: those that are printed at each validation; log.jsonl has all.
         validated: the embeddings of the last validation.
 
     Raises:
@@ -63,7 +63,7 @@ class ImageTextTask:
 
     chosen_by = "text_to_image/recall@1"
     shown = ("text_to_image/recall@1", "text_to_image/recall@10", "image_to_text/recall@1")
-    followed = (*shown, "loss_miner", "loss_all")
+    followed = ("text_to_image/recall@1", "image_to_text/recall@1", "loss_miner")
 
     def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
         self.items, self.notes = _described(items)
