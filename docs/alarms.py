@@ -55,9 +55,19 @@ class Setting:
 
 
 SMALL = {
-    "encoder.freeze": True, "encoder.size": 32, "encoder.dim": 32, "batch.classes": 16, "batch.samples": 3, "steps": 80,
-    "validate_every": 10, "checkpoint_every": 200, "data.check": False, "report": False, "tensorboard": False, "nmi": False,
-}  # fmt: skip
+    "encoder.freeze": True,
+    "encoder.size": 32,
+    "encoder.dim": 32,
+    "batch.classes": 16,
+    "batch.samples": 3,
+    "steps": 80,
+    "validate_every": 10,
+    "checkpoint_every": 200,
+    "data.check": False,
+    "report": False,
+    "tensorboard": False,
+    "nmi": False,
+}
 TUNED = {"encoder.freeze": False, "encoder.augment": False, "batch.classes": 8, "steps": 40, "validate_every": 5}
 TEXT = {"task": "image-text", "encoder.dropout": 0.0, "encoder.dim": 64, "batch.samples": 1, "batch.classes": 32}
 
@@ -86,8 +96,9 @@ def twice(items: Items) -> Items:
     again = table.assign(label=table["label"] + count, id=table["id"] + 1 + table["id"].max())
     return Items(
         type(table)(np.concatenate([table, again]), columns=table.columns).astype(table.dtypes),
-        [*items.classes, *(f"{name} again" for name in items.classes)], items.name,
-    )  # fmt: skip
+        [*items.classes, *(f"{name} again" for name in items.classes)],
+        items.name,
+    )
 
 
 def single(items: Items) -> Items:
@@ -121,27 +132,61 @@ def _tuned(rate: float, **options: Any) -> dict[str, Any]:
 
 FEW_TRAINED = {"data.test": 0.05, "data.validation": 0.85, "batch.classes": 4}
 SICK = [
-    Setting("hard_triplets", {**loss("triplet", kind="hard", average="all"), "encoder.head": "mlp", "optimizer.lr": 1e-2},
-            ("collapse", "near_collapse", "triplet_at_margin"), "--loss.kind semihard"),
-    Setting("bare_cosines", {**loss("n_pair", temperature=1.0), "similarity": "cosine", "optimizer.lr": 5e-3},
-            ("temperature_too_high", "loss_at_floor"), "--loss.temperature 0.07"),
+    Setting(
+        "hard_triplets",
+        {**loss("triplet", kind="hard", average="all"), "encoder.head": "mlp", "optimizer.lr": 1e-2},
+        ("collapse", "near_collapse", "triplet_at_margin"),
+        "--loss.kind semihard",
+    ),
+    Setting(
+        "bare_cosines",
+        {**loss("n_pair", temperature=1.0), "similarity": "cosine", "optimizer.lr": 5e-3},
+        ("temperature_too_high", "loss_at_floor"),
+        "--loss.temperature 0.07",
+    ),
     Setting("sharp", loss("nt_xent", temperature=0.003), ("temperature_too_low",), "--loss.temperature 0.07"),
-    Setting("wrong_labels", {**loss("nt_xent", temperature=0.5), "optimizer.lr": 1e-5}, ("loss_at_chance",), "labels", items=shuffled),
+    Setting(
+        "wrong_labels",
+        {**loss("nt_xent", temperature=0.5), "optimizer.lr": 1e-5},
+        ("loss_at_chance",),
+        "labels",
+        items=shuffled,
+    ),
     Setting("large_rate", {"optimizer.lr": 3.0}, ("learning_rate_too_high",), "--optimizer.lr"),
-    Setting("tiny_margin", {**loss("triplet", margin=0.001), "batch.classes": 2, "optimizer.lr": 5e-3}, ("no_active_triplet",), "--loss.margin"),
+    Setting(
+        "tiny_margin",
+        {**loss("triplet", margin=0.001), "batch.classes": 2, "optimizer.lr": 5e-3},
+        ("no_active_triplet",),
+        "--loss.margin",
+    ),
     Setting("strict_miner", {"miner": {"name": "angular", "degrees": 89.0}}, ("miner_leaves_nothing",), "--miner none"),
     Setting("one_a_class", {"batch.samples": 1}, ("no_positives",), "--batch.samples"),
     Setting("two_labels", {}, ("false_negatives",), "one label", items=twice),
     Setting("silent", {}, ("dead_dimensions",), "--encoder.dim", step=silent),
     Setting("loud", {}, ("dominating_dimension",), "--optimizer", step=loud),
     Setting("broken", {}, ("not_finite",), "--optimizer.lr", step=broken),
-    Setting("old_memory", {**_tuned(2e-3), **loss("contrastive"), "memory.size": 1.0}, ("stale_memory",), "--memory.start_step"),
+    Setting(
+        "old_memory",
+        {**_tuned(2e-3), **loss("contrastive"), "memory.size": 1.0},
+        ("stale_memory",),
+        "--memory.start_step",
+    ),
     Setting("fast", _tuned(5e-3), ("worse_than_start",), "--optimizer.lr"),
-    Setting("few_trained", {**loss("nt_xent"), **FEW_TRAINED, "encoder.head": "mlp", "optimizer.lr": 5e-3}, ("over_fitting",), "--steps"),
+    Setting(
+        "few_trained",
+        {**loss("nt_xent"), **FEW_TRAINED, "encoder.head": "mlp", "optimizer.lr": 5e-3},
+        ("over_fitting",),
+        "--steps",
+    ),
     Setting("no_positive", {}, ("evaluation_without_positives",), "label the items", items=single),
     Setting("random", {"encoder.weights": "none"}, ("weights_not_loaded",), "--encoder.weights auto"),
-    Setting("apart", {**TEXT, "loss": {"name": "n_pair", "temperature": 0.02}, "optimizer.lr": 1e-6}, ("modality_gap",), "--steps"),
-]  # fmt: skip
+    Setting(
+        "apart",
+        {**TEXT, "loss": {"name": "n_pair", "temperature": 0.02}, "optimizer.lr": 1e-6},
+        ("modality_gap",),
+        "--steps",
+    ),
+]
 
 
 def emoji(folder: Path) -> Items:
@@ -193,8 +238,14 @@ def run_of(folder: Path, setting: Setting, items: Items, seed: int) -> Path | No
         shutil.rmtree(out, ignore_errors=True)
         steps = [setting.step] if setting.step else []
         try:
-            train(items=setting.items(parts) if setting.items else parts, out=str(out), seed=seed, quiet=True,
-                  callbacks=steps, **options)  # fmt: skip
+            train(
+                items=setting.items(parts) if setting.items else parts,
+                out=str(out),
+                seed=seed,
+                quiet=True,
+                callbacks=steps,
+                **options,
+            )
         except UserError as error:
             print(f"{out.name}: {error}", file=sys.stderr)
     return out

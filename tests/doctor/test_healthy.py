@@ -1,9 +1,10 @@
 """No finding on healthy runs; and what a finished run shows, on the command line and on its page."""
 
+import importlib.util
 import json
 import re
-import runpy
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from bedside import Bedside, Options
 import pullpush
 from pullpush.cli import main
 from pullpush.criterion import Criterion, CrossBatchMemory
+from pullpush.data.sources import open_items
 from pullpush.doctor import FINDINGS, MEANINGS, Finding, Objective, examine, measure_course
 from pullpush.reports import diagnose_run, diagnosis_page
 from pullpush.reports.diagnosis import Diagnosis
@@ -66,12 +68,34 @@ def test_nothing_is_found_in_a_healthy_run(healthy: Path) -> None:
     assert "Nothing is wrong" in diagnosis_page(healthy, diagnose_run(healthy)).read_text()
 
 
-def test_alarms_are_counted_over_runs(
-    healthy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_alarms_of_healthy_runs_and_of_sick_ones_are_counted(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["alarms.py", str(healthy)])
-    runpy.run_path(str(DOCS / "alarms.py"), run_name="__main__")
-    assert capsys.readouterr().out == "1 runs: no finding\n"
+    spec = importlib.util.spec_from_file_location("alarms", DOCS / "alarms.py")
+    alarms = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "alarms", alarms)
+    spec.loader.exec_module(alarms)
+    few = {"batch.classes": 2, "steps": 4, "validate_every": 2}
+    alone = {**few, "batch.samples": 1}
+    monkeypatch.setattr(alarms, "SEEDS", (0,))
+    monkeypatch.setattr(alarms, "DATA", (lambda folder: open_items(photos),))
+    monkeypatch.setattr(alarms, "HEALTHY", [alarms.Setting("plain", few)])
+    monkeypatch.setattr(
+        alarms,
+        "SICK",
+        [
+            alarms.Setting("alone", alone, ("no_positives",), "--batch.samples"),
+            alarms.Setting("other", alone, ("dead_dimensions",), "--encoder.dim"),
+        ],
+    )
+    monkeypatch.setattr(alarms, "gain_of", lambda run: 0.1)
+    monkeypatch.setattr("sys.argv", ["alarms.py", str(tmp_path)])
+    for _ in range(2):  # the second time from what is there
+        alarms.main()
+        said = capsys.readouterr().out
+        assert "1 healthy runs" in said
+        assert "| `no_positives` | 0 of 1 | 1 of 1 |" in said
+        assert "| `dead_dimensions` | 0 of 1 | 0 of 1 |" in said
 
 
 def test_findings_of_a_run_on_the_command_line(
