@@ -36,7 +36,6 @@ TRIGGERS: dict[str, dict[str, float]] = {
     "no_positives": {"with_positive": 0.0},
     "learning_rate_too_high": {"largest_update_ratio": 0.5},
     "stale_memory": {"lasting_drift": 0.9, "step": 50.0, "memory_age": 10.0},
-    "moving_fast": {"lasting_move": 1.5, "moved_steps": 30.0},
     "over_fitting": {
         "best_validation_recall": 0.8, "validation_recall": 0.5, "validation_error": 0.01, "training_recall": 0.9,
         "training_recall_at_best": 0.8, "best_validation_step": 60.0, "kept_step": 90.0,

@@ -239,19 +239,11 @@ def test_over_fitting(small: Options, tmp_path: Path, monkeypatch: pytest.Monkey
     assert evidence["best_validation_step"] <= 10
 
 
-def test_embeddings_that_move_fast_and_a_model_worse_than_its_start(
-    small: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_worse_than_its_start(small: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     encoder = {"size": 32, "dim": 16, "frozen_stages": 0}
     options = {**small, "encoder": encoder, "optimizer": {"lr": 1.5e-3}, "batch": {"classes": 4, "samples": 3}}
     options["validate_every"] = 3
     run = train(**options, out=str(tmp_path / "run"))
-    moved = of("moving_fast", run)
-    assert moved["severity"] == "note"
-    assert moved["evidence"]["moved"] > 0.8
-    assert moved["evidence"]["moved_steps"] == 3
-    assert "--optimizer.backbone_scale 0.1" in moved["advice"]
-    assert "Worth a try" in moved["advice"]
     worse = of("worse_than_start", run)
     test = json.loads((run / "metrics.json").read_text())["test"]
     assert worse["severity"] == "critical"
@@ -262,7 +254,6 @@ def test_embeddings_that_move_fast_and_a_model_worse_than_its_start(
     found = {finding.finding: finding for finding in diagnose_run(run).findings}
     assert found["worse_than_start"].evidence == worse["evidence"]
     assert found["worse_than_start"].advice == worse["advice"]
-    assert "moving_fast" in found
 
 
 def test_arrays() -> None:

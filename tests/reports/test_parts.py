@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,22 +121,53 @@ def test_worst_queries_come_in_order_and_show_their_first_right_reference() -> N
 
 
 def test_sampled_pairs_are_what_they_are_called_uniform_and_repeatable() -> None:
-    labels = np.array([0] * 2 + [1] * 4 + [2] * 10 + [3])
+    labels = np.array([0] * 20 + [1] * 120 + [2] * 300 + [3])
     sample = histograms.sample_pairs(labels, 40_000)
+    assert sample.drawn == (True, True)
     first, second = labels[sample.positive].T
     assert (first == second).all()
     assert (sample.positive[:, 0] != sample.positive[:, 1]).all()
     share = np.bincount(first, minlength=4) / len(first)
-    np.testing.assert_allclose(share, np.array([2, 12, 90, 0]) / 104, atol=0.01)
+    np.testing.assert_allclose(share, np.array([380, 14_280, 89_700, 0]) / 104_360, atol=0.01)
     first, second = labels[sample.negative].T
     assert (first != second).all()
     assert len(sample.negative) == 40_000
     again = histograms.sample_pairs(labels, 40_000)
     np.testing.assert_array_equal(sample.positive, again.positive)
     np.testing.assert_array_equal(sample.negative, again.negative)
+    assert str(sample) == "40,000 positive pairs drawn at random and 40,000 negative pairs drawn at random"
     for alone in ([0, 0, 0], [0, 1, 2]):
         with pytest.raises(Missing):
             histograms.sample_pairs(np.array(alone))
+
+
+def test_of_few_items_all_pairs_are_there_once() -> None:
+    labels = np.random.default_rng(0).permutation([0] * 2 + [1] * 4 + [2] * 10 + [3])
+    sample = histograms.sample_pairs(labels)
+    rows = {(a, b): bool(labels[a] == labels[b]) for a in range(17) for b in range(a + 1, 17)}
+    for pairs, same in ((sample.positive, True), (sample.negative, False)):
+        found = [tuple(sorted(pair)) for pair in pairs.tolist()]
+        assert sorted(found) == [pair for pair, alike in rows.items() if alike is same]
+    assert str(sample) == "the 52 positive pairs and 84 negative pairs"
+    some = replace(sample, negative=sample.negative[:50], drawn=(False, True))
+    assert str(some) == "the 52 positive pairs and 50 negative pairs drawn at random"
+
+
+def test_figures_take_the_fonts_of_other_scripts_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [SimpleNamespace(name=name) for name in ("Noto Sans Thai", "Comic", "Droid Sans Fallback")]
+    monkeypatch.setattr(style, "fontManager", SimpleNamespace(ttflist=there))
+    assert style._families.__wrapped__() == ["DejaVu Sans", "Droid Sans Fallback", "Noto Sans Thai"]
+    with matplotlib.rc_context(style.settings(style.LIGHT)):  # none that is not there, which matplotlib would tell of
+        assert matplotlib.rcParams["font.sans-serif"][0] == "DejaVu Sans"
+
+
+def test_counts_of_classes_have_whole_numbers_on_their_axes() -> None:
+    figures = [
+        (histograms.draw_class_recall([("after training", np.array([0.5, 1.0]))], style.LIGHT), "yaxis"),
+        (histograms.draw_seen(np.array([40.0, 40.0, 40.0]), style.LIGHT), "xaxis"),
+    ]
+    for figure, axis in figures:
+        assert all(float(tick).is_integer() for tick in getattr(figure.axes[0], axis).get_majorticklocs())
 
 
 def test_separation_is_the_share_of_ordered_pairs() -> None:

@@ -9,7 +9,6 @@ from pullpush.doctor.measure import (
     measure_cells,
     measure_course,
     measure_duplicates,
-    measure_moved,
     measure_queries,
     measure_result,
     measure_sides,
@@ -17,6 +16,6 @@ from pullpush.doctor.measure import (
 
 __all__ = [
     "FINDINGS", "MEANINGS", "PREFIX", "SEVERITIES", "Finding", "History", "Measures", "Objective", "diagnose",
-    "examine", "measure_cells", "measure_course", "measure_duplicates", "measure_moved", "measure_queries",
+    "examine", "measure_cells", "measure_course", "measure_duplicates", "measure_queries",
     "measure_result", "measure_sides", "not_finite_step", "objective_of", "replay", "shown", "words",
 ]  # fmt: skip

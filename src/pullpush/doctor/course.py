@@ -4,7 +4,7 @@ from pullpush.doctor.advice import Cure, advise, lower_rate
 from pullpush.doctor.finding import Finding, Measures, Objective
 from pullpush.doctor.measure import RESULTS, WHEN
 
-__all__ = ["learning_rate_too_high", "moving_fast", "over_fitting", "stale_memory", "worse_than_start"]
+__all__ = ["learning_rate_too_high", "over_fitting", "stale_memory", "worse_than_start"]
 
 # Update of the weights in one step as a share of their length.
 LARGE_UPDATE = 0.2
@@ -13,9 +13,6 @@ LARGE_GROWTH = 3.0
 # Mean squared change of embeddings while they lie in the memory, as a share of the squared distance of unrelated
 # items, at two looks one after the other.
 LARGE_DRIFT = 0.8
-# The same from one validation to the next. Set on three runs: 0.9 in the default one, at most 0.3 in one fine-tuned at
-# a tenth of its rate with batches of 16, 1.5 to 2.1 in that one at the whole rate.
-LARGE_MOVE = 1.2
 # Fall of recall@1, and its standard error above which nothing is said: too few classes.
 DROP, ROUGH = 0.05, 0.15
 
@@ -33,17 +30,17 @@ def learning_rate_too_high(m: Measures, o: Objective) -> Finding | None:
 def stale_memory(m: Measures, o: Objective) -> Finding | None:
     """What lies in the memory is no longer where the encoder would put it."""
     if m["lasting_drift"] > LARGE_DRIFT:
-        start, size = (
-            round(max(o.run.get("memory.start_step", 0), m["step"]) + m["memory_age"]),
-            o.run.get("memory.size"),
-        )
+        start = round(max(o.run.get("memory.start_step", 0), m["step"]) + m["memory_age"])
+        size, scale = o.run.get("memory.size"), o.run.get("optimizer.backbone_scale", 1.0)
         evidence = {
             name: m[name] for name in ("lasting_drift", "memory_drift", "memory_age", "memory_oldest") if name in m
         }
         cures = [
             Cure("{}, as embeddings drift fast at first", {"memory.start_step": start}),
             Cure("a smaller memory, whose content is younger: {}", {"memory.size": size / 2 if size else 1024}),
-            *_slower(o),
+            # The backbone first: its rate is what moves embeddings.
+            Cure("a slower backbone: {}", {"optimizer.backbone_scale": float(f"{scale / 10:.0e}")}),
+            Cure("a lower learning rate: {}", lower_rate(o)),
         ]
         return Finding("stale_memory", "warning", evidence, advise(o, *cures))
     return None
@@ -73,15 +70,6 @@ def over_fitting(m: Measures, o: Objective) -> Finding | None:
     return None
 
 
-def moving_fast(m: Measures, o: Objective) -> Finding | None:
-    """From one validation to the next, the same items move farther than unrelated ones are apart."""
-    if m["lasting_move"] > LARGE_MOVE:
-        evidence = {"moved": m["lasting_move"], "moved_steps": m["moved_steps"]}
-        note = "Worth a try: a run may move fast and improve all the same."
-        return Finding("moving_fast", "note", evidence, advise(o, *_slower(o), note=note))
-    return None
-
-
 def worse_than_start(m: Measures, o: Objective) -> Finding | None:
     """On the test classes the trained model is worse than the untrained one."""
     name = next((name for name in RESULTS if f"{name}_after" in m), "")
@@ -95,12 +83,3 @@ def worse_than_start(m: Measures, o: Objective) -> Finding | None:
         note = "Findings that stand beside this one may say why."
         return Finding("worse_than_start", "critical", evidence, advise(o, *cures, note=note))
     return None
-
-
-def _slower(o: Objective) -> list[Cure]:
-    """The backbone first: its rate is what moves embeddings."""
-    scale = o.run.get("optimizer.backbone_scale", 1.0)
-    return [
-        Cure("a slower backbone: {}", {"optimizer.backbone_scale": float(f"{scale / 10:.0e}")}),
-        Cure("a lower learning rate: {}", lower_rate(o)),
-    ]

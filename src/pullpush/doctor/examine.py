@@ -31,8 +31,6 @@ def examine(measures: Mapping[str, float], objective: Objective) -> list[Finding
     found = {f.finding: f for function in FINDINGS.values() if (f := function(known, objective))}
     if "collapse" in found:
         found.pop("loss_at_chance", None)
-    if found.keys() & {"stale_memory", "collapse", "near_collapse"}:
-        found.pop("moving_fast", None)
     if "temperature_too_low" in found:
         found.pop("near_collapse", None)
     if "loss_at_floor" in found:

@@ -29,8 +29,6 @@ WORDS = {
     "memory_drift": "mean squared change within the memory",
     "memory_age": "mean age in the memory, in steps",
     "memory_oldest": "oldest in the memory, in steps",
-    "moved": "change between two validations, as a share of the distance of unrelated items",
-    "moved_steps": "steps between these validations",
     "training_recall": "recall@1 in training batches",
     "training_recall_at_best": "recall@1 in training batches at the best validation",
     "validation_recall": "recall@1 on validation classes",

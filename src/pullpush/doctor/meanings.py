@@ -58,10 +58,6 @@ MEANINGS = {
         "The encoder has moved on since the embeddings in the memory were computed: the loss compares with places "
         "where nothing is any more."
     ),
-    "moving_fast": (
-        "From one validation to the next the items move farther than unrelated items are from each other. Embeddings "
-        "that are kept, in a memory or as neighbours computed beforehand, would be out of date."
-    ),
     "worse_than_start": (
         "On the classes of the test, the trained model finds less than the untrained one did: this training did harm."
     ),

@@ -14,7 +14,7 @@ from pullpush.maths.similarity import cosine
 from pullpush.maths.triples import violations
 
 __all__ = [
-    "LOSS_WINDOW", "RESULTS", "SIDES", "WHEN", "measure_cells", "measure_course", "measure_duplicates", "measure_moved",
+    "LOSS_WINDOW", "RESULTS", "SIDES", "WHEN", "measure_cells", "measure_course", "measure_duplicates",
     "measure_queries", "measure_result", "measure_sides",
 ]  # fmt: skip
 
@@ -26,8 +26,6 @@ RESULTS, WHEN = ("text_to_image/recall@1", "map@r", "recall@1"), ("before", "aft
 LOSS_WINDOW = 10
 # Looks whose recall is averaged.
 LOOK_WINDOW = 3
-# Steps between two validations, above which a healthy run may have moved far as well.
-FEW_STEPS = 250
 
 
 def measure_sides(sides: Mapping[str, Tensor]) -> Measures:
@@ -97,18 +95,6 @@ def measure_duplicates(sides: Iterable[tuple[Tensor, Tensor, Tensor]], relation:
     return Measures(duplicates=max(shares))
 
 
-def measure_moved(sides: Mapping[str, Tensor], earlier: Mapping[str, Tensor]) -> Measures:
-    """How far the same items have moved, as a share of the squared distance of unrelated ones; of the worse
-    side."""
-    shares = []
-    for side, x in sides.items():
-        y = earlier[side]
-        if len(x) > 1 and x.isfinite().all() and y.isfinite().all():
-            apart = 2 - 2 * min(health.mean_cosine(x), health.mean_cosine(y))
-            shares.append(health.drift(x, y) / max(apart, 1e-6))
-    return Measures(moved=max(shares)) if shares else Measures()
-
-
 def measure_queries(items: Any, texts: Any = None, by: str = "label") -> Measures:
     """How many queries an evaluation has, and the share of them that have a positive.
 
@@ -167,7 +153,6 @@ def measure_course(
     ]
     if len(drifts) > 1:
         found["lasting_drift"] = min(drifts[-2:])
-    found |= _measure_moves([look for look in looks if "moved" in look])
     ratios = [look["update_ratio"] for look in looks if "update_ratio" in look]
     if ratios:
         found["largest_update_ratio"] = max(ratios)
@@ -176,13 +161,6 @@ def measure_course(
     if validations:
         found |= _measure_validation(looks, validations, classes)
     return found
-
-
-def _measure_moves(looks: Sequence[Mapping[str, float]]) -> Measures:
-    """The lesser of the last two moves, where neither took many steps."""
-    if len(looks) < 2 or max(look["moved_steps"] for look in looks[-2:]) > FEW_STEPS:
-        return Measures()
-    return Measures(lasting_move=min(look["moved"] for look in looks[-2:]), moved_steps=looks[-1]["moved_steps"])
 
 
 def _measure_all_duplicates(looks: Sequence[Mapping[str, float]]) -> Measures:

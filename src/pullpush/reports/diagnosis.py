@@ -156,7 +156,7 @@ def _lines(run: Run, not_seen: list[str]) -> list[dict[str, Any]]:
     if not any(name.startswith(PREFIX) for line in lines for name in line):
         not_seen.append("The batches, updates and memory of training: the log holds no look of the monitor.")
     if not any(name.startswith("validation/") for line in lines for name in line):
-        not_seen.append("Whether it over-fits, and how fast embeddings move: the log holds no validation.")
+        not_seen.append("Whether it over-fits: the log holds no validation.")
     return lines
 
 

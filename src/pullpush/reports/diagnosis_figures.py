@@ -51,9 +51,6 @@ DRAWINGS = {
     "no_positives": Drawing("Anchors with a positive", "share", {"with_positive": "in the batch"}, {}),
     "learning_rate_too_high": Drawing("Update as a share of the weights", "share", {"update_ratio": "of one step"}, {}),
     "stale_memory": Drawing("Drift in the memory", "squared change", {"memory_drift": "of items seen again"}, {}),
-    "moving_fast": Drawing(
-        "Change between two validations", "share", {"moved": "squared change over that of unrelated items"}, {}
-    ),
     "over_fitting": Drawing(
         "Retrieval", "recall@1", {"nearest": "training batches", "validation": "validation classes"}, {}
     ),

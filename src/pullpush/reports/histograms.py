@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pullpush.reports.run import Absent
@@ -14,14 +15,29 @@ from pullpush.reports.style import Theme, label, subplots
 
 @dataclass(frozen=True)
 class Sample:
-    """Row numbers of sampled pairs, `[m, 2]` each."""
+    """Row numbers of pairs, `[m, 2]` each.
+
+    Attributes:
+        drawn: whether positive and negative pairs are drawn at random; else all are there.
+    """
 
     positive: NDArray[np.int64]
     negative: NDArray[np.int64]
+    drawn: tuple[bool, bool]
+
+    def __str__(self) -> str:
+        counts = [
+            f"{len(rows):,} {name} pairs{' drawn at random' if drawn else ''}"
+            for name, rows, drawn in zip(
+                ("positive", "negative"), (self.positive, self.negative), self.drawn, strict=True
+            )
+        ]
+        return f"{'' if all(self.drawn) else 'the '}{' and '.join(counts)}"
 
 
 def sample_pairs(labels: NDArray[np.int64], count: int = 100_000, seed: int = 0) -> Sample:
-    """Draw `count` positive and `count` negative pairs, each uniformly over all such pairs, with replacement.
+    """All positive and all negative pairs, each once; where there are more than `count`, so many of them, drawn
+    uniformly with replacement.
 
     The same labels and seed give the same pairs, so before and after training are compared on equal ones.
 
@@ -33,15 +49,42 @@ def sample_pairs(labels: NDArray[np.int64], count: int = 100_000, seed: int = 0)
     weight = size * (size - 1)
     if weight.sum() == 0 or len(size) < 2:
         raise Absent("There are no positive or no negative pairs to compare.")
+    negatives = (len(labels) ** 2 - int((size**2).sum())) // 2
+    drawn = int(weight.sum()) > 2 * count, negatives > count
+    positive = _drawn_positive(order, start, size, count, rng) if drawn[0] else _all_positive(order, start, size)
+    negative = _drawn_negative(labels, count, rng) if drawn[1] else _all_negative(order, start, size)
+    return Sample(positive, negative, drawn)
+
+
+def _all_positive(order: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    places = [first + np.stack(np.triu_indices(n, 1), 1) for first, n in zip(start, size, strict=True) if n > 1]
+    return order[np.concatenate(places)]
+
+
+def _all_negative(order: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each row with those of the classes behind its own."""
+    behind = np.repeat(len(order) - start - size, size)
+    first = np.repeat(np.arange(len(order)), behind)
+    second = np.concatenate([np.arange(len(order) - n, len(order)) for n in behind])
+    return order[np.stack([first, second], 1)]
+
+
+def _drawn_positive(
+    order: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    weight = size * (size - 1)
     chosen = rng.choice(len(size), count, p=weight / weight.sum())
     first = rng.integers(size[chosen])
     second = (first + 1 + rng.integers(size[chosen] - 1)) % size[chosen]
-    positive = order[np.stack([start[chosen] + first, start[chosen] + second], axis=1)]
+    return order[np.stack([start[chosen] + first, start[chosen] + second], axis=1)]
+
+
+def _drawn_negative(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     negative = np.empty((0, 2), np.int64)
     while len(negative) < count:  # drawn pairs of one class are thrown away, which leaves negatives uniform
         drawn = rng.integers(len(labels), size=(2 * count, 2))
         negative = np.concatenate([negative, drawn[labels[drawn[:, 0]] != labels[drawn[:, 1]]]])
-    return Sample(positive, negative[:count])
+    return negative[:count]
 
 
 def similarities(embeddings: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -99,6 +142,7 @@ def draw_class_recall(panels: list[tuple[str, NDArray[np.float64]]], theme: Them
         counts, _ = np.histogram(recall, edges)
         axes.bar(edges[:-1] + 0.007 + width * (index + 0.5), counts, width, color=color, label=name)
     axes.set_xticks(edges[::2])
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="x", visible=False)
     label(axes, "Recall@1 of each class", "recall@1 of the class", "classes")
     if len(panels) > 1:
@@ -114,5 +158,6 @@ def draw_seen(counts: NDArray[np.float64], theme: Theme) -> Figure:
     axes.step(np.arange(len(ordered)), ordered, where="mid", color=theme.after)
     axes.set_ylim(0, max(1.0, ordered.max() * 1.08))
     axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     label(axes, "How often each class was seen", "class, most seen first", "items drawn")
     return figure

@@ -191,7 +191,7 @@ def similarity(material: Material) -> Block:
         "similarities",
         partial(histograms.draw_similarities, panels, title=f"Similarity of pairs of {material.queried}"),
         alt="Histograms of the cosine similarity of positive and negative pairs",
-        caption=f"{len(pairs.positive):,} positive and as many negative pairs of the test split, drawn at random"
+        caption=f"Of {pairs} of the test split"
         + (", the same before and after" if len(panels) > 1 else "")
         + ". The number is the chance that a positive pair is more similar than a negative one.",
     )
@@ -206,7 +206,8 @@ def class_recall(material: Material) -> Block:
     return material.picture(
         "class_recall", partial(histograms.draw_class_recall, panels), alt="Distribution of recall@1 over classes",
         caption=f"After training, in {int((recall == 1).sum()):,} of {len(recall):,} classes every query finds "
-        f"its own class first, in {int((recall == 0).sum()):,} none does.",
+        + "its own class first"
+        + (f", in {none:,} none does." if (none := int((recall == 0).sum())) else "."),
     )  # fmt: skip
 
 
@@ -259,7 +260,7 @@ def hover_map(material: Material) -> Block:
     lights = " and its class lights up" if material.labelled else ""
     return Block(
         chart=interactive_map(one),
-        caption=f"{len(one.rows):,} items ({', '.join(splits)}): put the pointer on a point and its picture appears"
+        caption=f"{len(one.rows):,} items ({', '.join(splits)}): put the pointer on a point and its image appears"
         f"{lights}. Drag to move, use the wheel tool to zoom; a name of the legend hides its points.",
     )
 

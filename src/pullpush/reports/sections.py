@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pullpush.progress import counted
+from pullpush.progress import work
 from pullpush.reports import cross_modal, parts
 from pullpush.reports.material import Block, Material
 from pullpush.reports.run import Absent, Missing
@@ -67,13 +67,15 @@ def build(material: Material) -> list[tuple[Section, list[Block]]]:
     """Every section that has something in it, with its blocks; for what is damaged or not there, a note is left."""
     wanted = [section for section in SECTIONS if not section.needs or (material.run.path / section.needs).is_file()]
     found = []
-    parts = sum(len(section.parts) for section in wanted)
-    drawn = counted(wanted, "drawing the report", parts, "parts", lambda section: len(section.parts))
-    for section in drawn:
-        blocks = [block for part in section.parts if (block := _block(part, material)) is not None]
-        if blocks:
-            lead = section.lead.format(queried=material.queried)
-            found.append((replace(section, lead=lead), blocks))
+    with work("drawing the report", sum(len(section.parts) for section in wanted), "parts") as current:
+        for section in wanted:
+            blocks = []
+            for part in section.parts:
+                blocks += [block] if (block := _block(part, material)) is not None else []
+                current.advance()
+            if blocks:
+                lead = section.lead.format(queried=material.queried)
+                found.append((replace(section, lead=lead), blocks))
     return found
 
 

@@ -10,12 +10,14 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
 
@@ -24,6 +26,27 @@ from pullpush.files import write_bytes
 
 #: Marks that go with the colours, so that no meaning hangs on colour alone.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+
+#: Fonts with the scripts that DejaVu Sans lacks, one of each system at least; those that are there are used.
+SCRIPTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans JP",
+    "Noto Sans SC",
+    "Noto Sans KR",
+    "Droid Sans Fallback",
+    "WenQuanYi Zen Hei",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "PingFang SC",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+    "Arial Unicode MS",
+    "FreeSans",
+    "FreeSerif",
+)
 
 
 @dataclass(frozen=True)
@@ -95,9 +118,17 @@ class Picture:
     narrow: Picture | None = None
 
 
+@lru_cache(maxsize=1)
+def _families() -> list[str]:
+    """Fonts for figures: matplotlib's own, then those of other scripts that this machine has."""
+    there = {font.name for font in fontManager.ttflist}
+    return [*matplotlib.rcParamsDefault["font.sans-serif"][:1], *(name for name in SCRIPTS if name in there)]
+
+
 def settings(theme: Theme) -> dict[str, Any]:
     """matplotlib settings of a theme."""
     return {
+        "font.sans-serif": _families(),
         "figure.facecolor": theme.paper,
         "figure.dpi": 160,
         "savefig.dpi": 160,
@@ -186,7 +217,7 @@ def _drawn(draw: Callable[[Theme], Figure], path: Path, narrow: bool) -> Picture
     width = 0.0
     for theme in (replace(LIGHT, narrow=narrow), replace(DARK, narrow=narrow)):
         with matplotlib.rc_context(settings(theme)), warnings.catch_warnings():
-            # Class names come in any script; a letter that the font lacks is drawn as a box, which says enough.
+            # Class names come in any script; a letter that no font here has is drawn as a box, which says enough.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             figure = draw(theme)
             _show_as_written(figure)

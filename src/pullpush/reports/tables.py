@@ -113,7 +113,7 @@ def how_obtained(run: Run, ranking: Ranking | None, tested: Mapping[str, Any]) -
             f"{ranking.left_out:,} queries have no positive in the gallery; they are left out of every mean."
             if ranking.left_out
             else "No query is left out: each has a positive in the gallery.",
-            "An item is told from another by its id: duplicates of a picture with other ids are ordinary references.",
+            "An item is told from another by its id: duplicates of an image with other ids are ordinary references.",
         ]
     if ranking is not None or tested:
         lines.append(
@@ -122,7 +122,7 @@ def how_obtained(run: Run, ranking: Ranking | None, tested: Mapping[str, Any]) -
     lines += [text for metric, text in DEFINITIONS.items() if any(metric in key for key in tested)]
     if ranking is not None:
         lines.append(
-            "Table and curves are read from metrics.json and log.jsonl. Pictures, histograms, classes and maps are "
+            "Table and curves are read from metrics.json and log.jsonl. Images, histograms, classes and maps are "
             "computed from the stored embeddings when this page is drawn; every random choice has a fixed seed."
         )
     return lines

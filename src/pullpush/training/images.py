@@ -42,7 +42,6 @@ class ImageTask:
         chosen_by: the metric of the best checkpoint: map@r looks at all positives, recall@1 at the nearest only.
         shown: the metrics that are printed at the end.
         followed: those that are printed at each validation; log.jsonl has all.
-        validated: the embeddings of the last validation.
     """
 
     chosen_by = "map@r"
@@ -64,7 +63,6 @@ class ImageTask:
             None if self.criterion.proxies else make_criterion(config, classes=0, ids=train.ids, training=False)
         )
         self.step = ImageStep(self.side.encode, self.criterion)
-        self.validated: Embedded = {}
         self.notes = [*self.side.notes, *self.sampler.notes]
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -112,7 +110,7 @@ class ImageTask:
         items = self.splits["validation"]
         if not len(items):
             return {}
-        embedded = self.validated = self.embed("validation", device)
+        embedded = self.embed("validation", device)
         found = self.evaluate("validation", embedded)
         if self.all_pairs is None:
             return found  # proxies stand for training classes only

@@ -177,7 +177,6 @@ def _restore(run: Run, state: dict[str, Any], path: Path) -> None:
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(path, error, cure_of(path)) from error
     run.saved = state["saved"]
-    run.monitor.validated_at = state.get("validated")
 
 
 def _load_weights(run: Run, state: dict[str, Any], path: Path) -> None:
@@ -300,7 +299,6 @@ def _validate(run: Run, step: int) -> None:
         return
     run.display.evaluated(step, metrics, run.task.followed)
     run.monitor.wrote(step, metrics)
-    run.monitor.validated(step, run.task.validated)
     run.log.write(step, metrics)
     score = metrics[f"validation/{run.task.chosen_by}"]
     if score > run.saved["best"]["score"]:
@@ -319,7 +317,6 @@ def _checkpoint(run: Run, step: int) -> None:
             "module": run.task.step.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
-            "validated": run.monitor.validated_at,
         }
         save_checkpoint(run.folder / "checkpoints" / "last.pt", state)
 
@@ -370,8 +367,9 @@ def _finish(run: Run) -> None:
     for name in run.task.shown:
         before = run.saved["before"][name]
         worse = after[name] < before
+        digits = 3 if not worse or f"{before:.3f}" != f"{after[name]:.3f}" else 6
         run.display.say(
-            f"test {name}: {before:.3f} before, {after[name]:.3f} after, on classes {of}"
+            f"test {name}: {before:.{digits}f} before, {after[name]:.{digits}f} after, on classes {of}"
             + (": worse than untrained" if worse else ""),
             style="bold red" if worse else "",
         )

@@ -14,14 +14,13 @@ from pullpush.doctor import (
     History,
     Measures,
     examine,
-    measure_moved,
     measure_queries,
     measure_result,
     not_finite_step,
     objective_of,
 )  # fmt: skip
 from pullpush.training.config import Config
-from pullpush.training.images import Embedded, ImageTask
+from pullpush.training.images import ImageTask
 from pullpush.training.log import RunLog, append, keep_until, read_log
 from pullpush.training.looks import LastBatch, learned_options, measure_batch, measure_updates
 from pullpush.training.progress import Display
@@ -34,8 +33,6 @@ Task = ImageTask | ImageTextTask
 FILE = "findings.jsonl"
 # Looks in a run, at most, and steps between them, at least.
 LOOKS, EVERY = 32, 10
-# Items of a validation that are compared with the next one, at most.
-PROBE = 1024
 
 
 class Monitor:
@@ -51,9 +48,6 @@ class Monitor:
         display: says what is found.
         done: steps already done; findings of later steps are forgotten.
         quiet: write nothing (ranks other than the first).
-
-    Attributes:
-        validated_at: step and embeddings of the last validation; goes into checkpoints.
     """
 
     def __init__(
@@ -72,8 +66,6 @@ class Monitor:
         self.batch = LastBatch(task.criterion, done, self.every)
         self.history = History(_classes(task.splits["validation"]))
         self._objective = objective_of(_in_use(config, task), _limits(task.splits["train"]))
-        self.validated_at: tuple[int, Embedded] | None = None
-        self._moved = Measures()
         self._path = Path(os.devnull) if quiet else folder / FILE
         self._said = set() if quiet else {line.get("finding") for line in keep_until(self._path, done or -1)}
         for line in read_log(folder / "log.jsonl") if done else []:
@@ -100,21 +92,10 @@ class Monitor:
         if self.batch.given:
             found = measure_batch(self.batch, learned_options(self.criterion, self._objective))
             found |= measure_updates(optimizer)
-            if validated:
-                found |= self._moved
             named = {PREFIX + name: float(value) for name, value in found.items() if math.isfinite(value)}
             self.log.write(step, named)
             self.history.add({"step": step, **named})
         self._examine(step, self.history.measures())
-
-    def validated(self, step: int, embedded: Embedded) -> None:
-        """Compares the embeddings of a validation with those of the one before; the next look writes it down."""
-        probe = {side: x[:: -(-len(x) // PROBE) or 1].clone() for side, x in embedded.items()}
-        self._moved = Measures()
-        if self.validated_at is not None:
-            at, earlier = self.validated_at
-            self._moved = measure_moved(probe, earlier) | {"moved_steps": float(step - at)}
-        self.validated_at = step, probe
 
     def ended(self, step: int, test: Mapping[str, Mapping[str, float]]) -> None:
         """Looks at the metrics on the test classes before and after training."""

@@ -55,7 +55,6 @@ class ImageTextTask:
         chosen_by: the metric of the best checkpoint; recall@10 is at its height long before recall@1.
         shown: the metrics that are printed at the end.
         followed: those that are printed at each validation; log.jsonl has all.
-        validated: the embeddings of the last validation.
 
     Raises:
         UserError: data without descriptions, a loss with class proxies.
@@ -93,7 +92,6 @@ class ImageTextTask:
         self.criterion = make_criterion(config, classes=0, ids=self.ids, text_ids=self.text_ids)
         self.all_pairs = make_criterion(config, classes=0, ids=self.ids, text_ids=self.text_ids, training=False)
         self.step = PairStep(self.side.encode, self.texts.encode, self.criterion)
-        self.validated: Embedded = {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For the optimiser; each group holds its own highest learning rate."""
@@ -163,7 +161,7 @@ class ImageTextTask:
         items = self.splits["validation"]
         if not len(items):
             return {}
-        embedded = self.validated = self.embed("validation", device)
+        embedded = self.embed("validation", device)
         found = self.evaluate("validation", embedded)
         # The first description of each item.
         match, texts = self._match(items), self.texts.split("validation")

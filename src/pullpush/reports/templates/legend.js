@@ -12,7 +12,7 @@
     source.change.emit();
   };
   const entry = (code, name) => {
-    const dot = make("i"), button = make("button", { type: "button", title: "Show or hide", ariaPressed: "true" }, dot, name);
+    const dot = make("i"), button = make("button", { type: "button", title: `Show or hide ${name}`, ariaPressed: "true" }, dot, make("span", { dir: "auto" }, name));
     dot.style.background = COLOURS[code] ?? REST;
     button.onclick = () => { const on = hidden.delete(code); if (!on) hidden.add(code); button.ariaPressed = String(on); paint(); };
     return button;
