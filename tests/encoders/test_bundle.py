@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pullpush.encoders import ImageEncoder, TextEncoder, load, save
+from pullpush.encoders.bundle import _fingerprint
 from pullpush.errors import UserError
 
 
@@ -272,3 +273,29 @@ def test_killed_at_any_step_there_is_the_old_model_or_the_new(tmp_path) -> None:
     ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout.split()[0]) >= 7
+
+
+def _megabytes(line: str) -> int:
+    """`VmRSS`, the memory of this process, or `VmHWM`, the most it had since `clear_refs` was written."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{line}:")[1].split()[0]) // 1024
+
+
+CLAIMS = {
+    "backbone": {"name": "vit_giant_patch14_224", "size": 224},
+    "head": {"head": "mlp", "dim": 65536, "hidden": 65536},
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_small_file_that_claims_to_be_huge_takes_no_memory(bundle: Path, claim: str) -> None:
+    """The backbone would take 4 GB, the head 17 GB; names and shapes in the file tell that it is neither."""
+    edited(bundle, image={**json.loads((bundle / "config.json").read_text())["image"], **CLAIMS[claim]})
+    edited(bundle, fingerprint=_fingerprint(bundle, json.loads((bundle / "config.json").read_text())))
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _megabytes("VmRSS")
+    with pytest.raises(UserError, match=r"damaged, or another than its config\.json says") as caught:
+        load(bundle)
+    assert "of the tensors in model.safetensors" in str(caught.value)
+    assert str(caught.value).endswith("restore it from a copy, or write the model again from its run.")
+    assert _megabytes("VmHWM") - before < 300

@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from pullpush.encoders import image as image_module
 from pullpush.encoders import text as text_module
+from pullpush.encoders.heads import make_head
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
 from pullpush.encoders.text import TextEncoder
+from pullpush.encoders.weights import load_backbone
 from pullpush.errors import UserError
 from pullpush.files import Fields, check_fields, damaged, read_json, sync, unwritable
 from pullpush.files.tensors import read_safetensors
@@ -95,14 +98,8 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
             "or write it again from the run's checkpoint."
         )
     tensors = read_safetensors(folder / WEIGHTS, CURE)
-    image, text = _rebuilt(folder, config)
-    try:
-        image.load_state_dict(_below("image", tensors))
-    except RuntimeError as error:
-        raise UserError(
-            f"The model in '{folder}' was written with timm {config['timm']}, whose '{image.name}' differs from that "
-            f"of timm {timm.__version__}. Install the former."
-        ) from error
+    image, text = _rebuilt(folder, config, tensors)
+    image.load_state_dict(_below("image", tensors))
     image.loaded = dataclasses.replace(image.loaded, source="bundle", matched=len(image.state_dict()))
     if text is not None:
         try:
@@ -113,13 +110,19 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
     return Model(image.to(device), text, seen, config["extra"])
 
 
-def _rebuilt(folder: Path, config: dict[str, Any]) -> tuple[ImageEncoder, TextEncoder | None]:
-    """The encoders that the options in config.json describe, without their weights."""
+def _rebuilt(
+    folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[ImageEncoder, TextEncoder | None]:
+    """The encoders that the options in config.json describe, without their weights.
+
+    Raises: `UserError` when they can't be built, or the `tensors` of the file are those of others.
+    """
     check_fields(config["image"], IMAGE, folder / CONFIG, CURE)
     for name, most in LARGEST.items():
         if not 0 <= config["image"][name] <= most:
             raise damaged(folder / CONFIG, f"{name} is {config['image'][name]:,}, at most {most:,} is built", CURE)
     try:
+        _check_shapes(folder, config, _below("image", tensors))
         image = image_module.rebuild(config["image"])
         text = None if config["text"] is None else text_module.rebuild(config["text"], folder / TEXT)
     except UserError:
@@ -127,6 +130,32 @@ def _rebuilt(folder: Path, config: dict[str, Any]) -> tuple[ImageEncoder, TextEn
     except Exception as error:  # options are handed on to libraries, which fail in many ways
         raise damaged(folder / CONFIG, f"its encoders can't be built ({error})", CURE) from error
     return image, text
+
+
+def _check_shapes(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Compares the file with the encoder that it is said to be before memory is taken for one, which may be huge."""
+    options, held = config["image"], {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    first = held.get("head.weight") or held.get("head.0.weight") or (1,)
+    with torch.device("meta"):
+        backbone, _ = load_backbone(options["name"], "none", options["size"])
+        head = make_head(options["head"], first[-1], options["dim"], hidden=options["hidden"])
+    needed = {
+        f"{part}.{name}": tuple(tensor.shape)
+        for part, module in (("backbone", backbone), ("head", head))
+        for name, tensor in module.state_dict().items()
+    }
+    other = sorted(name for name in needed.keys() | held.keys() if needed.get(name) != held.get(name))
+    if other:
+        raise UserError(
+            f"The model in '{folder}' is damaged, or another than its {CONFIG} says: of the tensors in {WEIGHTS}, "
+            f"{len(other)} are not those of '{options['name']}' in timm {timm.__version__}, the first '{other[0]}' "
+            f"{_shape(held, other[0])} instead of {_shape(needed, other[0])}. It was written with timm "
+            f"{config['timm']}: install that, or {CURE}."
+        )
+
+
+def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
+    return str(list(shapes[name])) if name in shapes else "none"
 
 
 def _write(folder: Path, image: ImageEncoder, text: TextEncoder | None, extra: dict[str, Any] | None) -> str:
