@@ -15,39 +15,64 @@ from pullpush.files import locked
 
 MARGIN = ["study", "margin", "--losses", "circle", "--margins", "0.2,0.4"]
 TUNE = ["tune", "--loss", "circle", "--trials", "3", "--over", "loss.margin=0.1:0.8", "optimizer.lr=1e-4:1e-2:log"]
+STUDIES = {
+    "margin": MARGIN,
+    "losses": ["study", "losses", "--losses", "circle,triplet", "--seeds", "1"],
+    "grid": ["study", "grid", "--over", "loss.margin=0.2,0.4", "--loss", "circle"],
+    "memory": [
+        *("study", "memory", "--losses", "contrastive", "--batches", "4", "--samples", "2", "--at", "4"),
+        *("--ratios", "1", "--seeds", "1"),
+    ],
+    "drift": ["study", "drift", "--losses", "circle,triplet", "--steps", "20"],
+    "tune": TUNE,
+}
 
 # Runs are played: the kills of real ones are in training/test_run_folder.py. What they write, they write as real ones.
 PLAYED = """
-import io, json, os, shutil, signal, sys
+import io, itertools, json, multiprocessing, os, shutil, signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 
-import optuna, sqlalchemy, torch
+import numpy as np, optuna, pandas as pd, sqlalchemy, torch
 from PIL import Image
 
 torch.set_num_threads(1)  # no thread pool, so that forking is safe
 
 from pullpush.cli.main import main
+from pullpush.errors import UserError
 from pullpush.reports import style
-from pullpush.studies import runner
+from pullpush.studies import memory, recorders, runner
+from pullpush.training import log
 from pullpush.training import run as run_module
 from pullpush.training.checkpoint import save_checkpoint
 
-words, root, every = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+studies, words, root, kills = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+jobs = sys.argv[5:]
+stall = root / "stall"
 stream = io.BytesIO()
 Image.new("RGB", (2, 2)).save(stream, "PNG")
+rows = torch.arange(24)
+TASK = SimpleNamespace(
+    features=torch.eye(24), rows={"train": rows}, splits={"train": rows}, step=SimpleNamespace(encode=lambda x: x)
+)
 
 
 def played(config, resume, items, callbacks, quiet):
     folder = Path(config.out)
+    run = SimpleNamespace(config=config, task=TASK, fabric=SimpleNamespace(device="cpu"))
     with run_module.hold(folder):
         run_module.prepare(folder, config, bool(resume))
         run_module.save_items(folder, items)
+        log.keep_until(folder / "log.jsonl", 0)
         save_checkpoint(folder / "checkpoints" / "last.pt", {})
+        while stall.exists():
+            time.sleep(0.05)
+        score = config.loss.get("margin", 0.3) * (1 - config.optimizer.lr)
         for step in range(1, config.steps + 1):
+            losses = {"train/loss": 1 / step, "validation/loss_miner": 0.5, "validation/loss_no_miner": 0.4}
+            log.append(folder / "log.jsonl", {"step": step, "validation/recall@1": score, **losses})
             for callback in callbacks:
-                callback(SimpleNamespace(config=config), step)
-        score = config.loss["margin"] * (1 - config.optimizer.lr)
+                callback(run, step)
         test = {"recall@1": score, "map@r": score / 2}
         metrics = {"test": {"before": test, "after": test}, "validation": {"map@r": score}, "steps": config.steps}
         run_module.save_metrics(folder, {**metrics, "seconds": 1.0})
@@ -59,22 +84,26 @@ def saved(draw, path):
     return style.Picture(path, stream.getvalue(), stream.getvalue(), 1.0)
 
 
-runner.train, style.save = played, saved
+def cost():
+    return pd.DataFrame([dict(dict.fromkeys(memory.COST, 1.0), places=size, storage="float32") for size in (0, 9)])
+
+
+runner.train, style.save, memory.memory_cost = played, saved, cost
+recorders.time = SimpleNamespace(perf_counter=lambda ticks=itertools.count(): next(ticks) / 2)
+os.fsync = lambda descriptor: None  # a kill takes nothing that was written; only a power cut does
 
 
 def end_of(out):
-    files = {path.name: path.read_text() for path in (out / "table.csv", out / "best.yaml") if path.exists()}
-    runs = sorted(str(path.relative_to(out)) for path in out.glob("runs/*/*") if path.suffix != ".part")
-    return files["table.csv"], files.get("best.yaml", "").replace(str(out), ""), runs
+    '''Names of all files of the runs, and the content of all others.'''
+    runs = sorted(str(path.relative_to(out)) for path in out.glob("runs/*/**/*") if path.suffix != ".part")
+    told = {path.name: path for path in out.iterdir() if path.is_file() and path.name not in ("tune.db", ".lock")}
+    return runs, {name: path.read_bytes().replace(str(out).encode(), b"") for name, path in told.items()}
 
 
-def die_before(step):
-    calls = 0
-
+def die_before(step, calls):
     def count(*_):
-        nonlocal calls
-        calls += 1
-        if calls == step:
+        calls[0] += 1
+        if calls[0] == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def counted(function):
@@ -90,54 +119,108 @@ def die_before(step):
         sqlalchemy.event.listen(sqlalchemy.Engine, event, count)
 
 
-def killed_at(step, out):
+def killed_at(step, words):
     child = os.fork()
     if not child:
         try:
-            die_before(step)
-            os._exit(main([*words, "--out", str(out)]))
+            calls = [0]
+            die_before(step, calls)
+            status = main(words)
+            (root / "calls").write_text(str(calls[0]))
+            os._exit(status)
         finally:
             os._exit(9)
     return os.waitpid(child, 0)[1]
 
 
-assert main([*words, "--out", str(root / "whole")]) == 0
-expected, out = end_of(root / "whole"), root / "killed"
-status, step, kills = 1, 1, 0
-while status:
-    status = killed_at(step, out)
-    assert status in (0, signal.SIGKILL), (step, status)
-    if status:
-        killed_at(1 + kills % 40, out)  # and early in the next call
-    if status:
-        assert main([*words, "--out", str(out)]) == 0, step
-    assert end_of(out) == expected, step
+def kill_at_writes(name, command):
+    out = root / name / "study"
+    again = [*command, "--out", str(out)]
+    assert main(again) == 0, name  # warms what the children then need not do
     shutil.rmtree(out)
-    step, kills = step + every, kills + 1
-print(kills, "kills", file=sys.stderr)
+    assert killed_at(0, again) == 0, name
+    expected, writes = end_of(out), int((root / "calls").read_text())
+    steps = sorted({1 + round(k * (writes - 1) / (kills - 1)) for k in range(kills)}) if kills else range(1, writes + 1)
+    for number, step in enumerate(steps):
+        shutil.rmtree(out)
+        assert killed_at(step, again) == signal.SIGKILL, (name, step)
+        if killed_at(1 + number % 40, again):  # and early in the next call
+            assert main(again) == 0, (name, step)
+        assert end_of(out) == expected, (name, step)
+    print(name, len(steps), "kills of", writes, file=sys.stderr)
+    return expected
+
+
+def kill_the_parent(name, command, expected):
+    '''Its processes are in the middle of a run each: they end by themselves, and the same command goes on.'''
+    out, context = root / name / "study", multiprocessing.get_context("fork")
+    shutil.rmtree(out)
+    multiprocessing.get_context = lambda kind: context  # a spawned one would train really
+    stall.write_text("")
+    again = [*command, "--out", str(out), "--jobs", "2"]
+    parent = os.fork()
+    if not parent:
+        os._exit(main(again))
+    last = [path for path in expected[0] if path.endswith("last.pt")][:2]
+    end = time.monotonic() + 60
+    while not all((out / path).exists() for path in last):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(parent, signal.SIGKILL)
+    assert os.waitpid(parent, 0)[1] == signal.SIGKILL
+    for path in last:
+        while True:
+            try:
+                with run_module.hold((out / path).parent.parent):
+                    break
+            except UserError as error:
+                assert "wait until that has ended" in str(error)
+                assert time.monotonic() < end, "a process of the study goes on without its parent"
+                time.sleep(0.05)
+    assert not any(out.glob("runs/*/metrics.json"))
+    stall.unlink()
+    assert main(again) == 0
+    assert end_of(out) == expected
+    print(name, "killed with", len(last), "processes", file=sys.stderr)
+
+
+for name, command in studies.items():
+    ended = kill_at_writes(name, [*command, *words])
+    if name in jobs:
+        kill_the_parent(name, [*command, *words], ended)
 """
 
 
-@pytest.mark.parametrize(
-    ("command", "every"),
-    [
-        pytest.param(MARGIN, 23, id="study"),
-        pytest.param(TUNE, 61, id="tune"),
-        pytest.param(MARGIN, 1, id="study-all", marks=pytest.mark.slow),
-        pytest.param(TUNE, 1, id="tune-all", marks=pytest.mark.slow),
-    ],
-)
-def test_killed_at_any_write_the_same_command_ends_the_same(
-    words: list[str], tmp_path: Path, command: list[str], every: int
-) -> None:
-    """SIGKILL before every so manieth folder, flush, rename and statement of the search's storage, twice in a row."""
-    pytest.importorskip("optuna")
-    typed = json.dumps([*command, *words])
-    done = subprocess.run(
-        [sys.executable, "-c", PLAYED, typed, str(tmp_path), str(every)], capture_output=True, text=True, check=False
-    )
+def played(studies: dict[str, list[str]], words: list[str], root: Path, kills: int, *jobs: str) -> list[str]:
+    typed = [json.dumps(studies), json.dumps([word for word in words if "--steps" not in word]), str(root), str(kills)]
+    done = subprocess.run([sys.executable, "-c", PLAYED, *typed, *jobs], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stderr.split()[-2]) >= max(2, 60 // every)
+    return done.stderr.splitlines()
+
+
+def test_every_study_is_killed_here(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["study", "--help"])
+    kinds = capsys.readouterr().out.partition("{")[2].partition("}")[0].split(",")
+    assert [*kinds, "tune"] == list(STUDIES)
+
+
+def test_killed_at_writes_the_same_command_ends_the_same(words: list[str], tmp_path: Path) -> None:
+    """SIGKILL before five of the folders, flushes, renames and statements of the search's storage of each study, and
+    early in the next call; and of a study with `--jobs`, whose processes end with it."""
+    pytest.importorskip("optuna")
+    said = played(STUDIES, words, tmp_path, 5, "margin")
+    for name in STUDIES:
+        assert any(line.startswith(f"{name} 5 kills of ") for line in said)
+    assert "margin killed with 2 processes" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_killed_at_any_write_the_same_command_ends_the_same(words: list[str], tmp_path: Path, name: str) -> None:
+    pytest.importorskip("optuna")
+    said = played({name: STUDIES[name]}, words, tmp_path, 0)
+    assert int(said[-1].split()[1]) >= 40
 
 
 @pytest.mark.parametrize("command", [MARGIN, TUNE], ids=["study", "tune"])
