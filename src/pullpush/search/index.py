@@ -283,7 +283,7 @@ def _manifest(index: Path, model: Model, name: str, source: str, store: str | No
     known = old.manifest if old is not None else None
     return Manifest(
         version=known.version if known else 0,
-        uid=owner(index),
+        uid=known.uid if known else owner(index),
         fingerprint=model.fingerprint,
         dim=model.dim,
         model=name or (known.model if known else ""),

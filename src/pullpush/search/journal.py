@@ -9,31 +9,39 @@ from pathlib import Path
 
 import numpy as np
 
+from pullpush.errors import UserError
 from pullpush.files import replacing
+from pullpush.files.arrays import read_npz
 
 Key = tuple[str, int, int]
 """Key, size and time of a picture (`source.KEYS`)."""
+CHUNK = {"head": "u", "vectors": "f", "lengths": "i", "pictures": "u"}
 
 
 class Journal:
-    """Chunks in `folder`, each complete or not there. What another model wrote there is dropped."""
+    """Chunks in `folder`, each complete or not there. What another model wrote there, or is damaged, is dropped."""
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder = folder
         owner = folder / "fingerprint"
-        if folder.exists() and not (owner.is_file() and owner.read_text(encoding="utf-8") == fingerprint):
+        if folder.exists() and not (owner.is_file() and owner.read_bytes() == fingerprint.encode()):
             shutil.rmtree(folder)
         if not folder.exists():
             folder.mkdir()
             owner.write_text(fingerprint, encoding="utf-8")
         for part in folder.glob("*.part"):
             part.unlink()
-        self._chunks = sorted(folder.glob("*.npz"))
+        self._chunks: list[Path] = []
         self._places: dict[Key, tuple[int, int]] = {}
         self.unreadable: dict[Key, str] = {}
-        for number, chunk in enumerate(self._chunks):
-            with np.load(chunk) as arrays:
-                self._note(number, json.loads(bytes(arrays["head"]).decode()))
+        for chunk in sorted(folder.glob("*.npz")):
+            try:
+                head = json.loads(read_npz(chunk, CHUNK)["head"].tobytes())
+            except (UserError, ValueError):  # its pictures are embedded again
+                chunk.unlink()
+                continue
+            self._note(len(self._chunks), head)
+            self._chunks.append(chunk)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._places or key in self.unreadable

@@ -90,7 +90,8 @@ def current(index: Path) -> tuple[Path, Manifest] | None:
             continue
         if hashlib.sha256(raw).hexdigest() != digest:
             raise UserError(
-                f"{folder / RECORD} is damaged (its checksum differs); restore the index from a copy or build it anew"
+                f"{folder / RECORD} or {index / POINTER} is damaged (the checksum differs); restore the index from a "
+                "copy or build it anew"
             )
         record = json.loads(raw)
         if record.get("format") != FORMAT:

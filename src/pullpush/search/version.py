@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import hexdigits
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
-from pullpush.files import write_text
+from pullpush.files import damaged, read_text, write_text
 from pullpush.files.tables import from_arrow, to_arrow
 from pullpush.search import layout, staging, thumbnails
 from pullpush.search.calibration import calibrate
@@ -75,11 +77,19 @@ def read(index: Path) -> Opened | None:
 
 
 def owner(index: Path) -> str:
-    """The index's own name, given once; a shared store knows by it whose vectors it holds. Call as the writer."""
+    """The own name of an index that has no version yet, given once; a shared store knows by it whose vectors it holds.
+    Call as the writer.
+
+    Raises: `UserError` when the file of the name is damaged.
+    """
     path = index / UID
     if not path.is_file():
         write_text(path, uuid.uuid4().hex)
-    return path.read_text(encoding="ascii")
+    cure = "remove it, and the same command builds the index"
+    uid = read_text(path, cure)
+    if len(uid) != 32 or set(uid) - set(hexdigits):
+        raise damaged(path, "it holds no name of an index", cure)
+    return uid
 
 
 def tidy(index: Path) -> None:
@@ -90,7 +100,10 @@ def tidy(index: Path) -> None:
     published = layout.current(index)
     if published is None:
         return
-    table = from_arrow(pq.read_table(published[0] / TABLE, columns=["path", "origin"]))
+    try:
+        table = from_arrow(pq.read_table(published[0] / TABLE, columns=["path", "origin"]))
+    except pa.ArrowException as error:
+        raise damaged(published[0] / TABLE, error, "restore the index from a copy or build it anew") from error
     used = set(table.loc[table["origin"] == "upload", "path"])
     for file in (index / layout.UPLOADS).glob("*"):
         if f"{layout.UPLOADS}/{file.name}" not in used:

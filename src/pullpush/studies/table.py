@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pullpush.files import Fields, read_json, write_text
+from pullpush.files import Fields, damaged, read_json, read_jsonl, write_text
 from pullpush.reports.curves import Curve
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
@@ -52,10 +53,26 @@ def within_seeds(table: pd.DataFrame, settings: Sequence[str], metric: str) -> p
 
 
 def log_of(run: StudyRun, out: Path, key: str, label: str = "") -> Curve:
-    """What the run logged under `key`, over steps; empty where it logged nothing."""
-    lines = [line for line in read_log(folder_of(out, run) / "log.jsonl") if key in line]
+    """What the run logged under `key`, over steps; empty where it logged nothing.
+
+    Raises:
+        UserError: the log of a finished run is damaged.
+    """
+    folder = folder_of(out, run)
+    lines = [line for line in _log(folder) if key in line]
     steps = np.array([line["step"] for line in lines], dtype=np.float64)
     return Curve(label or key, steps, np.array([line[key] for line in lines], dtype=np.float64))
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "log.jsonl"
+    if not is_finished(folder) or not path.exists():
+        return read_log(path)
+    cure = f"remove {folder}, and the same command trains that run again"
+    lines, left_out = read_jsonl(path, {"step": int}, cure)
+    if left_out or not lines:
+        raise damaged(path, f"line {left_out[0]} can't be read" if left_out else "it is empty", cure)
+    return lines
 
 
 def mean_curve(curves: Sequence[Curve], label: str) -> Curve:
