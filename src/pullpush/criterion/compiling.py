@@ -42,7 +42,8 @@ class Compiled:
             try:
                 return self.compiled(*args)
             except torch._dynamo.exc.BackendCompilerFailed as error:
-                reason = str(error).strip().splitlines()[0]
+                inner = error.inner_exception  # of which torch 2.9 says nothing in its first line
+                reason = f"{type(inner).__name__}: {inner}".splitlines()[0]
                 log.warning("no compilation of the criterion, it runs as it is: %s", reason)
                 self.compiled = None
         return self.function(*args)

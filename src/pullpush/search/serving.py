@@ -74,6 +74,8 @@ def serve(
     or a token is needed.
     """
     try:
+        import python_multipart  # noqa: F401 - FastAPI asks for it late, in a RuntimeError
+
         from pullpush.search import app, connections  # noqa: F401 - so that what is missing is said here
         from pullpush.search.guard import LOOPBACK, Rules
         from pullpush.search.log import prepare as prepare_log

@@ -13,7 +13,7 @@ from pullpush.criterion import Criterion
 from pullpush.data.captions import plain
 from pullpush.data.check import text_problems
 from pullpush.data.items import Items
-from pullpush.encoders import bundle
+from pullpush.encoders import bundle, text
 from pullpush.encoders.towers import TwoTowers
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_image_text, evaluate_items
@@ -76,6 +76,7 @@ class ImageTextTask:
                 f"loss {config.loss['name']!r} compares with class proxies, not with descriptions: give --loss n_pair, "
                 "nt_xent, siglip, triplet, circle or any other without proxies"
             )
+        text.require()  # before all images are embedded
         self.side, self.texts = ImageSide(config, self.items), TextSide(config, self.items)
         self.splits, self.encoder = self.side.splits, self.side.encoder
         self.towers = TwoTowers(self.side.encoder, self.texts.encoder)
