@@ -1,22 +1,62 @@
-"""Short attacks of a server that runs: what is good is answered, memory comes back. The long ones, with figures:
-`benchmarks/attack.py`."""
+"""Attacks of a server that runs: good requests are answered as ever, the server lives, memory comes back. Each kind of
+`benchmarks/attackers.py`; with figures: `benchmarks/attack.py`."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
+import pytest
 
-from benchmarks.attack import large, many_scans
+from benchmarks.attack import attacked, attackers_pool, memory, report
+from benchmarks.attackers import ATTACKS, large, many_scans
 from pullpush import search
 from pullpush.search.connections import Connections
 
 from .hostile import good
-from .running import running
+from .running import Running, running
+
+KEPT = 200e6
+STOPPED = 60.0
+"""Seconds: whoever waits longer waits for a server that has stopped."""
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Executor]:
+    with attackers_pool() as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def target(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("target")
+    with running(Path(shutil.copytree(built, folder / "index")), folder / "log") as server:
+        yield server
+
+
+@pytest.mark.parametrize("seconds", [1.5, pytest.param(20.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_good_requests_are_answered_while_attacked(target: Running, pool: Executor, name: str, seconds: float) -> None:
+    figures = attacked(target.url, target.pid, name, pool, seconds, target.log, rest=0.2)
+    print(report(name, figures))
+    end = time.monotonic() + STOPPED  # what was begun when the attackers left is still to end
+    while memory(target.pid) - figures.before > KEPT:
+        assert time.monotonic() < end, f"{figures.kept / 1e6:.0f} MB were kept"
+        time.sleep(0.1)
+    assert not figures.wrong
+    assert len(figures.taken) == seconds * 10
+    assert max(figures.taken) < STOPPED
+    assert sum(figures.answers.values()), "the attack did not reach the server"
+    assert figures.logged < 1e6
+    assert "Traceback" not in target.log.read_text()
 
 
 def test_a_connection_that_says_nothing_makes_room(index: Path, tmp_path: Path) -> None:
@@ -36,8 +76,8 @@ def test_a_connection_that_says_nothing_makes_room(index: Path, tmp_path: Path) 
 
 def test_connections_have_a_time_to_send_and_to_read() -> None:
     class Fake:
-        def __init__(self, silent: float, unread: float) -> None:
-            self.said, self._silent, self._unread, self.transport = [], silent, unread, self
+        def __init__(self, of: Connections, silent: float, unread: float) -> None:
+            self.said, self._silent, self._unread, self.transport, self.of = [], silent, unread, self, of
 
         def silent(self, now: float) -> float:
             return self._silent
@@ -53,19 +93,25 @@ def test_connections_have_a_time_to_send_and_to_read() -> None:
 
         def drop(self) -> None:
             self.said.append("dropped")
+            self.of.closed(self)
 
     async def run() -> None:
         connections = Connections(most=4, silent=15, unread=60)
-        quiet, late, stuck, working = Fake(1, 0), Fake(16, 0), Fake(0, 61), Fake(0, 0)
+        quiet, late, stuck, working = (Fake(connections, *held) for held in ((1, 0), (16, 0), (0, 61), (0, 0)))
         for each in (working, late, stuck, quiet):
             connections.opened(each)
+        connections.working(working)
         connections.sweep()
         assert (quiet.said, late.said, stuck.said, working.said) == ([], [408], ["aborted"], [])
-        connections.opened(Fake(0, 0))
+        connections.opened(Fake(connections, 0, 0))
         assert late.said == [408, "dropped"]
+        connections.waiting(stuck)  # it had an answer, and is the last again
+        connections.opened(Fake(connections, 0, 0))
+        assert (stuck.said, quiet.said, working.said) == (["aborted"], ["dropped"], [])
         full = Connections(most=1)
+        working, refused = Fake(full, 0, 0), Fake(full, 0, 0)
         full.opened(working)
-        refused = Fake(0, 0)
+        full.working(working)
         full.opened(refused)
         assert (working.said, refused.said, len(full)) == ([], ["dropped"], 1)
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from benchmarks.attack import costly_jpeg, encoded, large, many_frames, many_scans, many_warnings
+from benchmarks.attackers import costly_jpeg, encoded, large, many_frames, many_scans, many_warnings
 from pullpush.images import resize_and_center, to_rgb
 from pullpush.search.decoders import Busy, Decoders, Kept, Limits
 from pullpush.search.uploads import MAX_SCANS, Refused, decode

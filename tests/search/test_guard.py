@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,8 +18,9 @@ import pytest
 
 from pullpush.search import bodies
 from pullpush.search.bodies import Bodies, TooLarge, TooMuch, TooSlow
-from pullpush.search.guard import HEAD
+from pullpush.search.guard import HEAD, Guard, Rules
 from pullpush.search.log import LogLimit
+from pullpush.search.metrics import Metrics
 
 from .hostile import good
 from .running import Running, running
@@ -251,6 +253,62 @@ def test_whoever_has_been_sending_for_longest_makes_room() -> None:
     asyncio.run(run())
 
 
+def test_whoever_has_sent_least_goes_first_and_whoever_holds_most_goes() -> None:
+    async def run() -> None:
+        held, order = Bodies(budget=1000), []
+
+        async def turn(size: int) -> None:
+            await held.turn(size)
+            order.append(size)
+
+        await asyncio.gather(*(turn(size) for size in (900, 5, 400, 10)))
+        assert order == [5, 10, 400, 900]
+
+        async def one(name: str, receive: object) -> None:
+            try:
+                with held.room() as body:
+                    await body.receive(receive, 900)
+                order.append(name)
+            except TooSlow:
+                order.append(f"{name} too slow")
+
+        order.clear()
+        little = asyncio.create_task(one("little", parts(*[b"a"] * 9, pause=0.01)))  # first, but cheap
+        await asyncio.sleep(0.03)
+        much = asyncio.create_task(one("much", parts(b"b" * 800, end=False)))
+        await asyncio.sleep(0.03)
+        await one("late", parts(b"c" * 300))
+        await asyncio.gather(little, much)
+        assert "much too slow" in order
+        assert {"little", "late"} <= set(order)
+        assert held.held == 0
+
+    asyncio.run(run())
+
+
+def test_a_long_answer_goes_out_in_parts_and_may_be_read_slowly() -> None:
+    whole, sent = bytes(range(256)) * 1000, []
+
+    async def app(scope: object, receive: object, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": whole})
+
+    async def send(message: dict[str, Any]) -> None:
+        await asyncio.sleep(0.1)
+        sent.append(message)
+
+    async def run() -> None:
+        guard = Guard(app, Rules(timeout=0.15), Metrics())
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "scheme": "http"}
+        await guard({**scope, "headers": [(b"host", b"127.0.0.1")]}, parts(b""), send)
+
+    asyncio.run(run())
+    bodies_ = [message for message in sent if message["type"] == "http.response.body"]
+    assert b"".join(message["body"] for message in bodies_) == whole
+    assert max(len(message["body"]) for message in bodies_) <= bodies.CHUNK
+    assert [message.get("more_body", False) for message in bodies_] == [True] * (len(bodies_) - 1) + [False]
+
+
 # ---- the log ---------------------------------------------------------------------------------------------------------
 
 
@@ -278,4 +336,7 @@ def test_the_log_cannot_be_flooded() -> None:
 def test_a_refused_upload_writes_one_line(server: Running) -> None:
     before = len(server.log.read_text().splitlines())
     httpx.post(f"{server.url}/api/search", files={"image": ("x", good()[:-100])})
+    end = time.monotonic() + 10  # it is written once the answer is out
+    while len(server.log.read_text().splitlines()) == before and time.monotonic() < end:
+        time.sleep(0.01)
     assert len(server.log.read_text().splitlines()) == before + 1

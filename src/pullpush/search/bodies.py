@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import mmap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 
 from starlette.types import Message, Receive
 
@@ -34,13 +37,16 @@ class Gone(Exception):
 class Bodies:
     """Receives bodies; together they hold at most `budget` bytes, from the first byte until the request is answered.
 
-    Where that is not enough, the one that has been coming in for longest is given up: a client that sends makes it in a
-    moment, and whoever only holds a place loses it.
+    Where that is not enough, the one is given up that has cost the others most, in bytes times seconds: a client that
+    sends makes it in a moment, and whoever only holds a place loses it. A turn of the event loop takes in one part, of
+    the body of which least has arrived: whoever sends much does not hold up those that send little.
     """
 
     def __init__(self, budget: int = BUDGET) -> None:
         self.budget, self.held = budget, 0
-        self._coming: dict[asyncio.Task[bytearray], None] = {}
+        self._coming: set[_Body] = set()
+        self._queue: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._number, self._giving = count(), False
 
     @contextmanager
     def room(self) -> Iterator[_Body]:
@@ -49,68 +55,128 @@ class Bodies:
         try:
             yield body
         finally:
-            self.held -= body.size
+            body.free()
 
-    def make_room(self) -> None:
-        """Gives up what came first until the rest fits."""
-        if self.held <= self.budget:
-            return
-        for task in list(self._coming):
-            if task is not asyncio.current_task():
-                task.cancel()
-                del self._coming[task]
-                return  # its bytes are given back when it ends; the next chunk of anybody looks again
-        raise TooMuch
+    def make_room(self, last: _Body) -> None:
+        """Gives up the costliest until the rest fits. `last`: the one that has just grown."""
+        now = asyncio.get_running_loop().time()
+        while self.held > self.budget:
+            if self._coming <= {last}:
+                raise TooMuch
+            max(self._coming, key=lambda body: body.cost(now)).give_up()
+
+    async def turn(self, size: int) -> None:
+        """Waits until a body of which `size` bytes have arrived may go on."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        heapq.heappush(self._queue, (size, next(self._number), future))
+        if not self._giving:
+            self._giving = True
+            loop.call_soon(self._give)
+        await future
+
+    def _give(self) -> None:
+        while self._queue:
+            future = heapq.heappop(self._queue)[2]
+            if not future.done():
+                future.set_result(None)
+                break
+        self._giving = bool(self._queue)
+        if self._giving:
+            asyncio.get_running_loop().call_soon(self._give)
 
 
 class _Body:
+    """Its bytes lie in a map of their own: memory that the system has again at once, which small blocks of the heap
+    that outlive a large one would keep."""
+
     def __init__(self, bodies: Bodies) -> None:
         self.bodies, self.size = bodies, 0
-        self._data: bytearray | None = None
+        self._map: mmap.mmap | None = None
+        self._given, self._began = 0, 0.0
+        self._read = True
+        self._task: asyncio.Task[None] | None = None
+
+    def cost(self, now: float) -> float:
+        """Bytes times seconds."""
+        return self.size * (now - self._began)
+
+    def free(self) -> None:
+        """Gives its bytes back."""
+        self.bodies.held -= self.size
+        self.size = 0
+        self._unmap()
+
+    def give_up(self) -> None:
+        """Ends its arrival."""
+        self.bodies._coming.discard(self)
+        self.free()
+        if self._task is not None:
+            self._task.cancel()
 
     async def receive(self, receive: Receive, limit: int) -> None:
         """Raises: `TooLarge`, `TooSlow`, `TooMuch`, `Gone`."""
-        task = asyncio.ensure_future(self._read(receive, limit))
-        self.bodies._coming[task] = None
+        self._began = asyncio.get_running_loop().time()
+        self._task = asyncio.ensure_future(self._arrive(receive, limit))
+        self.bodies._coming.add(self)
         try:
-            self._data = await task
+            await self._task
+            self._read = False
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():  # we were, not the task alone
                 raise
             raise TooSlow from None
         finally:
-            self.bodies._coming.pop(task, None)
+            self.bodies._coming.discard(self)
 
     async def again(self, receive: Receive) -> Message:
         """The body for whoever works on it, in parts between which others have their turn; then what the client does
         next."""
-        if self._data is None:
+        if self._read:
             return await receive()
         await asyncio.sleep(0)
-        part = bytes(self._data[:CHUNK])
-        del self._data[:CHUNK]
-        if not self._data:
-            self._data = None
-        return {"type": "http.request", "body": part, "more_body": self._data is not None}
+        part = self._map[self._given : min(self._given + CHUNK, self.size)] if self._map is not None else b""
+        self._given += len(part)
+        if self._given == self.size:
+            self._read = True
+            self._unmap()
+        return {"type": "http.request", "body": part, "more_body": not self._read}
 
-    async def _read(self, receive: Receive, limit: int) -> bytearray:
-        data, loop = bytearray(), asyncio.get_running_loop()
-        started = loop.time()
+    async def _arrive(self, receive: Receive, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + GRACE
         while True:
             try:
-                async with asyncio.timeout_at(started + GRACE + len(data) / RATE):
+                async with asyncio.timeout_at(end + self.size / RATE):
                     message = await receive()
             except TimeoutError:
                 raise TooSlow from None
             if message["type"] == "http.disconnect":
                 raise Gone
-            part = message.get("body", b"")
-            data += part
-            self.size += len(part)
-            self.bodies.held += len(part)
-            if len(data) > limit:
-                raise TooLarge
-            self.bodies.make_room()
+            self._store(message.get("body", b""), limit)
+            self.bodies.make_room(self)
             if not message.get("more_body"):
-                return data
+                return
+            del message  # with its bytes, while others have their turn
+            began = loop.time()
+            await self.bodies.turn(self.size)
+            end += loop.time() - began
+
+    def _store(self, part: bytes, limit: int) -> None:
+        if self.size + len(part) > limit:
+            raise TooLarge
+        if not part:
+            return
+        if self._map is None:
+            self._map = mmap.mmap(-1, limit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            with suppress(AttributeError, OSError):  # only Linux has them
+                self._map.madvise(mmap.MADV_NOHUGEPAGE)  # a page of 2 MB for each byte of a slow one
+        self._map[self.size : self.size + len(part)] = part
+        self.size += len(part)
+        self.bodies.held += len(part)
+
+    def _unmap(self) -> None:
+        if self._map is not None:
+            self._map.close()
+            self._map = None

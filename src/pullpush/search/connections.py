@@ -2,7 +2,7 @@
 
 Whoever opens connections and is silent, sends its request or reads its answer drop by drop, costs a server a file each
 time, and without files it answers nobody. Here the number is limited, and where it is reached the connection that has
-been waited for longest makes room: a client that means it sends its request at once.
+been waited for longest makes room: a client that means it sends its request, and reads its answer, at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ SILENT = 15.0
 """Seconds from opening, or from the last answer, to a whole request head."""
 UNREAD = 60.0
 """Seconds that an answer may lie unread."""
-BACKLOG = 128
+PART = 64 * 1024
+"""Bytes that are read from a connection at a time, and that the system takes of an answer before they are sent."""
+MUCH = 4096
+"""Bytes at a time by which a body does come in, and not drop by drop."""
+ACCEPTED, BACKLOG = 8, 1024
+"""Connections that are accepted in one turn of the event loop, so that those that are there have theirs, and that may
+wait to be."""
 
 
 def most_connections() -> int:
@@ -32,11 +38,13 @@ def most_connections() -> int:
 
 
 class Connections:
-    """All connections of a server, those first that have been waited for longest. `protocol` is for uvicorn."""
+    """All connections of a server, and those that are waited for, longest first: for a request, for the rest of one, or
+    until its answer is read. `protocol` is for uvicorn."""
 
     def __init__(self, most: int | None = None, silent: float = SILENT, unread: float = UNREAD) -> None:
         self.most, self.silent, self.unread = most or most_connections(), silent, unread
-        self._open: dict[Connection, None] = {}
+        self._open: set[Connection] = set()
+        self._waited: dict[Connection, None] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -46,31 +54,37 @@ class Connections:
         return Connection(self, **options)
 
     def opened(self, connection: Connection) -> None:
-        if len(self._open) >= self.most:
-            now = asyncio.get_running_loop().time()
-            quiet = (each for each in self._open if each.silent(now) or each.unread(now))
-            oldest = next(quiet, connection)  # all the others are being answered: the new one has to wait
+        self._open.add(connection)
+        if len(self._open) > self.most:
+            oldest = next(iter(self._waited), connection)  # all the others are being answered: the new one has to wait
+            self.working(oldest)
             oldest.drop()
             if oldest is connection:
                 return
-        self._open[connection] = None
+        self.waiting(connection)
 
     def waiting(self, connection: Connection) -> None:
-        """It has had its answer, and is the last now of those that are waited for."""
-        if self._open.pop(connection, self) is None:
-            self._open[connection] = None
+        """It is the last now of those that are waited for."""
+        self._waited.pop(connection, None)
+        if connection in self._open:
+            self._waited[connection] = None
+
+    def working(self, connection: Connection) -> None:
+        """It waits for us."""
+        self._waited.pop(connection, None)
 
     def closed(self, connection: Connection) -> None:
-        self._open.pop(connection, None)
+        self._open.discard(connection)
+        self._waited.pop(connection, None)
 
     def sweep(self) -> None:
         """Closes those that have held their place for too long."""
         now = asyncio.get_running_loop().time()
         for connection in list(self._open):
-            if connection.silent(now) > self.silent:
-                connection.refuse(408, "too_slow", "the request did not arrive in time; try again")
             if connection.unread(now) > self.unread:
                 connection.transport.abort()
+            elif connection.silent(now) > self.silent:
+                connection.refuse(408, "too_slow", "the request did not arrive in time; try again")
 
     async def watch(self) -> None:
         """Sweeps every second, for ever."""
@@ -90,8 +104,9 @@ class Connection(H11Protocol):
         self._unread_since = 0.0
 
     def silent(self, now: float) -> float:
-        """Seconds for which a request has been waited for; 0 while one is being answered."""
-        return now - self._since if self.cycle is None or self.cycle.response_complete else 0.0
+        """Seconds for which a request has been waited for; 0 while one is being answered, or its answer read."""
+        asked = self.cycle is not None and not self.cycle.response_complete
+        return 0.0 if asked or self._unread_since or self.transport.is_closing() else now - self._since
 
     def unread(self, now: float) -> float:
         """Seconds for which there has been something that the client did not read."""
@@ -103,6 +118,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if hasattr(transport, "max_size"):
+            transport.max_size = PART
         self._connections.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -111,16 +128,36 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._partial = True
+        before = self.cycle
         super().data_received(data)
+        whole = self.cycle is not None and not self.cycle.more_body
+        if whole or self.cycle is not before or len(data) >= MUCH:
+            self._turn()
 
     def on_response_complete(self) -> None:
         self._since, self._partial = self.loop.time(), False
-        self._connections.waiting(self)
         super().on_response_complete()
+        self._turn()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._connections.waiting(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._turn()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """`Connections.sweep` does it, and also closes those whose last answer is not read."""
+
+    def _turn(self) -> None:
+        """Tells whose turn it is: the client's, or ours once its request is here."""
+        ours = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+        (self._connections.working if ours and not self.flow.write_paused else self._connections.waiting)(self)
 
     def drop(self) -> None:
         """Makes room."""
-        if self.unread(self.loop.time()):
+        if self.transport.get_write_buffer_size() or self.transport.is_closing():
             self.transport.abort()
         else:
             self.refuse(503, "busy", "there are too many connections; try again in a moment")
@@ -136,8 +173,10 @@ class Connection(H11Protocol):
             ]
             for event in (h11.Response(status_code=status, headers=headers), h11.Data(body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # whoever waits for its body waits no more, and answers nothing
+            self.cycle.message_event.set()
         self.transport.close()
-        self._connections.closed(self)
 
     def send_400_response(self, msg: str) -> None:
         self.refuse(400, "bad_request", f"this is no HTTP request, or its head is longer than {HEAD:,} bytes")

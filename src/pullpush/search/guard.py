@@ -7,13 +7,14 @@ import hmac
 import json
 import logging
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pullpush.search.bodies import Bodies, Gone, TooLarge, TooMuch, TooSlow
+from pullpush.search.bodies import CHUNK, Bodies, Gone, TooLarge, TooMuch, TooSlow
 from pullpush.search.metrics import Metrics
 
 logger = logging.getLogger("pullpush.serve")
@@ -90,12 +91,13 @@ class Guard:
                 given = {name.lower() for name, _ in message["headers"]}
                 extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in given]
                 message = {**message, "headers": [*message["headers"], *extra]}
-            await send(message)
+            for part in _parts(message):
+                await send(part)
 
         # HEAD is GET, and the server leaves the body out.
         inner = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
         try:
-            await self._work(inner, receive, answer)
+            await self._work(inner, receive, answer, lambda: status != GONE)
         except Gone:
             pass
         except Refusal as refusal:
@@ -110,8 +112,8 @@ class Guard:
         self.metrics.note(route, scope["method"] if route != "other" else "other", status, seconds)
         logger.info("%s %s %d %.1f ms", scope["method"][:8], route, status, seconds * 1000)
 
-    async def _work(self, scope: Scope, receive: Receive, answer: Send) -> None:
-        """Raises: `Refusal`; `Gone`."""
+    async def _work(self, scope: Scope, receive: Receive, answer: Send, begun: Callable[[], bool]) -> None:
+        """`begun`: whether the answer has. Raises: `Refusal`; `Gone`."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         upload = headers.get("content-type", "").startswith("multipart/form-data") and scope["path"] in UPLOADS
         limit = self.rules.max_body if upload else SMALL
@@ -125,15 +127,20 @@ class Guard:
                 raise Refusal(408, "too_slow", "the request did not arrive in time; try again", close=True) from None
             except TooMuch:
                 raise Refusal(429, "busy", "too many requests are waiting; try again in a moment", close=True) from None
-            await self._within(scope, lambda: body.again(receive), receive, answer)
+            await self._within(scope, lambda: body.again(receive), receive, answer, begun)
 
-    async def _within(self, scope: Scope, again: Receive, receive: Receive, answer: Send) -> None:
+    async def _within(
+        self, scope: Scope, again: Receive, receive: Receive, answer: Send, begun: Callable[[], bool]
+    ) -> None:
         """Runs the application until it has answered, the time is over or the client is gone. A change of the index
-        that has begun is waited for, and its answer given."""
+        that has begun is waited for, and its answer given. How long an answer may be read is not limited here."""
         work = asyncio.ensure_future(self.app(scope, again, answer))
         gone = asyncio.ensure_future(receive())
         try:
-            await asyncio.wait({work, gone}, timeout=self.rules.timeout, return_when=asyncio.FIRST_COMPLETED)
+            first = asyncio.FIRST_COMPLETED
+            done, _ = await asyncio.wait({work, gone}, timeout=self.rules.timeout, return_when=first)
+            if not done and begun():
+                await asyncio.wait({work, gone}, return_when=first)
             if work.done():
                 return await work
             left = gone.done()
@@ -214,6 +221,15 @@ def _place(url: str) -> tuple[str, str, int] | None:
     host = parts.netloc
     plain = all(c.isalnum() or c in ".-:[]_" for c in host)
     return (parts.scheme, parts.hostname, port) if plain and parts.hostname else None
+
+
+def _parts(message: Message) -> Iterator[Message]:
+    """A long answer in parts, so that the connection holds one of them and not all that its client does not read."""
+    body, start = message.get("body", b""), 0
+    while len(body) - start > CHUNK:
+        yield {**message, "body": body[start : start + CHUNK], "more_body": True}
+        start += CHUNK
+    yield {**message, "body": body[start:]} if start else message
 
 
 async def _error(send: Send, refusal: Refusal) -> None:

@@ -113,15 +113,21 @@ def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvic
     import uvicorn
 
     from pullpush.search.app import make_app
-    from pullpush.search.connections import BACKLOG, SILENT, Connections
+    from pullpush.search.connections import ACCEPTED, BACKLOG, SILENT, Connections
     from pullpush.search.guard import HEAD
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            for listener in sockets or ():
+                listener.listen(BACKLOG)  # asyncio has made it as short as what it takes at a time
 
     connections = Connections()
     config = uvicorn.Config(
         make_app(service, rules, read_only, connections),
         http=connections.protocol,  # type: ignore[arg-type]  # anything that makes a protocol
         ws="none",
-        backlog=BACKLOG,  # where files run out, asyncio tries so often, and logs each time
+        backlog=ACCEPTED,  # asyncio takes so many at a time
         h11_max_incomplete_event_size=HEAD,
         timeout_keep_alive=int(SILENT),
         timeout_graceful_shutdown=10,
@@ -130,10 +136,12 @@ def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvic
         access_log=False,
         server_header=False,
     )
-    return uvicorn.Server(config)
+    return Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    from pullpush.search.connections import PART
+
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -142,5 +150,9 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UserError(f"cannot listen at {host}, port {port}: {error.strerror}; choose another port") from error
-    listener.listen(1024)
+    if hasattr(
+        socket, "TCP_NOTSENT_LOWAT"
+    ):  # what a client does not read waits here, and not in megabytes of the system
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, PART)
+    listener.listen()
     return listener
