@@ -138,6 +138,7 @@ def rows(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["list.csv", "list.parquet"])
+@pytest.mark.filterwarnings("error")
 def test_manifest_columns(tmp_path, rows, name):
     rows |= {
         "split": ["train", "train", "validation", "validation"],

@@ -139,7 +139,7 @@ def _splits(frame: pd.DataFrame, file: Path) -> list[str]:
 def _roles(frame: pd.DataFrame, file: Path) -> tuple[pd.DataFrame, int]:
     query, gallery = (_flags(frame, c, file) for c in ("is_query", "is_gallery"))
     unsaid = query.isna() & gallery.isna()
-    query, gallery = query.fillna(False).astype(bool), gallery.fillna(False).astype(bool)
+    query, gallery = query.eq(True), gallery.eq(True)  # what is not said is no
     training = frame["split"].astype(str).str.lower() == "train" if "split" in frame else pd.Series(False, frame.index)
     role = np.where(
         unsaid | training | (query & gallery), "both", np.where(query, "query", np.where(gallery, "gallery", ""))
