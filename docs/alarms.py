@@ -28,7 +28,7 @@ from pullpush.errors import UserError
 from pullpush.reports import diagnose_run
 from pullpush.training import train
 
-SEEDS = (0, 1)
+SEEDS, SICK_SEEDS = (0, 1), (0,)
 CHARACTERS = [*range(48, 58), *range(65, 91), *range(97, 123), *range(0x3B1, 0x3CA)]
 # What takes the place of a finding where it has gone farther.
 WORSE = {"near_collapse": ("collapse",)}
@@ -262,12 +262,14 @@ def run_of(folder: Path, setting: Setting, items: Items, seed: int) -> Path | No
     return out
 
 
-def runs_of(folder: Path, settings: list[Setting]) -> Iterator[tuple[Setting, str, list[Finding], float]]:
+def runs_of(
+    folder: Path, settings: list[Setting], seeds: tuple[int, ...]
+) -> Iterator[tuple[Setting, str, list[Finding], float]]:
     """Each setting with its data, its findings, and what MAP@R (or recall@1 by text) gained on the test classes."""
     for read in DATA:
         items = read(folder)
         for setting in settings:
-            for seed in SEEDS:
+            for seed in seeds:
                 out = run_of(folder, setting, items, seed)
                 if out is not None:
                     yield setting, out.name, diagnose_run(out).findings, gain_of(out)
@@ -285,7 +287,7 @@ def main() -> None:
     alarms: dict[str, list[str]] = {name: [] for name in FINDINGS}
     caught: dict[str, list[bool]] = {name: [] for name in FINDINGS}
     better = worse = 0
-    for _, name, found, gain in runs_of(folder, HEALTHY):
+    for _, name, found, gain in runs_of(folder, HEALTHY, SEEDS):
         # What training did harm is not healthy, whatever was wanted of it.
         better, worse = better + (gain > 0), worse + (gain <= 0)
         for finding in found if gain > 0 else []:
@@ -293,7 +295,7 @@ def main() -> None:
             print(f"{name} ({gain:+.3f}): {finding}", file=sys.stderr)
         if gain <= 0:
             print(f"{name} ({gain:+.3f}): {[each.finding for each in found]}", file=sys.stderr)
-    for setting, name, found, _ in runs_of(folder, SICK):
+    for setting, name, found, _ in runs_of(folder, SICK, SICK_SEEDS):
         for wanted in setting.found:
             names = (wanted, *WORSE.get(wanted, ()))
             hit = any(each.finding in names and setting.cure in each.advice.lower() for each in found)

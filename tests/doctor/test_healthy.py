@@ -78,6 +78,7 @@ def test_alarms_of_healthy_runs_and_of_sick_ones_are_counted(
     few = {"batch.classes": 2, "steps": 4, "validate_every": 2}
     alone = {**few, "batch.samples": 1}
     monkeypatch.setattr(alarms, "SEEDS", (0,))
+    monkeypatch.setattr(alarms, "SICK_SEEDS", (0,))
     monkeypatch.setattr(alarms, "DATA", (lambda folder: open_items(photos),))
     monkeypatch.setattr(alarms, "HEALTHY", [alarms.Setting("plain", few)])
     monkeypatch.setattr(
@@ -182,6 +183,8 @@ def test_what_could_not_be_looked_at_is_named(healthy: Path, tmp_path: Path) -> 
     )
     assert any("did not come to its end" in line for line in unfinished.not_seen)
     assert any("How training went" in line for line in unfinished.not_seen)
+    assert unfinished.source == "what else the run folder holds"
+    assert whole.source == "5 looks of the monitor during training, the log and what else the run folder holds"
 
 
 def test_embeddings_that_are_no_numbers_are_counted_and_the_others_looked_at(healthy: Path, tmp_path: Path) -> None:
@@ -207,6 +210,13 @@ def test_old_findings_are_judged_by_the_thresholds_of_today(healthy: Path, tmp_p
     found = changed(healthy, tmp_path, say)
     assert [f.finding for f in found.findings] == ["weights_not_loaded"]  # which the folder does not tell again
     assert ["loss at chance at step 8" in note for note in found.notes] == [True]
+
+
+def test_one_finding_is_not_the_first_of_several(healthy: Path) -> None:
+    one = Finding("worse_than_start", "critical", {"map@r_before": 0.1434, "map@r_after": 0.1431}, "Lower it.")
+    assert replace(diagnose_run(healthy), findings=[one]).sentence == "1 critical."
+    assert "Mend the first one first" in replace(diagnose_run(healthy), findings=[one, one]).sentence
+    assert "MAP@R before training 0.1434, MAP@R after training 0.1431" in str(one)
 
 
 def test_page_has_words_for_what_was_measured_and_no_backticks(healthy: Path) -> None:

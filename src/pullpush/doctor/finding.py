@@ -132,7 +132,7 @@ def words(name: str) -> str:
 
 
 def shown(value: float | str) -> str:
-    """A number as people read it: whole numbers whole, others with three digits; words as they are."""
+    """A number as people read it: whole numbers whole, others with four digits; words as they are."""
     if isinstance(value, str):
         return value
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.3g}"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"

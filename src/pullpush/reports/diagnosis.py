@@ -68,7 +68,16 @@ class Diagnosis:
             return f"Nothing is wrong with this run, {where}."
         counts = {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES}
         said = [f"{n} {severity}{'s' * (n > 1 and severity != 'critical')}" for severity, n in counts.items() if n]
-        return f"{', '.join(said).capitalize()}. Mend the first one first: others may follow from it."
+        more = " Mend the first one first: others may follow from it." if len(self.findings) > 1 else ""
+        return f"{', '.join(said).capitalize()}.{more}"
+
+    @property
+    def source(self) -> str:
+        """Where the findings are from: what there was to look at."""
+        looks = len(self.history.looks)
+        seen = [f"{looks} looks of the monitor during training"] if looks else []
+        seen += ["the log"] if self.history.losses else []
+        return " and ".join(filter(None, [", ".join(seen), "what else the run folder holds"]))
 
 
 def diagnose_run(path: Path | str) -> Diagnosis:

@@ -170,7 +170,7 @@ def _caption(table: pd.DataFrame) -> str:
     repeats = table.groupby(["loss", "span", "step"]).size()
     seeds = f" Mean over seeds. {meaning(repeats)}" if repeats.max() > 1 else ""
     return (
-        f"Mean squared change of the unit embeddings of {PROBE} fixed training items over so many steps (0: none, 2: "
+        f"Mean squared change of the unit embeddings of at most {PROBE} fixed training items over so many steps (0: none, 2: "
         f"unrelated).{seeds}"
     )
 
@@ -205,6 +205,6 @@ def _draw(table: pd.DataFrame, theme: style.Theme) -> Figure:
             values, color = by_seed(part, "step", "drift"), theme.series[place]
             plot_seeds(panel, values, label=f"over {span:,} steps", color=color, most=4)
         style.label(panel, name, "step", "mean squared change")
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.05 * max(panel.get_ylim()[1], 1e-6))
     style.legend_below(figure)
     return figure

@@ -121,7 +121,13 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
     for (loss, margin), part in table.groupby(["loss", "margin"], sort=False):
         shown = {title: spread(part[metric], 0, 1).said() for metric, title in METRICS.items()}
         rows.append(
-            {"loss": loss, "margin": margin, "runs": len(part), **shown, "seconds a run": part["seconds"].mean()}
+            {
+                "loss": loss,
+                "margin": margin,
+                "runs": len(part),
+                **shown,
+                "seconds a run": f"{part['seconds'].mean():.1f}",
+            }
         )
     return pd.DataFrame(rows)
 
@@ -146,6 +152,7 @@ def _draw_curves(runs: Sequence[StudyRun], logged: Mapping[str, Curve], window: 
     names = list(dict.fromkeys(run.facts["loss"] for run in runs if run.name in logged))
     figure, axes = style.panels(theme, len(names), height=3.9)
     colors, margins = colormaps["viridis"], sorted({run.facts["margin"] for run in runs})
+    low, high = (0.35, 1.0) if theme.name == "dark" else (0.05, 0.9)  # the ends that stand out from the paper
     for panel, name in zip(axes, names, strict=True):
         for place, margin in enumerate(margins):
             same = [run for run in runs if (run.facts["loss"], run.facts["margin"]) == (name, margin)]
@@ -153,7 +160,7 @@ def _draw_curves(runs: Sequence[StudyRun], logged: Mapping[str, Curve], window: 
             if not found:
                 continue
             mean = mean_curve(found, f"{margin:g}")
-            color = colors(0.05 + 0.85 * place / max(1, len(margins) - 1))
+            color = colors(low + (high - low) * place / max(1, len(margins) - 1))
             panel.plot(mean.steps, mean.values, color=color, alpha=0.15, linewidth=0.6)
             average = smooth(mean.values, fitting_window(len(mean.values), window))
             panel.plot(mean.steps, average, color=color, label=mean.label)

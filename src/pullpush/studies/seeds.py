@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from pullpush.reports import style
@@ -148,5 +149,6 @@ def draw_differences(found: Sequence[Difference], theme: style.Theme) -> Figure:
         style.label(panel, f"Difference of {METRICS[metric]}", "difference within a seed", "")
         panel.set_yticks(range(len(found)), names)
         panel.set_ylim(len(found) - 0.5, -0.5)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.grid(axis="y", visible=False)
     return figure
