@@ -170,8 +170,8 @@ def _caption(table: pd.DataFrame) -> str:
     repeats = table.groupby(["loss", "span", "step"]).size()
     seeds = f" Mean over seeds. {meaning(repeats)}" if repeats.max() > 1 else ""
     return (
-        f"Mean squared change of the unit embeddings of at most {PROBE} fixed training items over so many steps (0: none, 2: "
-        f"unrelated).{seeds}"
+        f"Mean squared change of the unit embeddings of at most {PROBE} fixed training items over so many steps (0: "
+        f"none, 2: unrelated).{seeds}"
     )
 
 
