@@ -18,10 +18,12 @@ from .fake import FakeModel, write_folder
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nursery() -> Iterator[None]:
-    """Ends the process that forks servers and writers."""
-    yield
-    running.close()
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is noted with the user goes into a folder of the tests; the process that forks servers and writers ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PULLPUSH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+        running.close()
 
 
 @pytest.fixture

@@ -159,6 +159,7 @@ def _serve(
     token: str | None = None,
     names: list[str] | None = None,
     store: str | None = None,
+    images: list[str] | None = None,
     read_only: bool = False,
     queue: Annotated[int, Bound(1, 100_000)] = 64,
     timeout: Annotated[float, Bound(0.1, 86_400, unit="seconds")] = 30.0,
@@ -174,6 +175,8 @@ def _serve(
         names: further host names that requests may use, as a proxy's; may be repeated.
         store: where the vectors lie on a server, its address milvus://host:port/collection; or the environment variable
             PULLPUSH_STORE. The address in the index is not used.
+        images: a folder whose images are shown in full; may be repeated. Needed for an index that was built by another
+            user or on another machine, of which only thumbnails are shown otherwise.
         read_only: no adding and removing.
         queue: requests that may be under way at once; the next ones get 429.
         timeout: seconds for one request.
@@ -187,6 +190,7 @@ def _serve(
         token,
         names=names or (),
         store=store,
+        images=images or (),
         read_only=read_only,
         queue=queue,
         timeout=timeout,

@@ -20,7 +20,7 @@ from pullpush.encoders import bundle
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.files.tables import from_arrow
-from pullpush.search import layout, thumbnails
+from pullpush.search import layout, origin, thumbnails
 from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.errors import BadQuery, NoIndex, NoItem
 from pullpush.search.index import check_fingerprint
@@ -86,6 +86,8 @@ class Version:
         self.index, self.manifest, self.stamp = index, manifest, stamp
         self.vectors: Vectors = open_store(trusted(manifest.store, store), manifest.uid).open(folder, manifest.version)
         self.table = from_arrow(pq.read_table(folder / TABLE)).set_index("id", drop=False)
+        origin.check_uploads(index, self.table["path"], self.table["origin"])
+        self.made_here = origin.made_here(manifest, folder)
         self.rows = Rows(self.table["id"].to_numpy())
         self.values = {name: dict.fromkeys(self.table[name].unique()) for name in FILTERS}
         """What a search can be narrowed by."""

@@ -230,8 +230,11 @@ def drop_unfinished(index: Path) -> None:
             file.unlink()
 
 
-def publish(index: Path, folder: Path, manifest: Manifest) -> Path:
-    """Makes the staged `folder` the published version and returns where it now lies."""
+def publish(
+    index: Path, folder: Path, manifest: Manifest, ready: Callable[[Manifest, Path], None] | None = None
+) -> Path:
+    """Makes the staged `folder` the published version and returns where it now lies. `ready` is told of it just
+    before."""
     names = sorted(path.name for path in folder.iterdir())
     manifest.files = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": digest(folder / name)} for name in names
@@ -244,6 +247,8 @@ def publish(index: Path, folder: Path, manifest: Manifest) -> Path:
     final = index / VERSIONS / f"{manifest.version:06d}"
     os.rename(folder, final)
     sync(index / VERSIONS)
+    if ready is not None:
+        ready(manifest, final)
     write_text(index / POINTER, f"{final.name} {hashlib.sha256(raw).hexdigest()}\n")
     return final
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from pullpush.search.batching import Batcher, Cache, checksum
 from pullpush.search.decoders import Busy, Decoders
 from pullpush.search.engine import Engine, Hit, Lookup, Version, mix
 from pullpush.search.errors import NoIndex
+from pullpush.search.origin import within
 from pullpush.search.staging import clean, staged
 from pullpush.search.uploads import Refused
 
@@ -50,10 +52,12 @@ class Query:
 
 
 class Service:
-    """`queue`: requests that may be under way at once; more raise `Busy`."""
+    """`queue`: requests that may be under way at once; more raise `Busy`. `folders`: files below them are shown whoever
+    made the index."""
 
-    def __init__(self, engine: Engine, queue: int = 64) -> None:
+    def __init__(self, engine: Engine, queue: int = 64, folders: Sequence[str | os.PathLike[str]] = ()) -> None:
         self.engine, self.queue, self.busy = engine, queue, 0
+        self.folders = (engine.index, *folders)
         self.encoder, self.workers, self.writer = ThreadPoolExecutor(1), ThreadPoolExecutor(2), ThreadPoolExecutor(1)
         # Copies: a row of a batch would keep all of it alive.
         self.images = Batcher(lambda pixels: [row.copy() for row in engine.embed_images(pixels)], self.encoder)
@@ -133,10 +137,14 @@ class Service:
             )
 
     async def picture(self, item: int) -> bytes:
-        """An item's picture as WebP, decoded and encoded anew; its thumbnail where the file is gone."""
+        """An item's picture as WebP, decoded and encoded anew; its thumbnail where the file is gone, or not to be shown
+        (see `origin.py`)."""
         with self._slot():
+            path = self.engine.item(item).path
+            if not (self.engine.version.made_here or within(path, self.folders)):
+                return self.engine.thumbnail(item)
             try:
-                return await self.decoders.thumbnail(self.engine.item(item).path, LARGE)
+                return await self.decoders.thumbnail(path, LARGE)
             except (Refused, OSError):
                 return self.engine.thumbnail(item)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pullpush.search.guard import Rules
     from pullpush.search.service import Service
 
+logger = logging.getLogger("pullpush.serve")
 TOKEN = "PULLPUSH_TOKEN"
 """The environment variable with the token that clients must send."""
 
@@ -47,6 +49,7 @@ def serve(
     read_only: bool = False,
     names: Sequence[str] = (),
     store: str | None = None,
+    images: Sequence[str | os.PathLike[str]] = (),
     queue: int = 64,
     timeout: float = 30.0,
     ready: Callable[[str], None] | None = None,
@@ -66,6 +69,8 @@ def serve(
         read_only: No adding and removing.
         names: Further host names that requests may use, as a proxy's.
         store: Where the vectors lie on a server, its address; see `open`.
+        images: Folders whose images are shown in full. For an index that was built by another user or on another
+            machine: of its items whose files lie neither there nor in the index only the thumbnails are shown.
         queue: Requests that may be under way at once; the next ones get 429.
         timeout: Seconds for one request.
         ready: Called with the address once the port is open.
@@ -95,12 +100,14 @@ def serve(
     if not read_only:
         tidy(index)
     engine = open_index(index, model, store=store)
-    service = Service(engine, queue)
+    service = Service(engine, queue, images)
     service.warm()
     hosts = (*LOOPBACK, host, *names) if local or names else None  # reached by any name, unless the names are given
     rules = Rules(hosts, token, timeout=timeout)
     listener = _listen(host, port)
     prepare_log()
+    if not (engine.version.made_here or images):
+        logger.warning("this index was not built here: only thumbnails are shown of images outside it; name --images")
     server = make_server(service, rules, read_only)
     if ready is not None:
         shown = f"[{host}]" if ":" in host else host

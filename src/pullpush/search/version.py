@@ -19,7 +19,7 @@ from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.files import damaged, read_text, write_text
 from pullpush.files.tables import from_arrow, to_arrow
-from pullpush.search import layout, staging, thumbnails
+from pullpush.search import layout, origin, staging, thumbnails
 from pullpush.search.calibration import calibrate
 from pullpush.search.layout import Manifest
 from pullpush.search.projection import place, project
@@ -73,7 +73,9 @@ def read(index: Path) -> Opened | None:
         return None
     folder, manifest = published
     layout.verify(folder, manifest, skip=thumbnails.PREFIX)
-    return Opened(folder, manifest, from_arrow(pq.read_table(folder / TABLE)))
+    table = from_arrow(pq.read_table(folder / TABLE))
+    origin.check_uploads(index, table["path"], table["origin"])
+    return Opened(folder, manifest, table)
 
 
 def owner(index: Path) -> str:
@@ -148,7 +150,8 @@ def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> 
     pq.write_table(to_arrow(table), folder / TABLE)
     np.save(folder / REMOVED, change.removed)
     manifest.count, manifest.created = len(table), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    layout.publish(index, folder, manifest)
+    ours = old is None or draft.anew or origin.made_here(old.manifest, old.folder)
+    layout.publish(index, folder, manifest, origin.note if ours else None)
     store.settle(manifest.version, change)
     layout.prune(index)
     return manifest

@@ -17,14 +17,9 @@ from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.files import replacing
 from pullpush.files.arrays import read_npy
+from pullpush.files.cache import cache_folder
 
-__all__ = ["cache_folder", "cached_features", "features_key", "texts_key"]
-
-
-def cache_folder() -> Path:
-    """Where features are kept: $PULLPUSH_CACHE, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("PULLPUSH_CACHE") or Path(base) / "pullpush") / "features"
+__all__ = ["cached_features", "features_key", "texts_key"]
 
 
 def cached_features(key: str, rows: int, compute: Callable[[], Tensor], notes: list[str]) -> Tensor:
@@ -40,7 +35,7 @@ def cached_features(key: str, rows: int, compute: Callable[[], Tensor], notes: l
         compute: the features.
         notes: takes a sentence about a bad file or a cache that can't be written.
     """
-    folder = cache_folder()
+    folder = cache_folder("features")
     for path in sorted(folder.glob(f"{key}.*.npy")):
         found = _checked(path, rows)
         if found is not None:
