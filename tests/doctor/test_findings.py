@@ -235,13 +235,13 @@ def test_over_fitting(small: Options, tmp_path: Path, monkeypatch: pytest.Monkey
     }
     run = train(**options, out=str(tmp_path / "run"))
     evidence = of("over_fitting", run)["evidence"]
-    assert evidence["best_validation_recall"] - evidence["validation_recall"] > 0.1
+    assert evidence["best_validation_recall"] - evidence["validation_recall"] > 0.075
     assert evidence["best_validation_step"] <= 10
 
 
 def test_a_model_worse_than_its_start(small: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     encoder = {"size": 32, "dim": 16, "frozen_stages": 0}
-    options = {**small, "encoder": encoder, "optimizer": {"lr": 1.5e-3}, "batch": {"classes": 4, "samples": 3}}
+    options = {**small, "encoder": encoder, "optimizer": {"lr": 1.5e-2}, "batch": {"classes": 4, "samples": 3}}
     options["validate_every"] = 3
     run = train(**options, out=str(tmp_path / "run"))
     worse = of("worse_than_start", run)
