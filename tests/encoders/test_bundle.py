@@ -212,7 +212,8 @@ def test_a_failed_save_leaves_the_old_model_and_no_rubbish(bundle: Path, monkeyp
 
 
 KILLED = """
-import os, shutil, signal, sys
+import os, shutil, sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -221,46 +222,27 @@ torch.set_num_threads(1)  # no thread pool, so that forking is safe
 
 from pullpush.encoders import ImageEncoder, bundle
 
+sys.path.insert(0, sys.argv[2])
+from killing import killed_before
+
 run, encoder = Path(sys.argv[1]), ImageEncoder("test_resnet", weights="none", dim=8, size=32, seed=1)
 old, new = bundle.save(run / "model", encoder), None
 encoder.head.bias.data += 1
 
 
-def die_before(step):
-    calls = 0
-
-    def counted(function):
-        def call(*args, **kwargs):
-            nonlocal calls
-            calls += 1
-            if calls == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
-
-        return call
-
-    bundle.save_file, bundle.shutil.rmtree = counted(bundle.save_file), counted(shutil.rmtree)
-    bundle.sync = counted(bundle.sync)
-    for name in ("mkdir", "rename", "write_text"):
-        setattr(Path, name, counted(getattr(Path, name)))
-
-
-found, step, status = [], 0, 1
-while status:
+places = [(bundle, "save_file"), (shutil, "rmtree"), (bundle, "sync")]
+places += [(Path, name) for name in ("mkdir", "rename", "write_text")]
+save = partial(bundle.save, run / "model", encoder, replace=True)
+found, step, killed = [], 0, True
+while killed:
     step += 1
-    child = os.fork()
-    if not child:
-        die_before(step)
-        bundle.save(run / "model", encoder, replace=True)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    assert status in (0, signal.SIGKILL), status
+    killed = killed_before(step, save, places) is None
     found.append(bundle.load(run).fingerprint)
     new = bundle.save(run / "copy", encoder)
-    bundle.save(run / "model", encoder, replace=True)  # the next save mends what the killed one left
+    save()  # the next save mends what the killed one left
     assert bundle.load(run).fingerprint == new and sorted(os.listdir(run)) == ["copy", "model"], os.listdir(run)
     encoder.head.bias.data -= 1
-    assert bundle.save(run / "model", encoder, replace=True) == old
+    assert save() == old
     encoder.head.bias.data += 1
     shutil.rmtree(run / "copy")
 assert found[-1] == new and set(found) == {old, new}
@@ -270,7 +252,8 @@ print(step - 1, "kills:", *("new" if each == new else "old" for each in found))
 
 def test_killed_at_any_step_there_is_the_old_model_or_the_new(tmp_path) -> None:
     """SIGKILL before each step that `save` takes on the disk, one after the other."""
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False)
+    words = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parents[1])]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout.split()[0]) >= 7
 

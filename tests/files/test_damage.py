@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _of_run(folder: str) -> dict[str, Verb]:
 
 
 def _embeddings(said: str) -> object:
-    return np.load("out.npy").tolist()
+    return np.load("again.npy").tolist()
 
 
 def _table(folder: str) -> Callable[[str], object]:
@@ -93,7 +94,7 @@ def _table(folder: str) -> Callable[[str], object]:
 PLACES: dict[str, dict[str, Verb]] = {
     "run": {
         **_of_run("run"),
-        "embed": Verb(["embed", "run", "--data", "photos", "--out", "out.npy"], result=_embeddings),
+        "embed": Verb(["embed", "run", "--data", "photos", "--out", "again.npy"], result=_embeddings),
         "config": Verb(["train", "--config", "run/config.yaml", "--out", "again"], result=_metrics("again")),
     },
     "described": _of_run("described"),
@@ -141,8 +142,8 @@ def _write_text_model(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Pictures, and all places, as the verbs leave them."""
-    home = tmp_path_factory.mktemp("home")
+    """A copy of a folder, which is then the current one, with pictures and all places, as the verbs leave them."""
+    home, copy = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("copy") / "home"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PULLPUSH_CACHE", str(home / "cache"))
         patch.chdir(home)
@@ -160,7 +161,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         with pytest.MonkeyPatch.context() as stop:
             stop.setattr("pullpush.search.index.write", _interrupt)
             assert main([*INDEX, "stopped"]) == 130
-        yield home
+        shutil.copytree(home, copy)
+        yield copy
 
 
 def _interrupt(*_: object) -> None:
@@ -210,27 +212,31 @@ def damages(path: Path) -> list[bytes]:
 
 
 class Tried:
-    """A place of `home`, made afresh in the current folder for each try of a verb on it."""
+    """A place, made afresh from its copy for each try of a verb on it."""
 
     def __init__(self, home: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
         self.home, self.place, self.capsys = home, place, capsys
+        self.afresh("run")
         self.wrong: list[object] = []
         self.noticed: set[str] = set()
         self.right: dict[str, object] = {}
 
-    def afresh(self) -> None:
-        for path in (self.place, "again", "photos"):
+    def afresh(self, *more: str) -> None:
+        for path in (self.place, "photos", "again", *more):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self.place, "photos"):
-            shutil.copytree(self.home / path, path)
-        Path("out.npy").unlink(missing_ok=True)
+            if (self.home / path).exists():
+                shutil.copytree(self.home / path, path)
+        for file in Path().glob("again.*"):
+            file.unlink()
 
     def reads(self, name: str, verb: Verb) -> list[str]:
         """The files of the place that a verb opens."""
         self.afresh()
         verb.before()
         files = {path.resolve() for path in Path(self.place).rglob("*") if path.is_file()}
-        opened = opened_by(Path(self.place), lambda: main(verb.words))
+        statuses: list[int] = []
+        opened = opened_by(Path(self.place), lambda: statuses.append(main(verb.words)))
+        assert statuses == [0]
         self.right[name] = verb.result(self.capsys.readouterr().out)
         there = Path(self.place).resolve()
         return [str(path.relative_to(there)) for path in opened if path in files]
@@ -261,17 +267,9 @@ def test_damaged_files(
     home: Path,
     place: str,
     every: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A way to damage each file for each verb that reads it, in turn, or every way; and every file is noticed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PULLPUSH_CACHE", str(tmp_path / "cache"))
-    for path in home.iterdir():
-        if path.name != place and path.name in ("run", "words", "items.csv", "cache"):
-            os.symlink(path, tmp_path / path.name)
-    _play(monkeypatch)
     tried = Tried(home, place, capsys)
     files, known = _files(home / place), _files(home / "run") if place != "run" else set()
     reads = {name: tried.reads(name, verb) for name, verb in PLACES[place].items()}
@@ -288,6 +286,53 @@ def test_damaged_files(
                 tried.damaged(name, verb, file, GARBAGE)
     assert not tried.wrong, "\n".join(map(str, tried.wrong))
     assert own - tried.noticed == UNREAD[place].keys()
+
+
+FULL: dict[str, tuple[str, Verb]] = {
+    "train": ("run", Verb(["train", *PLAIN, "--out", "again"])),
+    "embed": ("run", Verb(["embed", "run", "--data", "photos", "--out", "again.npz"])),
+    "embed npy": ("run", Verb(["embed", "run", "--data", "photos", "--out", "again.npy"])),
+    "embed table": ("run", Verb(["embed", "run", "--data", "photos", "--out", "again.parquet"])),
+    "evaluate": ("run", Verb(["evaluate", "run", "--nmi", "false", "--per-class", "again.csv"])),
+    "index": ("run", Verb([*INDEX, "again"])),
+    "study": ("run", Verb([*STUDIES["losses"], "--out", "again"])),
+    **{name: ("run", PLACES["run"][name]) for name in ("report", "diagnose", "resume")},
+    "update": ("index", PLACES["index"]["update"]),
+    "stopped": ("stopped", PLACES["stopped"]["goes on"]),
+    "study again": ("losses", PLACES["losses"]["goes on"]),
+}
+ROOM = (0, 20_000)  # bytes that a file may have
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_on_a_full_disk_each_verb_says_what_to_do_and_that_works(
+    home: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system refuses to write files beyond a size; then there is room, and nothing was lost."""
+    place, verb = FULL[name]
+    tried, failed = Tried(home, place, capsys), 0
+    for room in ROOM:
+        tried.afresh()
+        verb.before()
+        was = {file: (Path(place) / file).read_bytes() for file in _files(Path(place))}
+        before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, most))
+        try:
+            status = main(verb.words)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+        said = capsys.readouterr().err.strip().splitlines()
+        if status != 0:
+            failed += 1
+            assert status == 2
+            assert re.search(r"the disk is full; make room on it|no space is left on the disk of .*free some", said[-1])
+            assert "again" in said[-1] or f"{place}/" in said[-1] or f"of {place};" in said[-1]
+            now = _files(Path(place))
+            lost = {file for file in was if file not in now or (Path(place) / file).read_bytes() != was[file]}
+            assert not {file for file in lost if not file.endswith("lock")}
+            assert not {file for file in now - was.keys() if ".part" in file}
+            assert main(verb.words) == 0
+    assert failed
 
 
 def _files(folder: Path) -> set[str]:

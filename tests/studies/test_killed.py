@@ -30,6 +30,7 @@ STUDIES = {
 # Runs are played: the kills of real ones are in training/test_run_folder.py. What they write, they write as real ones.
 PLAYED = """
 import io, itertools, json, multiprocessing, os, shutil, signal, sys, time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,7 +48,10 @@ from pullpush.training import run as run_module
 from pullpush.training.checkpoint import save_checkpoint
 
 studies, words, root, kills = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-jobs = sys.argv[5:]
+jobs = sys.argv[6:]
+sys.path.insert(0, sys.argv[5])
+from killing import killed_before, spread
+
 stall = root / "stall"
 stream = io.BytesIO()
 Image.new("RGB", (2, 2)).save(stream, "PNG")
@@ -90,7 +94,6 @@ def cost():
 
 runner.train, style.save, memory.memory_cost = played, saved, cost
 recorders.time = SimpleNamespace(perf_counter=lambda ticks=itertools.count(): next(ticks) / 2)
-os.fsync = lambda descriptor: None  # a kill takes nothing that was written; only a power cut does
 
 
 def end_of(out):
@@ -100,52 +103,27 @@ def end_of(out):
     return runs, {name: path.read_bytes().replace(str(out).encode(), b"") for name, path in told.items()}
 
 
-def die_before(step, calls):
-    def count(*_):
-        calls[0] += 1
-        if calls[0] == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def counted(function):
-        def call(*args, **kwargs):
-            count()
-            return function(*args, **kwargs)
-
-        return call
-
-    os.fsync, os.replace = counted(os.fsync), counted(os.replace)
-    Path.mkdir = counted(Path.mkdir)
+def listen(count):
     for event in ("commit", "before_cursor_execute"):
         sqlalchemy.event.listen(sqlalchemy.Engine, event, count)
 
 
-def killed_at(step, words):
-    child = os.fork()
-    if not child:
-        try:
-            calls = [0]
-            die_before(step, calls)
-            status = main(words)
-            (root / "calls").write_text(str(calls[0]))
-            os._exit(status)
-        finally:
-            os._exit(9)
-    return os.waitpid(child, 0)[1]
+def end(words):
+    assert main(words) == 0, words
 
 
 def kill_at_writes(name, command):
     out = root / name / "study"
     again = [*command, "--out", str(out)]
-    assert main(again) == 0, name  # warms what the children then need not do
+    end(again)  # warms what the children then need not do
     shutil.rmtree(out)
-    assert killed_at(0, again) == 0, name
-    expected, writes = end_of(out), int((root / "calls").read_text())
-    steps = sorted({1 + round(k * (writes - 1) / (kills - 1)) for k in range(kills)}) if kills else range(1, writes + 1)
+    writes = killed_before(0, partial(end, again), listen=listen)
+    expected, steps = end_of(out), spread(writes, kills)
     for number, step in enumerate(steps):
         shutil.rmtree(out)
-        assert killed_at(step, again) == signal.SIGKILL, (name, step)
-        if killed_at(1 + number % 40, again):  # and early in the next call
-            assert main(again) == 0, (name, step)
+        assert killed_before(step, partial(end, again), listen=listen) is None, (name, step)
+        if killed_before(1 + number % 40, partial(end, again), listen=listen) is None:  # and early in the next call
+            end(again)
         assert end_of(out) == expected, (name, step)
     print(name, len(steps), "kills of", writes, file=sys.stderr)
     return expected
@@ -162,9 +140,9 @@ def kill_the_parent(name, command, expected):
     if not parent:
         os._exit(main(again))
     last = [path for path in expected[0] if path.endswith("last.pt")][:2]
-    end = time.monotonic() + 60
+    late = time.monotonic() + 60
     while not all((out / path).exists() for path in last):
-        assert time.monotonic() < end
+        assert time.monotonic() < late
         time.sleep(0.05)
     os.kill(parent, signal.SIGKILL)
     assert os.waitpid(parent, 0)[1] == signal.SIGKILL
@@ -175,11 +153,11 @@ def kill_the_parent(name, command, expected):
                     break
             except UserError as error:
                 assert "wait until that has ended" in str(error)
-                assert time.monotonic() < end, "a process of the study goes on without its parent"
+                assert time.monotonic() < late, "a process of the study goes on without its parent"
                 time.sleep(0.05)
     assert not any(out.glob("runs/*/metrics.json"))
     stall.unlink()
-    assert main(again) == 0
+    end(again)
     assert end_of(out) == expected
     print(name, "killed with", len(last), "processes", file=sys.stderr)
 
@@ -193,6 +171,7 @@ for name, command in studies.items():
 
 def played(studies: dict[str, list[str]], words: list[str], root: Path, kills: int, *jobs: str) -> list[str]:
     typed = [json.dumps(studies), json.dumps([word for word in words if "--steps" not in word]), str(root), str(kills)]
+    typed.append(str(Path(__file__).parents[1]))
     done = subprocess.run([sys.executable, "-c", PLAYED, *typed, *jobs], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr.splitlines()

@@ -53,11 +53,12 @@ def save(
     extra: dict[str, Any] | None = None,
     *,
     replace: bool = False,
+    then: str = "then write the model again",
 ) -> str:
     """Writes the bundle and returns its fingerprint.
 
     Everything is written beside (`.NAME.partial`) and then renamed: `folder` is there whole or not at all. `extra` is
-    any JSON value to keep with it; it does not change the fingerprint.
+    any JSON value to keep with it; it does not change the fingerprint. `then`: what to do once it can be written.
 
     Raises: `UserError` when `folder` exists (unless `replace`), or cannot be written.
     """
@@ -78,7 +79,7 @@ def save(
         sync(folder.parent)
         shutil.rmtree(previous, ignore_errors=True)
     except (OSError, SafetensorError) as error:
-        raise unwritable(folder, error, "then write the model again") from error
+        raise unwritable(folder, error, then) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return fingerprint

@@ -19,6 +19,7 @@ CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 # What writers that are not Python's say of a disk that is full: torch, safetensors, Arrow.
 FULL_SIGNS = (
     "no space left",
+    "file too large",
     "disk quota exceeded",
     "pytorchstreamwriter failed writing",
     "file write failed",

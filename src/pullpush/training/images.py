@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pullpush.criterion import Criterion
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler, ClassBalancedSampler, seen_per_class
-from pullpush.encoders import bundle
+from pullpush.encoders import ImageEncoder, TextEncoder, bundle
 from pullpush.evaluation import evaluate_items
 from pullpush.evaluation.protocols import protocol_for
 from pullpush.training.config import Config
@@ -139,12 +139,15 @@ class ImageTask:
 
     def save_model(self, folder: str) -> None:
         """The bundle."""
-        bundle.save(folder, self.encoder, extra=about(self.config, self.items), replace=True)
+        save_bundle(folder, self.config, self.items, self.encoder)
 
 
-def about(config: Config, items: Items) -> dict[str, str]:
-    """What a bundle says of the run that made it."""
-    return {"task": config.task, "data": items.name, "loss": json.dumps(config.loss)}
+def save_bundle(
+    folder: str, config: Config, items: Items, image: ImageEncoder, text: TextEncoder | None = None
+) -> None:
+    """The bundle of a run, which says what made it."""
+    about = {"task": config.task, "data": items.name, "loss": json.dumps(config.loss)}
+    bundle.save(folder, image, text, about, replace=True, then=f"then go on with --resume {Path(folder).parent}")
 
 
 def with_criterion(groups: list[dict[str, Any]], criterion: Criterion, config: Config) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pullpush.criterion import Criterion
 from pullpush.data.captions import plain
 from pullpush.data.check import text_problems
 from pullpush.data.items import Items
-from pullpush.encoders import bundle, text
+from pullpush.encoders import text
 from pullpush.encoders.towers import TwoTowers
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_image_text, evaluate_items
@@ -22,9 +22,9 @@ from pullpush.training.config import Config
 from pullpush.training.images import (
     Embedded,
     Rows,
-    about,
     classes_drawn,
     drawn_rows,
+    save_bundle,
     validation_losses,
     with_criterion,
 )
@@ -197,7 +197,7 @@ class ImageTextTask:
 
     def save_model(self, folder: str) -> None:
         """The bundle, with both towers."""
-        bundle.save(folder, self.towers.image, self.towers.text, extra=about(self.config, self.items), replace=True)
+        save_bundle(folder, self.config, self.items, self.towers.image, self.towers.text)
 
     def _match(self, items: Items) -> Tensor:
         return items.labels if self.config.text.relation == "class" else items.ids
