@@ -108,6 +108,12 @@ def test_connections_have_a_time_to_send_and_to_read() -> None:
         connections.waiting(stuck)  # it had an answer, and is the last again
         connections.opened(Fake(connections, 0, 0))
         assert (stuck.said, quiet.said, working.said) == (["aborted"], ["dropped"], [])
+        sending, deaf = Fake(connections, 0, 0), Fake(connections, 0, 1)
+        connections._open |= {sending, deaf}
+        connections.waiting(sending)
+        connections.waiting(deaf, unread=True)
+        connections.opened(Fake(connections, 0, 0))
+        assert (sending.said, deaf.said) == ([], ["dropped"])
         full = Connections(most=1)
         working, refused = Fake(full, 0, 0), Fake(full, 0, 0)
         full.opened(working)

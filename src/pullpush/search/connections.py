@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+from itertools import chain
 from typing import Any
 
 import h11
@@ -45,6 +46,7 @@ class Connections:
         self.most, self.silent, self.unread = most or most_connections(), silent, unread
         self._open: set[Connection] = set()
         self._waited: dict[Connection, None] = {}
+        self._unread: dict[Connection, None] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -56,26 +58,30 @@ class Connections:
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
         if len(self._open) > self.most:
-            oldest = next(iter(self._waited), connection)  # all the others are being answered: the new one has to wait
+            # Those that do not read go before those that may be in the middle of sending.
+            oldest = next(
+                chain(self._unread, self._waited), connection
+            )  # all the others are being answered: the new one has to wait
             self.working(oldest)
             oldest.drop()
             if oldest is connection:
                 return
         self.waiting(connection)
 
-    def waiting(self, connection: Connection) -> None:
-        """It is the last now of those that are waited for."""
-        self._waited.pop(connection, None)
+    def waiting(self, connection: Connection, unread: bool = False) -> None:
+        """It is the last now of those that are waited for. `unread`: until they read."""
+        self.working(connection)
         if connection in self._open:
-            self._waited[connection] = None
+            (self._unread if unread else self._waited)[connection] = None
 
     def working(self, connection: Connection) -> None:
         """It waits for us."""
         self._waited.pop(connection, None)
+        self._unread.pop(connection, None)
 
     def closed(self, connection: Connection) -> None:
         self._open.discard(connection)
-        self._waited.pop(connection, None)
+        self.working(connection)
 
     def sweep(self) -> None:
         """Closes those that have held their place for too long."""
@@ -141,7 +147,7 @@ class Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._connections.waiting(self)
+        self._connections.waiting(self, unread=True)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -153,7 +159,10 @@ class Connection(H11Protocol):
     def _turn(self) -> None:
         """Tells whose turn it is: the client's, or ours once its request is here."""
         ours = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
-        (self._connections.working if ours and not self.flow.write_paused else self._connections.waiting)(self)
+        if ours and not self.flow.write_paused:
+            self._connections.working(self)
+        else:
+            self._connections.waiting(self, unread=self.flow.write_paused)
 
     def drop(self) -> None:
         """Makes room."""
