@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.measure import compare, result, seconds
 from pullpush.criterion import Criterion, Proxies
-from pullpush.maths.losses import REGISTRY, traits_of
+from pullpush.maths.losses import REGISTRY
 
 DIM = 128
 
@@ -74,7 +74,7 @@ def step(loss: Callable[..., Tensor], x: Tensor, labels: Tensor) -> Callable[[],
 
 
 def ours(name: str, classes: int, **options: Any) -> Criterion:
-    if traits_of(REGISTRY[name]).proxies:
+    if REGISTRY[name]().traits.proxies:
         centers = {"soft_triple": 10, "sub_center_arcface": 3}.get(name, 1)
         options["proxies"] = Proxies(classes, DIM, per_class=centers)
     return Criterion(name, **options)
@@ -84,7 +84,7 @@ def peer(name: str, classes: int) -> Any:
     from pytorch_metric_learning import losses
 
     made, options = PEERS[name]
-    if traits_of(REGISTRY[name]).proxies:
+    if REGISTRY[name]().traits.proxies:
         options = {**options, "num_classes": classes, "embedding_size": DIM}
     return getattr(losses, made)(**options)
 

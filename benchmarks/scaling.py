@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.loss import batch, ours, step
 from benchmarks.measure import seconds
-from pullpush.maths.losses import REGISTRY, traits_of
+from pullpush.maths.losses import REGISTRY
 from pullpush.reports.style import Theme, save, subplots
 
 SIZES = (256, 512, 1024, 2048, 4096)
@@ -27,7 +27,7 @@ def group(name: str) -> str:
         return "triplets"
     if name in RANKS:
         return "ranks"
-    return "proxies" if traits_of(REGISTRY[name]).proxies else "pairs"
+    return "proxies" if REGISTRY[name]().traits.proxies else "pairs"
 
 
 def times(name: str, sizes: tuple[int, ...] = SIZES) -> list[float]:

@@ -2,7 +2,7 @@
 
 pullpush.train(data="emoji", steps=200, out="runs/mine")
 pullpush.load("runs/mine").embed(["cat.png"])
-criterion = pullpush.Criterion("circle", margin=0.4, memory=pullpush.CrossBatchMemory(8192, dim=128))
+criterion = pullpush.Criterion(pullpush.losses.circle(margin=0.4), memory=pullpush.CrossBatchMemory(8192, dim=128))
 """
 
 import importlib
@@ -13,7 +13,12 @@ from pullpush.errors import UserError
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pullpush import losses as losses
+    from pullpush import miners as miners
+    from pullpush import regularizers as regularizers
+    from pullpush import relations as relations
     from pullpush import search as search
+    from pullpush import similarities as similarities
     from pullpush.criterion import Criterion as Criterion
     from pullpush.criterion import CrossBatchMemory as CrossBatchMemory
     from pullpush.criterion import Proxies as Proxies
@@ -47,9 +52,14 @@ _HOME = {
     "embed": "pullpush.evaluation",
     "evaluate": "pullpush.evaluation",
     "load": "pullpush.encoders",
+    "losses": "",
+    "miners": "",
     "open_items": "pullpush.data.sources",
+    "regularizers": "",
+    "relations": "",
     "report": "pullpush.reports",
     "search": "",
+    "similarities": "",
     "split_by_class": "pullpush.data.splits",
     "train": "pullpush.training",
 }

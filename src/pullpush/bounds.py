@@ -43,6 +43,7 @@ __all__ = [
     "checked_fields",
     "describe",
     "read",
+    "signature_of",
     "types_of",
 ]
 
@@ -192,6 +193,14 @@ def types_of(owner: Any) -> dict[str, Any]:
         return {k: v for k, v in getattr(owner, "__annotations__", {}).items() if not isinstance(v, str)}
 
 
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """What a function takes; nothing where it does not say."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in ones
+        return inspect.Signature()
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -203,7 +212,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         UserError: see `check`.
     """
     owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-    signature = inspect.signature(function)
+    signature = signature_of(function)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -14,12 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pullpush.bounds import types_of
+from pullpush.bounds import signature_of, types_of
 
-__all__ = ["GIVEN", "REQUIRED", "Option", "Signature", "arguments", "of", "one", "room", "summary"]
+__all__ = ["REQUIRED", "Option", "Signature", "arguments", "of", "one", "room", "summary"]
 
-# What a loss or a miner may name in its signature and is then given by the criterion, not by a person.
-GIVEN = frozenset({"reference_similarity", "similarity_name", "dim"})
 # Modules whose names are the real ones when signatures are evaluated: cheap to import.
 REAL = ("collections.abc", "math", "pathlib", "typing", "pullpush.bounds", "pullpush.data.readers")
 
@@ -83,7 +81,7 @@ def of(function: Callable[..., Any]) -> Signature:
             said.get(name, ""),
             p.kind is p.KEYWORD_ONLY,
         )
-        for name, p in inspect.signature(function).parameters.items()
+        for name, p in signature_of(function).parameters.items()
     }
     return Signature(getattr(function, "__name__", str(function)), options, doc)
 

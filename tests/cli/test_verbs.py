@@ -56,8 +56,8 @@ def test_another_loss_than_the_files_brings_its_own_options(run: Path) -> None:
     from pullpush.training.options import parse
 
     config = parse(["--config", str(run / "config.yaml"), "--loss", "circle"])
-    assert config.loss["name"] == "circle"
-    assert config.loss["margin"] != 0.3
+    assert config.loss.name == "circle"
+    assert config.loss.options["margin"] != 0.3
 
 
 def test_resume_of_a_finished_run_changes_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 """Batches, and criteria for every loss, in float64."""
 
-import inspect
 from typing import Any
 
 import torch
@@ -12,9 +11,10 @@ from pullpush.maths import losses
 DIM = 6
 CLASSES = 4
 ALL = sorted(losses.REGISTRY)
-BESIDE = [n for n in ALL if not losses.traits_of(losses.REGISTRY[n]).proxies]
+TRAITS = {name: losses.REGISTRY[name]().traits for name in ALL}
+BESIDE = [n for n in ALL if not TRAITS[n].proxies]
 # Losses that look at the references among themselves would need memory x memory.
-OF_ROWS = [n for n in BESIDE if "reference_similarity" not in inspect.signature(losses.REGISTRY[n]).parameters]
+OF_ROWS = [n for n in BESIDE if not TRAITS[n].wants_references]
 
 
 def batch(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -27,9 +27,8 @@ def batch(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def criterion(name: str, **given: Any) -> Criterion:
     """Of any loss, with the proxies it needs."""
-    if losses.traits_of(losses.REGISTRY[name]).proxies:
-        option = inspect.signature(losses.REGISTRY[name]).parameters.get("centers")
-        proxies = Proxies(CLASSES, DIM, per_class=option.default if option else 1).double()
+    if TRAITS[name].proxies:
+        proxies = Proxies(CLASSES, DIM, per_class=losses.REGISTRY[name]().options.get("centers", 1)).double()
         given = {"proxies": proxies, **given}
     return Criterion(name, **given).double()
 

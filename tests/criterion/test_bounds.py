@@ -8,21 +8,15 @@ import torch
 from batches import CLASSES, DIM, batch
 
 from pullpush.bounds import describe
-from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer, catalogue
+from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer
 from pullpush.errors import UserError
-from pullpush.maths import losses
-from pullpush.signatures import GIVEN, one, room, summary
+from pullpush.maths import losses, miners, regularizers
+from pullpush.signatures import of, one, room, summary
 
 ODD = [-1, 0, 1e18, -1e18, math.nan, math.inf, "many", [1, "a"], {"a": 1}, 10**400]
+KINDS = {"loss": losses.REGISTRY, "miner": miners.REGISTRY, "regularizer": regularizers.REGISTRY}
 OPTIONS = [
-    (kind, name, option)
-    for kind, entries in (
-        ("loss", catalogue.losses()),
-        ("miner", catalogue.miners()),
-        ("regularizer", catalogue.regularizers()),
-    )
-    for name, entry in entries.items()
-    for option in entry.options
+    (kind, name, option) for kind, known in KINDS.items() for name in known for option in of(known[name]).options
 ]
 NAMES = ["-".join(each) for each in OPTIONS]
 
@@ -46,10 +40,10 @@ def finite(kind, name, options):
         loss = Criterion("contrastive", miner={"name": name, **options})(x, labels)
     else:
         proxies = None
-        if losses.traits_of(losses.REGISTRY[name]).proxies:
-            centers = catalogue.losses()[name].options.get("centers")
+        chosen = losses.REGISTRY[name]()
+        if chosen.traits.proxies:
             given = options.get("centers")
-            number = given if given in range(1, 100) else centers.default if centers else 1
+            number = given if given in range(1, 100) else chosen.options.get("centers", 1)
             proxies = Proxies(CLASSES, DIM, per_class=number)
         loss = Criterion(name, proxies=proxies, **options)(x, labels)
     gradient = torch.autograd.grad(loss, x, allow_unused=True)[0]
@@ -74,8 +68,7 @@ def edges(annotation):
 
 @pytest.mark.parametrize(("kind", "name", "option"), OPTIONS, ids=NAMES)
 def test_values_at_the_bounds_give_numbers(kind, name, option):
-    entries = {"loss": "losses", "miner": "miners", "regularizer": "regularizers"}[kind]
-    annotation = getattr(catalogue, entries)()[name].options[option].annotation
+    annotation = of(KINDS[kind][name]).options[option].annotation
     for value in edges(annotation):
         if not (option == "centers" and value > 100):  # as many proxies
             assert finite(kind, name, {option: value}), value
@@ -135,9 +128,9 @@ def test_messages_name_option_bounds_unit_and_what_may_have_been_meant(make, mes
 
 def test_numbers_of_numpy_and_whole_floats_are_numbers():
     numpy = pytest.importorskip("numpy")
-    assert Criterion("triplet", margin=numpy.float32(0.5)).options == {"margin": 0.5}
-    assert Criterion("histogram", bins=numpy.int64(7)).options == {"bins": 7}
-    assert type(Criterion("histogram", bins=7.0).options["bins"]) is int
+    assert Criterion("triplet", margin=numpy.float32(0.5)).loss.given == {"margin": 0.5}
+    assert Criterion("histogram", bins=numpy.int64(7)).loss.options == {"bins": 7}
+    assert type(Criterion("histogram", bins=7.0).loss.options["bins"]) is int
     assert CrossBatchMemory(1, DIM).size == 1
     assert CrossBatchMemory(1.0, DIM, items=9).size == 9
     assert pickle.loads(pickle.dumps(CrossBatchMemory(3, DIM))).size == 3
@@ -145,18 +138,17 @@ def test_numbers_of_numpy_and_whole_floats_are_numbers():
 
 def test_signatures_read_from_the_source_are_those_of_the_functions():
     """Help and the parser never import torch: what they read must be what is called."""
-    for package, entries in (
-        ("losses", catalogue.losses()),
-        ("miners", catalogue.miners()),
-        ("regularizers", catalogue.regularizers()),
-    ):
-        found = room(f"pullpush.maths.{package}", skip=["base"])
-        assert list(found) == list(entries)
-        for name, entry in entries.items():
-            read = {k: o for k, o in found[name].options.items() if o.by_name and k not in GIVEN}
-            assert list(read) == list(entry.options), name
-            assert summary(found[name].doc) == entry.summary
-            for option, about in entry.options.items():
-                assert read[option].default == about.default
+    for package in (losses, miners, regularizers):
+        found = room(package.__name__, skip=["base"])
+        assert list(found) == list(package.REGISTRY)
+        for name, choice in package.REGISTRY.items():
+            called = of(choice)
+            read = {k: o for k, o in found[name].options.items() if o.by_name}
+            assert list(read) == list(called.options), name
+            assert summary(found[name].doc) == summary(called.doc)
+            assert summary(called.doc).endswith("."), name
+            for option, about in called.options.items():
+                assert read[option].default == about.default == choice().options[option]
                 assert read[option].help == about.help
+                assert about.help, f"{name} {option}"
                 assert describe(read[option].annotation) == describe(about.annotation)

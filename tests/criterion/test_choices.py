@@ -6,11 +6,13 @@ import pytest
 import torch
 from batches import CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
-from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer, catalogue
+from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer
 from pullpush.errors import UserError
 from pullpush.maths import miners
-from pullpush.maths.losses import REGISTRY, value
-from pullpush.maths.pairs import make_pairs, same_ancestor, shared_label
+from pullpush.maths.losses import REGISTRY
+from pullpush.maths.pairs import make_pairs
+from pullpush.maths.rectangle import Rectangle, value
+from pullpush.maths.relations import same_ancestor, shared_label
 from pullpush.maths.similarity import SIMILARITIES, normalize
 
 # Options with which the batches below lose some of their pairs, but not all.
@@ -33,15 +35,12 @@ def test_miners_are_given_what_they_ask_for(miner, measure):
         unit, labels, ids
     )
     name, options = miner["name"], {k: v for k, v in miner.items() if k != "name"}
-    if name == "angular":
-        options |= {"reference_similarity": SIMILARITIES[measure](unit, unit), "similarity_name": measure}
-    if name == "distance_weighted":
-        options |= {"dim": DIM, "similarity_name": measure}
     s = SIMILARITIES[measure](unit, unit)
-    all_pairs = make_pairs(labels, ids, labels, ids)
-    kept = miners.REGISTRY[name](s, all_pairs, **options)
-    assert 0 < kept.negative.sum() < all_pairs.negative.sum()
-    assert_same([found], [value(REGISTRY["contrastive"](s, kept, positive_margin=2, negative_margin=-4))])
+    rectangle = Rectangle(s, make_pairs(labels, ids, labels, ids), s, measure, DIM)
+    kept = miners.REGISTRY[name](**options)(rectangle)
+    assert 0 < kept.negative.sum() < rectangle.pairs.negative.sum()
+    loss = REGISTRY["contrastive"](positive_margin=2, negative_margin=-4)
+    assert_same([found], [value(loss(rectangle._replace(pairs=kept)))])
 
 
 @each_miner
@@ -72,14 +71,13 @@ def test_compiler_takes_every_miner(miner):
     torch._dynamo.reset()
     expected = Criterion(miner=miner)(x, labels)
     ours = Criterion(miner=miner)
-    ours._compiled = torch.compile(ours.rectangle.sums, backend="eager", fullgraph=True)
+    ours.execution.compiled = torch.compile(ours.comparison.sums, backend="eager", fullgraph=True)
     assert_same([ours(x, labels)], [expected])
 
 
 def test_what_the_criterion_gives_is_no_option():
-    for entries in (catalogue.losses(), catalogue.miners()):
-        for entry in entries.values():
-            assert not {"reference_similarity", "similarity_name", "dim"} & set(entry.options)
+    for choice in [*REGISTRY.values(), *miners.REGISTRY.values()]:
+        assert not {"reference_similarity", "similarity_name", "dim"} & set(choice().options)
     with pytest.raises(UserError, match="no option 'dim': it has: closest, farthest, seed"):
         Criterion(miner={"name": "distance_weighted", "dim": 64})
     with pytest.raises(UserError, match="no option 'reference_similarity'"):
@@ -154,7 +152,7 @@ def test_label_sets_against_proxies_of_single_classes():
     proxies = Proxies(CLASSES, DIM).double()
     found = Criterion("nca", relation="shared_label", proxies=proxies)(x, labels)
     every = torch.eye(CLASSES, dtype=torch.int64)
-    assert torch.equal(shared_label(labels, proxies.labels), shared_label(labels, every))
+    assert torch.equal(shared_label()(labels, proxies.labels), shared_label()(labels, every))
     expected = Criterion("nca", relation="shared_label")(x, labels, references=proxies.weight, reference_labels=every)
     assert_same([found], [expected])
 
@@ -165,7 +163,7 @@ def test_proxies_a_class_are_said_once(name):
     proxies = Proxies(CLASSES, DIM, per_class=4).double()
     once = Criterion(name, proxies=proxies)
     assert_same([once(x, labels)], [Criterion(name, proxies=proxies, centers=4)(x, labels)])
-    assert once.options["centers"] == 4
+    assert once.loss.options["centers"] == 4
     with pytest.raises(UserError, match=r"centers=3.*per_class=4"):
         Criterion(name, proxies=proxies, centers=3)
 

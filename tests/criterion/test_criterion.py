@@ -1,15 +1,15 @@
-"""The criterion: identity, symmetry, sums, catalogue, and errors that say the cure."""
-
-import inspect
+"""The criterion: identity, symmetry, sums, and errors that say the cure."""
 
 import pytest
 import torch
 from batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
-from pullpush.criterion import Criterion, Proxies, Regularizer, Sum, catalogue
+from pullpush.criterion import Criterion, Proxies, Regularizer, Sum
 from pullpush.errors import UserError
-from pullpush.maths import losses as room
-from pullpush.maths import miners
+from pullpush.maths import losses
+from pullpush.maths.choice import loss
+from pullpush.maths.rectangle import AnchorLoss
+from pullpush.signatures import of
 
 
 def test_identity_is_by_ids_and_by_nothing_else():
@@ -95,7 +95,7 @@ def test_two_views_without_labels():
         (lambda: Criterion(reduction="sum"), "'mean' or 'none'"),
         (lambda: Criterion("nt_xent", learn="temprature"), "did you mean 'temperature'"),
         (lambda: Regularizer("embeding_norm"), "did you mean 'embedding_norm'"),
-        (lambda: catalogue.describe("circl"), "did you mean 'circle'"),
+        (lambda: Criterion("circl"), "did you mean 'circle'"),
     ],
 )
 def test_errors_name_the_cure(make, message):
@@ -111,37 +111,21 @@ def test_shapes_that_do_not_fit():
         Criterion()(x, labels, references=x)
 
 
-def test_the_catalogue_follows_from_signatures_and_docstrings():
-    found = catalogue.losses()
-    assert list(found) == list(room.REGISTRY)
-    assert list(catalogue.miners()) == list(miners.REGISTRY)
-    for kind in (found, catalogue.miners(), catalogue.regularizers()):
-        for name, entry in kind.items():
-            assert entry.summary.endswith("."), name
-            for option, about in entry.options.items():
-                assert about.help, f"{name} {option}"
-                assert about.default is inspect.signature(entry.function).parameters[option].default
-    circle = catalogue.describe("circle")
-    assert {"margin", "scale"} <= set(circle.options)
-    assert "reference_similarity" not in catalogue.describe("triplet_swap").options
-    assert catalogue.describe("proxy_nca").traits.proxies
+def squares(rectangle, *, power: float = 2.0):
+    """Sum of powers.
+
+    Args:
+        rectangle: [anchors, references].
+        power: of the
+            negatives.
+    """
+    total = (rectangle.similarity.abs() ** power * rectangle.pairs.negative).sum(1)
+    return AnchorLoss(total, torch.ones_like(total))
 
 
 def test_a_loss_is_known_once_it_is_in_the_registry(monkeypatch):
-    def squares(similarity, pairs, *, power: float = 2.0):
-        """Sum of powers.
-
-        Args:
-            similarity: [anchors, references].
-            pairs: masks.
-            power: of the
-                negatives.
-        """
-        total = (similarity.abs() ** power * pairs.negative).sum(1)
-        return room.AnchorLoss(total, torch.ones_like(total))
-
-    monkeypatch.setitem(room.REGISTRY, "squares", squares)
-    assert catalogue.describe("squares").options["power"].help == "of the negatives."
+    monkeypatch.setitem(losses.REGISTRY, "squares", loss()(squares))
+    assert of(losses.REGISTRY["squares"]).options["power"].help == "of the negatives."
     x, labels = batch(8)
     assert_same([Criterion("squares", power=1.0)(x, labels)], [Criterion(squares, power=1.0)(x, labels)])
 

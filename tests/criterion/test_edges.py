@@ -20,7 +20,7 @@ WAYS = ("plain", "each", "blocks", "memory", "compiled")
 
 def of_way(way: str, name: str, **options) -> Criterion | None:
     """None where the loss has no such way."""
-    traits = losses.traits_of(losses.REGISTRY[name])
+    traits = losses.REGISTRY[name]().traits
     if way == "memory":
         if traits.proxies:
             return None
@@ -31,7 +31,7 @@ def of_way(way: str, name: str, **options) -> Criterion | None:
         return ours
     ours = criterion(name, **options, **{"blocks": {"block_rows": 4}, "each": {"reduction": "none"}}.get(way, {}))
     if way == "compiled":  # the same route as a compiled graph takes, without the minutes
-        ours._compiled = ours.rectangle.sums
+        ours.execution.compiled = ours.comparison.sums
     return ours
 
 
@@ -73,7 +73,7 @@ def test_not_a_number_among_the_references_or_the_proxies(block_rows):
         assert ours(x, labels, references=y, reference_labels=lonely).isnan()
         mined = Criterion(name, block_rows=block_rows, miner="multi_similarity")
         assert mined(x, labels, references=y, reference_labels=lonely).isnan()
-    for name in [n for n in ALL if losses.traits_of(losses.REGISTRY[n]).proxies]:
+    for name in [n for n in ALL if losses.REGISTRY[n]().traits.proxies]:
         ours = criterion(name, block_rows=block_rows)
         with torch.no_grad():
             ours.proxies.weight[0, 0] = NAN
@@ -196,7 +196,7 @@ def test_memories_sums_and_compiled_ones_are_copied_by_pickle():
     ours(*batch(8, 1))
     assert_same([copied(ours)(x, labels)], [ours(x, labels)])
     compiled = copied(Criterion("circle", margin=0.3, compile=True))
-    assert compiled._compiled.function(*_parts(compiled, x, labels))[0].isfinite()
+    assert compiled.execution.compiled.function(*_parts(compiled, x, labels))[0].isfinite()
 
 
 def _parts(ours, x, labels):

@@ -179,7 +179,7 @@ def test_references_and_proxies_of_another_width_of_number_are_taken():
     assert Criterion("normalized_softmax", proxies=Proxies(CLASSES, DIM))(X, LABELS).dtype == torch.float64
 
 
-OF_UNIT_VECTORS = [n for n in ALL if losses.traits_of(losses.REGISTRY[n]).unit_length]
+OF_UNIT_VECTORS = [n for n in ALL if losses.REGISTRY[n]().traits.unit_length]
 
 
 def test_who_wants_unit_vectors():
@@ -198,7 +198,7 @@ def test_losses_of_unit_vectors_do_not_look_at_the_length(name, similarity):
     assert_same([ours((unit * lengths), labels), ours(unit, labels)], [value, value])
     assert gradient.abs().sum() > 0 or similarity is not None
     assert (gradient * x).sum(1).abs().max() < 1e-9  # along the sphere
-    if not losses.traits_of(ours.loss).proxies:
+    if not ours.loss.traits.proxies:
         memory = CrossBatchMemory(20, DIM, storage="float64")
         remembering = criterion(name, similarity=similarity, memory=memory)
         remembering(*batch(9, 3))
@@ -206,7 +206,7 @@ def test_losses_of_unit_vectors_do_not_look_at_the_length(name, similarity):
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "negative_euclidean", "negative_squared_euclidean"])
-@pytest.mark.parametrize("miner", [m for m in miners.REGISTRY if losses.traits_of(miners.REGISTRY[m]).unit_length])
+@pytest.mark.parametrize("miner", [m for m in miners.REGISTRY if miners.REGISTRY[m]().traits.unit_length])
 def test_miners_of_unit_vectors_find_pairs_at_any_length(miner, similarity):
     x, labels = batch(12)
     for scale in (0.01, 1.0, 100.0):

@@ -8,8 +8,7 @@ import torch
 from batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 from pullpush.criterion import Criterion, CrossBatchMemory
-from pullpush.criterion import criterion as module
-from pullpush.maths.losses import traits_of
+from pullpush.criterion import execution as module
 
 
 def inputs_of(ours: Criterion, *embeddings: torch.Tensor) -> list[torch.Tensor]:
@@ -24,7 +23,7 @@ def test_blocks_of_rows_are_the_whole(name):
     blocks.block_rows = 4
     found = [value_and_gradient(c(x, labels), *inputs_of(c, x)) for c in (whole, blocks)]
     assert_same(*found)
-    if not traits_of(whole.loss).proxies:
+    if not whole.loss.traits.proxies:
         y, y_labels = batch(9, 1)
         found = [
             value_and_gradient(c(x, labels, references=y, reference_labels=y_labels), *inputs_of(c, x, y))
@@ -53,13 +52,13 @@ def test_large_rectangles_are_streamed_by_themselves(monkeypatch):
     monkeypatch.setattr(module, "BLOCK_CELLS", 400)
     monkeypatch.setattr(module, "BLOCK_ROWS", 4)
     ours = Criterion()
-    sums = ours.rectangle.sums
+    sums = ours.comparison.sums
 
     def counting(anchors, *rest):
         rows.append(len(anchors.ids))
         return sums(anchors, *rest)
 
-    monkeypatch.setattr(ours.rectangle, "sums", counting)
+    monkeypatch.setattr(ours.comparison, "sums", counting)
     assert_same(value_and_gradient(ours(x, labels), x), expected)
     assert rows == [10] * 4
 

@@ -1,15 +1,17 @@
 """Rectangles to try losses on, in float64: batches of many shapes, and the columns that each loss expects."""
 
-import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pullpush.maths.losses import AnchorLoss, traits_of
-from pullpush.maths.losses import value as value_of
-from pullpush.maths.pairs import Pairs, make_pairs, same_class, shared_label
+from pullpush.maths.choice import Loss
+from pullpush.maths.pairs import Pairs, equal, make_pairs
+from pullpush.maths.rectangle import AnchorLoss
+from pullpush.maths.rectangle import Rectangle as Handed
+from pullpush.maths.rectangle import value as value_of
+from pullpush.maths.relations import shared_label
 from pullpush.maths.similarity import SIMILARITIES
 
 KINDS = ("square", "wide", "unbalanced", "multi_label", "duplicates", "ragged", "other_modality", "no_pair_at_all")
@@ -47,37 +49,46 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Case:
-    """A loss with options."""
+    """A loss with options, which may be beyond what a person is let choose."""
 
     name: str
     loss: Any
     options: dict[str, Any]
 
     @property
+    def chosen(self) -> Loss:
+        """With its defaults."""
+        return self.loss()
+
+    @property
+    def whole(self) -> bool:
+        """Whether it needs all anchors at once."""
+        return self.loss(**self.options).whole
+
+    @property
     def group(self) -> int:
         """Proxies a class."""
-        option = inspect.signature(self.loss).parameters.get("centers")
-        return int(self.options.get("centers", option.default)) if option else 1
+        return int(self.options.get("centers", self.chosen.options.get("centers", 1)))
 
     @property
     def wants_references(self) -> bool:
-        return "reference_similarity" in inspect.signature(self.loss).parameters
+        return self.chosen.traits.wants_references
 
     def learned(self) -> dict[str, float]:
         """Starting points of the options that are learned."""
-        known = inspect.signature(self.loss).parameters
-        return {k: float(self.options.get(k, known[k].default)) for k in traits_of(self.loss).learned}
+        known = self.chosen.options | self.options
+        return {k: float(known[k]) for k in self.chosen.traits.learned}
 
     def rectangle(self, kind: str, seed: int = 0, anchors: int = 6) -> Rectangle:
-        return make(
-            kind, seed, anchors, traits_of(self.loss).similarity, self.group if traits_of(self.loss).proxies else 0
-        )
+        traits = self.chosen.traits
+        return make(kind, seed, anchors, traits.similarity, self.group if traits.proxies else 0)
 
     def __call__(self, r: Rectangle, **changed: Any) -> AnchorLoss:
-        options = {**self.options, **changed}
-        if self.wants_references:
-            options["reference_similarity"] = r.reference_similarity
-        return self.loss(r.similarity, r.pairs, **options)
+        return self.chosen(self.handed(r), **{**self.options, **changed})
+
+    def handed(self, r: Rectangle) -> Handed:
+        """What the loss is called with."""
+        return Handed(r.similarity, r.pairs, r.reference_similarity if self.wants_references else None)
 
     def value(self, r: Rectangle, **changed: Any) -> Tensor:
         return value_of(self(r, **changed))
@@ -143,7 +154,7 @@ def make(kind: str, seed: int, anchors: int, similarity: str, group: int) -> Rec
         )
     else:
         y, reference_labels, reference_ids = x, labels, ids
-    relation = shared_label if kind == "multi_label" else same_class
+    relation = shared_label() if kind == "multi_label" else equal
     pairs = make_pairs(labels, ids, reference_labels, reference_ids, relation)
     if kind == "no_pair_at_all":
         pairs = Pairs(*(torch.zeros_like(m) for m in pairs))

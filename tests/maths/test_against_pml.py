@@ -139,7 +139,7 @@ def test_same_average_after_mining(name, options, build):
     keep[::3] = keep[:, ::3] = False
     kept = Pairs(same & keep & ~torch.eye(n, dtype=torch.bool), ~same & keep)
     chosen = (*kept.positive.nonzero(as_tuple=True), *kept.negative.nonzero(as_tuple=True))
-    found = ours(name, {**options, "miner": lambda similarity, pairs: kept}, x, labels)
+    found = ours(name, {**options, "miner": lambda rectangle: kept}, x, labels)
     inside = x.clone().requires_grad_()
     value = build()(inside, labels, chosen)
     torch.testing.assert_close(found, (value, *torch.autograd.grad(value, inside)), rtol=1e-6, atol=1e-7)

@@ -7,8 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullpush.maths import health, losses
+from pullpush.losses import n_pair
+from pullpush.maths import health
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import Rectangle, value
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -44,10 +46,8 @@ def test_floor_is_reached_by_a_simplex_and_by_nothing_else() -> None:
     corners = unit(torch.eye(n, dtype=torch.float64) - 1 / n)
     positive = torch.eye(n, dtype=torch.bool)
     for temperature in (1.0, 0.2):
-        found = losses.value(
-            losses.REGISTRY["n_pair"](corners @ corners.mT, Pairs(positive, ~positive), temperature=temperature)
-        )
-        assert float(found) == pytest.approx(health.n_pair_floor(n, temperature=temperature))
+        found = value(n_pair(temperature=temperature)(Rectangle(corners @ corners.mT, Pairs(positive, ~positive))))
+        assert float(found.detach()) == pytest.approx(health.n_pair_floor(n, temperature=temperature))
 
 
 @given(st.integers(0, 10_000), st.integers(2, 9), st.sampled_from([1.0, 0.3, 0.07]))
@@ -56,7 +56,7 @@ def test_no_pairs_of_unit_vectors_fall_below_the_floor(seed: int, n: int, temper
     positive = torch.eye(n, dtype=torch.bool)
     for a, b in ((x, y), (x, x)):
         pairs = Pairs(positive, ~positive)
-        found = losses.value(losses.REGISTRY["n_pair"](a @ b.mT, pairs, temperature=temperature))
+        found = value(n_pair(temperature=temperature)(Rectangle(a @ b.mT, pairs)))
         assert float(found) >= health.n_pair_floor(n, temperature=temperature) - 1e-9
 
 
@@ -65,9 +65,9 @@ def test_chance_is_the_loss_of_equal_similarities_and_its_gradient_is_zero() -> 
     y = torch.ones(8, 4, dtype=torch.float64, requires_grad=True)
     positive = torch.eye(8, dtype=torch.bool)
     similarity = torch.nn.functional.normalize(x) @ torch.nn.functional.normalize(y).mT
-    value = losses.value(losses.REGISTRY["n_pair"](similarity, Pairs(positive, ~positive), temperature=0.07))
-    assert float(value.detach()) == pytest.approx(health.n_pair_chance(7)) == pytest.approx(math.log(8))
-    value.backward()
+    found = value(n_pair(temperature=0.07)(Rectangle(similarity, Pairs(positive, ~positive))))
+    assert float(found.detach()) == pytest.approx(health.n_pair_chance(7)) == pytest.approx(math.log(8))
+    found.backward()
     assert float(x.grad.abs().max()) < 1e-12
     assert float(y.grad.abs().max()) < 1e-12
 

@@ -13,8 +13,9 @@ from oracles import CASES, ORACLES
 from rectangles import KINDS, Case, Rectangle, make
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
-from pullpush.maths.losses import REGISTRY, AnchorLoss, per_anchor, traits_of, value
+from pullpush.maths.losses import REGISTRY
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import AnchorLoss, per_anchor, value
 
 DEFAULTS = [Case(name, loss, {}) for name, loss in REGISTRY.items()]
 ALL = DEFAULTS + [Case(name, REGISTRY[name], o) for name, options in CASES.items() if name in REGISTRY for o in options]
@@ -24,7 +25,7 @@ EXTREMES = [
     Case(c.name, c.loss, {option: extreme})
     for c in DEFAULTS
     for option, extreme in SHARPEST.items()
-    if option in inspect.signature(c.loss).parameters
+    if option in c.chosen.options
 ]
 INDUCTOR = ("multi_similarity", "nt_xent", "triplet")
 
@@ -57,15 +58,12 @@ def test_docstring_has_formula_options_and_source(case):
     assert text
     assert "$$" in text
     assert "Source:" in text
-    handed_in = {"reference_similarity", "similarity_name"}
-    for p in inspect.signature(case.loss).parameters.values():
-        if p.name not in handed_in:
-            assert f"{p.name}:" in text, f"Args: lacks {p.name}"
-        assert (p.kind is p.KEYWORD_ONLY) == (p.name not in ("similarity", "pairs"))
+    for p in inspect.signature(case.chosen.function).parameters.values():
+        assert f"{p.name}:" in text, f"Args: lacks {p.name}"
+        assert (p.kind is p.KEYWORD_ONLY) == (p.name != "rectangle")
     defaults = inspect.signature(ORACLES[case.name]).parameters
-    for p in inspect.signature(case.loss).parameters.values():
-        if p.kind is p.KEYWORD_ONLY and p.name not in handed_in:
-            assert defaults[p.name].default == p.default
+    for name, default in case.chosen.options.items():
+        assert defaults[name].default == default
 
 
 @each_case
@@ -139,7 +137,7 @@ def test_order_of_rows_and_columns_does_not_matter(case):
         other = r.permuted(rows, columns)
         torch.testing.assert_close(case.value(other), case.value(r))
         torch.testing.assert_close(case.gradients(other)[0], case.gradients(r)[0][rows][:, columns])
-        if not traits_of(case.loss).whole(case.options):
+        if not case.whole:
             torch.testing.assert_close(per_anchor(case(other)), per_anchor(case(r))[rows])
 
 
@@ -149,14 +147,14 @@ def test_nothing_to_compare_gives_zero_with_a_gradient(case):
     loss = case(r)
     assert value(loss).item() == 0.0
     assert torch.equal(per_anchor(loss), torch.zeros(len(r.similarity), dtype=torch.float64))
-    if not traits_of(case.loss).proxies:  # centres compared with each other are pulled by nobody's anchors
+    if not case.chosen.traits.proxies:  # centres compared with each other are pulled by nobody's anchors
         for gradient in case.gradients(r):
             assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
 def in_range(case: Case, similarity: torch.Tensor) -> torch.Tensor:
     """[-1, 1] moved to where the loss's similarity lies."""
-    return similarity if traits_of(case.loss).similarity in ("cosine", "dot") else (similarity - 1).clamp(max=0)
+    return similarity if case.chosen.traits.similarity in ("cosine", "dot") else (similarity - 1).clamp(max=0)
 
 
 def check_finite(case: Case, r: Rectangle) -> None:
@@ -200,7 +198,7 @@ CELLS = st.tuples(st.sampled_from((-1.0, -0.5, 0.0, 0.3, 1.0)) | st.floats(-1, 1
 
 @each_loss
 def test_any_rectangle_gives_finite_numbers_and_the_oracles_value(case):
-    proxies = traits_of(case.loss).proxies
+    proxies = case.chosen.traits.proxies
     template = case.rectangle("square")
     columns = template.similarity.shape[1] if proxies or case.wants_references else None
 
@@ -224,7 +222,7 @@ def test_any_rectangle_gives_finite_numbers_and_the_oracles_value(case):
 
 @each_case
 def test_rows_added_up_are_the_whole(case):
-    if traits_of(case.loss).whole(case.options):
+    if case.whole:
         pytest.skip("not a sum over anchors, as its traits say")
     for kind in ("square", "wide", "ragged"):
         r = case.rectangle(kind)
@@ -261,7 +259,7 @@ def criterion_inputs(case: Case, columns: int = 0):
     n = 9 + columns
     x = torch.randn(n, 8, generator=g, dtype=torch.float64)
     labels, ids = torch.arange(n) % 3, torch.arange(n)
-    proxies = Proxies(3, 8, per_class=case.group) if traits_of(case.loss).proxies else None
+    proxies = Proxies(3, 8, per_class=case.group) if case.chosen.traits.proxies else None
     return x, labels, ids, {**case.options, "proxies": proxies}
 
 
@@ -282,7 +280,7 @@ def test_blocks_of_rows_are_the_whole(case):
 
 @each_case
 def test_memory_is_extra_columns_without_gradient(case):
-    if traits_of(case.loss).proxies:
+    if case.chosen.traits.proxies:
         pytest.skip("its columns are proxies")
     x, labels, ids, options = criterion_inputs(case, columns=5)
     memory = CrossBatchMemory(8, 8).double()
@@ -313,12 +311,10 @@ def test_large_sizes(case, n):
 def check_compiled(case: Case, backend: str) -> None:
     torch._dynamo.reset()
     r = case.rectangle("wide").to(torch.float32)
-    compiled = Case(case.name, torch.compile(case.loss, backend=backend, fullgraph=True), case.options)
+    chosen = case.chosen
+    compiled = torch.compile(lambda handed: chosen(handed, **case.options), backend=backend, fullgraph=True)
     similarity = r.similarity.clone().requires_grad_()
-    options = dict(case.options)
-    if case.wants_references:
-        options["reference_similarity"] = r.reference_similarity
-    found = value(compiled.loss(similarity, r.pairs, **options))
+    found = value(compiled(case.handed(replace(r, similarity=similarity))))
     gradient = torch.autograd.grad(found, similarity)[0]
     torch.testing.assert_close(found, case.value(r).float(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient, case.gradients(r)[0], rtol=1e-3, atol=1e-4)

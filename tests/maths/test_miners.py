@@ -10,9 +10,9 @@ import torch
 from rectangles import KINDS, make
 
 from pullpush.errors import UserError
-from pullpush.maths.losses.base import traits_of
 from pullpush.maths.miners import REGISTRY
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import Rectangle
 from pullpush.maths.similarity import SIMILARITIES
 from pullpush.maths.sphere import as_cosine, uniform
 
@@ -29,7 +29,7 @@ CASES = {
         {"positive": "hard", "negative": "hard", "positive_range": (0.0, 0.9), "negative_range": (-0.9, 0.0)},
     ],
     "angular": [{}, {"degrees": 35.0}],
-    "distance_weighted": [{"dim": 5}, {"dim": 5, "closest": 1.0, "farthest": 1.9, "seed": 7}],
+    "distance_weighted": [{}, {"closest": 1.0, "farthest": 1.9, "seed": 7}],
     "hard_percent": [{}, {"fraction": 0.2}, {"fraction": 1.0}, {"per": "anchor"}],
     "uniform_bins": [
         {},
@@ -194,12 +194,12 @@ def rectangle(kind, seed=0, anchors=8):
 
 
 def wants_references(name):
-    return "reference_similarity" in inspect.signature(REGISTRY[name]).parameters
+    return REGISTRY[name]().traits.wants_references
 
 
-def mine(name, r, options, function=None):
-    more = {"reference_similarity": r.reference_similarity} if wants_references(name) else {}
-    return (function or REGISTRY[name])(r.similarity, r.pairs, **options, **more)
+def mine(name, r, options):
+    among = r.reference_similarity if wants_references(name) else None
+    return REGISTRY[name](**options)(Rectangle(r.similarity, r.pairs, among, "cosine", 5))
 
 
 def kept(pairs):
@@ -215,7 +215,7 @@ def test_docstring_has_formula_options_and_source(name):
     text = inspect.getdoc(REGISTRY[name])
     assert "$$" in text
     assert "Source:" in text
-    for p in inspect.signature(REGISTRY[name]).parameters:
+    for p in inspect.signature(REGISTRY[name]().function).parameters:
         assert f"{p}:" in text
 
 
@@ -225,6 +225,7 @@ def test_keeps_what_the_oracle_keeps(name, options, kind):
     for seed in range(3):
         r = rectangle(kind, seed, 8 + 4 * seed)
         more = {"reference_similarity": r.reference_similarity.tolist()} if wants_references(name) else {}
+        more |= {"dim": 5} if name == "distance_weighted" else {}
         wanted = ORACLES[name](r.similarity.tolist(), *(m.tolist() for m in r.pairs), **options, **more)
         assert kept(mine(name, r, options)) == wanted
 
@@ -252,7 +253,7 @@ def test_order_of_rows_and_columns_does_not_matter(name, options):
 
 @each_case
 def test_blocks_of_rows_are_the_whole(name, options):
-    if traits_of(REGISTRY[name]).whole(options):
+    if REGISTRY[name](**options).whole:
         pytest.skip("looks at the whole batch, as its traits say")
     for kind in ("square", "wide", "ragged"):
         r = rectangle(kind)
@@ -281,14 +282,16 @@ def test_tiny_batches(name, options, n):
 def test_compiler_takes_it_whole(name, options):
     torch._dynamo.reset()
     r = rectangle("wide")
-    compiled = torch.compile(REGISTRY[name], backend="eager", fullgraph=True)
-    for new, old in zip(mine(name, r, options, compiled), mine(name, r, options), strict=True):
+    chosen = REGISTRY[name](**options)
+    handed = Rectangle(r.similarity, r.pairs, r.reference_similarity, "cosine", 5)
+    compiled = torch.compile(lambda rectangle: chosen(rectangle), backend="eager", fullgraph=True)
+    for new, old in zip(compiled(handed), chosen(handed), strict=True):
         assert torch.equal(new, old)
 
 
 def test_hardest_keeps_all_of_equal_similarity():
     r = rectangle("square")
-    found = REGISTRY["hardest"](torch.zeros_like(r.similarity), r.pairs)
+    found = REGISTRY["hardest"]()(Rectangle(torch.zeros_like(r.similarity), r.pairs))
     both = (r.pairs.positive.any(1) & r.pairs.negative.any(1))[:, None]
     assert torch.equal(found.positive, r.pairs.positive & both)
     assert torch.equal(found.negative, r.pairs.negative & both)
@@ -298,7 +301,7 @@ def test_infinite_margins_keep_everything_or_nothing():
     r = rectangle("square")
     pairs = Pairs(*(m & (r.pairs.positive.any(1) & r.pairs.negative.any(1))[:, None] for m in r.pairs))
     for margin, wanted in ((inf, pairs), (-inf, Pairs(*(m & False for m in pairs)))):
-        found = REGISTRY["margin_violators"](r.similarity, pairs, margin=margin)
+        found = REGISTRY["margin_violators"]()(Rectangle(r.similarity, pairs), margin=margin)
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
@@ -311,7 +314,7 @@ def test_semihard_on_both_sides_is_refused():
         {"positive": "harder", "negative": "easy"},
     ):
         with pytest.raises(UserError):
-            REGISTRY["easy_hard"](r.similarity, r.pairs, **options)
+            REGISTRY["easy_hard"](**options)(Rectangle(r.similarity, r.pairs))
 
 
 def sphere(n, dim, seed=0):
@@ -347,10 +350,11 @@ def test_distance_weighted_negatives_are_as_likely_at_all_distances():
     s = anchors @ x.mT
     positive = torch.zeros(s.shape, dtype=torch.bool)
     positive[:, :20] = True
-    found = REGISTRY["distance_weighted"](s, Pairs(positive, ~positive), dim=5)
+    rectangle = Rectangle(s, Pairs(positive, ~positive), similarity_name="cosine", dim=5)
+    found = REGISTRY["distance_weighted"]()(rectangle)
     assert torch.equal(found.negative.sum(1), torch.full((500,), 20))
     distances = (2 - 2 * s[found.negative]).sqrt()
     shares = torch.histc(distances, 9, 0.5, 1.4) / len(distances)
     assert (shares - 1 / 9).abs().max() < 0.02
-    another = REGISTRY["distance_weighted"](s, Pairs(positive, ~positive), dim=5, seed=1)
+    another = REGISTRY["distance_weighted"](seed=1)(rectangle)
     assert (found.negative & another.negative).sum() < 0.1 * found.negative.sum()

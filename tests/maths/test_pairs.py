@@ -1,12 +1,11 @@
 """Masks and relations, against their definitions."""
 
-from functools import partial
-
 import pytest
 import torch
 
 from pullpush.errors import UserError
-from pullpush.maths.pairs import RELATIONS, Pairs, make_pairs, same_ancestor, same_class, same_text, shared_label
+from pullpush.maths.pairs import Pairs, make_pairs
+from pullpush.maths.relations import REGISTRY, same_ancestor, same_class, same_text, shared_label
 
 # Three levels: animal, mammal or bird, species. The numbers of a level start anew below each ancestor.
 PATHS = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]])
@@ -20,16 +19,16 @@ def loops(rule, labels, reference_labels):
 def test_same_ancestor(level):
     last = level % 3
     wanted = loops(lambda a, b: a[: last + 1] == b[: last + 1], PATHS, PATHS[1:])
-    assert torch.equal(same_ancestor(PATHS, PATHS[1:], level=level), wanted)
+    assert torch.equal(same_ancestor(level=level)(PATHS, PATHS[1:]), wanted)
 
 
 def test_a_level_that_is_not_there():
     with pytest.raises(UserError, match="level=3"):
-        same_ancestor(PATHS, PATHS, level=3)
+        same_ancestor(level=3)(PATHS, PATHS)
 
 
 def test_a_finer_level_has_no_new_positives():
-    masks = [same_ancestor(PATHS, PATHS, level=k) for k in range(3)]
+    masks = [same_ancestor(level=k)(PATHS, PATHS) for k in range(3)]
     assert not (masks[1] & ~masks[0]).any()
     assert not (masks[2] & ~masks[1]).any()
 
@@ -37,20 +36,23 @@ def test_a_finer_level_has_no_new_positives():
 def test_shared_label():
     labels = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 1], [0, 1, 0]])
     wanted = loops(lambda a, b: any(x and y for x, y in zip(a, b, strict=True)), labels, labels)
-    assert torch.equal(shared_label(labels, labels), wanted)
+    assert torch.equal(shared_label()(labels, labels), wanted)
 
 
 def test_same_class_keeps_large_labels_apart():
     """2^53 and 2^53 + 1 are one number in float64."""
     labels = torch.tensor([2**53, 2**53 + 1])
-    assert torch.equal(same_class(labels, labels), torch.eye(2, dtype=torch.bool))
+    assert torch.equal(same_class()(labels, labels), torch.eye(2, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(
-    "relation", [*RELATIONS.values(), partial(same_ancestor, level=1)], ids=[*RELATIONS, "same_ancestor, level 1"]
+    "relation",
+    [*(relation() for relation in REGISTRY.values()), same_ancestor(level=1)],
+    ids=[*REGISTRY, "same_ancestor, level 1"],
 )
 def test_pairs_leave_out_equal_ids_and_nothing_else(relation):
-    labels = torch.tensor([3, 3, 5, 3]) if relation is same_class else PATHS[:4, : 2 if relation is same_text else 3]
+    paths = PATHS[:4, : 2 if relation.made_by(same_text) else 3]
+    labels = torch.tensor([3, 3, 5, 3]) if relation.made_by(same_class) else paths
     ids = torch.tensor([10, 11, 12, 10])
     pairs = make_pairs(labels, ids, labels, ids, relation)
     same_id = loops(lambda a, b: a == b, ids, ids)

@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from pullpush.criterion import Criterion
-from pullpush.maths.losses import REGISTRY, value
+from pullpush.maths.losses import REGISTRY
 from pullpush.maths.miners import REGISTRY as MINERS
 from pullpush.maths.pairs import Pairs, make_pairs
+from pullpush.maths.rectangle import Rectangle, value
 from pullpush.maths.regularizers import REGISTRY as REGULARIZERS
 
 pml = pytest.importorskip("pytorch_metric_learning")
@@ -101,7 +102,7 @@ def test_ranked_list_has_nearly_the_same_value():
 def test_ranks_with_the_anchor_among_its_positives(name, options, theirs):
     x, labels = points(n=9), LABELS[:9]
     same = labels[:, None] == labels[None, :]
-    ours = value(REGISTRY[name](x @ x.mT, Pairs(same, ~same), **options))
+    ours = value(REGISTRY[name](**options)(Rectangle(x @ x.mT, Pairs(same, ~same))))
     found, wanted = of_unit_vectors(ours, x), of_unit_vectors(theirs()(x, labels), x)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6, check_dtype=False)
 
@@ -109,7 +110,7 @@ def test_ranks_with_the_anchor_among_its_positives(name, options, theirs):
 def test_vicreg():
     x, y = points(0), points(1)
     images = torch.arange(12)
-    ours = value(REGULARIZERS["vicreg"](x, y, make_pairs(images, images, images, images + 12)))
+    ours = value(REGULARIZERS["vicreg"]()(x, y, make_pairs(images, images, images, images + 12)))
     theirs = losses.VICRegLoss()(x, ref_emb=y)
     torch.testing.assert_close(torch.autograd.grad(ours, [x, y]), torch.autograd.grad(theirs, [x, y]))
     torch.testing.assert_close(ours, theirs)
@@ -117,7 +118,7 @@ def test_vicreg():
 
 def test_embedding_norm():
     x = points() * 3
-    ours = value(REGULARIZERS["embedding_norm"](x, x, Pairs(*torch.zeros(2, 12, 12, dtype=torch.bool))))
+    ours = value(REGULARIZERS["embedding_norm"]()(x, x, Pairs(*torch.zeros(2, 12, 12, dtype=torch.bool))))
     torch.testing.assert_close(ours, regularizers.LpRegularizer(p=2, power=2)(x))
 
 
@@ -165,8 +166,7 @@ def test_same_pairs(name, options, theirs):
     for seed in range(3):
         x = points(seed).detach()
         s, ids = x @ x.mT, torch.arange(12)
-        more = {"reference_similarity": s} if name == "angular" else {}
-        ours = MINERS[name](s, make_pairs(LABELS, ids, LABELS, ids), **options, **more)
+        ours = MINERS[name](**options)(Rectangle(s, make_pairs(LABELS, ids, LABELS, ids), s, "cosine", x.shape[1]))
         wanted = masks(theirs()(x, LABELS))
         if name == "hard_percent":  # it keeps both (i, j) and (j, i), which are as hard; a list is cut between them
             wanted = Pairs(*(m | m.mT for m in wanted))

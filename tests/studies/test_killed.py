@@ -71,7 +71,7 @@ def played(config, resume, items, callbacks, quiet):
         save_checkpoint(folder / "checkpoints" / "last.pt", {})
         while stall.exists():
             time.sleep(0.05)
-        score = config.loss.get("margin", 0.3) * (1 - config.optimizer.lr)
+        score = config.loss.options.get("margin", 0.3) * (1 - config.optimizer.lr)
         for step in range(1, config.steps + 1):
             losses = {"train/loss": 1 / step, "validation/loss_miner": 0.5, "validation/loss_no_miner": 0.4}
             log.append(folder / "log.jsonl", {"step": step, "validation/recall@1": score, **losses})

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from pullpush.criterion.catalogue import losses, miners
+from pullpush import losses, miners
 from pullpush.errors import UserError
+from pullpush.signatures import of
 from pullpush.training.options import options_of, parse
 from pullpush.training.setup import make_criterion
 
@@ -25,9 +26,9 @@ def shown(kind: str, loss: str, miner: str) -> set[str]:
     return {name.removeprefix(f"{kind}.") for name in options_of(loss, miner, "emoji") if name.startswith(f"{kind}.")}
 
 
-@pytest.mark.parametrize("name", losses())
+@pytest.mark.parametrize("name", losses.__all__)
 def test_every_loss_trains_with_the_options_it_shows(name):
-    options = losses()[name].options
+    options = of(getattr(losses, name)).options
     assert shown("loss", name, "none") == {"name", *options}
     typed = {k: list(o.default) if isinstance(o.default, tuple) else o.default for k, o in options.items()}
     found = gradient("--loss", name, *(f"--loss.{k}={default}" for k, default in typed.items()))
@@ -36,9 +37,9 @@ def test_every_loss_trains_with_the_options_it_shows(name):
     assert torch.equal(found, gradient("--loss", name))
 
 
-@pytest.mark.parametrize("name", miners())
+@pytest.mark.parametrize("name", miners.__all__)
 def test_every_miner_mines_with_the_options_it_shows(name):
-    assert shown("miner", "margin", name) == {"name", *miners()[name].options}
+    assert shown("miner", "margin", name) == {"name", *of(getattr(miners, name)).options}
     found = gradient("--loss", "contrastive", "--loss.negative_margin=-1", "--miner", name)
     assert found.abs().sum() > 0
     assert (name == "pair_margin") == torch.equal(

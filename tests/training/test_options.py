@@ -1,7 +1,7 @@
 """Options of a run from every door: Python, YAML, command line. All options that there are, found from the code."""
 
 import math
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -100,7 +100,7 @@ def test_dataclasses_are_checked_as_they_are_made_and_again_by_train(tmp_path: P
     assert len(made) >= 6
     for cls in made:
         for field in fields(cls):
-            with pytest.raises(UserError, match=f"{field.name} of {cls.__name__} must be"):
+            with pytest.raises(UserError, match=f"{field.name}.* must be"):
                 cls(**{field.name: object()})
     config = Config()
     config.steps = -5
@@ -113,13 +113,13 @@ def test_dataclasses_are_checked_as_they_are_made_and_again_by_train(tmp_path: P
 
 
 def test_a_config_trains_and_stays_as_it_is(small: dict[str, Any], tmp_path: Path) -> None:
-    assert config_from(asdict(Config())) == parse([])
+    assert config_from(Config().values()) == parse([])
     whole = config_from({**small, "steps": 1, "out": str(tmp_path / "run")})
     config = replace(whole, loss={"name": "triplet"}, miner={"name": "auto"}, memory={"size": 0})
-    before = asdict(config)
+    before = config.values()
     folder = train(config, quiet=True)
     assert (folder / "metrics.json").exists()
-    assert asdict(config) == before
+    assert config.values() == before
     assert yaml.safe_load((folder / "config.yaml").read_text())["loss"]["margin"] == 0.2
     with pytest.raises(UserError, match="exists"):
         train(config)
@@ -162,8 +162,8 @@ def test_yaml_reads_as_people_write_it(tmp_path: Path) -> None:
     config = parse(["--config", str(file), "--report=false"])
     assert config.optimizer.lr == 1e-4
     assert (config.precision, config.data.cache, config.steps, config.report) == ("32", "yes", 1000, False)
-    assert config.loss["margin"] == 1.0
-    assert config_from(asdict(config)) == config
+    assert config.loss.options["margin"] == 1.0
+    assert config_from(config.values()) == config
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from pullpush.data.sources import open_items
 from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_image_text
-from pullpush.maths.pairs import make_pairs, same_text
+from pullpush.maths.pairs import make_pairs
+from pullpush.maths.relations import same_text
 from pullpush.training import train
 from pullpush.training.checkpoint import load_checkpoint
 from pullpush.training.log import read_log
@@ -172,12 +173,12 @@ def test_proxies_and_data_without_texts_are_refused(pairs: Options, photos: Path
 
 def test_defaults_of_the_task_give_way_to_what_is_said() -> None:
     config = config_from({"task": "image-text"})
-    assert (config.loss["name"], config.loss["temperature"], config.encoder.freeze) == ("n_pair", 0.07, True)
-    assert config_from({"task": "image-text", "loss": "nt_xent"}).loss["temperature"] == 0.07
+    assert (config.loss.name, config.loss.options["temperature"], config.encoder.freeze) == ("n_pair", 0.07, True)
+    assert config_from({"task": "image-text", "loss": "nt_xent"}).loss.options["temperature"] == 0.07
     assert "temperature" not in config_from({"task": "image-text", "loss": "circle"}).loss
     said = config_from({"task": "image-text", "loss": {"name": "n_pair", "temperature": 1.0}, "steps": 7})
-    assert (said.loss["temperature"], said.steps) == (1.0, 7)
-    assert config_from({}).loss["name"] == "multi_similarity"
+    assert (said.loss.options["temperature"], said.steps) == (1.0, 7)
+    assert config_from({}).loss.name == "multi_similarity"
     assert not config_from({}).encoder.freeze
 
 
@@ -185,7 +186,7 @@ def test_defaults_of_the_task_give_way_to_what_is_said() -> None:
 def test_duplicates_by_option(duplicates: str) -> None:
     """Items 0 and 1 share description 7; 2 has its own."""
     labels, ids = torch.tensor([[0, 7], [1, 7], [2, 8]]), torch.arange(3)
-    found = make_pairs(labels, ids, labels, ids + 10, lambda a, b: same_text(a, b, duplicates=duplicates))
+    found = make_pairs(labels, ids, labels, ids + 10, same_text(duplicates=duplicates))
     twice = torch.zeros(3, 3, dtype=torch.bool)
     twice[0, 1] = twice[1, 0] = True
     own = torch.eye(3, dtype=torch.bool)
@@ -200,7 +201,7 @@ def test_matching_pairs_are_never_dropped_and_relation_says_who_matches(pairs: O
         task = task_of({**pairs, "text": {**pairs["text"], "relation": relation, "duplicates": "mask"}})
         batch = next(task.batches(0))
         _, _, labels, ids, text_ids = task.arguments(batch, torch.device("cpu"))
-        found = make_pairs(labels, ids, labels, text_ids, lambda a, b: same_text(a, b, duplicates="mask"))
+        found = make_pairs(labels, ids, labels, text_ids, same_text(duplicates="mask"))
         assert found.positive.diagonal().all()
         assert int(found.positive.sum()) == expected
         rate = task.logged(batch)["train/duplicates"]

@@ -9,7 +9,7 @@ from pullpush.bounds import describe
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean
-from pullpush.signatures import GIVEN, Option, Signature, room, summary
+from pullpush.signatures import Option, Signature, room, summary
 
 __all__ = ["losses"]
 
@@ -46,7 +46,7 @@ def _losses(name: str | None = None) -> None:
 
 
 def _own(entry: Signature) -> dict[str, Option]:
-    return {k: o for k, o in entry.options.items() if o.by_name and k not in GIVEN}
+    return {k: o for k, o in entry.options.items() if o.by_name}
 
 
 def _show(name: str, losses: Mapping[str, Signature], console: Console) -> None:

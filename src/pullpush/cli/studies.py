@@ -4,13 +4,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
-from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
 from pullpush.bounds import Bound, Count, Positive, Share, Window
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
+from pullpush.signatures import of
 
 __all__ = ["study", "tune"]
 
@@ -58,7 +58,7 @@ def tune(argv: list[str]) -> int:
 
 def _call(verb: Callable[..., Verb], argv: list[str], prog: str, examples: str) -> None:
     """Calls `verb` with its own options of the command line, and what it gives with those of its runs."""
-    own = set(signature(verb).parameters)
+    own = set(of(verb).options)
     mine: list[str] = []
     rest: list[str] = []
     into = rest

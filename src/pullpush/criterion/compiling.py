@@ -1,6 +1,5 @@
 """Compilation, where there is a compiler."""
 
-import inspect
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +7,8 @@ from typing import Any
 
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from pullpush.signatures import of
 
 __all__ = ["Compiled", "computed_again"]
 
@@ -32,7 +33,7 @@ class Compiled:
         # Calls checkpointing within a compiled graph experimental, once a process; it is tested here.
         logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
         # Each criterion counts its own recompilations.
-        known = inspect.signature(torch.compile).parameters
+        known = of(torch.compile).options
         own = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
         self.compiled: Callable[..., Any] | None = torch.compile(function, fullgraph=True, options=INDUCTOR, **own)
 

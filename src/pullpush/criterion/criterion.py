@@ -1,7 +1,6 @@
 """The one module around the pure functions."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -9,42 +8,24 @@ from torch import Tensor, nn
 
 from pullpush.bounds import Count, checked
 from pullpush.criterion import distributed
-from pullpush.criterion.choices import (
-    Choice,
-    bind,
-    check_options,
-    choose,
-    is_whole,
-    options_of,
-    told,
-    wants_unit_length,
-)
 from pullpush.criterion.columns import Columns
-from pullpush.criterion.compiling import Compiled
-from pullpush.criterion.given import Labels, check_sides, given, relation_of
+from pullpush.criterion.comparison import Comparison
+from pullpush.criterion.execution import Execution
+from pullpush.criterion.given import Labels, check_sides, given
+from pullpush.criterion.learned import LearnedOptions
 from pullpush.criterion.memory import CrossBatchMemory
 from pullpush.criterion.proxies import Proxies
-from pullpush.criterion.rectangle import Rectangle, beside
-from pullpush.criterion.streaming import stream
 from pullpush.errors import UserError
-from pullpush.maths import losses, miners
-from pullpush.maths.losses import AnchorLoss
-from pullpush.maths.pairs import RELATIONS, same_ancestor, same_class, same_text
+from pullpush.maths import losses, miners, relations
+from pullpush.maths.choice import Loss, Miner, chosen
+from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import widen
-from pullpush.maths.similarity import SIMILARITIES, cosine, dot, normalize
+from pullpush.maths.relations import same_ancestor, same_class, same_text
+from pullpush.maths.similarity import SIMILARITIES, normalize
+from pullpush.names import did_you_mean
 
 __all__ = ["Criterion"]
-
-# Rows x columns above which the rectangle is streamed, and the size of a block: streaming bounds memory, at 16 MB an
-# array, and is no faster. Blocks of a few rows would read all columns again and again. Compiled, few arrays are
-# written.
-STREAM_ABOVE = 1 << 23
-BLOCK_CELLS = 1 << 22
-BLOCK_ROWS = 16
-COMPILED_CELLS = 1 << 25
-
-# A learned scale stays below this, a learned temperature above its inverse, as in CLIP.
-LARGEST_SCALE = 100.0
 
 
 class Criterion(nn.Module):
@@ -83,11 +64,11 @@ class Criterion(nn.Module):
     @checked
     def __init__(
         self,
-        loss: str | Callable[..., AnchorLoss] = "multi_similarity",
+        loss: str | Loss | Callable[..., Loss] | Callable[[Rectangle], AnchorLoss] = "multi_similarity",
         *,
         similarity: str | Callable[[Tensor, Tensor], Tensor] | None = None,
-        relation: Choice = "same_class",
-        miner: Choice | None = None,
+        relation: Any = "same_class",
+        miner: str | Miner | Callable[..., Miner] | Callable[[Rectangle], Pairs] | Mapping[str, Any] | None = None,
         memory: CrossBatchMemory | None = None,
         proxies: Proxies | None = None,
         symmetric: bool = False,
@@ -99,41 +80,21 @@ class Criterion(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.loss = choose("loss", loss, losses.REGISTRY)
-        self.options = check_options("loss", self.loss, options)
-        self.similarity = choose("similarity", similarity or self.traits.similarity, SIMILARITIES)
+        self.loss = _loss(loss, options, proxies)
+        self.similarity = _similarity(similarity or self.loss.traits.similarity)
+        self.relation = chosen("relation", relation, relations.REGISTRY)
+        self.miner = None if miner is None else chosen("miner", miner, miners.REGISTRY)
         self.memory, self.reverse_memory, self.proxies = memory, reverse_memory, proxies
-        self.symmetric, self.block_rows, self.reduction = symmetric, block_rows, reduction
-        if proxies is not None and "centers" in options_of(self.loss):
-            self.options.setdefault("centers", proxies.per_class)
-        self.learn = learn
-        self.learned = nn.ParameterDict(
-            {k: nn.Parameter(torch.as_tensor(self._start(k), dtype=torch.float32)) for k in self.traits.learned}
-        )
-        if learn is not None:
-            start = self._start(learn) if learn in options_of(self.loss) else None
-            check_options("loss", self.loss, {learn: start})
-            if isinstance(start, (bool, str)) or not isinstance(start, (int, float)) or start <= 0:
-                raise UserError(f"learn={learn!r}: an option is learned from a number above 0 on, not from {start!r}")
-            self.learned[f"log_{learn}"] = nn.Parameter(torch.tensor(float(start)).log())
-        # The cosine is the dot product of normalised vectors: normalised once a step, not once a block.
-        product = dot if self.similarity is cosine else self.similarity
-        name = next((k for k, f in SIMILARITIES.items() if f is self.similarity), "of your own")
-        mine = None if miner is None else bind("miner", miner, miners.REGISTRY)
-        self.unit_length = self.similarity is cosine or any(wants_unit_length(f) for f in (self.loss, mine))
+        self.symmetric = symmetric
+        self.learned = LearnedOptions(self.loss, learn)
+        self.comparison = Comparison(self.similarity, self.relation, self.miner, self.loss)
+        self.execution = Execution(self.comparison, block_rows, compile, reduction)
+        _check_together(self)
         for held in (memory, reverse_memory):
-            if held is not None and self.unit_length:
+            if held is not None and self.comparison.unit_length:
                 held.keep_unit_length()
-        self.rectangle = Rectangle(product, name, bind("relation", relation, RELATIONS), mine, self.loss, self.options)
-        _check_together(self, loss)
-        self._compiled = Compiled(self.rectangle.sums) if compile else None
         # Ids for embeddings that come without: each its own item, never used again.
         self.register_buffer("unnamed", torch.tensor(-1, dtype=torch.int64))
-
-    @property
-    def traits(self) -> losses.Traits:
-        """What the loss says of itself."""
-        return losses.traits_of(self.loss)
 
     @property
     def whole(self) -> bool:
@@ -141,19 +102,7 @@ class Criterion(nn.Module):
 
         Then there are no blocks of rows, and every rank computes the joined batch.
         """
-        rectangle = self.rectangle
-        mined = rectangle.miner is not None and is_whole(rectangle.miner, {})
-        return rectangle.wants_references or mined or is_whole(self.loss, self.options)
-
-    @property
-    def miner(self) -> Any:
-        """The miner with its options, or None."""
-        return self.rectangle.miner
-
-    @property
-    def relation(self) -> Any:
-        """Labels to positives."""
-        return self.rectangle.relation
+        return self.comparison.whole
 
     def forward(
         self,
@@ -211,7 +160,7 @@ class Criterion(nn.Module):
             self.proxies.check(embeddings, labels, side[1], self.relation)
         if self.training and distributed.world() > 1:
             distributed.check_sizes(embeddings)
-        prepared = normalize(embeddings) if self.unit_length else widen(embeddings)
+        prepared = normalize(embeddings) if self.comparison.unit_length else widen(embeddings)
         return Columns(prepared, labels, self._name(len(labels), embeddings.device) if ids is None else ids)
 
     def _directed(self, anchors: Columns, columns: Columns, memory: CrossBatchMemory | None) -> Tensor:
@@ -220,7 +169,7 @@ class Criterion(nn.Module):
             proxies = self.proxies.columns()
             weight = distributed.shared(proxies.embeddings) if self.training else proxies.embeddings
             weight = weight.to(anchors.embeddings.dtype)
-            weight = normalize(weight) if self.unit_length else weight
+            weight = normalize(weight) if self.comparison.unit_length else weight
             return self._value(anchors, [proxies._replace(embeddings=weight)])
         if self.training and distributed.world() > 1:
             columns = distributed.gather(columns)
@@ -243,72 +192,9 @@ class Criterion(nn.Module):
             return self._value(anchors, [columns]) + memory.weight * self._value(anchors, [held], changing=True)
         return self._value(anchors, [held] if memory.combine == "memory" else [columns, held], changing=True)
 
-    def _value(self, anchors: Columns, parts: Sequence[Columns], *, changing: bool = False) -> Tensor:
-        """The value; with `changing`, columns will have changed when the gradient is asked for."""
+    def _value(self, anchors: Columns, parts: list[Columns], *, changing: bool = False) -> Tensor:
         ranks = distributed.world() if self.training else 1
-        whole, own = self.whole, slice(None)
-        if ranks > 1 and whole:
-            # Not a sum over anchors: every rank computes the joined batch.
-            own = distributed.own_rows(len(anchors.ids))
-            anchors, ranks = distributed.gather(anchors), 1
-        learned = self._learned(ranks)
-        if self.reduction == "none":
-            kept = [p._replace(embeddings=p.embeddings.clone()) for p in parts] if changing else parts
-            return (losses.per_anchor(self.rectangle(anchors, kept, learned)) + _nothing(anchors, parts[0]))[own]
-        block_rows = None if whole else self._rows_of_a_block(len(anchors.ids), sum(len(p.ids) for p in parts))
-        if block_rows is None and ranks == 1 and not changing and self._compiled is None:
-            return losses.value(self.rectangle(anchors, parts, learned)) + _nothing(anchors, parts[0]).sum()
-        value = self._streamed(anchors, parts, learned, block_rows or max(len(anchors.ids), 1), ranks)
-        return value + _nothing(anchors, parts[0]).sum()
-
-    def _streamed(
-        self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor], block_rows: int, ranks: int
-    ) -> Tensor:
-        first, *rest = parts
-        same = first.embeddings is anchors.embeddings
-        names = list(learned)
-        sums = self._compiled or self.rectangle.sums
-
-        columns = beside(parts)
-        if columns.valid is not None:
-            columns = columns._replace(valid=columns.valid.to(torch.int64))
-        held = [part.embeddings for part in rest]
-
-        def block(rows: slice, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-            x, y, *options = inputs
-            own = anchors._replace(embeddings=x)
-            some = own if rows == slice(0, len(anchors.ids)) else own.rows(rows)
-            first_part = x if same else y
-            return sums(
-                some, [first_part, *held], columns._replace(embeddings=first_part),
-                dict(zip(names, options, strict=True)),
-            )  # fmt: skip
-
-        inputs = [anchors.embeddings, anchors.embeddings.detach() if same else first.embeddings]
-        return stream(block, len(anchors.ids), block_rows, [*inputs, *learned.values()], ranks)
-
-    def _rows_of_a_block(self, rows: int, columns: int) -> int | None:
-        if self.block_rows is None:
-            return None
-        if self.block_rows != "auto":
-            return int(self.block_rows)
-        cells = BLOCK_CELLS if self._compiled is None else COMPILED_CELLS
-        if rows * columns <= max(STREAM_ABOVE, cells):
-            return None
-        most = max(BLOCK_ROWS, cells // columns)
-        # Blocks of equal size, as far as they can be.
-        return math.ceil(rows / math.ceil(rows / most))
-
-    def _learned(self, ranks: int) -> dict[str, Tensor]:
-        found = {}
-        for name, parameter in self.learned.items():
-            positive = self.learn is not None and name == f"log_{self.learn}"
-            if positive:
-                with torch.no_grad():
-                    parameter.clamp_(-math.log(LARGEST_SCALE), math.log(LARGEST_SCALE))
-            value = distributed.shared(parameter) if ranks > 1 else parameter
-            found[str(self.learn) if positive else name] = value.exp() if positive else value
-        return found
+        return self.execution(anchors, parts, self.learned, ranks=ranks, changing=changing)
 
     def _name(self, count: int, device: torch.device) -> Tensor:
         """Ids never used before; on several ranks, those that the joined batch would get."""
@@ -319,43 +205,44 @@ class Criterion(nn.Module):
         self.unnamed -= count * ranks
         return ids
 
-    def _start(self, option: str) -> Any:
-        return self.options.get(option, options_of(self.loss)[option].default)
-
     def extra_repr(self) -> str:
         """The loss with its options, and what else is chosen; memory and proxies print themselves."""
-        parts = [told(self.loss, self.options), f"similarity={getattr(self.similarity, '__name__', 'of your own')}"]
-        if relation_of(self.relation) is not same_class:
-            parts.append(f"relation={told(self.relation, {})}")
-        parts.append(f"miner={None if self.miner is None else told(self.miner, {})}")
+        parts = [repr(self.loss), f"similarity={getattr(self.similarity, '__name__', 'of your own')}"]
+        parts += [] if self.relation.made_by(same_class) else [f"relation={self.relation!r}"]
+        parts.append(f"miner={self.miner!r}")
         if self.memory is None and self.proxies is None:
             parts.append("memory=None")
         parts += ["symmetric=True"] if self.symmetric else []
-        parts += [f"learn={self.learn!r}"] if self.learn else []
+        parts += [f"learn={self.learned.learn!r}"] if self.learned.learn else []
         return ", ".join(parts)
 
 
-def _nothing(anchors: Columns, columns: Columns) -> Tensor:
-    """0 for each anchor, with a graph where the batch has no pair at all; NaN where it, or any column, holds one.
+def _loss(loss: Any, options: dict[str, Any], proxies: Proxies | None) -> Loss:
+    found: Loss = chosen("loss", loss, losses.REGISTRY, options)
+    if proxies is None:
+        if found.traits.proxies:
+            raise UserError(f"loss {found.name!r} compares with class proxies: give proxies=Proxies(classes, dim)")
+        return found
+    if found.given.get("centers", proxies.per_class) != proxies.per_class:
+        raise UserError(
+            f"centers={found.given['centers']}, but the proxies have per_class={proxies.per_class}: leave centers out"
+        )
+    return found.replace(centers=proxies.per_class) if "centers" in found.options else found
 
-    The memory's columns need no look: it never takes a NaN.
-    """
-    own = (anchors.embeddings * 0.0).sum(1)
-    same = columns.embeddings is anchors.embeddings
-    return own if same else own + (columns.embeddings.detach() * 0.0).sum()
+
+def _similarity(choice: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    if not isinstance(choice, str):
+        return choice  # type: ignore[no-any-return]
+    if choice not in SIMILARITIES:
+        hint = did_you_mean(choice, SIMILARITIES, f"known: {', '.join(SIMILARITIES)}", "{!r}")
+        raise UserError(f"unknown similarity {choice!r}: {hint}")
+    return SIMILARITIES[choice]
 
 
-def _check_together(criterion: Criterion, loss: Any) -> None:
-    if criterion.traits.proxies and criterion.proxies is None:
-        raise UserError(f"loss {loss!r} compares with class proxies: give proxies=Proxies(classes, dim)")
+def _check_together(criterion: Criterion) -> None:
     if criterion.proxies is not None and (criterion.memory is not None or criterion.symmetric):
         raise UserError("proxies are the only columns of a criterion: leave memory and symmetric out")
-    per_class = getattr(criterion.proxies, "per_class", None)
-    if criterion.options.get("centers", per_class) != per_class:
-        raise UserError(
-            f"centers={criterion.options['centers']}, but the proxies have per_class={per_class}: leave centers out"
-        )
-    if criterion.proxies is not None and relation_of(criterion.relation) in (same_ancestor, same_text):
+    if criterion.proxies is not None and any(criterion.relation.made_by(each) for each in (same_ancestor, same_text)):
         raise UserError("proxies are of single classes: take relation='same_class' or 'shared_label'")
     if criterion.reverse_memory is not None and not criterion.symmetric:
         raise UserError("reverse_memory is of the second direction: give symmetric=True")

@@ -1,17 +1,18 @@
 """What a criterion is called with: brought to one form, or refused with the cure."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pullpush.errors import UserError
-from pullpush.maths.pairs import Relation, same_ancestor, same_class, same_text
+from pullpush.maths.choice import Choice
+from pullpush.maths.relations import same_ancestor, same_class, same_text
 
-__all__ = ["Labels", "are_names", "check_sides", "class_number", "given", "on_cpu", "relation_of"]
+__all__ = ["Labels", "are_names", "check_sides", "class_number", "given", "on_cpu"]
 
 Labels = Tensor | Sequence[int] | Sequence[str]
 
@@ -20,7 +21,7 @@ OF_NUMBERS = (same_class, same_ancestor, same_text)
 
 
 def given(
-    name: str, embeddings: Any, labels: Any, ids: Any, relation: Relation
+    name: str, embeddings: Any, labels: Any, ids: Any, relation: Choice[Any]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """One side of the rectangle: embeddings [n, dim], their labels and, where there are any, their ids.
 
@@ -45,7 +46,7 @@ def given(
         raise UserError(
             f"{name} must be [n, dim] with one label each, got {list(embeddings.shape)} and labels {list(labels.shape)}"
         )
-    if labels.is_floating_point() and relation_of(relation) in OF_NUMBERS:
+    if labels.is_floating_point() and any(relation.made_by(each) for each in OF_NUMBERS):
         raise UserError(f"{own}labels are {labels.dtype}, not numbers of classes: give them as int64 (labels.long())")
     if ids is None:
         return embeddings, labels, None
@@ -94,11 +95,6 @@ def check_sides(side: Sequence[Any], other: Sequence[Any]) -> bool:
             f"give references.to({str(embeddings.device)!r})"
         )
     return True
-
-
-def relation_of(relation: Callable[..., Any]) -> Callable[..., Any]:
-    """The function itself, of one with options."""
-    return relation.func if isinstance(relation, partial) else relation
 
 
 def on_cpu(x: Tensor) -> bool:

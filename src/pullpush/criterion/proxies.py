@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from pullpush.bounds import Bound, Centers, Dim, Seed, checked
 from pullpush.criterion.columns import Columns
-from pullpush.criterion.given import are_names, relation_of
+from pullpush.criterion.given import are_names
 from pullpush.errors import UserError
-from pullpush.maths.pairs import Relation, same_class, shared_label
+from pullpush.maths.choice import Choice
+from pullpush.maths.relations import same_class, shared_label
 
 __all__ = ["Proxies"]
 
@@ -39,7 +40,7 @@ class Proxies(nn.Module):
         self.register_buffer("ids", torch.iinfo(torch.int64).min + torch.arange(classes * per_class))
         self.classes, self.per_class = classes, per_class
 
-    def check(self, embeddings: Tensor, labels: Tensor, as_given: Any, relation: Relation) -> None:
+    def check(self, embeddings: Tensor, labels: Tensor, as_given: Any, relation: Choice[Any]) -> None:
         """
         Args:
             embeddings: of a batch.
@@ -65,10 +66,10 @@ class Proxies(nn.Module):
                 f"the proxies are on {self.weight.device}, the embeddings on {embeddings.device}: "
                 f"move the criterion, .to({str(embeddings.device)!r})"
             )
-        kind, classes = relation_of(relation), self.classes
-        if kind is shared_label and labels.shape[1:] != (classes,):
+        classes = self.classes
+        if relation.made_by(shared_label) and labels.shape[1:] != (classes,):
             raise UserError(f"labels {list(labels.shape)} do not fit proxies of {classes} classes: give [n, {classes}]")
-        if kind is same_class and labels.ndim == 1:
+        if relation.made_by(same_class) and labels.ndim == 1:
             inside = (labels >= 0) & (labels < classes)
             cure = f"labels must be 0 ... {classes - 1}, there are proxies of {classes} classes: number these from 0"
             if labels.is_cuda:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from pullpush.criterion import distributed
-from pullpush.criterion.choices import Choice, bind, check_options, choose, told
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.given import Labels, check_sides, given
-from pullpush.maths import losses, regularizers
-from pullpush.maths.losses import AnchorLoss
-from pullpush.maths.pairs import RELATIONS, make_pairs
+from pullpush.maths import regularizers, relations
+from pullpush.maths.choice import Choice, chosen
+from pullpush.maths.pairs import make_pairs
+from pullpush.maths.rectangle import AnchorLoss, value
 
 __all__ = ["Regularizer"]
 
@@ -24,7 +24,7 @@ class Regularizer(nn.Module):
         loss = views(first, labels, references=second, reference_labels=labels)
 
     Args:
-        name: of a regulariser, or any function of that form.
+        penalty: `regularizers.vicreg(...)`, a name, or any function of that form.
         relation: as of `Criterion`.
         options: of the regulariser.
 
@@ -33,12 +33,15 @@ class Regularizer(nn.Module):
     """
 
     def __init__(
-        self, name: str | Callable[..., AnchorLoss], *, relation: Choice = "same_class", **options: Any
+        self,
+        penalty: str | Choice[AnchorLoss] | Callable[..., Any],
+        *,
+        relation: Any = "same_class",
+        **options: Any,
     ) -> None:
         super().__init__()
-        self.function = choose("regularizer", name, regularizers.REGISTRY)
-        self.options = check_options("regularizer", self.function, options)
-        self.relation = bind("relation", relation, RELATIONS)
+        self.penalty: Choice[AnchorLoss] = chosen("regularizer", penalty, regularizers.REGISTRY, options)
+        self.relation = chosen("relation", relation, relations.REGISTRY)
 
     def forward(
         self,
@@ -56,7 +59,7 @@ class Regularizer(nn.Module):
         anchors = self._side("embeddings", side, 0)
         columns = self._side("references", other, 1 << 62) if two else anchors
         pairs = make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation)
-        return losses.value(self.function(anchors.embeddings, columns.embeddings, pairs, **self.options))
+        return value(self.penalty(anchors.embeddings, columns.embeddings, pairs))
 
     def _side(self, name: str, side: tuple[Any, Any, Any], first: int) -> Columns:
         embeddings, labels, ids = given(name, *side, self.relation)
@@ -70,4 +73,4 @@ class Regularizer(nn.Module):
 
     def extra_repr(self) -> str:
         """The regulariser with its options."""
-        return told(self.function, self.options)
+        return repr(self.penalty)

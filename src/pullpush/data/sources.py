@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pullpush.data.readers import MANIFESTS, PLACES
 from pullpush.errors import UserError
 from pullpush.images.formats import SUFFIXES as IMAGES
 from pullpush.progress import work
+from pullpush.signatures import of
 
 
 def _function(place: str) -> Callable[..., Items]:
@@ -68,7 +68,7 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
         reader, first, label = read_manifest, (path,), "a manifest"
     else:
         raise UserError(_unknown(name, path))
-    known = [p.name for p in inspect.signature(reader).parameters.values() if p.kind == p.KEYWORD_ONLY]
+    known = [name for name, option in of(reader).options.items() if option.by_name]
     if root is not None:
         if "root" not in known:
             raise UserError(f"{label} has no option root; leave --root {str(root)!r} away")

@@ -1,7 +1,6 @@
 """From measures, or from plain arrays, to findings."""
 
 from collections.abc import Callable, Mapping
-from inspect import signature
 from typing import Any
 
 import torch
@@ -12,10 +11,12 @@ from pullpush.doctor.finding import SEVERITIES, Finding, Measures, Objective
 from pullpush.doctor.measure import measure_cells, measure_duplicates, measure_sides
 from pullpush.errors import UserError
 from pullpush.maths import losses
+from pullpush.maths.choice import chosen
 from pullpush.maths.pairs import make_pairs
+from pullpush.maths.rectangle import Rectangle, value
 from pullpush.maths.similarity import SIMILARITIES
 
-__all__ = ["FINDINGS", "diagnose", "examine", "known_options"]
+__all__ = ["FINDINGS", "diagnose", "examine"]
 
 #: A function a finding, by its name.
 FINDINGS: dict[str, Callable[[Measures, Objective], Finding | None]] = {
@@ -77,10 +78,10 @@ def diagnose(
         y = _matrix(references, "references")
         other = _column(reference_labels, len(y), "reference_labels")
         other_numbers = -1 - torch.arange(len(y))
-    what = Objective(loss=loss, similarity=similarity or "cosine", options=options)
+    what, trained = Objective(loss=loss, similarity=similarity or "cosine", options=options), None
     if loss:
-        given = known_options(loss, options)
-        what = Objective(loss, similarity or losses.traits_of(losses.REGISTRY[loss]).similarity, given)
+        trained = chosen("loss", loss, losses.REGISTRY, options)
+        what = Objective(loss, similarity or trained.traits.similarity, trained.options)
     found = measure_sides({"embeddings": x} if y is None else {"image": x, "text": y})
     rows = _drawn(len(x), seed)
     columns = rows if y is None else (rows if len(y) == len(x) else _drawn(len(y), seed))
@@ -91,35 +92,9 @@ def diagnose(
     s = SIMILARITIES[what.similarity](a, b)
     found |= measure_cells(s, pairs, what, itself=y is None)
     found |= measure_duplicates([(a, own[rows], numbers[rows]), (b, other[columns], other_numbers[columns])])
-    if loss and not losses.traits_of(losses.REGISTRY[loss]).proxies:
-        found["loss"] = _value(loss, s, pairs, given)
+    if trained is not None and not (trained.traits.proxies or trained.traits.wants_references):
+        found["loss"] = float(value(trained(Rectangle(s, pairs))))
     return examine(found, what)
-
-
-def known_options(loss: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a loss with their defaults.
-
-    Raises:
-        UserError: an unknown loss or option.
-    """
-    if loss not in losses.REGISTRY:
-        raise UserError(f"unknown loss {loss!r}: `pullpush losses` lists them")
-    known = {
-        p.name: p.default
-        for p in signature(losses.REGISTRY[loss]).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
-    }
-    for name in options:
-        if name not in known:
-            raise UserError(f"loss {loss!r} has no option {name!r}: it has {', '.join(known) or 'none'}")
-    return known | options
-
-
-def _value(loss: str, similarity: Tensor, pairs: Any, options: dict[str, Any]) -> float:
-    function = losses.REGISTRY[loss]
-    if "reference_similarity" in signature(function).parameters:
-        return float("nan")
-    return float(losses.value(function(similarity, pairs, **options)))
 
 
 def _drawn(n: int, seed: int) -> Tensor:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pullpush.doctor.examine import examine, known_options
+from pullpush.doctor.examine import examine
 from pullpush.doctor.finding import Finding, Measures, Objective
 from pullpush.doctor.measure import RESULTS, measure_course
 from pullpush.maths import losses
@@ -78,12 +78,12 @@ def objective_of(config: Mapping[str, Any], limits: Mapping[str, float] | None =
         limits: the largest values of options that data and encoder allow, where they are known.
     """
     name, options = config["loss"]["name"], {k: v for k, v in config["loss"].items() if k != "name"}
-    known = known_options(name, {})
-    known |= {k: v for k, v in options.items() if k in known}
+    loss = losses.REGISTRY[name]()
+    known = {k: options.get(k, default) for k, default in loss.options.items()}
     run = dict(_flat(config)) | {f"loss.{k}": v for k, v in known.items()}
     return Objective(
         loss=name,
-        similarity=config.get("similarity") or losses.traits_of(losses.REGISTRY[name]).similarity,
+        similarity=config.get("similarity") or loss.traits.similarity,
         options=known,
         run=run,
         limits={"memory.start_step": run.get("steps", math.inf), **(limits or {})},

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pullpush.doctor.finding import Measures, Objective
 from pullpush.maths import health
-from pullpush.maths.pairs import Pairs, Relation, make_pairs, same_class
+from pullpush.maths.pairs import Pairs, Relation, equal, make_pairs
 from pullpush.maths.similarity import cosine
 from pullpush.maths.triples import violations
 
@@ -81,7 +81,7 @@ def measure_cells(
     return found
 
 
-def measure_duplicates(sides: Iterable[tuple[Tensor, Tensor, Tensor]], relation: Relation = same_class) -> Measures:
+def measure_duplicates(sides: Iterable[tuple[Tensor, Tensor, Tensor]], relation: Relation = equal) -> Measures:
     """Share of items with an equal one of another class, on the worse side.
 
     Args:

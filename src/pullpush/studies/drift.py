@@ -122,7 +122,7 @@ def check_age(age: int) -> None:
 def drift_runs(configs: Sequence[Config]) -> list[StudyRun]:
     """A run a configuration, named by loss and seed; not resumed, since the probe is compared with earlier steps."""
     return [
-        StudyRun(f"{c.loss['name']}-seed-{c.seed}", c, {"loss": c.loss["name"], "seed": c.seed}, (Drift,), False)
+        StudyRun(f"{c.loss.name}-seed-{c.seed}", c, {"loss": c.loss.name, "seed": c.seed}, (Drift,), False)
         for c in configs
     ]
 

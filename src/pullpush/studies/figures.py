@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pullpush.maths import losses
 from pullpush.reports import style
 from pullpush.reports.curves import fitting_window, smooth
 from pullpush.reports.projection import Map, draw_maps, make_map
@@ -127,8 +126,8 @@ def boundary(config: Config) -> tuple[Points, bool]:
 
     circle: s_n^2 + (s_p - 1)^2 = 2 m^2; triplet: s_p - s_n = m on the cosine, m / 2 of squared distances.
     """
-    name, margin = config.loss["name"], config.loss.get("margin")
-    similarity = config.similarity or losses.traits_of(losses.REGISTRY[name]).similarity
+    name, margin = config.loss.name, config.loss.options.get("margin")
+    similarity = config.similarity or config.loss.traits.similarity
     if name == "circle":
         angle = np.linspace(0, 2 * np.pi, 200)
         radius = np.sqrt(2) * margin

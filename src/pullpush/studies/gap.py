@@ -31,7 +31,7 @@ def _gap(run: StudyRun, out: Path) -> dict[str, object]:
     known = len(training) > 0
     return {
         **run.facts,
-        "miner": run.config.miner["name"] != "none",
+        "miner": run.config.miner is not None,
         "training": float(training.mean()) if known else float("nan"),
         "training_error": float(training.std(ddof=1) / len(training) ** 0.5) if len(training) > 1 else float("nan"),
         "with_miner": last("validation/loss_miner"),
@@ -53,7 +53,7 @@ def open_question(gaps: pd.DataFrame) -> list[str]:
         known = part.dropna(subset=["training", "with_miner", "without_miner"])
         if len(known) and known["miner"].all():
             found.append(f"{name}: {_levels(known)}; {_verdict(known)}.")
-        elif str(name) in losses.REGISTRY and losses.traits_of(losses.REGISTRY[str(name)]).proxies:
+        elif str(name) in losses.REGISTRY and losses.REGISTRY[str(name)]().traits.proxies:
             found.append(f"{name} compares with proxies of training classes and has no loss on others.")
     return found if any(": " in sentence for sentence in found) else []
 

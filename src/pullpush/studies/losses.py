@@ -30,7 +30,7 @@ __all__ = ["draw_losses", "losses_runs"]
 def losses_runs(configs: Sequence[Config]) -> list[StudyRun]:
     """A run a configuration, named by loss and seed."""
     return [
-        StudyRun(f"{c.loss['name']}-seed-{c.seed}", c, {"loss": c.loss["name"], "seed": c.seed}, (StepTimes,))
+        StudyRun(f"{c.loss.name}-seed-{c.seed}", c, {"loss": c.loss.name, "seed": c.seed}, (StepTimes,))
         for c in configs
     ]
 

@@ -1,7 +1,6 @@
 """How much a loss depends on its margin."""
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ __all__ = ["check_margin", "draw_margin", "margin_runs"]
 
 def check_margin(names: Sequence[str]) -> None:
     """Raises: UserError where a loss is unknown or has no option `margin`."""
-    with_margin = [name for name, loss in losses.REGISTRY.items() if "margin" in signature(loss).parameters]
+    with_margin = [name for name, loss in losses.REGISTRY.items() if "margin" in loss().options]
     for name in names:
         if name not in with_margin:
             what = "has no option margin" if name in losses.REGISTRY else "is unknown"
@@ -37,9 +36,9 @@ def margin_runs(configs: Sequence[Config]) -> list[StudyRun]:
     """A run a configuration, named by loss, margin and seed."""
     return [
         StudyRun(
-            f"{c.loss['name']}-margin-{c.loss['margin']:g}-seed-{c.seed}",
+            f"{c.loss.name}-margin-{c.loss.options['margin']:g}-seed-{c.seed}",
             c,
-            {"loss": c.loss["name"], "margin": c.loss["margin"], "seed": c.seed},
+            {"loss": c.loss.name, "margin": c.loss.options["margin"], "seed": c.seed},
         )
         for c in configs
     ]

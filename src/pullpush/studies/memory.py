@@ -55,7 +55,7 @@ def memory_runs(configs: Sequence[Config]) -> list[StudyRun]:
     runs = {}
     for c in configs:
         facts = {
-            "loss": c.loss["name"], "batch": c.batch.classes * c.batch.samples, "memory": c.memory["size"],
+            "loss": c.loss.name, "batch": c.batch.classes * c.batch.samples, "memory": c.memory["size"],
             "storage": c.memory["storage"], "seed": c.seed,
         }  # fmt: skip
         name = "{loss}-batch-{batch}-memory-{memory:g}-{storage}-seed-{seed}".format(**facts)

@@ -1,15 +1,14 @@
 """How the numbers of a study came about, in sentences: each says what holds for all its runs, or that they differ."""
 
 from collections.abc import Callable, Collection, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 
-from pullpush.bounds import Bound
+from pullpush.bounds import Bound, types_of
 from pullpush.data.items import Items
-from pullpush.maths import losses
+from pullpush.maths.choice import Loss
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.spread import meaning
@@ -152,8 +151,8 @@ def _encoder(runs: Sequence[StudyRun]) -> str:
 
 def margin_meaning(config: Config) -> str:
     """What the option `margin` of a run's loss is measured on; empty where the run has none."""
-    name = config.loss["name"]
-    if config.loss.get("margin") is None:
+    name = config.loss.name
+    if config.loss.options.get("margin") is None:
         return ""
     if name == "circle":
         return (
@@ -161,11 +160,11 @@ def margin_meaning(config: Config) -> str:
             "the cosine; the boundary is a quarter circle of radius m sqrt(2) around (s_n, s_p) = (0, 1). A smaller m "
             "is stricter."
         )
-    traits = losses.traits_of(losses.REGISTRY[name])
+    traits = config.loss.traits
     to = "to the proxy of the own class" if traits.proxies else "between the embeddings"
     if name == "sphereface":
         return f"sphereface: the margin multiplies the angle {to}."
-    if _in_radians(name):
+    if _in_radians(config.loss):
         return f"{name}: the margin is in radians, of the angle {to}."
     similarity = config.similarity or traits.similarity
     squared = "squared Euclidean distance between unit vectors (0 to 4)"
@@ -179,6 +178,6 @@ def margin_meaning(config: Config) -> str:
     return f"{name}: the margin is in units of the {units.get(str(similarity), f'similarity {similarity}')}."
 
 
-def _in_radians(loss: str) -> bool:
-    annotation = signature(losses.REGISTRY[loss]).parameters["margin"].annotation
+def _in_radians(loss: Loss) -> bool:
+    annotation = types_of(loss.function)["margin"]
     return any(isinstance(part, Bound) and part.unit == "radians" for part in get_args(annotation))

@@ -2,17 +2,30 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 
 from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Pixels, Seed, Share, Whole, checked_fields
 from pullpush.files import write_text
 
+if TYPE_CHECKING:
+    from pullpush.maths.choice import Loss, Miner
+else:  # help shows the options of a run without torch
+    Loss = Miner = Any
+
 __all__ = [
-    "BATCH", "TASK_DEFAULTS", "BatchConfig", "Config", "DataConfig", "EncoderConfig", "OptimizerConfig", "TextConfig",
+    "BATCH",
+    "MINER_OF",
+    "TASK_DEFAULTS",
+    "BatchConfig",
+    "Config",
+    "DataConfig",
+    "EncoderConfig",
+    "OptimizerConfig",
+    "TextConfig",
     "write_config",
-]  # fmt: skip
+]
 
 Head = Literal["linear", "mlp", "none"]
 Similarity = Literal["cosine", "dot", "negative_euclidean", "negative_squared_euclidean", "snr"]
@@ -166,11 +179,11 @@ class Config(Checked):
         encoder: the image encoder.
         text: the text encoder, with task image-text.
         batch: the batch sampler.
-        loss: its name and options.
+        loss: `losses.circle(margin=0.4)`, its name, or a mapping of its name and options.
         learn: a positive option of the loss that is learned from its value on, such as temperature (at least 0.01) or
             scale (at most 100); none; auto is the temperature with task image-text and none else.
         similarity: instead of the one of the loss's paper.
-        miner: its name and options; name none keeps all pairs. By default the one that belongs to the loss.
+        miner: the same, of `miners`; none keeps all pairs, auto is the one that belongs to the loss.
         memory: the cross-batch memory; size is its places, 0 for none, up to 1 a share of the training set; fill
             starts it full, with embeddings of the model at start_step.
         optimizer: AdamW.
@@ -194,10 +207,10 @@ class Config(Checked):
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     text: TextConfig = field(default_factory=TextConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
-    loss: dict[str, Any] = field(default_factory=lambda: {"name": "multi_similarity"})
+    loss: Loss = "multi_similarity"
     learn: str = "auto"
     similarity: Similarity | None = None
-    miner: dict[str, Any] = field(default_factory=lambda: {"name": "auto"})
+    miner: Miner | None = "auto"
     memory: dict[str, Any] = field(default_factory=lambda: {"size": 0})
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: Count = 240
@@ -213,6 +226,25 @@ class Config(Checked):
     tensorboard: bool = True
     report: bool = True
     nmi: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from pullpush.maths import losses, miners
+        from pullpush.maths.choice import chosen
+
+        self.loss = chosen("loss", self.loss, losses.REGISTRY)
+        if self.miner in ("auto", {"name": "auto"}):
+            paper = MINER_OF.get(self.loss.name)
+            self.miner = miners.REGISTRY[paper]() if paper else None
+        elif self.miner in ("none", {"name": "none"}):
+            self.miner = None
+        elif self.miner is not None:
+            self.miner = chosen("miner", self.miner, miners.REGISTRY)
+
+    def values(self) -> dict[str, Any]:
+        """Nested plain values, as YAML has them; `config_from` reads them."""
+        miner = {"name": "none"} if self.miner is None else self.miner.named()
+        return asdict(self) | {"loss": self.loss.named(), "miner": miner}
 
 
 # What a task takes instead of the defaults above, where nothing else is said.
@@ -237,10 +269,13 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+# The miner that a loss's paper trains it with.
+MINER_OF = {"multi_similarity": "multi_similarity"}
+
 # Classes and samples of a batch, where nothing is said and the data have as many.
 BATCH = {"image": (32, 4), "image-text": (256, 1)}
 
 
 def write_config(config: Config, path: Path, then: str = "") -> None:
     """Writes YAML that `pullpush train --config` reads."""
-    write_text(path, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True), then)
+    write_text(path, yaml.safe_dump(config.values(), sort_keys=False, allow_unicode=True), then)

@@ -146,7 +146,7 @@ def save_bundle(
     folder: str, config: Config, items: Items, image: ImageEncoder, text: TextEncoder | None = None
 ) -> None:
     """The bundle of a run, which says what made it."""
-    about = {"task": config.task, "data": items.name, "loss": json.dumps(config.loss)}
+    about = {"task": config.task, "data": items.name, "loss": json.dumps(config.loss.named())}
     bundle.save(folder, image, text, about, replace=True, then=f"then go on with --resume {Path(folder).parent}")
 
 

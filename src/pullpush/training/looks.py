@@ -1,6 +1,5 @@
 """What the monitor looks at: the last batch of the criterion, and the last update of the optimiser."""
 
-import inspect
 import math
 from dataclasses import replace
 from typing import Any
@@ -9,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from pullpush.criterion import Criterion, distributed
-from pullpush.criterion.choices import GIVEN, parameters_of
 from pullpush.doctor import Measures, Objective, measure_cells, measure_duplicates, measure_sides
 from pullpush.maths import health
 from pullpush.maths.pairs import Pairs, make_pairs
+from pullpush.maths.rectangle import Rectangle
 from pullpush.maths.similarity import normalize
+from pullpush.signatures import of
 
 __all__ = ["LastBatch", "learned_options", "measure_batch", "measure_updates"]
 
@@ -34,7 +34,7 @@ class LastBatch:
         self.criterion, self.calls, self.every = criterion, done, every
         self.given: dict[str, Tensor] = {}
         self.memory = Measures()
-        self._names = list(inspect.signature(criterion.forward).parameters)
+        self._names = list(of(criterion.forward).options)
         criterion.register_forward_pre_hook(self._keep, with_kwargs=True)
 
     def _keep(self, criterion: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -60,9 +60,9 @@ def measure_batch(batch: LastBatch, objective: Objective) -> Measures:
     found = measure_sides({"image": x, "text": y} if two else {"embeddings": x})
     if not (x.isfinite().all() and y.isfinite().all()):
         return found
-    s = criterion.similarity(*((normalize(v) for v in (x, y)) if criterion.unit_length else (x, y)))
+    s = criterion.similarity(*((normalize(v) for v in (x, y)) if criterion.comparison.unit_length else (x, y)))
     pairs = make_pairs(labels, ids, other, others, criterion.relation)
-    mined = None if criterion.miner is None else _mined(criterion, s, pairs, x, two)
+    mined = _mined(criterion, s, pairs, x, two)
     found |= measure_cells(s, pairs, objective, mined=mined, itself=not two)
     sides = [(x, labels, ids), (y, other, others)] if two else [(x, labels, ids)]
     found |= measure_duplicates(sides, criterion.relation)
@@ -75,10 +75,10 @@ def measure_batch(batch: LastBatch, objective: Objective) -> Measures:
 
 def learned_options(criterion: Criterion, objective: Objective) -> Objective:
     """The objective with the present values of what is learned."""
-    if criterion.learn is None:
+    if criterion.learned.learn is None:
         return objective
-    value = float(criterion.learned[f"log_{criterion.learn}"].detach().exp())
-    return replace(objective, options={**(objective.options or {}), criterion.learn: value})
+    value = float(criterion.learned[f"log_{criterion.learned.learn}"].detach().exp())
+    return replace(objective, options={**(objective.options or {}), criterion.learned.learn: value})
 
 
 @torch.no_grad()
@@ -109,14 +109,10 @@ def measure_updates(optimizer: Any) -> Measures:
 
 
 def _mined(criterion: Criterion, similarity: Tensor, pairs: Pairs, x: Tensor, two: bool) -> Pairs | None:
-    given = {"similarity_name": criterion.rectangle.similarity_name, "dim": x.shape[1]}
-    if not two:
-        given["reference_similarity"] = similarity
-    wanted = GIVEN & parameters_of(criterion.miner).keys()
-    if not wanted <= given.keys():
+    if criterion.miner is None or (two and criterion.miner.traits.wants_references):
         return None
-    found: Pairs = criterion.miner(similarity, pairs, **{name: given[name] for name in wanted})
-    return found
+    among, name = None if two else similarity, criterion.comparison.similarity_name
+    return criterion.miner(Rectangle(similarity, pairs, among, name, x.shape[1]))
 
 
 @torch.no_grad()

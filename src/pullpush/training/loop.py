@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def train(
     keep_freed_memory()
     if config is not None and options:
         raise UserError(f"a Config says everything: set {', '.join(options)} in it")
-    given = options if config is None else asdict(check("config", config, Config))
+    given = options if config is None else check("config", config, Config).values()
     # A copy, checked again: the caller's is not changed, and may have been since it was made.
     resume = Path(resume) if resume else None
     config = open_run(resume) if resume else config_from(given)
@@ -351,7 +351,7 @@ def _finish(run: Run) -> None:
     validation = {name.removeprefix("validation/"): value for name, value in best["metrics"].items()}
     metrics = {
         "data": run.config.data.source,
-        "loss": run.config.loss["name"],
+        "loss": run.config.loss.name,
         "steps": run.config.steps,
         "best_step": best["step"],
         "seconds": round(time.perf_counter() - run.since, 1),

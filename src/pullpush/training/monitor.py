@@ -125,7 +125,7 @@ def _classes(items: Items) -> int:
 def _in_use(config: Config, task: Task) -> dict[str, Any]:
     """The options of the run, with the batch that follows the data."""
     batch = {**asdict(config.batch), "classes": task.sampler.classes, "samples": task.sampler.samples}
-    return asdict(config) | {"batch": batch}
+    return config.values() | {"batch": batch}
 
 
 def _limits(train: Items) -> dict[str, float]:

@@ -13,8 +13,8 @@ from pullpush.data.readers import place_of
 from pullpush.errors import UserError
 from pullpush.files import read_yaml
 from pullpush.names import did_you_mean
-from pullpush.signatures import GIVEN, Option, arguments, one, room, summary
-from pullpush.training.config import TASK_DEFAULTS, Config
+from pullpush.signatures import Option, arguments, one, room, summary
+from pullpush.training.config import MINER_OF, TASK_DEFAULTS, Config
 from pullpush.words import said, typed, unknown, value_of
 
 __all__ = ["SHORT", "chosen", "config_file", "config_from", "options_of", "parse", "sections", "task_defaults"]
@@ -31,8 +31,6 @@ SHORT = {
     "miner": "miner.name",
     "memory": "memory.size",
 }
-# The miner that a loss's paper trains it with.
-MINER_OF = {"multi_similarity": "multi_similarity"}
 PROG = "pullpush train"
 # Options that hold others; `options` of the data are beside its own.
 DEEPEST = 2
@@ -137,7 +135,7 @@ def _fields(cls: Any) -> dict[str, Option]:
 
 def _own(options: Mapping[str, Option], skip: Sequence[str] = ()) -> dict[str, Option]:
     """Those that a person chooses."""
-    return {k: o for k, o in options.items() if o.by_name and k not in GIVEN and k not in skip}
+    return {k: o for k, o in options.items() if o.by_name and k not in skip}
 
 
 def _chosen_options(kind: str, name: str, known: Mapping[str, Any]) -> dict[str, Option]:
@@ -273,6 +271,9 @@ def _flatten(values: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dic
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{str(key).replace('-', '_')}"
+        if name == "miner" and value is None:
+            value = "none"
+        value = value.named() if hasattr(value, "named") else value  # a loss or a miner as an object
         if isinstance(value, Mapping):
             if depth > DEEPEST:
                 raise UserError(f"{name[:60]} is nested deeper than any option; see {PROG} --help")

@@ -6,7 +6,6 @@ import platform
 import shutil
 import sys
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,7 +45,7 @@ LIBRARIES = ("pullpush", "torch", "torchvision", "timm", "lightning-fabric", "nu
 
 def run_folder(config: Config) -> Path:
     """Where a run goes: `config.out`, else a new folder named by data, loss and time."""
-    name = f"{Path(config.data.source).stem}-{config.loss['name']}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = f"{Path(config.data.source).stem}-{config.loss.name}-{datetime.now():%Y%m%d-%H%M%S}"
     return Path(config.out) if config.out else Path("runs") / name
 
 
@@ -128,7 +127,7 @@ def values_of(config: Config) -> dict[str, Any]:
             else:
                 flat[prefix + name] = value
 
-    add(json.loads(json.dumps(asdict(config))), "")  # tuples are lists
+    add(json.loads(json.dumps(config.values())), "")  # tuples are lists
     flat.pop("out")
     return flat
 

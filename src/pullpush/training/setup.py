@@ -13,7 +13,7 @@ from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.data.sources import open_items
 from pullpush.data.splits import class_folds, long_tail, split_by_class
 from pullpush.errors import UserError
-from pullpush.maths import losses
+from pullpush.maths.relations import same_text
 from pullpush.training.config import BATCH, Config, DataConfig
 
 __all__ = ["compact_labels", "make_criterion", "make_items", "make_sampler", "read_items", "split_items"]
@@ -133,26 +133,22 @@ def make_criterion(
     Raises:
         UserError: what does not go together.
     """
-    options = {k: v for k, v in config.loss.items() if k != "name"}
-    traits = losses.traits_of(losses.REGISTRY[config.loss["name"]])
     proxies = None
-    if traits.proxies:
-        per_class = options.get("centers", 1)  # the command line fills in the default of the loss
+    if config.loss.traits.proxies:
+        per_class = config.loss.options.get("centers", 1)
         proxies = Proxies(classes, config.encoder.dim, per_class=per_class, seed=config.seed)
-    miner: Any = None if not training or config.miner["name"] == "none" else config.miner
     both = {} if text_ids is None else _both_ways(config, ids, training)
     columns = ids if text_ids is None else text_ids
     kept = training and (text_ids is None or config.text.memory != "images")
     return Criterion(
-        config.loss["name"],
+        config.loss,
         similarity=config.similarity,
-        miner=miner,
+        miner=config.miner if training else None,
         memory=_make_memory(config, columns) if kept else None,
         proxies=proxies,
-        learn=_learned(config, options),
+        learn=_learned(config),
         compile=config.compile,
         **both,
-        **options,
     )
 
 
@@ -161,14 +157,14 @@ def _both_ways(config: Config, ids: torch.Tensor, training: bool) -> dict[str, A
     duplicates = "positive" if config.text.duplicates == "apart" else config.text.duplicates
     return {
         "symmetric": True,
-        "relation": {"name": "same_text", "duplicates": duplicates},
+        "relation": same_text(duplicates=duplicates),
         "reverse_memory": _make_memory(config, ids) if kept else None,
     }
 
 
-def _learned(config: Config, options: dict[str, Any]) -> str | None:
+def _learned(config: Config) -> str | None:
     if config.learn == "auto":
-        return "temperature" if config.task == "image-text" and "temperature" in options else None
+        return "temperature" if config.task == "image-text" and "temperature" in config.loss.options else None
     return None if config.learn == "none" else config.learn
 
 

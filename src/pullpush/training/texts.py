@@ -17,7 +17,6 @@ from pullpush.encoders import text
 from pullpush.encoders.towers import TwoTowers
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_image_text, evaluate_items
-from pullpush.maths import losses
 from pullpush.training.config import Config
 from pullpush.training.images import (
     Embedded,
@@ -71,9 +70,9 @@ class ImageTextTask:
         self.items.notes += shared  # for the report too
         self.notes += shared
         self.config, self.rank = config, rank
-        if losses.traits_of(losses.REGISTRY[config.loss["name"]]).proxies:
+        if config.loss.traits.proxies:
             raise UserError(
-                f"loss {config.loss['name']!r} compares with class proxies, not with descriptions: give --loss n_pair, "
+                f"loss {config.loss.name!r} compares with class proxies, not with descriptions: give --loss n_pair, "
                 "nt_xent, siglip, triplet, circle or any other without proxies"
             )
         text.require()  # before all images are embedded

@@ -1,14 +1,13 @@
 """Losses: pure functions of the rectangle. One concept a file; `REGISTRY` finds every name in a file's `__all__`.
 
-    loss(similarity, pairs, *, options) -> AnchorLoss(total, count)
+    @loss()
+    def NAME(rectangle: Rectangle, *, options) -> AnchorLoss
 
-A loss, or a miner, may also name among its keyword arguments, and is then given, `reference_similarity` [references,
-references], `similarity_name` (as in `SIMILARITIES`) and `dim` of the embeddings; `traits` tells the rest.
+The decorator turns it into what chooses its options, `NAME(options) -> Loss`; see `pullpush.maths.choice`.
 """
 
-from pullpush.maths.losses.base import AnchorLoss, Traits, per_anchor, traits, traits_of, value
 from pullpush.maths.registry import collect
 
-__all__ = ["REGISTRY", "AnchorLoss", "Traits", "per_anchor", "traits", "traits_of", "value"]
+__all__ = ["REGISTRY"]
 
 REGISTRY = collect(__name__, __path__, skip={"base"})

@@ -4,15 +4,16 @@ import torch
 from torch import Tensor
 
 from pullpush.bounds import Bins, Positive
-from pullpush.maths.losses.base import AnchorLoss, traits
+from pullpush.maths.choice import loss
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import any_of, count_of, widen
 
 __all__ = ["fast_ap", "histogram"]
 
 
-@traits(similarity="negative_squared_euclidean", unit_length=True)
-def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: Bins = 10, farthest: Positive = 4.0) -> AnchorLoss:
+@loss(similarity="negative_squared_euclidean", unit_length=True)
+def fast_ap(rectangle: Rectangle, *, bins: Bins = 10, farthest: Positive = 4.0) -> AnchorLoss:
     r"""One minus the average precision, from histograms of the distances.
 
     $$L_i = 1 - \frac{1}{|P|} \sum_b \frac{H_b^+ h_b^+}{H_b}$$
@@ -22,8 +23,7 @@ def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: Bins = 10, farthest: Posi
     anchors with a positive.
 
     Args:
-        similarity: [anchors, references], minus a distance.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], minus a distance.
         bins: number of bins, between bins + 1 nodes. 10 is the paper's.
         farthest: distance of the last node, which also takes what is farther. 4 for squared distances of unit vectors.
 
@@ -32,7 +32,7 @@ def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: Bins = 10, farthest: Posi
 
     Source: Cakir et al., Deep Metric Learning to Rank (FastAP), CVPR 2019.
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     positive, negative = _histograms(-s, pairs, 0.0, farthest, bins)
     found = positive.cumsum(1)
     seen = found + negative.cumsum(1)
@@ -42,8 +42,8 @@ def fast_ap(similarity: Tensor, pairs: Pairs, *, bins: Bins = 10, farthest: Posi
     return AnchorLoss(torch.where(counts, 1 - (positive * precision).sum(1) / positives, 0.0), counts.to(s.dtype))
 
 
-@traits(whole=True, unit_length=True)
-def histogram(similarity: Tensor, pairs: Pairs, *, bins: Bins = 100) -> AnchorLoss:
+@loss(whole=True, unit_length=True)
+def histogram(rectangle: Rectangle, *, bins: Bins = 100) -> AnchorLoss:
     r"""The probability that a negative pair is more similar than a positive one, from two histograms of the batch.
 
     $$L = \sum_b h_b^- \sum_{c \le b} h_c^+ $$
@@ -52,8 +52,7 @@ def histogram(similarity: Tensor, pairs: Pairs, *, bins: Bins = 100) -> AnchorLo
     shared by the two nodes beside it, in proportion. Needs both kinds of pairs; not a sum over anchors.
 
     Args:
-        similarity: [anchors, references], in [-1, 1]; what lies outside counts at the ends.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], in [-1, 1]; what lies outside counts at the ends.
         bins: number of bins over [-1, 1]. 100 is ours; results depend little on it.
 
     Returns:
@@ -61,7 +60,8 @@ def histogram(similarity: Tensor, pairs: Pairs, *, bins: Bins = 100) -> AnchorLo
 
     Source: Ustinova and Lempitsky, Learning Deep Embeddings with Histogram Loss, NIPS 2016.
     """
-    positive, negative = _histograms(widen(similarity), pairs, -1.0, 1.0, bins)
+    pairs = rectangle.pairs
+    positive, negative = _histograms(widen(rectangle.similarity), pairs, -1.0, 1.0, bins)
     pull = positive.sum(0)
     below = (pull / count_of(pairs.positive.flatten(), dtype=pull.dtype).clamp(min=1)).cumsum(0)
     counts = count_of(pairs.negative, dtype=pull.dtype) * pairs.positive.any()

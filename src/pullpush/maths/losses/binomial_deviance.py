@@ -1,19 +1,19 @@
 """Binomial deviance."""
 
 import torch
-from torch import Tensor
 from torch.nn.functional import softplus
 
 from pullpush.bounds import Positive, Real
-from pullpush.maths.losses.base import AnchorLoss
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, sum_of, widen
 
 __all__ = ["binomial_deviance"]
 
 
+@loss()
 def binomial_deviance(
-    similarity: Tensor, pairs: Pairs, *, scale: Positive = 2.0, boundary: Real = 0.5, negative_cost: Positive = 25.0
+    rectangle: Rectangle, *, scale: Positive = 2.0, boundary: Real = 0.5, negative_cost: Positive = 25.0
 ) -> AnchorLoss:
     r"""A soft hinge on each pair: positives above a boundary, negatives below it, where errors cost more.
 
@@ -21,8 +21,7 @@ def binomial_deviance(
         + \operatorname*{avg}_{(i,n)} \log\big(1 + e^{\alpha C (s_{in} - \beta)}\big)$$
 
     Args:
-        similarity: [anchors, references], the cosine.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], the cosine.
         scale: alpha, per unit of the similarity. 2, as it is run beside the histogram loss.
         boundary: beta, in units of the similarity. 0.5, likewise.
         negative_cost: C, the steepness of the negatives, of which there are more. 25, likewise.
@@ -33,7 +32,7 @@ def binomial_deviance(
     Source: Yi et al., Deep Metric Learning for Practical Person Re-Identification, ICPR 2014; constants of Ustinova and
     Lempitsky, Learning Deep Embeddings with Histogram Loss, NIPS 2016.
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     pull = sum_of(softplus(-scale * (s - boundary)), pairs.positive)
     push = sum_of(softplus(scale * negative_cost * (s - boundary)), pairs.negative)
     return AnchorLoss(torch.stack([pull, push], 1), torch.stack([count_of(m, dtype=s.dtype) for m in pairs], 1))

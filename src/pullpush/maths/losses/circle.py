@@ -1,14 +1,14 @@
 """Circle loss."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from pullpush.bounds import CosineMargin, Positive
-from pullpush.maths.losses.base import AnchorLoss, check_choice, of_the_batch, traits
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.losses.base import of_the_batch
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import any_of, logsumexp_of, logsumexp_of_two, widen
 
 __all__ = ["circle"]
@@ -20,10 +20,9 @@ def _over_the_batch(options: Mapping[str, Any]) -> bool:
     return bool(options.get("per", "anchor") == "batch")
 
 
-@traits(whole=_over_the_batch, unit_length=True)
+@loss(whole=_over_the_batch, unit_length=True)
 def circle(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     margin: CosineMargin = 0.4,
     scale: Positive = 80.0,
@@ -37,8 +36,7 @@ def circle(
     The weights alpha are constants in the gradient.
 
     Args:
-        similarity: [anchors, references], the cosine.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], the cosine.
         margin: m. 0.4 is the paper's for fine-grained retrieval, 0.25 its for faces and persons.
         scale: gamma. 80 is the paper's for fine-grained retrieval, 256 its for faces.
         per: "anchor" sums over the pairs of an anchor and averages over anchors that have both kinds of pairs;
@@ -47,13 +45,9 @@ def circle(
     Returns:
         AnchorLoss [anchors].
 
-    Raises:
-        UserError: `per` is neither.
-
     Source: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR 2020.
     """
-    check_choice("per", per, get_args(Per))
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     with torch.no_grad():
         # In place: each is a rectangle.
         push_weight = (s + margin).relu_().mul_(scale)

@@ -1,13 +1,13 @@
 """Contrastive losses: a hinge on each pair by itself."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from pullpush.bounds import Real
-from pullpush.maths.losses.base import AnchorLoss, check_choice, traits
+from pullpush.maths.choice import loss
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, sum_of, widen
 
 __all__ = ["contrastive", "snr_contrastive"]
@@ -15,9 +15,9 @@ __all__ = ["contrastive", "snr_contrastive"]
 Average = Literal["nonzero", "pairs", "anchors"]
 
 
+@loss()
 def contrastive(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     positive_margin: Real = 1.0,
     negative_margin: Real = 0.5,
@@ -32,8 +32,7 @@ def contrastive(
     (the paper has a factor 1/2 besides).
 
     Args:
-        similarity: [anchors, references].
-        pairs: masks of the same shape.
+        rectangle: [anchors, references].
         positive_margin: in units of the similarity; a positive above it gives nothing. 1, the cosine's end, is XBM's.
         negative_margin: in units of the similarity; a negative below it gives nothing. 0.5 is XBM's for the cosine.
         squared: squares each hinge, as in Hadsell et al.
@@ -43,31 +42,15 @@ def contrastive(
     Returns:
         AnchorLoss [anchors, 2], positives and negatives; [anchors] for "anchors".
 
-    Raises:
-        UserError: unknown average.
-
     Source: Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006; on the cosine,
     Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020.
     """
-    check_choice("average", average, get_args(Average))
-    s = widen(similarity)
-    # The hinges as masks, cheaper than relu; a NaN passes them.
-    kept = Pairs(pairs.positive & ~(s >= positive_margin), pairs.negative & ~(s <= negative_margin))
-    hinges = positive_margin - s, s - negative_margin
-    if squared:
-        hinges = hinges[0].square(), hinges[1].square()
-    total = torch.stack([sum_of(x, mask) for x, mask in zip(hinges, kept, strict=True)], dim=1)
-    if average == "anchors":
-        each = total.sum(1)
-        return AnchorLoss(each, torch.ones_like(each))
-    counted = kept if average == "nonzero" else pairs
-    return AnchorLoss(total, torch.stack([count_of(mask, dtype=s.dtype) for mask in counted], dim=1))
+    return _hinges(rectangle, positive_margin, negative_margin, squared, average)
 
 
-@traits(similarity="snr")
+@loss(similarity="snr")
 def snr_contrastive(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     positive_margin: Real = 0.0,
     negative_margin: Real = -1.0,
@@ -82,8 +65,7 @@ def snr_contrastive(
     mean is not zero is left to a regulariser.
 
     Args:
-        similarity: [anchors, references], the similarity `snr`.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], the similarity `snr`.
         positive_margin: minus the noise-to-signal ratio below which a positive gives nothing.
         negative_margin: minus the ratio above which a negative gives nothing. The paper leaves it open.
         average: as in `contrastive`.
@@ -94,6 +76,21 @@ def snr_contrastive(
     Source: Yuan et al., Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning, CVPR 2019, DSML with
     the contrastive loss.
     """
-    return contrastive(
-        similarity, pairs, positive_margin=positive_margin, negative_margin=negative_margin, average=average
-    )
+    return _hinges(rectangle, positive_margin, negative_margin, False, average)
+
+
+def _hinges(
+    rectangle: Rectangle, positive_margin: float, negative_margin: float, squared: bool, average: Average
+) -> AnchorLoss:
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
+    # The hinges as masks, cheaper than relu; a NaN passes them.
+    kept = Pairs(pairs.positive & ~(s >= positive_margin), pairs.negative & ~(s <= negative_margin))
+    hinges = positive_margin - s, s - negative_margin
+    if squared:
+        hinges = hinges[0].square(), hinges[1].square()
+    total = torch.stack([sum_of(x, mask) for x, mask in zip(hinges, kept, strict=True)], dim=1)
+    if average == "anchors":
+        each = total.sum(1)
+        return AnchorLoss(each, torch.ones_like(each))
+    counted = kept if average == "nonzero" else pairs
+    return AnchorLoss(total, torch.stack([count_of(mask, dtype=s.dtype) for mask in counted], dim=1))

@@ -1,19 +1,18 @@
 """Intra-pair variance loss."""
 
 import torch
-from torch import Tensor
 
 from pullpush.bounds import Share
-from pullpush.maths.losses.base import AnchorLoss, traits
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, sum_of, widen
 
 __all__ = ["intra_pair_variance"]
 
 
-@traits(whole=True)
+@loss(whole=True)
 def intra_pair_variance(
-    similarity: Tensor, pairs: Pairs, *, positive_slack: Share = 0.01, negative_slack: Share = 0.01
+    rectangle: Rectangle, *, positive_slack: Share = 0.01, negative_slack: Share = 0.01
 ) -> AnchorLoss:
     r"""Draws positives that lie below their mean up to it, and negatives above theirs down to it.
 
@@ -24,8 +23,7 @@ def intra_pair_variance(
     another loss: alone it separates nothing.
 
     Args:
-        similarity: [anchors, references], the cosine.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], the cosine.
         positive_slack: epsilon of the positives, a fraction of their mean. 0.01 is PML's; the paper leaves it open.
         negative_slack: epsilon of the negatives.
 
@@ -34,7 +32,7 @@ def intra_pair_variance(
 
     Source: Yu and Tao, Deep Metric Learning with Tuplet Margin Loss, ICCV 2019, the intra-pair variance loss.
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     sums = torch.stack([sum_of(s, side) for side in pairs], dim=1)
     counts = torch.stack([count_of(side, dtype=s.dtype) for side in pairs], dim=1)
     positive, negative = (sums.sum(0) / counts.sum(0).clamp(min=1)).unbind()

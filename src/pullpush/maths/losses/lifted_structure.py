@@ -1,18 +1,17 @@
 """Lifted structured losses."""
 
 import torch
-from torch import Tensor
 
 from pullpush.bounds import NonNegative
-from pullpush.maths.losses.base import AnchorLoss, traits
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, logsumexp_of, sum_of, widen
 
 __all__ = ["generalized_lifted_structure", "lifted_structure"]
 
 
-@traits(similarity="negative_euclidean", whole=True)
-def lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: NonNegative = 1.0) -> AnchorLoss:
+@loss(similarity="negative_euclidean", whole=True)
+def lifted_structure(rectangle: Rectangle, *, margin: NonNegative = 1.0) -> AnchorLoss:
     r"""Each positive pair against all negatives of both its ends.
 
     $$L = \frac{1}{2|P|} \sum_{(i,j) \in P} \Big[\log\Big(\sum_{(i,k) \in N} e^{m + s_{ik}}
@@ -22,8 +21,7 @@ def lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: NonNegative = 
     itself, this is the paper's sum. It needs all rows at once, so it can't be streamed.
 
     Args:
-        similarity: [anchors, references], minus the Euclidean distance.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], minus the Euclidean distance.
         margin: m, in units of the distance. 1 is the paper's code's; the paper leaves it open.
 
     Returns:
@@ -31,15 +29,15 @@ def lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: NonNegative = 
 
     Source: Oh Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016.
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     of_anchor = logsumexp_of(s, pairs.negative)[:, None]
     of_reference = logsumexp_of(s, pairs.negative, dim=0)[None, :]
     each = (torch.logaddexp(of_anchor, of_reference) + margin - s).relu().square() / 2
     return AnchorLoss(sum_of(each, pairs.positive), count_of(pairs.positive, dtype=s.dtype))
 
 
-@traits(similarity="negative_euclidean")
-def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: NonNegative = 1.0) -> AnchorLoss:
+@loss(similarity="negative_euclidean")
+def generalized_lifted_structure(rectangle: Rectangle, *, margin: NonNegative = 1.0) -> AnchorLoss:
     r"""All positives of an anchor against all its negatives.
 
     $$L_i = \Big[\log \sum_p e^{-s_{ip}} + \log \sum_n e^{m + s_{in}}\Big]_+ \qquad s = -\text{distance}$$
@@ -47,8 +45,7 @@ def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: No
     averaged over all anchors of the batch, over which the paper sums; one without both kinds of pairs gives 0.
 
     Args:
-        similarity: [anchors, references], minus the Euclidean distance.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], minus the Euclidean distance.
         margin: m, in units of the distance. 1 is among the paper's (0.1 to 1).
 
     Returns:
@@ -56,7 +53,7 @@ def generalized_lifted_structure(similarity: Tensor, pairs: Pairs, *, margin: No
 
     Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017 (L_LG).
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     # Where a side is empty its sum is far below 0.
     each = (logsumexp_of(-s, pairs.positive) + logsumexp_of(s, pairs.negative) + margin).relu()
     return AnchorLoss(each, torch.ones_like(each))

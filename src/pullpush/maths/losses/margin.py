@@ -5,17 +5,16 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from pullpush.bounds import NonNegative, Share
-from pullpush.maths.losses.base import AnchorLoss, traits
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, sum_of, widen
 
 __all__ = ["margin", "ranked_list"]
 
 
-@traits(similarity="negative_euclidean", learned=("beta",), unit_length=True)
+@loss(similarity="negative_euclidean", learned=("beta",), unit_length=True)
 def margin(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     alpha: NonNegative = 0.2,
     beta: NonNegative | Tensor = 1.2,
@@ -29,8 +28,7 @@ def margin(
     over the pairs A whose part is above 0; d is minus the similarity. Meant for the miner `distance_weighted`.
 
     Args:
-        similarity: [anchors, references], minus a distance between unit vectors.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], minus a distance between unit vectors.
         alpha: margin. 0.2 is the paper's.
         beta: boundary between positives and negatives, learned. Starts at 1.2, the paper's.
         nu: weight of the penalty on beta. The paper has one and gives no value.
@@ -40,17 +38,17 @@ def margin(
 
     Source: Wu et al., Sampling Matters in Deep Embedding Learning, ICCV 2017, with one beta for all.
     """
-    distance = -widen(similarity)
+    pairs = rectangle.pairs
+    distance = -widen(rectangle.similarity)
     pull = torch.where(pairs.positive, relu(alpha + (distance - beta)), 0.0)
     push = torch.where(pairs.negative, relu(alpha - (distance - beta)), 0.0)
     active = count_of((pull > 0) | (push > 0), dtype=distance.dtype)
     return AnchorLoss((pull + push).sum(1) + nu * beta * active, active)
 
 
-@traits(similarity="negative_euclidean", unit_length=True)
+@loss(similarity="negative_euclidean", unit_length=True)
 def ranked_list(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     alpha: NonNegative = 1.2,
     margin: NonNegative = 0.4,
@@ -68,8 +66,7 @@ def ranked_list(
     similarity.
 
     Args:
-        similarity: [anchors, references], minus a distance between unit vectors.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], minus a distance between unit vectors.
         alpha: boundary of the negatives. 1.2 is the paper's.
         margin: m, from the boundary of the negatives to that of the positives. 0.4 is the paper's.
         balance: lambda. 0.5 weighs both alike, as the paper does.
@@ -81,7 +78,8 @@ def ranked_list(
 
     Source: Wang et al., Ranked List Loss for Deep Metric Learning, CVPR 2019, and TPAMI 2021 (balance, T_p).
     """
-    distance = -widen(similarity)
+    pairs = rectangle.pairs
+    distance = -widen(rectangle.similarity)
     pull = _worst_first(distance - (alpha - margin), pairs.positive, positive_sharpness)
     push = _worst_first(alpha - distance, pairs.negative, negative_sharpness)
     return AnchorLoss((1 - balance) * pull + balance * push, torch.ones_like(pull))

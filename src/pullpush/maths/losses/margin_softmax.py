@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from pullpush.bounds import Bound, Centers, CosineMargin, Positive, Radians
-from pullpush.maths.losses.base import AnchorLoss, against_negatives, by_class, traits
-from pullpush.maths.losses.nt_xent import nt_xent
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.losses.base import against_negatives, by_class
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import widen
 
 __all__ = ["arcface", "cosface", "normalized_softmax", "sphereface", "sub_center_arcface"]
 
 
-@traits(proxies=True)
-def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.05) -> AnchorLoss:
+@loss(proxies=True)
+def normalized_softmax(rectangle: Rectangle, *, temperature: Positive = 0.05) -> AnchorLoss:
     r"""Softmax cross entropy on the cosine to the proxies.
 
     $$L_{ip} = -\log \frac{e^{s_{ip}/\tau}}{e^{s_{ip}/\tau} + \sum_n e^{s_{in}/\tau}}$$
@@ -24,8 +24,7 @@ def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: Positiv
     averaged over anchors.
 
     Args:
-        similarity: [anchors, proxies], the cosine.
-        pairs: masks of the same shape; an anchor's positive is the proxy of its class.
+        rectangle: [anchors, proxies], the cosine; an anchor's positive is the proxy of its class.
         temperature: tau, in units of the similarity. 0.05 is the paper's.
 
     Returns:
@@ -33,11 +32,12 @@ def normalized_softmax(similarity: Tensor, pairs: Pairs, *, temperature: Positiv
 
     Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019.
     """
-    return nt_xent(similarity, pairs, temperature=temperature)
+    logits = widen(rectangle.similarity) / temperature
+    return against_negatives(logits, logits, rectangle.pairs)
 
 
-@traits(proxies=True, unit_length=True)
-def cosface(similarity: Tensor, pairs: Pairs, *, margin: CosineMargin = 0.35, scale: Positive = 64.0) -> AnchorLoss:
+@loss(proxies=True, unit_length=True)
+def cosface(rectangle: Rectangle, *, margin: CosineMargin = 0.35, scale: Positive = 64.0) -> AnchorLoss:
     r"""A margin on the own class's cosine.
 
     $$L_{ip} = -\log \frac{e^{\sigma (s_{ip} - m)}}{e^{\sigma (s_{ip} - m)} + \sum_n e^{\sigma s_{in}}}$$
@@ -45,8 +45,7 @@ def cosface(similarity: Tensor, pairs: Pairs, *, margin: CosineMargin = 0.35, sc
     averaged over anchors.
 
     Args:
-        similarity: [anchors, proxies], the cosine.
-        pairs: masks of the same shape; an anchor's positive is the proxy of its class.
+        rectangle: [anchors, proxies], the cosine; an anchor's positive is the proxy of its class.
         margin: m, of the cosine. 0.35 is the paper's.
         scale: sigma. 64 is the paper's.
 
@@ -55,12 +54,12 @@ def cosface(similarity: Tensor, pairs: Pairs, *, margin: CosineMargin = 0.35, sc
 
     Source: Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, CVPR 2018.
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     return against_negatives(scale * (s - margin), scale * s, pairs)
 
 
-@traits(proxies=True, unit_length=True)
-def arcface(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.5, scale: Positive = 64.0) -> AnchorLoss:
+@loss(proxies=True, unit_length=True)
+def arcface(rectangle: Rectangle, *, margin: Radians = 0.5, scale: Positive = 64.0) -> AnchorLoss:
     r"""A margin on the own class's angle.
 
     $$L_{ip} = -\log \frac{e^{\sigma \phi_{ip}}}{e^{\sigma \phi_{ip}} + \sum_n e^{\sigma s_{in}}} \qquad
@@ -70,8 +69,7 @@ def arcface(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.5, scale: P
     instead, as the authors' code does.
 
     Args:
-        similarity: [anchors, proxies], the cosine.
-        pairs: masks of the same shape; an anchor's positive is the proxy of its class.
+        rectangle: [anchors, proxies], the cosine; an anchor's positive is the proxy of its class.
         margin: m, in radians. 0.5 is the paper's.
         scale: sigma. 64 is the paper's.
 
@@ -80,13 +78,13 @@ def arcface(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.5, scale: P
 
     Source: Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019.
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     return against_negatives(scale * _cos_of_wider(s, margin), scale * s, pairs)
 
 
-@traits(proxies=True, unit_length=True)
+@loss(proxies=True, unit_length=True)
 def sub_center_arcface(
-    similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.5, scale: Positive = 64.0, centers: Centers = 3
+    rectangle: Rectangle, *, margin: Radians = 0.5, scale: Positive = 64.0, centers: Centers = 3
 ) -> AnchorLoss:
     r"""ArcFace with several proxies a class, of which the nearest counts: the others take the noisy samples.
 
@@ -96,8 +94,8 @@ def sub_center_arcface(
     over classes c and n, averaged over anchors.
 
     Args:
-        similarity: [anchors, classes * centers], the cosine; the proxies of a class stand beside each other.
-        pairs: masks of the same shape; an anchor's positives are the proxies of its class.
+        rectangle: [anchors, classes * centers], the cosine; the proxies of a class stand beside each other;
+            an anchor's positives are the proxies of its class.
         margin: m, in radians. 0.5 is the paper's.
         scale: sigma. 64 is the paper's.
         centers: proxies a class, `Proxies(classes, dim, per_class=centers)`. 3 is the paper's.
@@ -110,15 +108,13 @@ def sub_center_arcface(
 
     Source: Deng et al., Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces, ECCV 2020.
     """
-    cells, classes = by_class(widen(similarity), pairs, centers)
+    cells, classes = by_class(widen(rectangle.similarity), rectangle.pairs, centers)
     s = cells.amax(-1)
     return against_negatives(scale * _cos_of_wider(s, margin), scale * s, classes)
 
 
-@traits(proxies=True, unit_length=True)
-def sphereface(
-    similarity: Tensor, pairs: Pairs, *, margin: Annotated[int, Bound(1, 64)] = 4, scale: Positive = 30.0
-) -> AnchorLoss:
+@loss(proxies=True, unit_length=True)
+def sphereface(rectangle: Rectangle, *, margin: Annotated[int, Bound(1, 64)] = 4, scale: Positive = 30.0) -> AnchorLoss:
     r"""The own class's angle, multiplied.
 
     $$L_{ip} = -\log \frac{e^{\sigma \psi(\theta_{ip})}}{e^{\sigma \psi(\theta_{ip})} + \sum_n e^{\sigma s_{in}}} \qquad
@@ -128,8 +124,7 @@ def sphereface(
     the authors' later SphereFace-R.
 
     Args:
-        similarity: [anchors, proxies], the cosine.
-        pairs: masks of the same shape; an anchor's positive is the proxy of its class.
+        rectangle: [anchors, proxies], the cosine; an anchor's positive is the proxy of its class.
         margin: m, an integer. 4 is the paper's.
         scale: sigma. 30 is SphereFace-R's.
 
@@ -138,13 +133,13 @@ def sphereface(
 
     Source: Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, CVPR 2017.
     """
-    s = widen(similarity).clamp(-1, 1)
+    s = widen(rectangle.similarity).clamp(-1, 1)
     # cos(m theta) as a polynomial of the cosine (Chebyshev): its gradient is finite at both ends, arccos's is not.
     before, multiple = torch.ones_like(s), s
     for _ in range(margin - 1):
         before, multiple = multiple, 2 * s * multiple - before
     k = sum(((s < math.cos(i * math.pi / margin)).to(s.dtype) for i in range(1, margin)), torch.zeros_like(s))
-    return against_negatives(scale * ((1 - 2 * (k % 2)) * multiple - 2 * k), scale * s, pairs)
+    return against_negatives(scale * ((1 - 2 * (k % 2)) * multiple - 2 * k), scale * s, rectangle.pairs)
 
 
 def _cos_of_wider(s: Tensor, margin: float) -> Tensor:

@@ -1,14 +1,14 @@
 """Losses that replace the ranks in a retrieval metric by smooth counts."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from pullpush.bounds import Bound, Count, Positive
-from pullpush.maths.losses.base import AnchorLoss, check_choice
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import any_of, count_of, mean_of, sum_of, widen
 from pullpush.maths.triples import above
 
@@ -17,7 +17,8 @@ __all__ = ["pnp", "recall_at_k", "smooth_ap"]
 Variant = Literal["O", "Iu", "Ib", "Ds", "Dq"]
 
 
-def smooth_ap(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.01) -> AnchorLoss:
+@loss()
+def smooth_ap(rectangle: Rectangle, *, temperature: Positive = 0.01) -> AnchorLoss:
     r"""One minus the average precision, with ranks as sums of sigmoids.
 
     $$L_i = 1 - \frac{1}{|P|} \sum_{p \in P} \frac{1 + R(p, P)}{1 + R(p, P) + R(p, N)} \qquad
@@ -27,8 +28,7 @@ def smooth_ap(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.01)
     whereas the released code counts it, always in the first place.
 
     Args:
-        similarity: [anchors, references].
-        pairs: masks of the same shape.
+        rectangle: [anchors, references].
         temperature: tau. 0.01 is the paper's.
 
     Returns:
@@ -36,7 +36,7 @@ def smooth_ap(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.01)
 
     Source: Brown et al., Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval, ECCV 2020.
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     # Each positive stands beside itself with sigmoid(0).
     place = 0.5 + above(s, pairs.positive, pairs.positive, temperature)
     precision = place / (place + above(s, pairs.positive, pairs.negative, temperature))
@@ -44,9 +44,9 @@ def smooth_ap(similarity: Tensor, pairs: Pairs, *, temperature: Positive = 0.01)
     return AnchorLoss(torch.where(counts, 1 - mean_of(precision, pairs.positive), 0.0), counts.to(s.dtype))
 
 
+@loss()
 def recall_at_k(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     ks: Annotated[tuple[Count, ...], Bound(1, 100)] = (1, 2, 4, 8, 16),
     temperature: Positive = 0.01,
@@ -61,8 +61,7 @@ def recall_at_k(
     and cut there, as in the released code, which also widens tau 1 with k.
 
     Args:
-        similarity: [anchors, references].
-        pairs: masks of the same shape.
+        rectangle: [anchors, references].
         ks: the k that are averaged. Those of the paper.
         temperature: tau 2, of the ranks. 0.01 is the paper's.
         k_temperature: tau 1, of the cut, in places. 1 is the paper's.
@@ -72,7 +71,7 @@ def recall_at_k(
 
     Source: Patel et al., Recall@k Surrogate Loss with Large Batches and Similarity Mixup, CVPR 2022.
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     rank = 0.5 + above(s, pairs.positive, pairs.positive | pairs.negative, temperature)
     positives = count_of(pairs.positive, dtype=s.dtype)
     recall = torch.zeros_like(positives)
@@ -83,9 +82,9 @@ def recall_at_k(
     return AnchorLoss(torch.where(counts, 1 - recall / len(ks), 0.0), counts.to(s.dtype))
 
 
+@loss()
 def pnp(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     variant: Variant = "O",
     temperature: Positive = 0.01,
@@ -106,8 +105,7 @@ def pnp(
     - `Dq`: $1 - (1 + R)^{-\alpha}$, one that decreases quickly.
 
     Args:
-        similarity: [anchors, references].
-        pairs: masks of the same shape.
+        rectangle: [anchors, references].
         variant: of f, by the paper's names.
         temperature: tau. 0.01 is the paper's.
         steepness: b of "Ib". 2, as in the released code.
@@ -116,14 +114,10 @@ def pnp(
     Returns:
         AnchorLoss [anchors].
 
-    Raises:
-        UserError: an unknown variant.
-
     Source: Li et al., Rethinking the Optimization of Average Precision: Only Penalizing Negative Instances before
     Positive Ones is Enough, AAAI 2022.
     """
-    check_choice("variant", variant, get_args(Variant))
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     before = above(s, pairs.positive, pairs.negative, temperature)
     penalties: dict[str, Callable[[Tensor], Tensor]] = {
         "O": lambda r: r,

@@ -4,19 +4,18 @@ import torch
 from torch import Tensor
 
 from pullpush.bounds import Centers, CosineMargin, NonNegative, Positive
-from pullpush.maths.losses.base import AnchorLoss, against_negatives, by_class, traits
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.losses.base import against_negatives, by_class
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import any_of, widen
 
 __all__ = ["soft_triple"]
 
 
-@traits(proxies=True, unit_length=True)
+@loss(proxies=True, unit_length=True, wants_references=True)
 def soft_triple(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
-    reference_similarity: Tensor,
     scale: Positive = 20.0,
     gamma: Positive = 0.1,
     margin: CosineMargin = 0.01,
@@ -33,9 +32,8 @@ def soft_triple(
     $$\frac{\tau}{C K (K - 1)} \sum_c \sum_{k < l} |w_{ck} - w_{cl}| \qquad |w_{ck} - w_{cl}| = \sqrt{2 - 2 s_{ckl}}$$
 
     Args:
-        similarity: [anchors, classes * centers], the cosine; the proxies of a class stand beside each other.
-        pairs: masks of the same shape; an anchor's positives are the proxies of its class.
-        reference_similarity: the proxies among each other, [classes * centers, classes * centers].
+        rectangle: [anchors, classes * centers], the cosine; the proxies of a class stand beside each other;
+            an anchor's positives are the proxies of its class.
         scale: lambda. 20 is the paper's.
         gamma: softness of the mixture, in units of the similarity. 0.1 is the paper's.
         margin: delta. 0.01 is the paper's.
@@ -50,11 +48,12 @@ def soft_triple(
 
     Source: Qian et al., SoftTriple Loss: Deep Metric Learning Without Triplet Sampling, ICCV 2019.
     """
-    cells, classes = by_class(widen(similarity), pairs, centers)
+    pairs = rectangle.pairs
+    cells, classes = by_class(widen(rectangle.similarity), pairs, centers)
     s = (torch.softmax(cells / gamma, -1) * cells).sum(-1)
     total, count = against_negatives(scale * (s - margin), scale * s, classes)
     used = any_of(pairs.positive | pairs.negative).to(s.dtype)
-    spread = tau * _mean_gap(widen(reference_similarity), centers)
+    spread = tau * _mean_gap(widen(rectangle.among()), centers)
     return AnchorLoss(torch.stack([total, spread * used], 1), torch.stack([count, used], 1))
 
 

@@ -1,20 +1,19 @@
 """Threshold-consistent margin."""
 
 import torch
-from torch import Tensor
 from torch.nn.functional import relu
 
 from pullpush.bounds import NonNegative, Real
-from pullpush.maths.losses.base import AnchorLoss
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, sum_of, widen
 
 __all__ = ["threshold_consistent_margin"]
 
 
+@loss()
 def threshold_consistent_margin(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     positive_margin: Real = 0.9,
     negative_margin: Real = 0.5,
@@ -29,8 +28,7 @@ def threshold_consistent_margin(
     each over all pairs of the batch.
 
     Args:
-        similarity: [anchors, references], cosines.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], cosines.
         positive_margin: m+. 0.9 is the paper's.
         negative_margin: m-. 0.5 is the paper's.
         positive_weight: lambda+. 1 is the paper's.
@@ -42,7 +40,7 @@ def threshold_consistent_margin(
     Source: Zhang et al., Threshold-Consistent Margin Loss for Open-World Deep Metric Learning, ICLR 2024
     (arXiv 2307.04047).
     """
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     far = pairs.positive & ~(s > positive_margin)
     close = pairs.negative & ~(s < negative_margin)
     pull = positive_weight * sum_of(relu(positive_margin - s), far)

@@ -1,14 +1,15 @@
 """Triplet loss."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 from pullpush.bounds import NonNegative
-from pullpush.maths.losses.base import AnchorLoss, check_choice, traits
+from pullpush.maths.choice import loss
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import any_of, max_of, min_of, sum_of, widen
 from pullpush.maths.triples import above, violations
 
@@ -18,10 +19,9 @@ Kind = Literal["all", "hard", "semihard", "easy_positive"]
 Average = Literal["all", "violating"]
 
 
-@traits(similarity="negative_squared_euclidean")
+@loss(similarity="negative_squared_euclidean")
 def triplet(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     margin: NonNegative | None = 0.2,
     kind: Kind = "all",
@@ -45,8 +45,7 @@ def triplet(
     here; the same triplets violate 0.1 of the cosine, since $|x - y|^2 = 2 - 2 \cos$.
 
     Args:
-        similarity: [anchors, references].
-        pairs: masks of the same shape.
+        rectangle: [anchors, references].
         margin: m; None for the soft margin. 0.2 is FaceNet's.
         kind: which triplets: "all", "hard", "semihard", "easy_positive".
         average: over "all" chosen triplets, or the "violating" ones, whose loss is above 0: that value does not fade
@@ -55,16 +54,11 @@ def triplet(
     Returns:
         AnchorLoss [anchors].
 
-    Raises:
-        UserError: an unknown kind or average.
-
     Source: Schroff et al., FaceNet, CVPR 2015 (margin, semihard). Hermans et al., In Defense of the Triplet Loss for
     Person Re-Identification, arXiv 1703.07737 (batch hard, batch all, soft margin). Xuan et al., Improved Embeddings
     with Easy Positive Triplet Mining, WACV 2020 (easy_positive, with margin None).
     """
-    check_choice("kind", kind, get_args(Kind))
-    check_choice("average", average, get_args(Average))
-    s = widen(similarity)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
     if kind == "all":
         if margin is not None:
             total, violating, listed = violations(s, *pairs, margin)

@@ -1,12 +1,10 @@
 """Triplet loss with anchor swap."""
 
-from typing import Literal, get_args
-
-from torch import Tensor
+from typing import Literal
 
 from pullpush.bounds import NonNegative
-from pullpush.maths.losses.base import AnchorLoss, check_choice, traits
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, widen
 from pullpush.maths.through import swapped_violations
 
@@ -15,12 +13,10 @@ __all__ = ["triplet_swap"]
 Average = Literal["all", "violating"]
 
 
-@traits(similarity="negative_euclidean")
+@loss(similarity="negative_euclidean", wants_references=True)
 def triplet_swap(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
-    reference_similarity: Tensor,
     margin: NonNegative = 1.0,
     average: Average = "all",
 ) -> AnchorLoss:
@@ -32,23 +28,17 @@ def triplet_swap(
     r are the similarities of the references with each other, so it can't be streamed.
 
     Args:
-        similarity: [anchors, references].
-        pairs: masks of the same shape.
-        reference_similarity: r [references, references].
+        rectangle: [anchors, references].
         margin: m, in units of the similarity. 1 is the paper's, of distances.
         average: over "all" triplets, as in the paper, or the "violating" ones, whose loss is above 0.
 
     Returns:
         AnchorLoss [anchors].
 
-    Raises:
-        UserError: an unknown average.
-
     Source: Balntas et al., Learning Local Feature Descriptors with Triplets and Shallow Convolutional Neural Networks,
     BMVC 2016 (in-triplet hard negatives with anchor swap).
     """
-    check_choice("average", average, get_args(Average))
-    s = widen(similarity)
-    total, violating = swapped_violations(s, reference_similarity, *pairs, margin)
+    s, pairs = widen(rectangle.similarity), rectangle.pairs
+    total, violating = swapped_violations(s, rectangle.among(), *pairs, margin)
     positives, negatives = (count_of(mask, dtype=s.dtype) for mask in pairs)
     return AnchorLoss(total, violating if average == "violating" else positives * negatives)

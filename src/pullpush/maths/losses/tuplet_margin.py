@@ -3,18 +3,18 @@
 import math
 
 import torch
-from torch import Tensor
 
 from pullpush.bounds import Positive, Radians
-from pullpush.maths.losses.base import AnchorLoss, against_negatives, traits
-from pullpush.maths.pairs import Pairs
+from pullpush.maths.choice import loss
+from pullpush.maths.losses.base import against_negatives
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import widen
 
 __all__ = ["tuplet_margin"]
 
 
-@traits(unit_length=True)
-def tuplet_margin(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.1, scale: Positive = 64.0) -> AnchorLoss:
+@loss(unit_length=True)
+def tuplet_margin(rectangle: Rectangle, *, margin: Radians = 0.1, scale: Positive = 64.0) -> AnchorLoss:
     r"""Each positive against all negatives, with slack in the angle.
 
     $$L_{ip} = \log\Big(1 + \sum_n e^{\sigma (\cos \theta_{in} - \cos(\theta_{ip} - \beta))}\Big)$$
@@ -22,8 +22,7 @@ def tuplet_margin(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.1, sc
     averaged over positive pairs; $\theta = \arccos s$. The slack lets positives be, that are closer than beta.
 
     Args:
-        similarity: [anchors, references], cosines.
-        pairs: masks of the same shape.
+        rectangle: [anchors, references], cosines.
         margin: beta, in radians. 0.1 (5.73 degrees) is the paper's.
         scale: sigma. 64 is the paper's.
 
@@ -32,10 +31,10 @@ def tuplet_margin(similarity: Tensor, pairs: Pairs, *, margin: Radians = 0.1, sc
 
     Source: Yu and Tao, Deep Metric Learning with Tuplet Margin Loss, ICCV 2019.
     """
-    s = widen(similarity).clamp(-1, 1)
+    s = widen(rectangle.similarity).clamp(-1, 1)
     squared = 1 - s * s
     # sin theta without its infinite slope at both ends.
     inside = squared > torch.finfo(s.dtype).eps
     sine = torch.where(inside, torch.where(inside, squared, 1.0).sqrt(), 0.0)
     slack = s * math.cos(margin) + sine * math.sin(margin)
-    return against_negatives(scale * slack, scale * s, pairs)
+    return against_negatives(scale * slack, scale * s, rectangle.pairs)

@@ -1,6 +1,9 @@
 """Miners: pure functions of the rectangle that keep some of its pairs.
 
-`REGISTRY` finds every name in a file's `__all__`.
+    @miner()
+    def NAME(rectangle: Rectangle, *, options) -> Pairs
+
+One concept a file; `REGISTRY` finds every name in a file's `__all__`.
 """
 
 from pullpush.maths.registry import collect

@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import torch
-from torch import Tensor
 
 from pullpush.bounds import Bound, Seed
-from pullpush.maths.losses.base import traits
+from pullpush.maths.choice import miner
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import Rectangle
 from pullpush.maths.sphere import as_cosine, uniform
 
 __all__ = ["distance_weighted"]
@@ -16,13 +16,10 @@ __all__ = ["distance_weighted"]
 Distance = Annotated[float, Bound(0, 2, above=True)]
 
 
-@traits(unit_length=True)
+@miner(unit_length=True)
 def distance_weighted(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
-    dim: int = 128,
-    similarity_name: str = "cosine",
     closest: Distance = 0.5,
     farthest: Distance = 1.4,
     seed: Seed = 0,
@@ -37,20 +34,17 @@ def distance_weighted(
     The noise comes from the similarities themselves, see `pullpush.maths.sphere.uniform`: nothing has to be saved.
 
     Args:
-        similarity: [anchors, references], of unit vectors.
-        pairs: masks of the same shape.
-        dim: D.
-        similarity_name: what the rectangle holds, as in `SIMILARITIES`.
+        rectangle: [anchors, references], of unit vectors.
         closest: distance below which weights no longer grow, which sets lambda. 0.5, as in the authors' code.
         farthest: distance from which on none is drawn: the margin loss of the paper is 0 there. 1.4, as in their code.
         seed: of the noise.
 
     Source: Wu et al., Sampling Matters in Deep Embedding Learning, ICCV 2017.
     """
-    s = similarity.detach()
-    distance = (2 - 2 * as_cosine(s, similarity_name).double()).clamp(min=0).sqrt()
+    s, pairs = rectangle.similarity.detach(), rectangle.pairs
+    distance = (2 - 2 * as_cosine(s, rectangle.similarity_name).double()).clamp(min=0).sqrt()
     clipped = distance.clamp(min=closest, max=2 - 1e-9)
-    weight = (2 - dim) * clipped.log() - (dim - 3) / 2 * (1 - clipped**2 / 4).log()
+    weight = (2 - rectangle.dim) * clipped.log() - (rectangle.dim - 3) / 2 * (1 - clipped**2 / 4).log()
     allowed = pairs.negative & ~(distance >= farthest)
     key = torch.where(allowed, weight - (-uniform(s, seed).log()).log(), float("-inf"))
     wanted = pairs.positive.sum(1, keepdim=True)

@@ -1,13 +1,14 @@
 """One positive and one negative an anchor, chosen by how hard they are."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
 from pullpush.bounds import Real
 from pullpush.errors import UserError
-from pullpush.maths.losses.base import check_choice
+from pullpush.maths.choice import miner
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import Rectangle
 from pullpush.maths.reduce import any_of, max_of, min_of
 
 __all__ = ["easy_hard"]
@@ -15,9 +16,9 @@ __all__ = ["easy_hard"]
 Hardness = Literal["easy", "semihard", "hard", "all"]
 
 
+@miner()
 def easy_hard(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     positive: Hardness = "easy",
     negative: Hardness = "semihard",
@@ -34,27 +35,24 @@ def easy_hard(
     nothing, unless a side keeps all of its pairs, which leaves the other alone.
 
     Args:
-        similarity: [anchors, references].
-        pairs: masks of the same shape.
+        rectangle: [anchors, references].
         positive: "easy", "semihard", "hard" or "all".
         negative: the same.
         positive_range: lowest and highest similarity of a chosen positive; None for any.
         negative_range: of a chosen negative.
 
     Raises:
-        UserError: an unknown choice; both sides semi-hard, or one semi-hard and the other all: of which?
+        UserError: both sides semi-hard, or one semi-hard and the other all: of which?
 
     Source: Xuan et al., Improved Embeddings with Easy Positive Triplet Mining, WACV 2020: the default is their
     best. "hard" and "hard" is batch hard, "hard" and "semihard" FaceNet's with one positive.
     """
-    check_choice("positive", positive, get_args(Hardness))
-    check_choice("negative", negative, get_args(Hardness))
     if "semihard" in (positive, negative) and (positive == negative or "all" in (positive, negative)):
         raise UserError(
             f"positive={positive!r} and negative={negative!r}: semi-hard is measured from one chosen pair of the other "
             f"side, so make the other side easy or hard"
         )
-    s = similarity.detach()
+    s, pairs = rectangle.similarity.detach(), rectangle.pairs
     p, n = _within(s, pairs.positive, positive_range), _within(s, pairs.negative, negative_range)
     if positive == "semihard":
         n = _lowest(s, n) if negative == "easy" else _highest(s, n)

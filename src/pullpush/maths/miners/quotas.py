@@ -1,13 +1,14 @@
 """Shares of the batch's pairs: the hardest, or as many at each distance."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from pullpush.bounds import Bins, Bound, Count, Seed
-from pullpush.maths.losses.base import check_choice, traits
+from pullpush.maths.choice import miner
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import Rectangle
 from pullpush.maths.sphere import uniform
 
 __all__ = ["hard_percent", "uniform_bins"]
@@ -15,9 +16,9 @@ __all__ = ["hard_percent", "uniform_bins"]
 Scope = Literal["batch", "anchor"]
 
 
-@traits(whole=lambda options: options.get("per", "batch") == "batch")
+@miner(whole=lambda options: options.get("per", "batch") == "batch")
 def hard_percent(
-    similarity: Tensor, pairs: Pairs, *, fraction: Annotated[float, Bound(0, 1, above=True)] = 0.5, per: Scope = "batch"
+    rectangle: Rectangle, *, fraction: Annotated[float, Bound(0, 1, above=True)] = 0.5, per: Scope = "batch"
 ) -> Pairs:
     r"""Keeps the hardest share of the positives, and of the negatives.
 
@@ -27,18 +28,13 @@ def hard_percent(
     and whatever is exactly as hard as the last of them.
 
     Args:
-        similarity: [anchors, references].
-        pairs: masks of the same shape.
+        rectangle: [anchors, references].
         fraction: f, above 0 and up to 1. The paper cascades 1, 0.5 and 0.2.
         per: of all pairs of the "batch", as in the paper, or of each "anchor". The former can't be streamed.
 
-    Raises:
-        UserError: an unknown scope.
-
     Source: Yuan et al., Hard-Aware Deeply Cascaded Embedding, ICCV 2017.
     """
-    check_choice("per", per, get_args(Scope))
-    s = similarity.detach()
+    s, pairs = rectangle.similarity.detach(), rectangle.pairs
     shape = (1, -1) if per == "batch" else s.shape
     kept = [
         _hardest(x.reshape(shape), mask.reshape(shape), fraction).view(s.shape)
@@ -54,10 +50,9 @@ def _hardest(x: Tensor, mask: Tensor, fraction: float) -> Tensor:
     return mask & (number > 0) & ~(x > ordered.gather(1, (number - 1).clamp(min=0)))
 
 
-@traits(whole=lambda options: options.get("per", "batch") == "batch")
+@miner(whole=lambda options: options.get("per", "batch") == "batch")
 def uniform_bins(
-    similarity: Tensor,
-    pairs: Pairs,
+    rectangle: Rectangle,
     *,
     bins: Bins = 100,
     positives_per_bin: Count = 10,
@@ -73,22 +68,17 @@ def uniform_bins(
     noise comes from the similarities themselves, see `pullpush.maths.sphere.uniform`: equal ones are kept together.
 
     Args:
-        similarity: [anchors, references].
-        pairs: masks of the same shape.
+        rectangle: [anchors, references].
         bins: B. 100, as in popular code.
         positives_per_bin: most positives of a bin.
         negatives_per_bin: most negatives of a bin.
         per: bins of the whole "batch", or of each "anchor". The former can't be streamed.
         seed: of the noise.
 
-    Raises:
-        UserError: an unknown scope.
-
     Source: no paper; popular code calls it a uniform histogram miner. Wu et al., Sampling Matters in Deep Embedding
     Learning, ICCV 2017, says why all distances should be seen.
     """
-    check_choice("per", per, get_args(Scope))
-    s = similarity.detach()
+    s, pairs = rectangle.similarity.detach(), rectangle.pairs
     shape = (1, -1) if per == "batch" else s.shape
     kept = [
         _evenly(s.reshape(shape), mask.reshape(shape), bins, most, seed).view(s.shape)

@@ -1,6 +1,7 @@
 """Regularisers: pure functions of the embeddings, added to a loss. `REGISTRY` finds every name in a file's `__all__`.
 
-    regularizer(embeddings, references, pairs, *, options) -> AnchorLoss(total, count)
+    @regularizer()
+    def NAME(embeddings, references, pairs, *, options) -> AnchorLoss(total, count)
 
 Embeddings are the anchors [anchors, dim] as the encoder gives them, references the columns [references, dim].
 """

@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
-from pullpush.maths.losses.base import AnchorLoss
+from pullpush.maths.choice import regularizer
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import AnchorLoss
 from pullpush.maths.reduce import widen
 
 __all__ = ["embedding_norm"]
 
 
+@regularizer()
 def embedding_norm(embeddings: Tensor, references: Tensor, pairs: Pairs) -> AnchorLoss:
     r"""The squared length, for losses of the dot product, which could otherwise grow for ever.
 

@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from pullpush.bounds import Bound, NonNegative, Positive
-from pullpush.maths.losses.base import AnchorLoss, of_the_batch, traits
+from pullpush.maths.choice import regularizer
+from pullpush.maths.losses.base import of_the_batch
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.rectangle import AnchorLoss
 from pullpush.maths.reduce import count_of, sum_of, widen
 from pullpush.maths.similarity import negative_squared_euclidean
 
@@ -17,7 +19,7 @@ __all__ = ["covariance", "variance", "vicreg"]
 Epsilon = Annotated[float, Bound(1e-12, 1)]
 
 
-@traits(whole=True)
+@regularizer(whole=True)
 def variance(
     embeddings: Tensor, references: Tensor, pairs: Pairs, *, target: Positive = 1.0, epsilon: Epsilon = 1e-4
 ) -> AnchorLoss:
@@ -44,7 +46,7 @@ def variance(
     return of_the_batch(found, torch.ones_like(found), len(embeddings))
 
 
-@traits(whole=True)
+@regularizer(whole=True)
 def covariance(embeddings: Tensor, references: Tensor, pairs: Pairs) -> AnchorLoss:
     r"""Keeps dimensions from telling the same: their covariances over the batch shall vanish.
 
@@ -66,7 +68,7 @@ def covariance(embeddings: Tensor, references: Tensor, pairs: Pairs) -> AnchorLo
     return of_the_batch(found, torch.ones_like(found), len(embeddings))
 
 
-@traits(whole=True)
+@regularizer(whole=True)
 def vicreg(
     embeddings: Tensor,
     references: Tensor,

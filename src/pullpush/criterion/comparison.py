@@ -1,42 +1,44 @@
 """From anchors and columns to the loss: similarity, pairs, miner, loss. No state."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pullpush.criterion.choices import GIVEN, parameters_of
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.compiling import computed_again
-from pullpush.maths.losses import AnchorLoss
-from pullpush.maths.pairs import Pairs, make_pairs
+from pullpush.maths.choice import Loss, Miner
+from pullpush.maths.pairs import Relation, make_pairs
+from pullpush.maths.rectangle import AnchorLoss, Rectangle
+from pullpush.maths.similarity import SIMILARITIES, cosine, dot
 
-__all__ = ["Rectangle", "beside"]
+__all__ = ["Comparison", "beside"]
 
 
-class Rectangle:
+class Comparison:
     """Computes some rows.
 
     Columns come in parts (the batch, the memory), so that a large part is never copied to stand beside a small one:
     the similarities are joined instead.
+
+    Args:
+        similarity: of embeddings that are of unit length already where it, the loss or the miner is of unit vectors.
+        relation: labels to positives.
+        miner: None keeps all pairs.
+        loss: of the rectangle.
     """
 
     def __init__(
-        self,
-        similarity: Callable[[Tensor, Tensor], Tensor],
-        similarity_name: str,
-        relation: Callable[[Tensor, Tensor], Tensor],
-        miner: Callable[..., Pairs] | None,
-        loss: Callable[..., AnchorLoss],
-        options: Mapping[str, Any],
+        self, similarity: Callable[[Tensor, Tensor], Tensor], relation: Relation, miner: Miner | None, loss: Loss
     ) -> None:
-        self.similarity, self.relation, self.miner, self.loss, self.options = similarity, relation, miner, loss, options
-        self.similarity_name = similarity_name
-        self._of_loss, self._of_miner = (
-            GIVEN & parameters_of(f).keys() if f is not None else frozenset() for f in (loss, miner)
-        )
-        self.wants_references = "reference_similarity" in self._of_loss | self._of_miner
+        self.relation, self.miner, self.loss = relation, miner, loss
+        self.similarity_name = next((name for name, f in SIMILARITIES.items() if f is similarity), "")
+        chosen: list[Loss | Miner] = [loss] if miner is None else [loss, miner]
+        self.unit_length = similarity is cosine or any(each.traits.unit_length for each in chosen)
+        self.wants_references = any(each.traits.wants_references for each in chosen)
+        self.whole = any(each.whole for each in chosen)
+        # The cosine is the dot product of normalised vectors: normalised once a step, not once a block.
+        self._similarity = dot if similarity is cosine else similarity
 
     def __call__(self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor]) -> AnchorLoss:
         """The loss of these anchors.
@@ -66,15 +68,15 @@ class Rectangle:
     def _loss(
         self, anchors: Columns, vectors: Sequence[Tensor], columns: Columns, learned: Mapping[str, Tensor]
     ) -> AnchorLoss:
-        similarity = self._similarity(anchors.embeddings, vectors)
+        similarity = self._between(anchors.embeddings, vectors)
         among: Tensor | None = None
         if self.wants_references:
             same = len(vectors) == 1 and vectors[0] is anchors.embeddings
-            among = similarity if same else self._similarity(torch.cat(list(vectors)), vectors)
+            among = similarity if same else self._between(torch.cat(list(vectors)), vectors)
         return computed_again(self._of_cells, similarity, among, anchors, columns, learned)
 
-    def _similarity(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
-        found = [self.similarity(x, part) for part in vectors]
+    def _between(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
+        found = [self._similarity(x, part) for part in vectors]
         return found[0] if len(found) == 1 else torch.cat(found, 1)
 
     def _of_cells(
@@ -85,18 +87,12 @@ class Rectangle:
         columns: Columns,
         learned: Mapping[str, Tensor],
     ) -> AnchorLoss:
-        pairs = self._pairs(anchors, columns)
-        given: dict[str, Any] = {
-            "reference_similarity": reference_similarity,
-            "similarity_name": self.similarity_name,
-            "dim": anchors.embeddings.shape[1],
-        }
+        pairs = make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation, columns.valid)
+        dim = anchors.embeddings.shape[1]
+        rectangle = Rectangle(similarity, pairs, reference_similarity, self.similarity_name, dim)
         if self.miner is not None:
-            pairs = self.miner(similarity, pairs, **{k: given[k] for k in self._of_miner})
-        return self.loss(similarity, pairs, **{**self.options, **learned, **{k: given[k] for k in self._of_loss}})
-
-    def _pairs(self, anchors: Columns, columns: Columns) -> Pairs:
-        return make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation, columns.valid)
+            rectangle = rectangle._replace(pairs=self.miner(rectangle))
+        return self.loss(rectangle, **learned)
 
 
 def beside(parts: Sequence[Columns]) -> Columns:
