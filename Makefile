@@ -22,6 +22,7 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict --no-warn-unused-ignores src/pullpush/maths
+	$(BIN)/mypy --strict --warn-unused-ignores --follow-imports=silent tests/typing
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(if $(AREA),--area $(AREA))

@@ -1,7 +1,7 @@
 """Options of a run by name: from the command line, from YAML, from a mapping. All are checked by their types."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
 from importlib.resources import files
 from inspect import cleandoc
@@ -129,8 +129,12 @@ def _named(group: str, options: Mapping[str, Option]) -> dict[str, Option]:
 
 def _fields(cls: Any) -> dict[str, Option]:
     """The fields of a dataclass."""
-    kinds, about, made = types_of(cls), arguments(cleandoc(cls.__doc__ or "")), cls()
-    return {f.name: Option(getattr(made, f.name), kinds[f.name], about.get(f.name, "")) for f in fields(cls)}
+    kinds, about = types_of(cls), arguments(cleandoc(cls.__doc__ or ""))
+    return {f.name: Option(_default(f), kinds[f.name], about.get(f.name, "")) for f in fields(cls)}
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _own(options: Mapping[str, Option], skip: Sequence[str] = ()) -> dict[str, Option]:
