@@ -50,7 +50,7 @@ def close() -> None:
 def spawn(work: str, log: Path, **options: Any) -> int:
     """Starts `serve`, `build` or `hold` in a process of its own and returns its number. `log` gets what it prints."""
     process = nursery()
-    process.stdin.write(json.dumps([work, str(log), options]) + "\n")
+    process.stdin.write(json.dumps([work, str(log), options, dict(os.environ)]) + "\n")
     process.stdin.flush()
     return int(process.stdout.readline())
 
@@ -120,12 +120,13 @@ def forking() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for line in sys.stdin:
-        work, log, options = json.loads(line)
+        work, log, options, environment = json.loads(line)
         child = os.fork()
         if child:
             print(child, flush=True)
             continue
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.environ.update(environment)  # the tests may have changed it since
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)
         os.dup2(file, 2)

@@ -78,6 +78,10 @@ def test_connections_have_a_time_to_send_and_to_read() -> None:
     class Fake:
         def __init__(self, of: Connections, silent: float, unread: float) -> None:
             self.said, self._silent, self._unread, self.transport, self.of = [], silent, unread, self, of
+            self.sent = False
+
+        def has_sent(self) -> bool:
+            return self.sent
 
         def silent(self, now: float) -> float:
             return self._silent
@@ -114,6 +118,14 @@ def test_connections_have_a_time_to_send_and_to_read() -> None:
         connections.waiting(deaf, unread=True)
         connections.opened(Fake(connections, 0, 0))
         assert (sending.said, deaf.said) == ([], ["dropped"])
+        asking, mute = Fake(connections, 0, 0), Fake(connections, 0, 0)
+        few = Connections(most=2)
+        asking.of = mute.of = few
+        for each in (asking, mute):
+            few.opened(each)
+        asking.sent = True  # its request lies there, not yet read: the younger one that is silent goes first
+        few.opened(Fake(few, 0, 0))
+        assert (asking.said, mute.said) == ([], ["dropped"])
         full = Connections(most=1)
         working, refused = Fake(full, 0, 0), Fake(full, 0, 0)
         full.opened(working)

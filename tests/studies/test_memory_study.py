@@ -34,7 +34,7 @@ def test_table_figures_and_page(
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "page.html").read_text()
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?https?:""", page)
-    assert "2 to 3 classes x 2 items, as the table says" in page
+    assert "2 to 3 classes x 2 items, AdamW" in page
     assert main(study) == 0  # nothing trains again, and the cost is not measured again
     assert "7 of 7 runs are finished" in capsys.readouterr().err
     assert measured == [1]

@@ -175,7 +175,7 @@ def test_defaults_of_the_task_give_way_to_what_is_said() -> None:
     config = config_from({"task": "image-text"})
     assert (config.loss.name, config.loss.options["temperature"], config.encoder.freeze) == ("n_pair", 0.07, True)
     assert config_from({"task": "image-text", "loss": "nt_xent"}).loss.options["temperature"] == 0.07
-    assert "temperature" not in config_from({"task": "image-text", "loss": "circle"}).loss
+    assert "temperature" not in config_from({"task": "image-text", "loss": "circle"}).loss.options
     said = config_from({"task": "image-text", "loss": {"name": "n_pair", "temperature": 1.0}, "steps": 7})
     assert (said.loss.options["temperature"], said.steps) == (1.0, 7)
     assert config_from({}).loss.name == "multi_similarity"

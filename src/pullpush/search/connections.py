@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import select
 from itertools import chain
 from typing import Any
 
@@ -58,10 +59,11 @@ class Connections:
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
         if len(self._open) > self.most:
-            # Those that do not read go before those that may be in the middle of sending.
-            oldest = next(
-                chain(self._unread, self._waited), connection
-            )  # all the others are being answered: the new one has to wait
+            # Those that do not read, or ask again before they are answered, go before those that may be in the middle
+            # of sending, and last those whose request lies there, not yet read by us; where all are being answered, the
+            # new one has to wait.
+            silent = (each for each in self._waited if not each.has_sent())
+            oldest = next(chain(self._unread, silent, self._waited), connection)
             self.working(oldest)
             oldest.drop()
             if oldest is connection:
@@ -122,6 +124,14 @@ class Connection(H11Protocol):
         self._unread_since = self._unread_since or now
         return now - self._unread_since
 
+    def has_sent(self) -> bool:
+        """Whether something has come in that was not read yet, though it would be."""
+        if self.flow.read_paused:  # by requests ahead of their turn
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if hasattr(transport, "max_size"):
@@ -159,10 +169,11 @@ class Connection(H11Protocol):
     def _turn(self) -> None:
         """Tells whose turn it is: the client's, or ours once its request is here."""
         ours = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
-        if ours and not self.flow.write_paused:
+        ahead = ours and bool(self.conn.trailing_data[0])  # more requests, before this one is answered
+        if ours and not ahead and not self.flow.write_paused:
             self._connections.working(self)
         else:
-            self._connections.waiting(self, unread=self.flow.write_paused)
+            self._connections.waiting(self, unread=ahead or self.flow.write_paused)
 
     def drop(self) -> None:
         """Makes room."""

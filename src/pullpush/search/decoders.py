@@ -227,7 +227,13 @@ class _Process:
 
     @property
     def ended(self) -> bool:
-        return self._process.returncode is not None
+        """Asked of the system: asyncio learns of it some time later, and an image must not be blamed for it."""
+        if self._process.returncode is not None:
+            return True
+        try:
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
 
     async def ask(self, head: dict[str, Any], data: bytes) -> Message:
         assert self._process.stdin is not None
