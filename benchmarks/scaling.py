@@ -64,9 +64,12 @@ def panel(axes: Axes, title: str, series: dict[str, list[float]], colour: str, t
     ends: dict[str, float] = {}
     for name in ranked:
         axes.plot(
-            SIZES, [1000 * t for t in series[name]], color=colour,
-            linewidth=1.8 if name in named else 1.0, alpha=1.0 if name in named else 0.4,
-        )  # fmt: skip
+            SIZES,
+            [1000 * t for t in series[name]],
+            color=colour,
+            linewidth=1.8 if name in named else 1.0,
+            alpha=1.0 if name in named else 0.4,
+        )
         if name in named:
             ends[name.replace("_", " ")] = 1000 * series[name][-1]
     # A guide to the slope: below the lines, not one of them.
@@ -85,9 +88,14 @@ def written(axes: Axes, ends: dict[str, float], theme: Theme) -> None:
     for text, height in sorted(ends.items(), key=lambda end: end[1]):
         last = max(height, 1.75 * last)
         axes.annotate(
-            text, (SIZES[-1], last), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8.5,
+            text,
+            (SIZES[-1], last),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
             color=theme.muted if text == "N²" else theme.ink,
-        )  # fmt: skip
+        )
 
 
 def run() -> list[dict[str, Any]]:
@@ -98,7 +106,12 @@ def run() -> list[dict[str, Any]]:
         name: math.log(series[-1] / series[2]) / math.log(SIZES[-1] / SIZES[2]) for name, series in found.items()
     }
     return [
-        {"name": f"scaling/{name.replace(', ', '-').replace(' ', '-')}/4096/exponent", "ours": e, "other": 2.0,
-         "unit": "power of N", "ratio": 2.0 / e}
+        {
+            "name": f"scaling/{name.replace(', ', '-').replace(' ', '-')}/4096/exponent",
+            "ours": e,
+            "other": 2.0,
+            "unit": "power of N",
+            "ratio": 2.0 / e,
+        }
         for name, e in exponents.items()
-    ]  # fmt: skip
+    ]

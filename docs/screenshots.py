@@ -67,9 +67,24 @@ def prepare(folder: Path) -> Path:
     if not (folder / "run" / "metrics.json").exists():
         shutil.rmtree(folder / "run", ignore_errors=True)
         pullpush(
-            "train", "--task", "image-text", "--data", str(data), "--data.test", "0.1", "--batch.classes", "8",
-            "--batch.samples", "16", "--steps", "200", "--report", "false", "--out", str(folder / "run"),
-        )  # fmt: skip
+            "train",
+            "--task",
+            "image-text",
+            "--data",
+            str(data),
+            "--data.test",
+            "0.1",
+            "--batch.classes",
+            "8",
+            "--batch.samples",
+            "16",
+            "--steps",
+            "200",
+            "--report",
+            "false",
+            "--out",
+            str(folder / "run"),
+        )
     if not (folder / "index").exists():
         pullpush("index", str(folder / "run"), "--data", str(data), "--out", str(folder / "index"))
     return folder / "index"

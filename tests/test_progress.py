@@ -117,15 +117,23 @@ def test_every_long_verb_says_what_it_does(
     ranked = {"ranking", "clustering"}
     verbs = {
         ("train", "--data", str(photos), "--out", str(run), *options, *shares): {
-            "reading", "checking images", "decoding images", "embedding images", "training", *ranked,
+            "reading",
+            "checking images",
+            "decoding images",
+            "embedding images",
+            "training",
+            *ranked,
         },
         ("evaluate", str(run), "--data", str(photos)): {"reading", "embedding images", *ranked},
         ("embed", str(run), "--data", str(photos), "--out", str(tmp_path / "x.npz")): {"reading", "embedding images"},
-        ("index", str(run), "--images", str(photos), "--out", str(tmp_path / "index")):
-            {"reading", "embedding images", "drawing the map of 32 images"},
+        ("index", str(run), "--images", str(photos), "--out", str(tmp_path / "index")): {
+            "reading",
+            "embedding images",
+            "drawing the map of 32 images",
+        },
         ("data", str(photos)): {"reading", "checking images"},
         ("report", str(tmp_path)): {"drawing the report"},
-    }  # fmt: skip
+    }
     for words, wanted in verbs.items():
         begun.clear()
         assert main(list(words)) == 0

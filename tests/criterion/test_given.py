@@ -147,8 +147,10 @@ def test_names_and_lists_are_labels_and_ids():
     levels = torch.stack([torch.zeros_like(LABELS), LABELS], 1)
     ours = Criterion(relation={"name": "same_ancestor", "level": 1})
     assert_same([ours(X, hierarchy)], [ours(X, levels)])
-    assert_same([Regularizer("vicreg")(X, named, references=X, reference_labels=named)],
-                [Regularizer("vicreg")(X, LABELS, references=X, reference_labels=LABELS)])  # fmt: skip
+    assert_same(
+        [Regularizer("vicreg")(X, named, references=X, reference_labels=named)],
+        [Regularizer("vicreg")(X, LABELS, references=X, reference_labels=LABELS)],
+    )
 
 
 def test_a_name_is_the_same_class_in_every_batch_and_in_the_memory():
@@ -163,8 +165,13 @@ def test_a_name_is_the_same_class_in_every_batch_and_in_the_memory():
 def test_a_name_has_one_number_in_every_process():
     code = "from pullpush.criterion.given import class_number as n; print(n('robin'), n('\\udcff'))"
     for seed in ("0", "1"):  # of Python's own hash, which differs from process to process
-        said = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed},
-                              capture_output=True, text=True, check=True).stdout  # fmt: skip
+        said = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         assert said.split() == [str(class_number("robin")), str(class_number("\udcff"))]
     numbers = {class_number(str(i)) for i in range(20_000)}
     assert len(numbers) == 20_000

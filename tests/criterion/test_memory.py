@@ -32,9 +32,13 @@ def test_a_memory_is_a_batch_with_extra_gradient_free_columns(name, full):
     remembered.enqueue(y, y_labels, y_ids)
     found = value_and_gradient(ours(x, labels, ids), x)
     joined = criterion(name)(
-        x, labels, ids, references=torch.cat([x, y]), reference_labels=torch.cat([labels, y_labels]),
+        x,
+        labels,
+        ids,
+        references=torch.cat([x, y]),
+        reference_labels=torch.cat([labels, y_labels]),
         reference_ids=torch.cat([ids, y_ids]),
-    )  # fmt: skip
+    )
     assert_same(found, value_and_gradient(joined, x))
     assert not torch.equal(found[0], criterion(name)(x, labels, ids)) or name == "threshold_consistent_margin"
 
@@ -216,9 +220,13 @@ def test_two_towers_each_with_a_memory():
 
     def one_way(anchors, anchor_ids, columns, column_ids, extra):
         return plain(
-            anchors, labels, anchor_ids, references=torch.cat([columns, extra[0]]),
-            reference_labels=torch.cat([labels, extra[1]]), reference_ids=torch.cat([column_ids, extra[2]]),
-        )  # fmt: skip
+            anchors,
+            labels,
+            anchor_ids,
+            references=torch.cat([columns, extra[0]]),
+            reference_labels=torch.cat([labels, extra[1]]),
+            reference_ids=torch.cat([column_ids, extra[2]]),
+        )
 
     forth = one_way(images, ids, texts, text_ids, held(5, 3, 200))
     back = one_way(texts, text_ids, images, ids, held(5, 4, 300))

@@ -38,9 +38,14 @@ def watched(tmp_path: Path) -> Callable[..., Bedside]:
     """Trains an encoder on digits and gives what the monitor found."""
 
     def train(
-        criterion: Criterion, encoder: nn.Module | None = None, *, classes: Sequence[int] = range(10), each: int = 4,
-        steps: int = 40, **config: Any,
-    ) -> Bedside:  # fmt: skip
+        criterion: Criterion,
+        encoder: nn.Module | None = None,
+        *,
+        classes: Sequence[int] = range(10),
+        each: int = 4,
+        steps: int = 40,
+        **config: Any,
+    ) -> Bedside:
         encoder = encoder or seeded(mlp)
         x, labels, ids = digits(classes)
         bedside = Bedside(tmp_path, criterion, encoder, steps, **config)

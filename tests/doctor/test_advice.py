@@ -36,24 +36,33 @@ TRIGGERS: dict[str, dict[str, float]] = {
     "learning_rate_too_high": {"largest_update_ratio": 0.5},
     "stale_memory": {"lasting_drift": 0.9, "step": 50.0, "memory_age": 10.0},
     "over_fitting": {
-        "best_validation_recall": 0.8, "validation_recall": 0.5, "validation_error": 0.01, "training_recall": 0.9,
-        "training_recall_at_best": 0.8, "best_validation_step": 60.0, "kept_step": 90.0,
+        "best_validation_recall": 0.8,
+        "validation_recall": 0.5,
+        "validation_error": 0.01,
+        "training_recall": 0.9,
+        "training_recall_at_best": 0.8,
+        "best_validation_step": 60.0,
+        "kept_step": 90.0,
     },
     "worse_than_start": {"map@r_before": 0.4, "map@r_after": 0.3, "recall@1_before": 0.6, "recall@1_after": 0.5},
     "evaluation_without_positives": {"queries": 50.0, "queries_with_positive": 0.0},
     "weights_not_loaded": {"weights_missing": 9.0, "weights_loaded": 1.0, "frozen": 1.0},
-}  # fmt: skip
+}
 RUNS: dict[str, dict[str, Any]] = {
     "default": {},
     "frozen": {"encoder": {"freeze": True}},
     "image-text": {"task": "image-text"},
     "triplet": {"loss": {"name": "triplet", "kind": "hard"}, "memory": 4096, "encoder.frozen_stages": 0},
     "cured": {
-        "loss": {"name": "nt_xent", "temperature": 0.07}, "learn": "temperature", "memory": {"size": 0.5},
-        "encoder": {"weights": "none", "head": "none"}, "optimizer": {"clip": 0.5}, "similarity": "cosine",
+        "loss": {"name": "nt_xent", "temperature": 0.07},
+        "learn": "temperature",
+        "memory": {"size": 0.5},
+        "encoder": {"weights": "none", "head": "none"},
+        "optimizer": {"clip": 0.5},
+        "similarity": "cosine",
         "batch": {"classes": 8, "samples": 1, "short": "drop"},
     },
-}  # fmt: skip
+}
 OPTION = re.compile(r"--([\w.]+) ([\w.+-]*\w)")
 
 

@@ -104,8 +104,9 @@ def test_miner_leaves_nothing(watched: Watched) -> None:
 def test_embeddings_not_normalised(watched: Watched) -> None:
     bedside = watched(Criterion("n_pair"), mlp(unit=False), loss="n_pair", steps=10)
     assert "--similarity cosine" in bedside.found["not_normalised"].advice
-    assert not watched(Criterion("n_pair", similarity="cosine"), mlp(unit=False), loss="n_pair", similarity="cosine",
-                       steps=10).found  # fmt: skip
+    assert not watched(
+        Criterion("n_pair", similarity="cosine"), mlp(unit=False), loss="n_pair", similarity="cosine", steps=10
+    ).found
 
 
 def test_dead_dimensions(watched: Watched) -> None:
@@ -152,9 +153,15 @@ def test_modality_gap_of_towers_that_hardly_learn(tmp_path: Path) -> None:
         rows = next(drawn)
         said = torch.nn.functional.one_hot(labels[rows], 64).float()
         bedside.step(
-            criterion(images(x[rows]), labels[rows], ids[rows], references=words(said), reference_labels=labels[rows],
-                      reference_ids=ids[rows] + 10_000)
-        )  # fmt: skip
+            criterion(
+                images(x[rows]),
+                labels[rows],
+                ids[rows],
+                references=words(said),
+                reference_labels=labels[rows],
+                reference_ids=ids[rows] + 10_000,
+            )
+        )
     evidence = bedside.found["modality_gap"].evidence
     assert evidence["matching_cosine"] < evidence["same_side_cosine"]
 

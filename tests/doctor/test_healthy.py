@@ -197,8 +197,9 @@ def test_embeddings_that_are_no_numbers_are_counted_and_the_others_looked_at(hea
     found = changed(healthy, tmp_path, spoil)
     assert [f.finding for f in found.findings] == ["not_finite"]
     assert [line.partition(",")[0] for line in found.not_seen] == [
-        "2 of the 8 test embeddings", "2 of the 16 train embeddings",
-    ]  # fmt: skip
+        "2 of the 8 test embeddings",
+        "2 of the 16 train embeddings",
+    ]
 
 
 def test_old_findings_are_judged_by_the_thresholds_of_today(healthy: Path, tmp_path: Path) -> None:

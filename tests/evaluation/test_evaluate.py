@@ -249,9 +249,11 @@ def test_heavy_ties_equal_the_counts(monkeypatch, points):
             counts[:, i, place] = above.sum(), tied.sum(), above[positives].sum(), tied[positives].sum()
     standing = Standing(*map(torch.from_numpy, counts), torch.ones(n, 5, dtype=torch.bool))
     for name, expected in (
-        ("rank", metrics.first_rank(standing)), ("recall@2", metrics.recall_at_k(standing, 2)),
-        ("r_precision", metrics.r_precision(standing)), ("map@r", metrics.map_at_r(standing)),
-    ):  # fmt: skip
+        ("rank", metrics.first_rank(standing)),
+        ("recall@2", metrics.recall_at_k(standing, 2)),
+        ("r_precision", metrics.r_precision(standing)),
+        ("map@r", metrics.map_at_r(standing)),
+    ):
         np.testing.assert_allclose(found.per_query[name], expected.numpy(), rtol=1e-9, atol=1e-12, err_msg=name)
     nearest = found.neighbours
     assert (nearest.indices != np.arange(n)[:, None]).all()
@@ -349,13 +351,23 @@ def test_names_and_lists_are_labels_and_ids():
         np.testing.assert_allclose(found.per_class.loc[names].to_numpy(), expected.per_class.to_numpy())
         np.testing.assert_array_equal(found.neighbours.indices, expected.neighbours.indices)
     both = evaluate(
-        x[:20], names[numbers[:20]], files[:20], gallery=x[10:], gallery_labels=names[numbers[10:]].tolist(),
-        gallery_ids=files[10:], nmi=False,
-    )  # fmt: skip
-    plain = evaluate(
-        x[:20], numbers[:20], range(20), gallery=x[10:], gallery_labels=numbers[10:], gallery_ids=range(10, 60),
+        x[:20],
+        names[numbers[:20]],
+        files[:20],
+        gallery=x[10:],
+        gallery_labels=names[numbers[10:]].tolist(),
+        gallery_ids=files[10:],
         nmi=False,
-    )  # fmt: skip
+    )
+    plain = evaluate(
+        x[:20],
+        numbers[:20],
+        range(20),
+        gallery=x[10:],
+        gallery_labels=numbers[10:],
+        gallery_ids=range(10, 60),
+        nmi=False,
+    )
     assert both.metrics == pytest.approx(plain.metrics)
 
 

@@ -104,7 +104,7 @@ PLACES: dict[str, dict[str, Verb]] = {
     },
     "stopped": {"goes on": Verb([*INDEX, "stopped"])},
     **{name: {"goes on": Verb([*words, "--out", name], result=_table(name))} for name, words in STUDIES.items()},
-}  # fmt: skip
+}
 
 # Files that no verb of the place reads or would notice, and why that is right; those of a run stand there alone.
 DRAWN = "drawn for people, and drawn again by the same verb"

@@ -289,9 +289,13 @@ def test_memory_is_extra_columns_without_gradient(case):
     plain = Criterion(case.name, **options).double()
     inside = x[:9].clone().requires_grad_()
     loss = plain(
-        inside, labels[:9], ids[:9],
-        references=torch.cat([inside, x[9:]]), reference_labels=labels, reference_ids=ids,
-    )  # fmt: skip
+        inside,
+        labels[:9],
+        ids[:9],
+        references=torch.cat([inside, x[9:]]),
+        reference_labels=labels,
+        reference_ids=ids,
+    )
     torch.testing.assert_close(found, (loss, torch.autograd.grad(loss, [inside, *plain.parameters()])))
 
 

@@ -105,10 +105,15 @@ def angular(similarity, positive, negative, *, reference_similarity, degrees=20.
 def angle(anchor_positive, anchor_negative, positive_negative):
     corners = torch.linalg.cholesky(
         torch.tensor(
-            [[1, anchor_positive, anchor_negative], [anchor_positive, 1, positive_negative],
-             [anchor_negative, positive_negative, 1]], dtype=torch.float64,
-        ) + 1e-12 * torch.eye(3)
-    )  # fmt: skip
+            [
+                [1, anchor_positive, anchor_negative],
+                [anchor_positive, 1, positive_negative],
+                [anchor_negative, positive_negative, 1],
+            ],
+            dtype=torch.float64,
+        )
+        + 1e-12 * torch.eye(3)
+    )
     a, p, n = corners
     return degrees(atan2((a - p).norm().item(), 2 * (n - (a + p) / 2).norm().item()))
 
@@ -138,10 +143,12 @@ def distance_weighted(s, p, n, *, dim, closest=0.5, farthest=1.4, seed=0):
 def over(per, similarity, masks):
     """The pairs of each side of each scope, as (similarity, row, column)."""
     cells = [
-        [[(s, i, j) for j, (s, keep) in enumerate(zip(row, m, strict=True)) if keep]
-         for i, (row, m) in enumerate(zip(similarity, mask, strict=True))]
+        [
+            [(s, i, j) for j, (s, keep) in enumerate(zip(row, m, strict=True)) if keep]
+            for i, (row, m) in enumerate(zip(similarity, mask, strict=True))
+        ]
         for mask in masks
-    ]  # fmt: skip
+    ]
     return cells if per == "anchor" else [[[c for row in rows for c in row]] for rows in cells]
 
 

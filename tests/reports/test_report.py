@@ -19,9 +19,17 @@ from pullpush import reports
 from pullpush.errors import UserError
 
 PLOTS = {
-    "retrieval", "worst_queries", "confused_classes", "loss", "validation_recall", "learning_rate", "classes_seen",
-    "similarities", "class_recall", "maps",
-}  # fmt: skip
+    "retrieval",
+    "worst_queries",
+    "confused_classes",
+    "loss",
+    "validation_recall",
+    "learning_rate",
+    "classes_seen",
+    "similarities",
+    "class_recall",
+    "maps",
+}
 # Drawn once more for phones.
 WIDE = {"retrieval", "worst_queries", "maps"}
 SECTIONS = ["retrieval", "mistakes", "training", "classes", "map", "how", "setup"]

@@ -13,10 +13,18 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options of runs of a second."""
     photos = make_tree("folder", tmp_path_factory.mktemp("photos") / "tree")
     return [
-        f"--data={photos}", "--data.test=0.25", "--data.validation=0.25", "--encoder.weights=none", "--encoder.size=32",
-        "--encoder.dim=8", "--batch.classes=3", "--batch.samples=3", "--steps=6", "--validate-every=3",
+        f"--data={photos}",
+        "--data.test=0.25",
+        "--data.validation=0.25",
+        "--encoder.weights=none",
+        "--encoder.size=32",
+        "--encoder.dim=8",
+        "--batch.classes=3",
+        "--batch.samples=3",
+        "--steps=6",
+        "--validate-every=3",
         "--checkpoint-every=2",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(autouse=True, scope="session")

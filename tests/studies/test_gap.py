@@ -15,11 +15,20 @@ def gaps(*rows: tuple[float, float, float], error: float = 0.01, **columns: obje
     """Rows of training, with and without the miner, a row a seed."""
     return pd.DataFrame(
         [
-            {"loss": "circle", "seed": seed, "miner": True, "training": t, "training_error": error, "with_miner": mined,
-             "without_miner": plain, "all_pairs": 2.0} | columns
+            {
+                "loss": "circle",
+                "seed": seed,
+                "miner": True,
+                "training": t,
+                "training_error": error,
+                "with_miner": mined,
+                "without_miner": plain,
+                "all_pairs": 2.0,
+            }
+            | columns
             for seed, (t, mined, plain) in enumerate(rows)
         ]
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(

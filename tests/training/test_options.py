@@ -26,11 +26,31 @@ CHOICES = (
 TEXTS = {"data.source", "data.root", "encoder.name", "encoder.weights", "text.name", "out", "loss.name", "miner.name"}
 # What 0 means, and sense that the largest or a negative number makes.
 ZERO = {
-    "data.test", "data.validation", "data.folds", "data.fold", "data.long_tail", "data.workers", "encoder.dropout",
-    "encoder.frozen_stages", "text.dropout", "text.lr_scale", "batch.classes", "batch.samples", "optimizer.lr",
-    "optimizer.backbone_scale", "optimizer.criterion_scale", "optimizer.weight_decay", "optimizer.warmup",
-    "optimizer.clip", "seed", "gradient_cache", "validate_every", "memory.size", "memory.weight", "memory.start_step",
-}  # fmt: skip
+    "data.test",
+    "data.validation",
+    "data.folds",
+    "data.fold",
+    "data.long_tail",
+    "data.workers",
+    "encoder.dropout",
+    "encoder.frozen_stages",
+    "text.dropout",
+    "text.lr_scale",
+    "batch.classes",
+    "batch.samples",
+    "optimizer.lr",
+    "optimizer.backbone_scale",
+    "optimizer.criterion_scale",
+    "optimizer.weight_decay",
+    "optimizer.warmup",
+    "optimizer.clip",
+    "seed",
+    "gradient_cache",
+    "validate_every",
+    "memory.size",
+    "memory.weight",
+    "memory.start_step",
+}
 
 
 def refusal(make: Any) -> str:

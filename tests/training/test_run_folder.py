@@ -236,8 +236,19 @@ def test_a_full_disk_at_each_write_says_what_to_do_and_that_works(
             assert kept[-1] in said[-1]
             assert not leftovers(out)
     assert end_of(out) == end_of(whole)
-    assert {"config.yaml", "environment.json", "items.parquet", "log.jsonl", "last.pt", "best.pt", "metrics.json",
-            "classes_seen.csv", "test-before.npy", "test-after.npy", "findings.jsonl"} <= set(kept)  # fmt: skip
+    assert {
+        "config.yaml",
+        "environment.json",
+        "items.parquet",
+        "log.jsonl",
+        "last.pt",
+        "best.pt",
+        "metrics.json",
+        "classes_seen.csv",
+        "test-before.npy",
+        "test-after.npy",
+        "findings.jsonl",
+    } <= set(kept)
 
 
 def test_a_log_on_a_full_disk_is_named(tiny: Options, whole: Path, tmp_path: Path) -> None:

@@ -17,12 +17,14 @@ __all__ = ["data"]
 def data(argv: list[str]) -> int:
     """What is in a data set, problems first."""
     call(
-        _data, argv, "pullpush data",
+        _data,
+        argv,
+        "pullpush data",
         "  pullpush data emoji\n"
         "  pullpush data photos/\n"
         "  pullpush data sop --root downloads/sop     counts against the published numbers\n"
         "  pullpush data sop --make small/sop         a small tree in that layout, to try things out",
-    )  # fmt: skip
+    )
     return 0
 
 

@@ -16,11 +16,13 @@ STYLES = {"critical": "bold red", "warning": "yellow", "note": "cyan"}
 def diagnose(argv: list[str]) -> int:
     """What is wrong with a run."""
     call(
-        _diagnose, argv, "pullpush diagnose",
+        _diagnose,
+        argv,
+        "pullpush diagnose",
         "  pullpush diagnose runs/demo\n"
         "  pullpush diagnose runs/demo --json        a list of finding, severity, evidence, advice\n"
         "  pullpush diagnose runs/demo --page false  the text alone",
-    )  # fmt: skip
+    )
     return 0
 
 

@@ -26,23 +26,27 @@ SHOWN = 10
 def evaluate(argv: list[str]) -> int:
     """Metrics of a model on any data."""
     call(
-        _evaluate, argv, "pullpush evaluate",
+        _evaluate,
+        argv,
+        "pullpush evaluate",
         "  pullpush evaluate runs/demo                     the test split of the run\n"
         "  pullpush evaluate runs/demo --data emoji --split test\n"
         "  pullpush evaluate runs/demo --data photos/ --json\n"
         "  pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test",
-    )  # fmt: skip
+    )
     return 0
 
 
 def embed(argv: list[str]) -> int:
     """Embeddings of images, to a file."""
     call(
-        _embed, argv, "pullpush embed",
+        _embed,
+        argv,
+        "pullpush embed",
         "  pullpush embed runs/demo --data photos/ --out photos.npz\n"
         "  pullpush embed runs/demo --data photo.jpg --out photo.npy\n"
         "  pullpush embed runs/demo --data items.csv --out items.parquet",
-    )  # fmt: skip
+    )
     return 0
 
 

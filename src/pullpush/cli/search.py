@@ -17,35 +17,41 @@ __all__ = ["index", "search", "serve"]
 def index(argv: list[str]) -> int:
     """Builds an index, or brings it up to date."""
     call(
-        _index, argv, "pullpush index",
+        _index,
+        argv,
+        "pullpush index",
         "  pullpush index runs/demo --data emoji\n"
         "  pullpush index runs/demo --images photos/ --out indexes/photos\n"
         "  pullpush index runs/demo --images photos/ --store milvus://localhost:19530/photos",
-    )  # fmt: skip
+    )
     return 0
 
 
 def search(argv: list[str]) -> int:
     """Searches an index."""
     call(
-        _search, argv, "pullpush search",
-        '  pullpush search indexes/demo --image cat.png -k 5\n'
+        _search,
+        argv,
+        "pullpush search",
+        "  pullpush search indexes/demo --image cat.png -k 5\n"
         '  pullpush search indexes/demo "smiling cat" --where category=Smileys --json\n'
-        '  pullpush search indexes/demo --like 12 --minus 40 --minus glasses',
+        "  pullpush search indexes/demo --like 12 --minus 40 --minus glasses",
         by_place=["text"],
-    )  # fmt: skip
+    )
     return 0
 
 
 def serve(argv: list[str]) -> int:
     """Serves an index over HTTP."""
     call(
-        _serve, argv, "pullpush serve",
+        _serve,
+        argv,
+        "pullpush serve",
         "  pullpush serve                                  the index that was built last\n"
         "  pullpush serve indexes/photos --port 8080\n"
         "  PULLPUSH_TOKEN=LETTERSANDDIGITS pullpush serve indexes/photos --host 0.0.0.0",
         by_place=["index"],
-    )  # fmt: skip
+    )
     return 0
 
 

@@ -291,9 +291,11 @@ def _drawn(loader: Iterable[Any], size: int, seed: int) -> Iterable[Any]:
     items = len(loader.dataset)  # type: ignore[arg-type]
     rows = torch.randperm(items, generator=torch.Generator().manual_seed(seed))[:size].tolist()
     return DataLoader(
-        Subset(loader.dataset, rows), loader.batch_size or 64,
-        collate_fn=loader.collate_fn, num_workers=loader.num_workers,
-    )  # fmt: skip
+        Subset(loader.dataset, rows),
+        loader.batch_size or 64,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+    )
 
 
 def _loaded(memory: CrossBatchMemory, _: Any) -> None:

@@ -12,10 +12,28 @@ from pullpush.doctor.measure import (
     measure_queries,
     measure_result,
     measure_sides,
-)  # fmt: skip
+)
 
 __all__ = [
-    "FINDINGS", "MEANINGS", "PREFIX", "SEVERITIES", "Finding", "History", "Measures", "Objective", "diagnose",
-    "examine", "measure_cells", "measure_course", "measure_duplicates", "measure_queries",
-    "measure_result", "measure_sides", "not_finite_step", "objective_of", "replay", "shown", "words",
-]  # fmt: skip
+    "FINDINGS",
+    "MEANINGS",
+    "PREFIX",
+    "SEVERITIES",
+    "Finding",
+    "History",
+    "Measures",
+    "Objective",
+    "diagnose",
+    "examine",
+    "measure_cells",
+    "measure_course",
+    "measure_duplicates",
+    "measure_queries",
+    "measure_result",
+    "measure_sides",
+    "not_finite_step",
+    "objective_of",
+    "replay",
+    "shown",
+    "words",
+]

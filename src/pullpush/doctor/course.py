@@ -53,9 +53,16 @@ def over_fitting(m: Measures, o: Objective) -> Finding | None:
     if falls and m["training_recall"] >= m["training_recall_at_best"]:
         evidence = {
             name: m[name]
-            for name in ("training_recall", "training_recall_at_best", "validation_recall", "best_validation_recall",
-                         "best_validation_step", "kept_step") if name in m
-        }  # fmt: skip
+            for name in (
+                "training_recall",
+                "training_recall_at_best",
+                "validation_recall",
+                "best_validation_recall",
+                "best_validation_step",
+                "kept_step",
+            )
+            if name in m
+        }
         stages = o.run.get("encoder.frozen_stages", 0) + 1
         cures = [
             Cure("{}", {"steps": int(m["best_validation_step"])}),

@@ -7,9 +7,15 @@ from pullpush.doctor.finding import Finding, Measures, Objective
 from pullpush.doctor.measure import SIDES
 
 __all__ = [
-    "collapse", "dead_dimensions", "dominating_dimension", "false_negatives", "modality_gap", "near_collapse",
-    "not_finite", "not_normalised",
-]  # fmt: skip
+    "collapse",
+    "dead_dimensions",
+    "dominating_dimension",
+    "false_negatives",
+    "modality_gap",
+    "near_collapse",
+    "not_finite",
+    "not_normalised",
+]
 
 # Mean cosine of unrelated items: all directions within some 8 degrees, and within some 25.
 COLLAPSED, NEAR = 0.99, 0.9
@@ -57,14 +63,16 @@ def modality_gap(m: Measures, o: Objective) -> Finding | None:
     if m["modality_gap"] > 0.5 and m["positive"] < m["closest_cosine"] and not early:
         evidence = {"gap": m["modality_gap"], "matching_cosine": m["positive"], "same_side_cosine": m["closest_cosine"]}
         return Finding(
-            "modality_gap", "note", evidence,
+            "modality_gap",
+            "note",
+            evidence,
             advise(
                 o,
                 Cure("train longer: {}", {"steps": 2 * o.steps} if o.steps else {}),
                 Cure("start from a higher temperature: {}", {"loss.temperature": 2 * (o.option("temperature") or 0.1)}),
                 note="Search one modality by the other, not both in one index.",
             ),
-        )  # fmt: skip
+        )
     return None
 
 

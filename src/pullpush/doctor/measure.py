@@ -14,9 +14,17 @@ from pullpush.maths.similarity import cosine
 from pullpush.maths.triples import violations
 
 __all__ = [
-    "LOSS_WINDOW", "RESULTS", "SIDES", "WHEN", "measure_cells", "measure_course", "measure_duplicates",
-    "measure_queries", "measure_result", "measure_sides",
-]  # fmt: skip
+    "LOSS_WINDOW",
+    "RESULTS",
+    "SIDES",
+    "WHEN",
+    "measure_cells",
+    "measure_course",
+    "measure_duplicates",
+    "measure_queries",
+    "measure_result",
+    "measure_sides",
+]
 
 # What embeddings are of: one modality, or two.
 SIDES = ("embeddings", "image", "text")

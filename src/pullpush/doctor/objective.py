@@ -5,9 +5,15 @@ from pullpush.doctor.finding import Finding, Measures, Objective
 from pullpush.doctor.measure import SIDES
 
 __all__ = [
-    "loss_at_chance", "loss_at_floor", "miner_leaves_nothing", "no_active_triplet", "no_positives",
-    "temperature_too_high", "temperature_too_low", "triplet_at_margin",
-]  # fmt: skip
+    "loss_at_chance",
+    "loss_at_floor",
+    "miner_leaves_nothing",
+    "no_active_triplet",
+    "no_positives",
+    "temperature_too_high",
+    "temperature_too_low",
+    "triplet_at_margin",
+]
 
 # Floor of the loss as a share of its value at chance, above which the temperature leaves too little room.
 HIGH_FLOOR = 0.4

@@ -13,10 +13,20 @@ from pullpush.maths.pairs import Pairs
 from pullpush.maths.similarity import normalize
 
 __all__ = [
-    "CellHealth", "cell_health", "dead_dimensions", "dominating_share", "drift", "duplicate_share",
-    "effective_negatives", "effective_rank", "largest_norm_error", "mean_cosine", "modality_gap", "n_pair_chance",
+    "CellHealth",
+    "cell_health",
+    "dead_dimensions",
+    "dominating_share",
+    "drift",
+    "duplicate_share",
+    "effective_negatives",
+    "effective_rank",
+    "largest_norm_error",
+    "mean_cosine",
+    "modality_gap",
+    "n_pair_chance",
     "n_pair_floor",
-]  # fmt: skip
+]
 
 
 def mean_cosine(x: Tensor) -> float:

@@ -10,9 +10,18 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "any_of", "count_of", "largest_exponent", "log1p_sum_exp", "logsumexp_of", "logsumexp_of_two", "max_of",
-    "mean_of", "min_of", "sum_of", "widen",
-]  # fmt: skip
+    "any_of",
+    "count_of",
+    "largest_exponent",
+    "log1p_sum_exp",
+    "logsumexp_of",
+    "logsumexp_of_two",
+    "max_of",
+    "mean_of",
+    "min_of",
+    "sum_of",
+    "widen",
+]
 
 
 # Numbers of this size have exponentials of which millions can be added up in float32.

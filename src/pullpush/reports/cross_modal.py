@@ -48,11 +48,12 @@ def text_queries(material: Material) -> Block:
         tiles = [grids.tile(material.test, int(i), bool((ids if labels is None else labels)[i] == own)) for i in order]
         rows.append((table["text"].iat[row], tiles))
     return material.picture(
-        "text_to_image", partial(_draw_text_queries, rows, f"What descriptions of {material.queried} find"),
+        "text_to_image",
+        partial(_draw_text_queries, rows, f"What descriptions of {material.queried} find"),
         alt=f"Descriptions of {material.queried} and the images nearest to each",
         caption=f"{len(rows)} descriptions of {material.queried}, drawn at random and not chosen, and the nearest of "
         f"{len(images):,} images in order. A tick marks an image that the description belongs to.",
-    )  # fmt: skip
+    )
 
 
 def image_queries(material: Material) -> Block:
@@ -66,11 +67,12 @@ def image_queries(material: Material) -> Block:
         said = [Said(table["text"].iat[i], bool(table["label"].iat[i] == match[row])) for i in order]
         rows.append((grids.tile(material.test, row), said))
     return material.picture(
-        "image_to_text", partial(_draw_image_queries, rows, f"What images of {material.queried} find"),
+        "image_to_text",
+        partial(_draw_image_queries, rows, f"What images of {material.queried} find"),
         alt=f"Images of {material.queried} and the descriptions nearest to each",
         caption=f"{len(rows)} images of {material.queried}, drawn at random, and the nearest of {len(texts):,} "
         f"descriptions. Under an image stands {'the name of its class' if material.labelled else 'its own'}.",
-    )  # fmt: skip
+    )
 
 
 def metrics(material: Material) -> Block:
@@ -89,9 +91,11 @@ def metrics(material: Material) -> Block:
         else ""
     )
     return Block(
-        heading="Between images and descriptions", head=head, rows=rows,
+        heading="Between images and descriptions",
+        head=head,
+        rows=rows,
         caption=f"recall@k: the share of queries with a match among the k nearest of the other kind.{ranks}",
-    )  # fmt: skip
+    )
 
 
 def curves(material: Material) -> Block:
@@ -113,9 +117,11 @@ def curves(material: Material) -> Block:
         return figure
 
     return material.picture(
-        "cross_modal_recall", draw, alt="Recall between images and descriptions over steps",
+        "cross_modal_recall",
+        draw,
+        alt="Recall between images and descriptions over steps",
         caption="The dotted line is at the step that was kept." if material.known_metrics.get("best_step") else "",
-    )  # fmt: skip
+    )
 
 
 def _sides(run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32], pd.DataFrame]:

@@ -29,7 +29,7 @@ from pullpush.doctor import (
     replay,
     shown,
     words,
-)  # fmt: skip
+)
 from pullpush.errors import UserError
 from pullpush.files import damaged, write_text
 from pullpush.reports.diagnosis_figures import draw_finding
@@ -116,9 +116,13 @@ def diagnosis_page(path: Path | str, diagnosis: Diagnosis) -> Path:
     run = Run(Path(path))
     parts = [(f, MEANINGS[f.finding], draw_finding(f, diagnosis.history, run)) for f in diagnosis.findings]
     html = render(
-        "pullpush.reports", "diagnosis.html", filters={"shown": shown, "words": words, "typed": _typed},
-        name=run.name, findings=parts, diagnosis=diagnosis,
-    )  # fmt: skip
+        "pullpush.reports",
+        "diagnosis.html",
+        filters={"shown": shown, "words": words, "typed": _typed},
+        name=run.name,
+        findings=parts,
+        diagnosis=diagnosis,
+    )
     target = run.path / "diagnosis.html"
     write_text(target, html)
     return target

@@ -246,8 +246,17 @@ def draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:
     if tile.right is not None:
         center = (left + width - 0.05, top + 0.05)
         axes.add_artist(Circle(center, 0.115, facecolor=color, edgecolor=theme.paper, linewidth=1.4, zorder=4))
-        axes.text(*center, "✓" if tile.right else "✕", color="white", size=8, weight="bold", family="DejaVu Sans",
-                  ha="center", va="center_baseline", zorder=5)  # fmt: skip
+        axes.text(
+            *center,
+            "✓" if tile.right else "✕",
+            color="white",
+            size=8,
+            weight="bold",
+            family="DejaVu Sans",
+            ha="center",
+            va="center_baseline",
+            zorder=5,
+        )
     for line, text in enumerate(_lines(tile.name)):
         axes.text(x + CELL / 2, y + CELL + 0.07 + 0.125 * line, text, ha="center", va="top", size=7, color=theme.ink)
 

@@ -120,9 +120,13 @@ def draw_similarities(
         # Above the panel: nothing is written over the histograms.
         panel.set_title(name, loc="left", size=9.5, color=theme.muted, pad=5)
         panel.set_title(
-            f"{separation(positive, negative):.3f} of positives above negatives", loc="right", size=8.5, pad=5,
-            color=theme.muted, weight="normal",
-        )  # fmt: skip
+            f"{separation(positive, negative):.3f} of positives above negatives",
+            loc="right",
+            size=8.5,
+            pad=5,
+            color=theme.muted,
+            weight="normal",
+        )
         panel.grid(False)
     figure.get_layout_engine().set(h_pad=0.08)
     figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")

@@ -24,8 +24,20 @@ TOOLTIP = """
 
 
 #: Those of the map of the search page; the groups that have none of them share the last.
-COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#d37295", "#9c755f", "#499894",
-           "#86bc5b", "#6b6ecf")  # fmt: skip
+COLOURS = (
+    "#4e79a7",
+    "#f28e2b",
+    "#59a14f",
+    "#e15759",
+    "#b07aa1",
+    "#76b7b2",
+    "#edc948",
+    "#d37295",
+    "#9c755f",
+    "#499894",
+    "#86bc5b",
+    "#6b6ecf",
+)
 REST = "#9a9aa2"
 
 
@@ -96,13 +108,27 @@ def interactive_map(one: Map, size: int = 56) -> Chart:
         }
     )
     plot = figure(
-        height=560, sizing_mode="stretch_width", tools="pan,wheel_zoom,reset", active_scroll=None,
-        x_axis_label=f"{one.method} 1", y_axis_label=f"{one.method} 2", match_aspect=True, toolbar_location="above",
-    )  # fmt: skip
+        height=560,
+        sizing_mode="stretch_width",
+        tools="pan,wheel_zoom,reset",
+        active_scroll=None,
+        x_axis_label=f"{one.method} 1",
+        y_axis_label=f"{one.method} 2",
+        match_aspect=True,
+        toolbar_location="above",
+    )
     dots = plot.scatter(
-        "x", "y", source=source, size=7, color="colour", line_color=None, alpha=0.75,
-        selection_line_color="#8a909a", selection_alpha=1, nonselection_alpha=0.15,
-    )  # fmt: skip
+        "x",
+        "y",
+        source=source,
+        size=7,
+        color="colour",
+        line_color=None,
+        alpha=0.75,
+        selection_line_color="#8a909a",
+        selection_alpha=1,
+        nonselection_alpha=0.15,
+    )
     light_up = CustomJS(
         args={"source": source},
         code="""

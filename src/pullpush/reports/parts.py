@@ -126,9 +126,11 @@ def validation_recall(material: Material) -> Block:
     draw = partial(_draw_curves, curves, material.window, title=title, y="fraction", mark=best)
     kept = "The dotted line is at the step whose weights were kept." if best else ""
     return material.picture(
-        "validation_recall", draw, alt="Recall in validation over steps",
+        "validation_recall",
+        draw,
+        alt="Recall in validation over steps",
         caption=" ".join(filter(None, [_of_validation(material, "On"), kept])),
-    )  # fmt: skip
+    )
 
 
 def learning_rate(material: Material) -> Block:
@@ -146,14 +148,16 @@ def classes_seen(material: Material) -> Block:
         raise Absent("each item is drawn alike")
     counts = material.run.classes_seen
     return material.picture(
-        "classes_seen", partial(histograms.draw_seen, counts), alt="How often each training class was drawn",
+        "classes_seen",
+        partial(histograms.draw_seen, counts),
+        alt="How often each training class was drawn",
         caption=f"Items drawn by the sampler from each of {len(counts):,} training classes: "
         + (
             f"between {int(counts.min()):,} and {int(counts.max()):,}, {counts.mean():,.0f} on average."
             if counts.min() < counts.max()
             else f"{int(counts.min()):,}."
         ),
-    )  # fmt: skip
+    )
 
 
 def _curves(run: Run, keys: Mapping[str, str]) -> list[Curve]:
@@ -204,11 +208,13 @@ def class_recall(material: Material) -> Block:
     ]
     recall = panels[-1][1]
     return material.picture(
-        "class_recall", partial(histograms.draw_class_recall, panels), alt="Distribution of recall@1 over classes",
+        "class_recall",
+        partial(histograms.draw_class_recall, panels),
+        alt="Distribution of recall@1 over classes",
         caption=f"After training, in {int((recall == 1).sum()):,} of {len(recall):,} classes every query finds "
         + "its own class first"
         + (f", in {none:,} none does." if (none := int((recall == 0).sum())) else "."),
-    )  # fmt: skip
+    )
 
 
 def categories(material: Material) -> Block:
@@ -246,11 +252,13 @@ def maps(material: Material) -> Block:
     many = any(one.items.table["label"].nunique() > COLORED for _, one in panels)
     method = panels[-1][1].method
     return material.picture(
-        "maps", partial(draw_maps, panels), alt="Maps of the embeddings of " + " and of ".join(t for t, _ in panels),
+        "maps",
+        partial(draw_maps, panels),
+        alt="Maps of the embeddings of " + " and of ".join(t for t, _ in panels),
         caption=f"{method} of the embeddings after training, {shown} items"
         + (f"; up to {COLORED} classes drawn at random are coloured, the others grey." if many else ".")
         + (" Distances between far groups on such a map mean little." if method == "UMAP" else ""),
-    )  # fmt: skip
+    )
 
 
 def hover_map(material: Material) -> Block:

@@ -112,9 +112,15 @@ def _draw_map(axes: Axes, title: str, one: Map, theme: Theme) -> None:
     for label, color, marker in zip(chosen, theme.series, MARKERS, strict=False):
         name = one.items.classes[int(label)].replace("_", " ")
         axes.scatter(
-            *one.points[labels == label].T, s=42, color=color, marker=marker, edgecolors=theme.paper, linewidths=0.7,
-            label=name if len(name) <= 30 else name[:29] + "…", zorder=3,
-        )  # fmt: skip
+            *one.points[labels == label].T,
+            s=42,
+            color=color,
+            marker=marker,
+            edgecolors=theme.paper,
+            linewidths=0.7,
+            label=name if len(name) <= 30 else name[:29] + "…",
+            zorder=3,
+        )
     axes.set_title(title)
     axes.set_xlabel(f"{one.method} 1")
     axes.set_ylabel(f"{one.method} 2")

@@ -190,9 +190,13 @@ def legend_below(figure: Figure, *, columns: int = 3, title: str = "") -> None:
         fit = int(figure.get_figwidth() / (0.45 + 0.066 * max(map(len, named))))
         columns = max(1, min(columns, fit))
         figure.legend(
-            list(named.values()), list(named), loc="outside lower center", ncols=min(columns, len(named)),
-            title=title or None, title_fontsize=8.5,
-        )  # fmt: skip
+            list(named.values()),
+            list(named),
+            loc="outside lower center",
+            ncols=min(columns, len(named)),
+            title=title or None,
+            title_fontsize=8.5,
+        )
 
 
 def label(axes: Axes, title: str, x: str, y: str) -> None:

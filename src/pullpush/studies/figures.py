@@ -62,9 +62,13 @@ def draw_losses(first: Mapping[str, StudyRun], out: Path, window: int, theme: st
             curve = log_of(run, out, key)
             if len(curve.steps):
                 panel.plot(
-                    curve.steps, curve.values, color=theme.series[place], marker=style.MARKERS[place], markersize=4,
+                    curve.steps,
+                    curve.values,
+                    color=theme.series[place],
+                    marker=style.MARKERS[place],
+                    markersize=4,
                     label=label,
-                )  # fmt: skip
+                )
         style.label(panel, name, "step", "loss")
     style.legend_below(figure, columns=4)
     return figure

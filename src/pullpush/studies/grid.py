@@ -133,10 +133,14 @@ def _draw_over(table: pd.DataFrame, option: str, options: Sequence[str], theme: 
             by = by_seed(part, option, metric)
             setting = where(dict(zip(others, key, strict=True)))
             plot_seeds(
-                panel, by, label=setting or title, most=1, color=theme.series[place % 8],
+                panel,
+                by,
+                label=setting or title,
+                most=1,
+                color=theme.series[place % 8],
                 marker=style.MARKERS[(place + place // 8) % 8],
                 x=by.index if numeric else [values.index(v) for v in by.index],
-            )  # fmt: skip
+            )
         if not numeric:
             panel.set_xticks(range(len(values)), [str(value) for value in values])
         elif min(values) > 0 and max(values) >= 50 * min(values):

@@ -136,9 +136,13 @@ def _draw_sensitivity(table: pd.DataFrame, theme: style.Theme) -> Figure:
     for panel, (metric, title) in zip(axes, METRICS.items(), strict=True):
         for place, (loss, part) in enumerate(table.groupby("loss", sort=False)):
             plot_seeds(
-                panel, by_seed(part, "margin", metric), label=str(loss), most=1,
-                color=theme.series[place % len(theme.series)], marker=style.MARKERS[place % len(style.MARKERS)],
-            )  # fmt: skip
+                panel,
+                by_seed(part, "margin", metric),
+                label=str(loss),
+                most=1,
+                color=theme.series[place % len(theme.series)],
+                marker=style.MARKERS[place % len(style.MARKERS)],
+            )
         style.label(panel, title[0].upper() + title[1:], "margin", "fraction")
     style.legend_below(figure, columns=5)
     return figure

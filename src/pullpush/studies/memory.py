@@ -55,9 +55,12 @@ def memory_runs(configs: Sequence[Config]) -> list[StudyRun]:
     runs = {}
     for c in configs:
         facts = {
-            "loss": c.loss.name, "batch": c.batch.classes * c.batch.samples, "memory": c.memory["size"],
-            "storage": c.memory["storage"], "seed": c.seed,
-        }  # fmt: skip
+            "loss": c.loss.name,
+            "batch": c.batch.classes * c.batch.samples,
+            "memory": c.memory["size"],
+            "storage": c.memory["storage"],
+            "seed": c.seed,
+        }
         name = "{loss}-batch-{batch}-memory-{memory:g}-{storage}-seed-{seed}".format(**facts)
         runs[name] = StudyRun(name, c, facts, (StepTimes,))
     return list(runs.values())
@@ -102,11 +105,14 @@ def memory_cost(places: Sequence[int] = PLACES, batch: int = 64) -> pd.DataFrame
         used = sum(b.numel() * b.element_size() for b in memory.buffers()) if memory else 0
         rows.append(
             {
-                "places": size, "storage": storage, "megabytes": used / 1e6,
-                "ms": step(False, memory), "compiled_ms": step(True, memory),
+                "places": size,
+                "storage": storage,
+                "megabytes": used / 1e6,
+                "ms": step(False, memory),
+                "compiled_ms": step(True, memory),
                 "bare_ms": milliseconds("(x @ y.mT) @ y", x=anchors.detach(), y=held[0]),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 

@@ -220,9 +220,15 @@ def _progress(total: int, finished: int) -> Iterator[Any]:
     """A bar over runs on a terminal, a line a run elsewhere; on stderr, the results go to stdout."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     bar = Progress(
-        TextColumn("[bold]runs"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"),
-        TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
-    )  # fmt: skip
+        TextColumn("[bold]runs"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
     if finished:
         console.print(f"{finished} of {total} runs are finished already", markup=False)
     with bar:

@@ -18,7 +18,7 @@ from pullpush.doctor import (
     measure_result,
     not_finite_step,
     objective_of,
-)  # fmt: skip
+)
 from pullpush.training.config import Config
 from pullpush.training.images import ImageTask
 from pullpush.training.log import RunLog, append, keep_until, read_log

@@ -173,9 +173,13 @@ class ImageTextTask:
 
         def loss(criterion: Criterion, rows: Rows) -> Tensor:
             value: Tensor = criterion(
-                images[rows], labels[rows], ids[rows], references=said[rows], reference_labels=labels[rows],
+                images[rows],
+                labels[rows],
+                ids[rows],
+                references=said[rows],
+                reference_labels=labels[rows],
                 reference_ids=ids[rows] + TEXT_IDS,
-            )  # fmt: skip
+            )
             return value
 
         all_pairs = self.all_pairs.to(device)

@@ -96,9 +96,17 @@ def proxy_anchor(similarity, positive, negative, *, margin=0.1, scale=32.0):
 
 
 def soft_triple(
-    similarity, positive, negative, *, reference_similarity,
-    scale=20.0, gamma=0.1, margin=0.01, tau=0.2, centers=10,
-):  # fmt: skip
+    similarity,
+    positive,
+    negative,
+    *,
+    reference_similarity,
+    scale=20.0,
+    gamma=0.1,
+    margin=0.01,
+    tau=0.2,
+    centers=10,
+):
     def mixture(cells):
         weights = [exp(x / gamma) for x in cells]
         return sum(w * x for w, x in zip(weights, cells, strict=True)) / sum(weights)

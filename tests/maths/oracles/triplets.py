@@ -3,8 +3,14 @@
 from math import acos, cos, exp, inf, log, log1p, radians, tan
 
 __all__ = [
-    "angular", "margin", "ranked_list", "threshold_consistent_margin", "triplet", "triplet_swap", "tuplet_margin",
-]  # fmt: skip
+    "angular",
+    "margin",
+    "ranked_list",
+    "threshold_consistent_margin",
+    "triplet",
+    "triplet_swap",
+    "tuplet_margin",
+]
 
 CASES = {
     "triplet": [
@@ -64,9 +70,14 @@ def chosen(s, p, n, kind):
 
 
 def triplet_swap(
-    similarity, positive, negative, *, reference_similarity,
-    margin=1.0, average="all",
-):  # fmt: skip
+    similarity,
+    positive,
+    negative,
+    *,
+    reference_similarity,
+    margin=1.0,
+    average="all",
+):
     """Balntas et al. 2016, sec. 3."""
     total, count = 0.0, 0
     for s, p, n in zip(similarity, map(columns, positive), map(columns, negative), strict=True):
@@ -112,9 +123,17 @@ def margin(similarity, positive, negative, *, alpha=0.2, beta=1.2, nu=0.0):
 
 
 def ranked_list(
-    similarity, positive, negative, *, alpha=1.2, margin=0.4, balance=0.5, positive_sharpness=0.0,
-    negative_sharpness=10.0, weights_at=None,
-):  # fmt: skip
+    similarity,
+    positive,
+    negative,
+    *,
+    alpha=1.2,
+    margin=0.4,
+    balance=0.5,
+    positive_sharpness=0.0,
+    negative_sharpness=10.0,
+    weights_at=None,
+):
     """Wang et al. 2019, sec. 3."""
     losses = []
     for s, at, p, n in zip(
@@ -134,9 +153,15 @@ def ranked_list(
 
 
 def threshold_consistent_margin(
-    similarity, positive, negative, *, positive_margin=0.9, negative_margin=0.5, positive_weight=1.0,
+    similarity,
+    positive,
+    negative,
+    *,
+    positive_margin=0.9,
+    negative_margin=0.5,
+    positive_weight=1.0,
     negative_weight=1.0,
-):  # fmt: skip
+):
     """Zhang et al. 2024, sec. 4."""
     far, close = [], []
     for s, p, n in zip(similarity, map(columns, positive), map(columns, negative), strict=True):
