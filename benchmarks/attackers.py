@@ -85,7 +85,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 @cache
 def many_pixels() -> list[tuple[str, tuple[str, bytes]]]:
-    """A form of 16 such pictures."""
+    """A form of 16 such images."""
     return [("images", ("x", large(seed))) for seed in range(16)]
 
 
@@ -123,7 +123,7 @@ def _repeated(clients: int, one: Callable[[httpx.AsyncClient, int], Awaitable[ht
 
 
 def _searching(clients: int, pictures: list[bytes]) -> Attack:
-    """Searches by each of the pictures in turn; no two uploads are alike, or the cache would answer."""
+    """Searches by each of the images in turn; no two uploads are alike, or the cache would answer."""
     return _repeated(
         clients,
         lambda http, n: http.post("/api/search", files={"image": ("x", pictures[n % len(pictures)] + bytes(n % 250))}),
@@ -136,7 +136,7 @@ def scans() -> Attack:
 
 
 def pixels() -> Attack:
-    """Additions of 16 pictures of 25 million pixels each, 1.2 MB in all."""
+    """Additions of 16 images of 25 million pixels each, 1.2 MB in all."""
     return _repeated(4, lambda http, n: http.post("/api/items", files=many_pixels()))
 
 
@@ -264,7 +264,7 @@ def unread() -> Attack:
 
 
 def leavers() -> Attack:
-    """Uploads of pictures of 25 million pixels, sent and not waited for."""
+    """Uploads of images of 25 million pixels, sent and not waited for."""
     form = httpx.Request("POST", "http://x", files=many_pixels())
     body = form.read()
     rest = f"Content-Type: {form.headers['content-type']}\r\nContent-Length: {len(body)}\r\n\r\n"

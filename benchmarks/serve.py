@@ -88,12 +88,12 @@ class _Known:
 
     def embed(self, images: Any, batch_size: int = 64) -> np.ndarray:
         first, self._given = self._given, self._given + len(images)
-        # Beyond the items come the pictures of the calibration.
+        # Beyond the items come the images of the calibration.
         return self._vectors[first : self._given] if self._given <= ITEMS else self._model.embed(images)
 
 
 def _index(model: Any, folder: Path) -> Path:
-    """60,000 items that share one tiny picture."""
+    """60,000 items that share one tiny image."""
     Image.new("RGB", (8, 8), "white").save(folder / "white.png")
     table = pd.DataFrame({"path": str(folder / "white.png"), "label": 0}, index=range(ITEMS))
     boxes = {"x_1": np.arange(ITEMS) % 2, "y_1": 0, "x_2": 8, "y_2": 8 + np.arange(ITEMS) // 2}  # makes each its own
@@ -108,7 +108,7 @@ def _pictures(count: int, side: int = 96) -> list[Image.Image]:
 
 
 def _clients(engine: Any, pictures: list[Image.Image], each: int = 40) -> tuple[list[float], float]:
-    """Seconds of each request of 16 clients that upload different pictures, and seconds in all; over a real socket,
+    """Seconds of each request of 16 clients that upload different images, and seconds in all; over a real socket,
     the clients in a process of their own."""
     service = Service(engine)
     service.warm()

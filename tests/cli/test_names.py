@@ -23,7 +23,7 @@ RUN = [
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of eight classes with those names, and a picture with such a name in each."""
+    """A folder of eight classes with those names, and an image with such a name in each."""
     root = tmp_path_factory.mktemp("odd")
     made = make_tree("folder", root / "made", classes=len(NAMES), images=3)
     for folder, name in zip(sorted(made.iterdir()), NAMES, strict=True):

@@ -59,7 +59,7 @@ def test_one_class_only(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("text.png", b"this is no picture"), ("empty.png", b""), ("cut.png", None)]
+    ("name", "content"), [("text.png", b"this is no image"), ("empty.png", b""), ("cut.png", None)]
 )
 def test_unreadable_image_is_named(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None

@@ -1,4 +1,4 @@
-"""The official layouts, on small trees with real pictures: read, split by class, and refused when broken."""
+"""The official layouts, on small trees with real images: read, split by class, and refused when broken."""
 
 import shutil
 
@@ -48,7 +48,7 @@ def test_layouts(trees, layout):
 
 
 def test_the_reader_says_what_the_maker_wrote(trees):
-    """Same pictures under the same class, whatever the layout."""
+    """Same images under the same class, whatever the layout."""
     sizes = {
         layout: open_items(reader(layout), root=trees[layout]).table["label"].value_counts() for layout in BENCHMARKS
     }

@@ -12,7 +12,7 @@ from pullpush.data.sources import open_items
 
 @pytest.fixture
 def broken(tmp_path):
-    """32 pictures, of which five are broken and some are odd."""
+    """32 images, of which five are broken and some are odd."""
     items = open_items(make_tree("folder", tmp_path / "folder"))
     path = items.path
     with open(path(1), "wb") as file:
@@ -64,7 +64,7 @@ def test_summary_says_the_problems_first(broken):
     text = "\n".join(result.problems)
     assert result.problems[0].startswith("cannot be read: " + items.path(1))
     for part in (
-        "the same picture in 3 items of different classes",
+        "the same image in 3 items of different classes",
         "smaller than 8 pixels",
         "are animated",
         "1 CMYK",

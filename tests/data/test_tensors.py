@@ -127,7 +127,7 @@ def test_warp_equals_pytorchs_affine_grid_on_a_quarter_turn(batch):
 
 
 def test_crops_lie_inside_the_picture_and_have_the_drawn_area():
-    """A picture of its own coordinates shows where each output pixel was read."""
+    """An image of its own coordinates shows where each output pixel was read."""
     ramp = torch.arange(256, dtype=torch.uint8).expand(200, 1, 256, 256)
     where = torch.cat([ramp, ramp.transpose(2, 3), ramp], 1)
     options = STILL | {"scale": (0.3, 0.6), "ratio": (3 / 4, 4 / 3)}

@@ -1,4 +1,4 @@
-"""Small trainings of seconds on real pictures of digits, with the monitor beside them."""
+"""Small trainings of seconds on real images of digits, with the monitor beside them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -49,7 +49,7 @@ def mlp(dim: int = 16, *end: nn.Module, **options: Any) -> Head:
 
 
 def digits(classes: Sequence[int] = range(10)) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures [n, 64] of these digits, labels, ids."""
+    """Images [n, 64] of these digits, labels, ids."""
     labels = torch.from_numpy(DIGITS)
     rows = torch.isin(labels, torch.tensor(list(classes))).nonzero()[:, 0]
     return torch.from_numpy(PIXELS[rows]).float() / 16, labels[rows], rows

@@ -14,7 +14,7 @@ from pullpush.data.miniature import make_tree
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight classes of four pictures each."""
+    """Eight classes of four images each."""
     return make_tree("folder", tmp_path_factory.mktemp("photos") / "tree")
 
 

@@ -68,7 +68,7 @@ def test_temperature_too_low(watched: Watched) -> None:
 
 
 def test_loss_at_chance(watched: Watched) -> None:
-    # Labels that belong to other pictures.
+    # Labels that belong to other images.
     class Shuffled(Criterion):
         def forward(self, embeddings: Tensor, labels: Tensor, *args: Any, **named: Any) -> Tensor:
             draw = torch.Generator().manual_seed(int(args[0].sum()))

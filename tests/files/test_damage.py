@@ -120,7 +120,7 @@ UNREAD: dict[str, dict[str, str]] = {
     "stopped": {
         "writer.lock": "as the lock of a run",
         "building/fingerprint": "what another model embedded is embedded again",
-        "building/000000.npz": "its pictures are embedded again",
+        "building/000000.npz": "its images are embedded again",
     },
     "losses": {"page.html": DRAWN, "table.csv": DRAWN, "gap.csv": DRAWN},
     "drift": {"page.html": DRAWN, "drift.csv": DRAWN},
@@ -142,7 +142,7 @@ def _write_text_model(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A copy of a folder, which is then the current one, with pictures and all places, as the verbs leave them."""
+    """A copy of a folder, which is then the current one, with images and all places, as the verbs leave them."""
     home, copy = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("copy") / "home"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PULLPUSH_CACHE", str(home / "cache"))

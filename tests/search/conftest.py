@@ -1,4 +1,4 @@
-"""A folder of pictures, an index of it, and a Milvus server for those tests that ask for one."""
+"""A folder of images, an index of it, and a Milvus server for those tests that ask for one."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def model() -> FakeModel:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    return write_folder(tmp_path / "pictures")
+    return write_folder(tmp_path / "images")
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of 6 colours x 20 pictures, for tests that only read; its pictures lie in `pictures` beside it."""
+    """An index of 6 colours x 20 images, for tests that only read; its images lie in `images` beside it."""
     root = tmp_path_factory.mktemp("built")
-    write_folder(root / "pictures", each=20)
-    search.build_index(FakeModel(), root / "pictures", root / "index", projection="pca")
+    write_folder(root / "images", each=20)
+    search.build_index(FakeModel(), root / "images", root / "index", projection="pca")
     return root / "index"
 
 

@@ -28,7 +28,7 @@ COLOURS = {
 
 
 class FakeModel:
-    """What the search room uses of `pullpush.encoders.Model`. `delay`: seconds a picture."""
+    """What the search room uses of `pullpush.encoders.Model`. `delay`: seconds an image."""
 
     def __init__(self, name: str = "a", text: bool = True, delay: float = 0.0) -> None:
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
@@ -39,7 +39,7 @@ class FakeModel:
 
     def embed(self, images: Any, batch_size: int = 64, progress: bool = False) -> np.ndarray:
         images = [images] if isinstance(images, str | Path | Image.Image) else list(images)
-        # Pictures of the source: the calibration's nonsense comes NOISE at a time, which no test's source does.
+        # Images of the source: the calibration's nonsense comes NOISE at a time, which no test's source does.
         self.calls += len(images) if len(images) != NOISE else 0
         time.sleep(self.delay * len(images))
         return np.concatenate([np.zeros((0, DIM), np.float32), *(self._one(image)[None] for image in images)])

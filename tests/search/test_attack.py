@@ -137,7 +137,7 @@ def test_connections_have_a_time_to_send_and_to_read() -> None:
 
 
 def test_what_is_answered_503_does_not_happen(index: Path, tmp_path: Path) -> None:
-    """Sixteen pictures of 25 million pixels in a time that is too short for them, and changes that come too late."""
+    """Sixteen images of 25 million pixels in a time that is too short for them, and changes that come too late."""
     files = [("images", ("x", large(seed, 2500))) for seed in range(8)]
     with running(index, tmp_path / "log", timeout=0.5) as server:
         answer = httpx.post(f"{server.url}/api/items", files=files, timeout=60)

@@ -1,4 +1,4 @@
-"""The cards of the page: pictures of any shape whole, the text as their title, one scale for all bars."""
+"""The cards of the page: images of any shape whole, the text as their title, one scale for all bars."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .test_page import CHROMIUM, api
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 
 SHAPES = {"tall": (60, 240), "wide": (300, 60), "square": (150, 150)}
-# What of the picture's box is on the screen, and its share of the tile; the tile's own colour would be a hole.
+# What of the image's box is on the screen, and its share of the tile; the tile's own colour would be a hole.
 PLACED = """(card) => {
   const image = card.querySelector('.tile img'), tile = card.querySelector('.tile'), fit = getComputedStyle(image)
   const inside = getComputedStyle(tile, '::before')
@@ -41,7 +41,7 @@ CONTRAST = """() => [...document.querySelectorAll('a')].map((link) => {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Pairs of picture and text without classes, of three shapes."""
+    """Pairs of image and text without classes, of three shapes."""
     root, rows = tmp_path_factory.mktemp("cards"), []
     for shape, size in SHAPES.items():
         for colour, rgb in COLOURS.items():
@@ -79,7 +79,7 @@ def test_pictures_are_whole_titles_are_texts_and_bars_have_one_scale(browser: ap
         assert card["within"]
         assert card["fit"] == "contain"  # nothing is cut off
         assert card["padding"] == 0 or abs(card["natural"] - 1) < 0.3
-        if abs(card["natural"] - 1) > 0.3:  # what the picture leaves of its tile is filled with the picture itself
+        if abs(card["natural"] - 1) > 0.3:  # what the image leaves of its tile is filled with the image itself
             assert "/thumbnail" in card["ground"]
             assert card["size"] == "cover"
     bars = page.evaluate("[...document.querySelectorAll('meter')].map((bar) => [bar.value, bar.min, bar.max])")

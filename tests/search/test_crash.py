@@ -26,7 +26,7 @@ def answer(out: Path) -> dict[str, float]:
 @pytest.mark.parametrize("kind", ["build", "update"])
 def test_killed_at_random_points(tmp_path: Path, kind: str) -> None:
     """Ten points each, spread over the time that the work takes; then the next run finishes it."""
-    model, source, out = FakeModel(), tmp_path / "pictures", tmp_path / "index"
+    model, source, out = FakeModel(), tmp_path / "images", tmp_path / "index"
     write_folder(source, each=4)
     old = None
     if kind == "update":
@@ -70,7 +70,7 @@ class Died(BaseException):
 
 def test_killed_before_every_flush_and_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same without chance: the writer ends right before its n-th flush or rename, for every n."""
-    model, source, out = FakeModel(), write_folder(tmp_path / "pictures", each=3), tmp_path / "index"
+    model, source, out = FakeModel(), write_folder(tmp_path / "images", each=3), tmp_path / "index"
     search.build_index(model, source, out, projection="pca")
     old = answer(out)
     write_folder(source, each=4)

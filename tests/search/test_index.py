@@ -49,8 +49,8 @@ def test_only_what_is_new_or_changed_is_embedded(model: FakeModel, pictures: Pat
     after = {hit.path: hit.id for hit in engine.query(text="green", k=30, cut_off=None)}
     assert len(after) == 30
     for path in set(before) & set(after) - {str(pictures / "blue" / "0.png")}:
-        assert before[path] == after[path], "an unchanged picture keeps its id"
-    assert after[str(pictures / "blue" / "0.png")] not in before.values(), "an id is never given to another picture"
+        assert before[path] == after[path], "an unchanged image keeps its id"
+    assert after[str(pictures / "blue" / "0.png")] not in before.values(), "an id is never given to another image"
 
 
 def test_an_updated_index_answers_as_one_that_is_built_at_once(
@@ -70,7 +70,7 @@ def test_an_updated_index_answers_as_one_that_is_built_at_once(
 
 def test_unreadable_files_are_reported_and_passed_over(model: FakeModel, pictures: Path, tmp_path: Path) -> None:
     (pictures / "red" / "cut.png").write_bytes((pictures / "red" / "0.png").read_bytes()[:300])
-    (pictures / "red" / "text.jpg").write_text("no picture")
+    (pictures / "red" / "text.jpg").write_text("no image")
     report = build(model, pictures, tmp_path / "index")
     assert report.count == 30
     assert sorted(Path(path).name for path, _ in report.unreadable) == ["cut.png", "text.jpg"]

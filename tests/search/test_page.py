@@ -105,7 +105,7 @@ def test_a_picture_is_picked_pasted_and_refused(page: api.Page, tmp_path: Path) 
     assert "damaged or cut off" in page.inner_text("#message")
     (tmp_path / "bad.svg").write_text("<svg/>")
     page.set_input_files("#file", tmp_path / "bad.svg")
-    page.wait_for_selector("text=Pictures can be PNG")
+    page.wait_for_selector("text=Images can be PNG")
 
 
 def test_nothing_close_more_and_a_filter(page: api.Page) -> None:
@@ -214,7 +214,7 @@ def test_without_a_text_tower_and_with_a_token(pictures: Path, browser: api.Brow
         page.keyboard.press("Enter")
         page.wait_for_selector("button.card img")
         assert page.is_disabled("#text")
-        assert "pictures alone" in page.inner_text("#hint")
+        assert "images alone" in page.inner_text("#hint")
         page.locator("button.card").first.click()
         page.wait_for_selector("text=closest first")
         context.close()

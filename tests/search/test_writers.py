@@ -267,7 +267,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_real_disk_that_is_full(small_disk: Path, tmp_path: Path, kind: str) -> None:
     """With every amount of free space from none to enough, in pages: refused without a trace, or done."""
     model, index = FakeModel(), small_disk / "index"
-    search.build_index(model, write_folder(tmp_path / "pictures", each=2), index, store=kind, projection="none")
+    search.build_index(model, write_folder(tmp_path / "images", each=2), index, store=kind, projection="none")
     ballast, done = small_disk / "ballast", 0
     for free in range(0, 400 * 1024, 12 * 1024):
         ballast.write_bytes(b"")

@@ -1,4 +1,4 @@
-"""A run small enough for tests: real pictures, a real backbone without its weights."""
+"""A run small enough for tests: real images, a real backbone without its weights."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pullpush.data.miniature import make_tree
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight classes of four pictures each."""
+    """Eight classes of four images each."""
     return make_tree("folder", tmp_path_factory.mktemp("photos") / "tree")
 
 

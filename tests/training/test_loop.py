@@ -1,4 +1,4 @@
-"""The loop on real pictures: what it leaves behind, and that an interruption changes nothing."""
+"""The loop on real images: what it leaves behind, and that an interruption changes nothing."""
 
 import json
 import os

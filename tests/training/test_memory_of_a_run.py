@@ -27,6 +27,6 @@ def test_filled_at_the_start_step(
     memory = {"size": 1.0, "fill": True, "start_step": 2, "layout": "table"}
     train(**options, loss="contrastive", memory=memory, out=str(tmp_path / "run"), callbacks=[look], quiet=True)
     size = held[1][1]
-    assert size == 16  # all training items: four of eight classes, four pictures each
+    assert size == 16  # all training items: four of eight classes, four images each
     assert [held[step][0] for step in (1, 2, 3, 4)] == [0, 0, size, size]
     assert len(kept[0].unique()) == size

@@ -1,4 +1,4 @@
-"""Images with descriptions: two towers trained on real pictures, end to end."""
+"""Images with descriptions: two towers trained on real images, end to end."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def described(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A manifest of the eight classes: one or two descriptions an image."""
     items = open_items(photos)
     names = [items.classes[label] for label in items.table["label"]]
-    texts = [name if row % 2 else f"{name}|a picture of {name}" for row, name in enumerate(names)]
+    texts = [name if row % 2 else f"{name}|an image of {name}" for row, name in enumerate(names)]
     manifest = tmp_path_factory.mktemp("described") / "items.csv"
     pd.DataFrame({"path": items.table["path"], "label": names, "text": texts}).to_csv(manifest, index=False)
     return manifest

@@ -44,7 +44,7 @@ class Augmentation:
         flip: Probability of a left-right flip.
         rotate: Largest angle, in degrees.
         brightness, contrast, saturation: Factors are drawn from [1 - x, 1 + x].
-        grey: Probability of a grey picture.
+        grey: Probability of a grey image.
         erase: Probability of a grey rectangle (2 to 20% of the area; Zhong et al. 2017, Random Erasing).
     """
 

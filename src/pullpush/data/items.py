@@ -113,7 +113,7 @@ class Items:
         return left, top, right, bottom
 
     def open(self, row: int) -> Image.Image:
-        """The picture in a row, 8-bit RGB, cropped to its box; a UserError that names a file which cannot be read."""
+        """The image in a row, 8-bit RGB, cropped to its box; a UserError that names a file which cannot be read."""
         path = self.path(row)
         return crop(open_rgb(path), self.box(row), path)
 
@@ -155,7 +155,7 @@ class Items:
 
 
 def crop(image: Image.Image, box: tuple[int, int, int, int] | None, path: str) -> Image.Image:
-    """`image` cut to `box`, where there is one; the box must overlap the picture."""
+    """`image` cut to `box`, where there is one; the box must overlap the image."""
     if box is None:
         return image
     left, top, right, bottom = box

@@ -1,4 +1,4 @@
-"""Small trees in the layouts of the benchmarks, with real pictures: for tests, and for trying things out."""
+"""Small trees in the layouts of the benchmarks, with real images: for tests, and for trying things out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_tree(layout: str, folder: str | Path, *, classes: int = 8, images: int 
             manifest.
         folder: Created; must be empty or absent.
         classes: At least 2; Fashion-MNIST has at most 10.
-        images: Pictures a class, 2 to 7 (the number of vendors).
+        images: Images a class, 2 to 7 (the number of vendors).
         seed: Which emoji are taken.
 
     Returns:
@@ -196,7 +196,7 @@ def _manifest(folder: Path, pictures: Pictures) -> Path:
             _save(image, folder / path)
             roles = "," if train else f"{i % 2 == 0},{i % 2 == 1}"
             box = f"0,{image.width},0,{image.height}"
-            text = json.dumps(f"picture {i}|thing {number}")
+            text = json.dumps(f"image {i}|thing {number}")
             lines.append(f"{number},{path},{'train' if train else 'validation'},{roles},c{number % 2},{box},{text}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     return folder / "manifest.csv"

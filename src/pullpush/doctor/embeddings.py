@@ -135,7 +135,7 @@ def not_normalised(m: Measures, o: Objective) -> Finding | None:
 
 
 def false_negatives(m: Measures, o: Objective) -> Finding | None:
-    """The same picture, or the same words, under two labels: the loss pushes apart what is equal."""
+    """The same image, or the same words, under two labels: the loss pushes apart what is equal."""
     sure = m["duplicates"] - m.get("duplicates_error", 0.0)
     if sure > DUPLICATES and not any(_is_collapsed(m, side) for side in SIDES):
         classes = int(o.run.get("batch.classes", 0)) // 2

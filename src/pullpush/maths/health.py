@@ -112,7 +112,7 @@ def largest_norm_error(x: Tensor) -> float:
 
 
 def duplicate_share(similarity: Tensor, negative: Tensor, limit: float = 1 - 1e-6) -> float:
-    """Share of the anchors [n] with a negative whose cosine is above `limit`: the same picture or the same words, held
+    """Share of the anchors [n] with a negative whose cosine is above `limit`: the same image or the same words, held
     to be another class."""
     if not similarity.numel():
         return 0.0

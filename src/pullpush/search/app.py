@@ -29,7 +29,7 @@ from pullpush.search.stores.base import FILTERS
 from pullpush.search.uploads import FORMATS, MAX_BYTES, MAX_PIXELS
 
 PAGE = Path(__file__).parent / "page"
-FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # an id stands for one picture, always
+FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # an id stands for one image, always
 FRESH = {"cache-control": "no-cache"}
 MOST_HITS, LONGEST, MOST_VALUES, MOST_MAPPED = 200, 500, 200, 30_000
 MOST_SKIPPED = MOST - MOST_HITS - 1
@@ -107,7 +107,7 @@ async def search(
     return _results(await service.search(asked), skip, k)
 
 
-@router.post("/search", tags=["search"], summary="Search by a picture, alone or with words")
+@router.post("/search", tags=["search"], summary="Search by an image, alone or with words")
 async def search_upload(
     service: TheService,
     image: Annotated[UploadFile, File(description="PNG, JPEG, GIF, WebP, AVIF or HEIC")],
@@ -134,19 +134,19 @@ async def get_item(service: TheService, item: int) -> Found:
     return _found(service.engine.item(item))
 
 
-@router.get("/items/{item}/thumbnail", tags=["items"], summary="Its small picture", response_class=Response)
+@router.get("/items/{item}/thumbnail", tags=["items"], summary="Its small image", response_class=Response)
 async def get_thumbnail(service: TheService, item: int) -> Response:
     return Response(service.engine.thumbnail(item), media_type="image/webp", headers=FOR_EVER)
 
 
 @router.get(
-    "/items/{item}/image", tags=["items"], summary="Its picture, at most 1024 pixels a side", response_class=Response
+    "/items/{item}/image", tags=["items"], summary="Its image, at most 1024 pixels a side", response_class=Response
 )
 async def get_image(service: TheService, item: int) -> Response:
     return Response(await service.picture(item), media_type="image/webp", headers=FOR_EVER)
 
 
-@router.post("/items", tags=["items"], summary="Add pictures", status_code=201, dependencies=[Depends(_writable)])
+@router.post("/items", tags=["items"], summary="Add images", status_code=201, dependencies=[Depends(_writable)])
 async def add_items(
     service: TheService,
     images: Annotated[list[UploadFile], File(max_length=16)],

@@ -3,7 +3,7 @@
     closeness = (score - noise) / (typical - noise)
 
 Both are measured when the index is built. `noise` is the median best score of queries that mean nothing: strings of
-random letters, pictures of random patches. `typical` is the median score of a right answer: of an item's nearest other
+random letters, images of random patches. `typical` is the median score of a right answer: of an item's nearest other
 item (images), of an item with its own description (texts). So closeness is about 0 for what any nonsense would find,
 and about 1 for a good answer, whatever the model.
 """

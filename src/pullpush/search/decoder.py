@@ -1,11 +1,11 @@
 """A process that decodes what strangers send, and nothing else: `python -m pullpush.search.decoder`.
 
-A hostile picture can hold a decoder for minutes, take gigabytes, or end the process. Here it has its own: memory and
+A hostile image can hold a decoder for minutes, take gigabytes, or end the process. Here it has its own: memory and
 seconds of work are limited by the system, which ends the process where they are exceeded; the server (`decoders.py`)
 starts another. It has neither the model nor the index nor the server's environment, and ends with the server.
 
 A message in either direction is a length (4 bytes), so many bytes of JSON, and the parts whose lengths stand under
-`parts`. No pickles: what a picture has taken over must not reach the server.
+`parts`. No pickles: what an image has taken over must not reach the server.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pullpush.search.uploads import Costly, Refused, decode
 LONGEST = 1 << 20
 """Bytes of JSON in a message."""
 GROWN = 64 << 20
-"""Bytes of memory that a process may keep from one picture to the next."""
+"""Bytes of memory that a process may keep from one image to the next."""
 M_MMAP_THRESHOLD = -3  # malloc.h
 Message = tuple[dict[str, Any], list[bytes]]
 
@@ -78,13 +78,13 @@ def _answer(request: dict[str, Any], given: list[bytes]) -> Message:
     except Refused as error:
         return {"refused": [error.status, str(error)]}, []
     except UserError:
-        return {"refused": [400, "the picture cannot be read"]}, []
+        return {"refused": [400, "the image cannot be read"]}, []
     except MemoryError:
-        return {"refused": [413, "the picture takes too much memory to decode"]}, []
+        return {"refused": [413, "the image takes too much memory to decode"]}, []
     except OSError as error:
-        return {"failed": error.errno, "reason": error.strerror or "the picture could not be stored"}, []
+        return {"failed": error.errno, "reason": error.strerror or "the image could not be stored"}, []
     except DECODE_ERRORS:
-        return {"refused": [400, "the picture cannot be read"]}, []
+        return {"refused": [400, "the image cannot be read"]}, []
 
 
 def _pixels(given: list[bytes], size: int, max_work: int | None) -> Message:
@@ -92,7 +92,7 @@ def _pixels(given: list[bytes], size: int, max_work: int | None) -> Message:
 
 
 def _keep(given: list[bytes], size: int, folder: str, max_work: int | None) -> Message:
-    """Writes the picture into `folder`, under the checksum of its pixels; its pixels for the model; its thumbnail."""
+    """Writes the image into `folder`, under the checksum of its pixels; its pixels for the model; its thumbnail."""
     image = decode(given[0], max_work=max_work)
     return {"name": keep(image, Path(folder)).name}, [resize_and_center(image, size).tobytes(), thumbnail(image)]
 

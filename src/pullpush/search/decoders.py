@@ -21,7 +21,7 @@ from pullpush.search.uploads import MAX_BYTES, MAX_PIXELS, Refused
 logger = logging.getLogger("pullpush.serve")
 
 SMALL = 12_000_000
-"""Pixels times scans up to which a picture goes the quick way: a photograph of a phone, or a progressive one of 1.2
+"""Pixels times scans up to which an image goes the quick way: a photograph of a phone, or a progressive one of 1.2
 million pixels."""
 LONGEST_PART = 16 * MAX_BYTES
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
@@ -34,7 +34,7 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Kept:
-    """A picture that was decoded and stored: its name (the checksum of its pixels), uint8 `[size, size, 3]` for the
+    """An image that was decoded and stored: its name (the checksum of its pixels), uint8 `[size, size, 3]` for the
     model, WebP."""
 
     name: str
@@ -44,7 +44,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes of memory and seconds of work a picture, and how far the process stands back behind others."""
+    """Bytes of memory and seconds of work an image, and how far the process stands back behind others."""
 
     memory: int
     seconds: float
@@ -60,7 +60,7 @@ QUICK, SLOW = Limits(512 << 20, 2.0, 0), Limits(1 << 30, 8.0, 10)
 
 
 class Decoders:
-    """Two lanes of processes, so that large pictures do not hold up small ones. What turns out to be costly in the
+    """Two lanes of processes, so that large images do not hold up small ones. What turns out to be costly in the
     first goes to the second, which has more time, more memory and less of the machine.
 
     Raises of every method: `Refused` for what cannot be decoded within the limits, `Busy` when too many wait, `OSError`
@@ -74,7 +74,7 @@ class Decoders:
 
     @property
     def waiting(self) -> int:
-        """Pictures that wait for a process."""
+        """Images that wait for a process."""
         return self.quick.waiting + self.slow.waiting
 
     @property
@@ -100,7 +100,7 @@ class Decoders:
         return Kept(Path(str(head["name"])).name, _square(parts[0], size), parts[1])
 
     async def thumbnail(self, path: str, side: int) -> bytes:
-        """The picture in a file as WebP, at most `side` pixels wide and high."""
+        """The image in a file as WebP, at most `side` pixels wide and high."""
         _, parts = await self._run("thumbnail", b"", path=path, side=side)
         return parts[0]
 
@@ -154,7 +154,7 @@ class _Lane:
         except (EOFError, OSError, ValueError, KeyError):  # it ended, or says what no decoder of ours says
             if await process.end() == -signal.SIGPROF:
                 raise self._too_long() from None
-            raise Refused(413, f"the picture cannot be decoded ({MAX_PIXELS:,} pixels are the limit)") from None
+            raise Refused(413, f"the image cannot be decoded ({MAX_PIXELS:,} pixels are the limit)") from None
         finally:
             if fit:
                 self._free.put_nowait(process)
@@ -178,7 +178,7 @@ class _Lane:
         self._later(self._add())
 
     def _too_long(self) -> Refused:
-        return Refused(413, f"the picture takes more than {self.limits.seconds:g} seconds to decode")
+        return Refused(413, f"the image takes more than {self.limits.seconds:g} seconds to decode")
 
     async def _add(self) -> None:
         while True:
@@ -199,7 +199,7 @@ class _Lane:
 
 
 class _Process:
-    """One decoder. Its messages are not trusted: whoever sends it a picture may have taken it over."""
+    """One decoder. Its messages are not trusted: whoever sends it an image may have taken it over."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -213,7 +213,7 @@ class _Process:
                 *(str(each) for each in (limits.memory, limits.seconds, limits.nice)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,  # 60,000 warnings of one picture are nobody's
+                stderr=asyncio.subprocess.DEVNULL,  # 60,000 warnings of one image are nobody's
                 start_new_session=True,  # Ctrl-C is the server's
                 env={**known, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )

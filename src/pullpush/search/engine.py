@@ -240,7 +240,7 @@ class Engine:
         return self.model.embed(list(images))
 
     def thumbnail(self, item: int) -> bytes:
-        """A small picture of an item, WebP. Raises: `UserError` for an unknown id."""
+        """A small image of an item, WebP. Raises: `UserError` for an unknown id."""
         try:
             return self._version.thumbnail(item)
         except KeyError:

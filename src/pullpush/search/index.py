@@ -1,4 +1,4 @@
-"""From a model and pictures to an index, and changes of it."""
+"""From a model and images to an index, and changes of it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pullpush.search.version import Draft, Opened, owner, read, write, writing
 
 INDEXES = Path("indexes")
 CHUNK = 256
-"""Pictures between two marks from which a stopped build continues."""
+"""Images between two marks from which a stopped build continues."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Ready:
-    """A picture that can be added: its PNG under the checksum of its pixels in a folder of `staged`, its embedding,
+    """An image that can be added: its PNG under the checksum of its pixels in a folder of `staged`, its embedding,
     its thumbnail."""
 
     file: Path
@@ -86,7 +86,7 @@ def build_index(
     batch_size: int = 64,
     progress: bool = False,
 ) -> Report:
-    """Builds an index of `source`, or brings the one in `out` up to date: only new and changed pictures are embedded.
+    """Builds an index of `source`, or brings the one in `out` up to date: only new and changed images are embedded.
 
     Args:
         model: A run folder, a model bundle, or a loaded `Model`.
@@ -97,11 +97,11 @@ def build_index(
             by the environment variable PULLPUSH_STORE.
         projection: The map: `umap`, `pca` or `none`.
         rebuild: Embed everything anew, also with another model or source; until that is done the old version is served.
-        batch_size: Pictures embedded at a time.
+        batch_size: Images embedded at a time.
         progress: Show a bar with rate and time left.
 
     Stopped at any point, the old version stays, and the same command continues. Unreadable files are reported and
-    passed over. Pictures that were added by hand (`add`) stay, those that were removed by hand stay away.
+    passed over. Images that were added by hand (`add`) stay, those that were removed by hand stay away.
 
     Raises: `UserError` when the index is of another model, source or store (unless `rebuild`), when another process
     writes it, and for an unknown source or store.
@@ -154,12 +154,12 @@ def add(
     wait: float | None = None,
     store: str | None = None,
 ) -> list[int]:
-    """Adds pictures by hand and returns their ids. They are kept in the index folder as PNG, and stay in later builds.
+    """Adds images by hand and returns their ids. They are kept in the index folder as PNG, and stay in later builds.
 
-    A picture that was added before is not added again: its id is returned. `wait`: seconds to wait for another writer
+    An image that was added before is not added again: its id is returned. `wait`: seconds to wait for another writer
     (10). `store`: as of `open`.
 
-    Raises: `UserError` when there is no index, a picture cannot be read, the model is another than the index's, another
+    Raises: `UserError` when there is no index, an image cannot be read, the model is another than the index's, another
     process is still writing, or the disk is full; then nothing is added.
     """
     index = Path(index)
@@ -187,7 +187,7 @@ def put(
     wait: float | None = None,
     store: str | None = None,
 ) -> list[int]:
-    """Adds pictures that lie `staged`, and returns their ids. Those that were added before keep their ids.
+    """Adds images that lie `staged`, and returns their ids. Those that were added before keep their ids.
 
     Raises: as `add`.
     """
@@ -317,7 +317,7 @@ def _wanted(
 
 
 def _difference(old: Opened | None, wanted: pd.DataFrame) -> tuple[list[int], np.ndarray, set[str]]:
-    """Row numbers to embed, ids to remove, and the keys whose picture or description changed."""
+    """Row numbers to embed, ids to remove, and the keys whose image or description changed."""
     if old is None:
         return list(range(len(wanted))), np.zeros(0, np.int64), set()
     known = old.table[old.table["origin"] == "source"]
@@ -346,7 +346,7 @@ def _embed(
     batch_size: int,
     progress: bool,
 ) -> None:
-    """Fills the journal with all of `fresh`. The next pictures are decoded while the model works."""
+    """Fills the journal with all of `fresh`. The next images are decoded while the model works."""
     keys = _keys(wanted)
     todo = [row for row in fresh if keys[row] not in journal]
     size = model.preprocessing.size
@@ -369,7 +369,7 @@ def _embed(
 
 
 def _decode(open_row: Callable[[int], Image.Image], row: int, size: int) -> tuple[np.ndarray, bytes] | str:
-    """The picture at the size that the model wants, and its thumbnail; or why it cannot be read."""
+    """The image at the size that the model wants, and its thumbnail; or why it cannot be read."""
     try:
         picture = open_row(row)
     except UserError as error:

@@ -14,8 +14,8 @@ from pullpush.files import replacing
 from pullpush.files.arrays import read_npz
 
 Key = tuple[str, int, int]
-"""Key, size and time of a picture (`source.KEYS`)."""
-CHUNK = {"head": "u", "vectors": "f", "lengths": "i", "pictures": "u"}
+"""Key, size and time of an image (`source.KEYS`)."""
+CHUNK = {"head": "u", "vectors": "f", "lengths": "i", "images": "u"}
 
 
 class Journal:
@@ -37,7 +37,7 @@ class Journal:
         for chunk in sorted(folder.glob("*.npz")):
             try:
                 head = json.loads(read_npz(chunk, CHUNK)["head"].tobytes())
-            except (UserError, ValueError):  # its pictures are embedded again
+            except (UserError, ValueError):  # its images are embedded again
                 chunk.unlink()
                 continue
             self._note(len(self._chunks), head)
@@ -73,7 +73,7 @@ class Journal:
                 with np.load(self._chunks[number]) as arrays:
                     vectors, pictures, ends = (
                         arrays["vectors"],
-                        arrays["pictures"].tobytes(),
+                        arrays["images"].tobytes(),
                         np.cumsum(arrays["lengths"]),
                     )
                 loaded = number

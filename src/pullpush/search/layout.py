@@ -3,7 +3,7 @@
     INDEX/
       CURRENT           the name of the published version and the sha256 of its record: replaced by an atomic rename
       writer.lock       held by the one process that writes
-      uploads/          pictures that were added by hand
+      uploads/          images that were added by hand
       versions/000007/  manifest.json (the record), items.parquet, map.npy, thumbnails, the store's files
       building/         embeddings of a build that was stopped; the next one continues from them
 

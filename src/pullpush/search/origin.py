@@ -1,6 +1,6 @@
 """Whose an index is, and so which files of this machine may be read because it names them.
 
-An index says where its pictures lie. One that somebody else made can name any file, and whoever serves it would show
+An index says where its images lie. One that somebody else made can name any file, and whoever serves it would show
 that file to all who ask. So a version is noted with the user, outside of the index, when it is written here; only of
 those that stand there every file is shown.
 """

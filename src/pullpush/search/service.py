@@ -29,7 +29,7 @@ logger = logging.getLogger("pullpush.serve")
 Result = TypeVar("Result")
 
 LARGE = 1024
-"""Pixels of the longer side of a picture that is served."""
+"""Pixels of the longer side of an image that is served."""
 REFRESH, RETRY = 1.0, 10.0
 """Seconds between two looks for a new version, and before one that cannot be opened is tried again."""
 GONE = "the index is gone from its place; what was open is served on, and nothing can be added or removed"
@@ -115,7 +115,7 @@ class Service:
         await self.decoders.start()
 
     async def add(self, data: Sequence[bytes], label: str, category: str, text: str) -> list[int]:
-        """Adds uploaded pictures and returns their ids: all, or none where it ends before."""
+        """Adds uploaded images and returns their ids: all, or none where it ends before."""
         with self._slot(), staged(self.engine.index) as folder:
             size = self.engine.model.preprocessing.size
             kept = [await self.decoders.keep(each, size, folder) for each in data]
@@ -137,7 +137,7 @@ class Service:
             )
 
     async def picture(self, item: int) -> bytes:
-        """An item's picture as WebP, decoded and encoded anew; its thumbnail where the file is gone, or not to be shown
+        """An item's image as WebP, decoded and encoded anew; its thumbnail where the file is gone, or not to be shown
         (see `origin.py`)."""
         with self._slot():
             path = self.engine.item(item).path

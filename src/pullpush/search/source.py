@@ -16,7 +16,7 @@ from pullpush.files.tables import path_column
 from pullpush.search.stores.base import FILTERS
 
 KEYS = ["key", "size", "mtime"]
-"""Two rows with the same values are the same picture, and its embedding is not computed again."""
+"""Two rows with the same values are the same image, and its embedding is not computed again."""
 COLUMNS = [*KEYS, "path", *FILTERS, "text"]
 
 
@@ -58,7 +58,7 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
 
 
 def _stat(path: str) -> tuple[int, int]:
-    """Size and time of the file; of an archive for its pictures (`FILE#7`)."""
+    """Size and time of the file; of an archive for its images (`FILE#7`)."""
     try:
         status = os.stat(path if os.path.exists(path) else path.rpartition("#")[0] or path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Where pictures lie that are on their way into an index."""
+"""Where images lie that are on their way into an index."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def clean(index: Path) -> None:
 
 
 def keep(picture: Image.Image, folder: Path) -> Path:
-    """Writes an RGB picture into `folder` as PNG, under the checksum of its pixels."""
+    """Writes an RGB image into `folder` as PNG, under the checksum of its pixels."""
     file = folder / hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
     picture.save(file, "PNG", compress_level=1)  # a large photograph in one second instead of six
     return file

@@ -1,4 +1,4 @@
-"""Small pictures of the items, many in one file.
+"""Small images of the items, many in one file.
 
 A pack is written once and never changed; a new version links to the packs of the one before (no copy) and adds its own.
 """
@@ -37,7 +37,7 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> bytes:
 def write(folder: Path, table: pd.DataFrame, previous: Path | None, new: Iterable[bytes]) -> pd.DataFrame:
     """Writes the packs of a version and returns `table` with `pack`, `offset`, `length` filled.
 
-    Rows with a pack (0 or more) are those of `previous`; the others (-1) get the pictures of `new`, in order.
+    Rows with a pack (0 or more) are those of `previous`; the others (-1) get the images of `new`, in order.
     """
     table = table.copy()
     old = table["pack"].to_numpy() >= 0

@@ -24,9 +24,9 @@ MAX_SCANS = 64
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "HEIF")
 NAMES = "PNG, JPEG, GIF, WebP, AVIF or HEIC"
 FOREIGN = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", b"<html", b"<script", b"<svg", b"<?php", b"\x7fELF", b"Rar!")
-"""Beginnings of other formats that make a picture a second kind of file when they stand behind its end."""
+"""Beginnings of other formats that make an image a second kind of file when they stand behind its end."""
 
-_PARTS = 100_000  # of a picture; a hostile one could have millions of empty ones
+_PARTS = 100_000  # of an image; a hostile one could have millions of empty ones
 _MARK = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 SCAN, END = b"\xff\xda", b"\xff\xd9"
 
@@ -46,15 +46,15 @@ class Costly(Exception):
 def decode(
     data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, max_work: int | None = None
 ) -> Image.Image:
-    """The picture in `data` as RGB, the first frame of an animation; its format is one of `FORMATS`.
+    """The image in `data` as RGB, the first frame of an animation; its format is one of `FORMATS`.
 
-    Checked in this order: number of bytes; format by its first bytes; what stands behind the picture's end; scans of
+    Checked in this order: number of bytes; format by its first bytes; what stands behind the image's end; scans of
     a JPEG; pixels by the header; only then is it decoded, by the decoder of that one format.
 
     Args:
         data: What was uploaded.
         max_bytes: Of `data`.
-        max_pixels: Of the picture.
+        max_pixels: Of the image.
         max_work: Pixels times scans.
 
     Raises: `Refused` with the reason; `Costly` where it is more than `max_work`.
@@ -63,30 +63,30 @@ def decode(
         raise Refused(413, f"the upload has {len(data):,} bytes; the limit is {max_bytes:,}")
     name = image_format(data)
     if name not in FORMATS:
-        raise Refused(415, f"the upload is not a picture in one of the formats {NAMES}")
+        raise Refused(415, f"the upload is not an image in one of the formats {NAMES}")
     behind = data[_end(data, name) :].lower()
     if any(mark.lower() in behind for mark in FOREIGN):
-        raise Refused(415, f"the upload holds another file behind the {name} picture")
+        raise Refused(415, f"the upload holds another file behind the {name} image")
     scans = max(1, sum(1 for mark, _ in _jpeg_marks(data) if mark == SCAN)) if name == "JPEG" else 1
     if scans > MAX_SCANS:
-        raise Refused(413, f"the JPEG picture has {scans:,} scans; the limit is {MAX_SCANS}")
+        raise Refused(413, f"the JPEG image has {scans:,} scans; the limit is {MAX_SCANS}")
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError("LOAD_TRUNCATED_IMAGES is set; cut-off pictures would pass")
+        raise RuntimeError("LOAD_TRUNCATED_IMAGES is set; cut-off images would pass")
     limit = max_pixels if max_work is None else min(max_pixels, max_work // scans)
     try:
         return decode_image(data, formats=[name], max_pixels=limit, max_side=MAX_SIDE)
     except TooLarge as error:
         if limit < max_pixels:
             raise Costly from error
-        raise Refused(413, f"the picture has too many pixels: {error}") from error
+        raise Refused(413, f"the image has too many pixels: {error}") from error
     except MemoryError as error:
-        raise Refused(413, f"the {name} picture takes too much memory to decode") from error
+        raise Refused(413, f"the {name} image takes too much memory to decode") from error
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on damaged files
-        raise Refused(400, f"the {name} picture is damaged or cut off") from error
+        raise Refused(400, f"the {name} image is damaged or cut off") from error
 
 
 def _end(data: bytes, name: str) -> int:
-    """Where the picture ends and anything else may begin; the length of `data` where that cannot be told."""
+    """Where the image ends and anything else may begin; the length of `data` where that cannot be told."""
     try:
         if name == "PNG":
             return _png_end(data)
@@ -116,7 +116,7 @@ def _jpeg_end(data: bytes) -> int:
 
 
 def _jpeg_marks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Each mark up to the end of the picture, and the place behind it. Segments carry their length; in the coded data
+    """Each mark up to the end of the image, and the place behind it. Segments carry their length; in the coded data
     0xFF is followed by 0x00 or a restart mark."""
     place = 2
     for _ in range(_PARTS):
@@ -128,7 +128,7 @@ def _jpeg_marks(data: bytes) -> Iterator[tuple[bytes, int]]:
         if mark[0] == END or len(length) < 2:
             return
         place = mark.end() + struct.unpack(">H", length)[0]
-    raise Refused(413, f"the JPEG picture has more than {_PARTS:,} parts")
+    raise Refused(413, f"the JPEG image has more than {_PARTS:,} parts")
 
 
 def _boxes_end(data: bytes) -> int:

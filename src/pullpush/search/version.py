@@ -95,7 +95,7 @@ def owner(index: Path) -> str:
 
 
 def tidy(index: Path) -> None:
-    """Removes what a writer that did not finish left behind: unpublished versions, and pictures that no item names.
+    """Removes what a writer that did not finish left behind: unpublished versions, and images that no item names.
     Call as the writer."""
     layout.drop_unfinished(index)
     staging.clean(index)
@@ -192,7 +192,7 @@ def _new_rows(draft: Draft) -> pd.DataFrame:
 
 
 def _filling(vectors: np.ndarray, pairs: Iterable[tuple[np.ndarray, bytes]]) -> Iterator[bytes]:
-    """The pictures of `pairs`; their embeddings are put into `vectors` in passing, so that both are read once."""
+    """The images of `pairs`; their embeddings are put into `vectors` in passing, so that both are read once."""
     for row, (vector, picture) in enumerate(pairs):
         vectors[row] = vector
         yield picture

@@ -126,8 +126,8 @@ function similar(id) { show("grid"); query = { ...blank(), where: query.where, l
 function picture(file) {
   if (!file) return;
   if (!/^image\/(png|jpeg|gif|webp|avif|hei[cf])$/.test(file.type) && !/\.hei[cf]$/i.test(file.name))
-    return say("", "Pictures can be PNG, JPEG, GIF, WebP, AVIF or HEIC.", true);
-  if (file.size > about.limits.bytes) return say("", `The picture is larger than ${Math.floor(about.limits.bytes / 2 ** 20)} MB.`, true);
+    return say("", "Images can be PNG, JPEG, GIF, WebP, AVIF or HEIC.", true);
+  if (file.size > about.limits.bytes) return say("", `The image is larger than ${Math.floor(about.limits.bytes / 2 ** 20)} MB.`, true);
   show("grid");
   change({ image: file, like: [], minus: [] });
 }
@@ -203,7 +203,7 @@ function drawParts() {
       const scale = 60 / Math.max(bitmap.width, bitmap.height), w = bitmap.width * scale, h = bitmap.height * scale;
       canvas.getContext("2d").drawImage(bitmap, (60 - w) / 2, (60 - h) / 2, w, h);
     }, () => {});  // the server says what is wrong with it
-    list.push(part(canvas, "the picture", () => change({ image: null })));
+    list.push(part(canvas, "the image", () => change({ image: null })));
   }
   for (const id of query.like) list.push(part(thumbnail(id), "the item", () => change({ like: query.like.filter((x) => x !== id), minus: [] })));
   for (const id of query.minus) list.push(part(thumbnail(id), "the item", () => change({ minus: query.minus.filter((x) => x !== id) }), "minus"));
@@ -309,7 +309,7 @@ class Atlas {
     }
     return best;
   }
-  side() { return this.view.zoom < 5 ? 0 : Math.min(14 + this.view.zoom * 1.6, 72); }  // of the pictures, once they are drawn
+  side() { return this.view.zoom < 5 ? 0 : Math.min(14 + this.view.zoom * 1.6, 72); }  // of the images, once they are drawn
 
   point(item, x = 0, y = 0) {
     if (item !== this.over) { this.over = item; this.draw(); }
@@ -422,8 +422,8 @@ async function start() {
   document.title = `${about.name} · search`;
   if (!about.text) {
     $("text").disabled = true;
-    $("text").placeholder = "Drop, paste or pick a picture";
-    $("hint").hidden = false; $("hint").textContent = "Trained on pictures alone: search by picture. Words need a model trained with --task image-text.";
+    $("text").placeholder = "Drop, paste or pick an image";
+    $("hint").hidden = false; $("hint").textContent = "Trained on images alone: search by image. Words need a model trained with --task image-text.";
   }
   drawFilters();
   query = fromAddress(); $("text").value = query.text;
