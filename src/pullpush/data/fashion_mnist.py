@@ -46,9 +46,7 @@ def read_fashion_mnist(*, root: str | Path | None = None) -> Items:
         except DECODE_ERRORS as error:
             raise UserError(f"cannot read {images} and {labels.name}: {error}") from error
         if count != len(numbers):
-            raise UserError(
-                f"{images} holds {count} images and {labels.name} {len(numbers)} labels: they do not match"
-            )
+            raise UserError(f"{images} holds {count} images and {labels.name} {len(numbers)} labels: they do not match")
         if len(numbers) and int(numbers.max()) >= len(CLASSES):
             raise UserError(f"{labels} holds the label {numbers.max()}; Fashion-MNIST has the labels 0 to 9")
         paths += [f"{images}#{row}" for row in range(count)]
