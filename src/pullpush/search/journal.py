@@ -59,7 +59,7 @@ class Journal:
                 head=np.frombuffer(json.dumps(head).encode(), np.uint8),
                 vectors=np.asarray(vectors, np.float32),
                 lengths=np.array([len(picture) for picture in pictures], np.int64),
-                pictures=np.frombuffer(b"".join(pictures), np.uint8),
+                images=np.frombuffer(b"".join(pictures), np.uint8),
             )
         self._note(len(self._chunks), head)
         self._chunks.append(path)
