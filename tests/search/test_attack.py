@@ -63,12 +63,19 @@ def test_a_connection_that_says_nothing_makes_room(index: Path, tmp_path: Path) 
     """As many silent ones as there may be open, and more: the next one is answered, the files do not run out."""
     with running(index, tmp_path / "log") as server:
         place, process = urlsplit(server.url), psutil.Process(server.pid)
-        sockets = [socket.create_connection((place.hostname, place.port)) for _ in range(700)]
+        begun = socket.create_connection((place.hostname, place.port), timeout=5)
+        begun.sendall(b"GET /health HTTP/1.1\r\nHost: ")
+        time.sleep(0.2)
+        sockets = [begun, *(socket.create_connection((place.hostname, place.port)) for _ in range(700))]
         try:
+            refused = b"".join(iter(lambda: begun.recv(1000), b""))  # it is told why, and when to come again
+            assert refused.startswith(b"HTTP/1.1 503")
+            assert b"retry-after: 1\r\n" in refused
+            assert b'"code": "busy"' in refused
             assert httpx.get(f"{server.url}/api/search", params={"text": "red"}).status_code == 200
             assert process.num_fds() < 620
-            sockets[0].settimeout(5)
-            assert sockets[0].recv(1) == b""
+            sockets[1].settimeout(5)
+            assert sockets[1].recv(1) == b""
         finally:
             for each in sockets:
                 each.close()

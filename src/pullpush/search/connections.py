@@ -190,6 +190,7 @@ class Connection(H11Protocol):
                 ("content-type", "application/json"),
                 ("content-length", str(len(body))),
                 ("connection", "close"),
+                *([("retry-after", "1")] if status == 503 else []),
             ]
             for event in (h11.Response(status_code=status, headers=headers), h11.Data(body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
