@@ -1,6 +1,6 @@
 """What a value may be: its type, with the bounds beside it, and the one place where values are checked by it.
 
-    def arcface(similarity, pairs, *, margin: Radians = 0.5, scale: Positive = 64.0): ...
+    def arcface(rectangle, *, margin: Radians = 0.5, scale: Positive = 64.0): ...
 
 The same annotation checks the value from Python, YAML and the command line, and words the message and the help.
 An upper bound is where more is of no use (float32 has no digits left), or costs work or memory without end.

@@ -17,13 +17,12 @@ from pullpush.criterion.memory import CrossBatchMemory
 from pullpush.criterion.proxies import Proxies
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners, relations
-from pullpush.maths.choice import Loss, Miner, chosen
+from pullpush.maths.choice import Loss, Miner, chosen, look_up
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import widen
 from pullpush.maths.relations import same_ancestor, same_class, same_text
 from pullpush.maths.similarity import SIMILARITIES, normalize
-from pullpush.names import did_you_mean
 
 __all__ = ["Criterion"]
 
@@ -231,18 +230,14 @@ def _loss(loss: Any, options: dict[str, Any], proxies: Proxies | None) -> Loss:
 
 
 def _similarity(choice: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    if not isinstance(choice, str):
-        return choice  # type: ignore[no-any-return]
-    if choice not in SIMILARITIES:
-        hint = did_you_mean(choice, SIMILARITIES, f"known: {', '.join(SIMILARITIES)}", "{!r}")
-        raise UserError(f"unknown similarity {choice!r}: {hint}")
-    return SIMILARITIES[choice]
+    found: Callable[[Tensor, Tensor], Tensor] = choice
+    return look_up("similarity", choice, SIMILARITIES) if isinstance(choice, str) else found
 
 
 def _check_together(criterion: Criterion) -> None:
     if criterion.proxies is not None and (criterion.memory is not None or criterion.symmetric):
         raise UserError("proxies are the only columns of a criterion: leave memory and symmetric out")
-    if criterion.proxies is not None and any(criterion.relation.made_by(each) for each in (same_ancestor, same_text)):
+    if criterion.proxies is not None and criterion.relation.made_by(same_ancestor, same_text):
         raise UserError("proxies are of single classes: take relation='same_class' or 'shared_label'")
     if criterion.reverse_memory is not None and not criterion.symmetric:
         raise UserError("reverse_memory is of the second direction: give symmetric=True")

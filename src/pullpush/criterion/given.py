@@ -46,7 +46,7 @@ def given(
         raise UserError(
             f"{name} must be [n, dim] with one label each, got {list(embeddings.shape)} and labels {list(labels.shape)}"
         )
-    if labels.is_floating_point() and any(relation.made_by(each) for each in OF_NUMBERS):
+    if labels.is_floating_point() and relation.made_by(*OF_NUMBERS):
         raise UserError(f"{own}labels are {labels.dtype}, not numbers of classes: give them as int64 (labels.long())")
     if ids is None:
         return embeddings, labels, None

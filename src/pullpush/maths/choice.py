@@ -27,6 +27,7 @@ __all__ = [
     "Miner",
     "Traits",
     "chosen",
+    "look_up",
     "loss",
     "miner",
     "regularizer",
@@ -35,6 +36,7 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Choice(Generic[R]):
     Args:
         function: takes what its kind takes, and its options by name.
         options: those that differ from the defaults, or may.
-        kind: what it is called in messages.
+        kind: "loss", "miner", "relation" or "regularizer".
         traits: of the function.
         factory: the public function that made it, by which it is pickled.
 
@@ -87,7 +89,7 @@ class Choice(Generic[R]):
         self,
         function: Callable[..., R],
         options: Mapping[str, Any],
-        kind: str = "function",
+        kind: str,
         traits: Traits = Traits(),
         factory: "Callable[..., Choice[R]] | None" = None,
     ) -> None:
@@ -117,9 +119,9 @@ class Choice(Generic[R]):
         """As a mapping of plain values, in the form that a file or a command line gives."""
         return {"name": self.name, **self.options}
 
-    def made_by(self, factory: Callable[..., Any]) -> bool:
-        """Whether it is, say, some `circle`."""
-        return self._factory is factory
+    def made_by(self, *factories: Callable[..., Any]) -> bool:
+        """Whether it is, say, some `circle`; or any of several."""
+        return self._factory in factories
 
     def replace(self, **options: Any) -> "Choice[R]":
         """The same function with other options.
@@ -236,12 +238,9 @@ def chosen(
             raise UserError(f"{kind} {dict(what)} needs a name: {{'name': ..., ...}}")
         what, more = what["name"], {**{k: v for k, v in what.items() if k != "name"}, **more}
     if isinstance(what, str):
-        if what not in known:
-            hint = did_you_mean(what, known, f"known: {', '.join(known)}", "{!r}")
-            raise UserError(f"unknown {kind} {what!r}: {hint}")
-        what = known[what]
+        what = look_up(kind, what, known)
     if isinstance(what, Choice):
-        if what._kind not in (kind, "function"):
+        if what._kind != kind:
             raise UserError(f"{what!r} is a {what._kind}, not a {kind}")
         return what.replace(**more) if more else what
     of_kind = getattr(what.func if isinstance(what, partial) else what, "kind", None)
@@ -255,6 +254,18 @@ def chosen(
             f"{kind} must be a name, a mapping with a name, or a function or object of that kind, not {what!r}"
         )
     return _own(kind, what, more)
+
+
+def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """What has that name.
+
+    Raises:
+        UserError: nothing has; with the nearest that is there.
+    """
+    if name not in known:
+        hint = did_you_mean(name, known, f"known: {', '.join(known)}", "{!r}")
+        raise UserError(f"unknown {kind} {name!r}: {hint}")
+    return known[name]
 
 
 def _own(kind: str, function: Callable[..., Any], options: Mapping[str, Any]) -> Choice[Any]:
