@@ -196,7 +196,7 @@ def serving(index: Path, model: Path, log: Path) -> Any:
         "import resource, sys, pathlib, torch\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))\n"
         "torch.set_num_threads(1)\n"
-        "from pullpush.search import serve\n"
+        "from pullpush.server import serve\n"
         "put = lambda url: pathlib.Path(sys.argv[3]).write_text(url)\n"
         "serve(sys.argv[1], model=sys.argv[2], port=0, ready=put)\n"
     )

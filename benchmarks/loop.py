@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from benchmarks.measure import result
-from pullpush.training.config import Config
+from pullpush.runs.config import Config
+from pullpush.runs.options import config_from
 from pullpush.training.images import ImageTask
 from pullpush.training.loop import clip_gradients, train
-from pullpush.training.options import config_from
 from pullpush.training.setup import make_items
 
 BLOCK, BLOCKS = 5, 10

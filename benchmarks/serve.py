@@ -24,9 +24,9 @@ from pullpush import search
 from pullpush.data.items import Items
 from pullpush.encoders import ImageEncoder, load, save
 from pullpush.search.engine import open_index
-from pullpush.search.guard import Rules
-from pullpush.search.service import Service
-from pullpush.search.serving import make_server
+from pullpush.server.middleware import Rules
+from pullpush.server.server import make_server
+from pullpush.server.service import Service
 
 ITEMS, CLIENTS = 60_000, 16
 

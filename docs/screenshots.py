@@ -21,9 +21,9 @@ from playwright.sync_api import Browser, sync_playwright
 
 from pullpush import search
 from pullpush.data.sources import open_items
-from pullpush.search.app import make_app
-from pullpush.search.guard import Rules
-from pullpush.search.service import Service
+from pullpush.server.app import make_app
+from pullpush.server.middleware import Rules
+from pullpush.server.service import Service
 
 IMAGES = Path(__file__).parent / "images"
 EACH = 300

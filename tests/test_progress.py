@@ -17,11 +17,11 @@ import pytest
 
 from pullpush import progress
 from pullpush.cli import main
-from pullpush.data.miniature import make_tree
+from pullpush.data.synthetic import make_tree
 from pullpush.evaluation import clusters, evaluate
+from pullpush.runs.log import read_log
+from pullpush.training.display import Display
 from pullpush.training.images import ImageTask
-from pullpush.training.log import read_log
-from pullpush.training.progress import Display
 from pullpush.training.texts import ImageTextTask
 
 LINE = re.compile(r"checking images: \d+ of 40 images \(\d+%\), [\d.]+ images/s, \d+ s left")

@@ -14,8 +14,8 @@ import yaml
 import pullpush
 from pullpush import Criterion, UserError, losses, miners, regularizers, relations
 from pullpush.maths.choice import Choice
-from pullpush.training.config import Config
-from pullpush.training.options import config_from, parse
+from pullpush.runs.config import Config
+from pullpush.runs.options import config_from, parse
 
 ROOT = Path(__file__).parents[1]
 ALL = [(room, name) for room in (losses, miners, regularizers, relations) for name in room.__all__]

@@ -10,13 +10,13 @@ import pytest
 
 from pullpush.cli import main
 from pullpush.data.items import Items
-from pullpush.data.miniature import make_tree
-from pullpush.reports.material import Material
-from pullpush.reports.parts import how
+from pullpush.data.synthetic import make_tree
+from pullpush.reports.blocks import how
+from pullpush.reports.context import Material
 from pullpush.reports.run import Run
 from pullpush.reports.tables import metric_rows
-from pullpush.training.options import RECIPES, parse
-from pullpush.training.run import open_run
+from pullpush.runs.folder import open_run
+from pullpush.runs.options import RECIPES, parse
 
 FAST = [
     *("--encoder.weights", "none", "--encoder.size", "32", "--encoder.dim", "8", "--tensorboard", "false"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pullpush.cli import main
 from pullpush.data.items import Items
-from pullpush.data.miniature import make_tree
+from pullpush.data.synthetic import make_tree
 
 FAST = [
     *("--encoder.weights", "none", "--encoder.size", "32", "--steps", "2", "--tensorboard", "false"),

@@ -10,8 +10,8 @@ import pytest
 
 from pullpush.cli import main
 from pullpush.data.items import Items
-from pullpush.data.miniature import make_tree
 from pullpush.data.sources import open_items
+from pullpush.data.synthetic import make_tree
 
 NAMES = [b"$5_$10", b"[bold]x", b"[b]", b"\x1b[31mred\x1b[0m", b"caf\xe9", b"NA", b"null", "مرحبا\u202e".encode()]
 RUN = [

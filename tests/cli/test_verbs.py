@@ -11,7 +11,7 @@ import yaml
 import pullpush
 from pullpush.cli import main
 from pullpush.cli.main import VERBS
-from pullpush.data.miniature import make_tree
+from pullpush.data.synthetic import make_tree
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_train_leaves_a_report(run: Path) -> None:
 
 
 def test_another_loss_than_the_files_brings_its_own_options(run: Path) -> None:
-    from pullpush.training.options import parse
+    from pullpush.runs.options import parse
 
     config = parse(["--config", str(run / "config.yaml"), "--loss", "circle"])
     assert config.loss.name == "circle"

@@ -15,8 +15,8 @@ from pullpush.cli import main, parse, studies
 from pullpush.cli.main import VERBS
 from pullpush.cli.training import _resumed
 from pullpush.errors import UserError
+from pullpush.runs import options
 from pullpush.signatures import of
-from pullpush.training import options
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/pullpush/recipes/*.yaml")]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pullpush.cli import main
-from pullpush.data.miniature import make_tree
+from pullpush.data.synthetic import make_tree
 
 FAST = [
     *("--encoder.weights", "none", "--encoder.size", "32", "--batch.classes", "2", "--batch.samples", "2"),

@@ -5,11 +5,11 @@ import shutil
 import pandas as pd
 import pytest
 
+from pullpush.data.benchmarks import counts
 from pullpush.data.check import check
-from pullpush.data.miniature import LAYOUTS, make_tree
-from pullpush.data.official import counts
 from pullpush.data.sources import PUBLISHED, READERS, compare_with_published, open_items
 from pullpush.data.splits import split_by_class
+from pullpush.data.synthetic import LAYOUTS, make_tree
 from pullpush.errors import UserError
 
 BENCHMARKS = ["sop", "inshop", "vehicleid", "cub", "cars", "cars-devkit", "cars-folders", "fashion-mnist"]

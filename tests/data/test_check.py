@@ -6,8 +6,8 @@ from PIL import Image
 
 from pullpush.data.check import check, inspect, summary
 from pullpush.data.items import Items
-from pullpush.data.miniature import make_tree
 from pullpush.data.sources import open_items
+from pullpush.data.synthetic import make_tree
 
 
 @pytest.fixture

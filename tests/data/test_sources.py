@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from pullpush.data.emoji import VENDORS
-from pullpush.data.miniature import make_tree
 from pullpush.data.sources import compare_with_published, open_items
+from pullpush.data.synthetic import make_tree
 from pullpush.errors import UserError
 
 

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from pullpush.data.augment import GREY, Augmentation, normalise, step_generator
 from pullpush.data.images import ImageDataset, with_steps
-from pullpush.data.miniature import make_tree
 from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.data.sources import open_items
-from pullpush.data.transforms import cache_transform, eval_transform, train_transform
+from pullpush.data.synthetic import make_tree
 from pullpush.errors import UserError
+from pullpush.images.augment import GREY, Augmentation, normalise, step_generator
+from pullpush.images.transforms import cache_transform, eval_transform, train_transform
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 STILL = {"scale": (1, 1), "ratio": (1, 1), "flip": 0, "brightness": 0, "contrast": 0, "saturation": 0}

@@ -13,10 +13,10 @@ from torch.nn.functional import normalize
 from pullpush.criterion import Criterion
 from pullpush.data.items import Items
 from pullpush.doctor import Finding
-from pullpush.training.log import RunLog
+from pullpush.runs.log import RunLog
+from pullpush.runs.options import config_from
+from pullpush.training.display import Display
 from pullpush.training.monitor import Monitor
-from pullpush.training.options import config_from
-from pullpush.training.progress import Display
 
 # 8 x 8 pixels, 0 ... 16.
 PIXELS, DIGITS = load_digits(return_X_y=True)

@@ -9,7 +9,7 @@ from bedside import Bedside, Options, batches, digits, mlp, seeded
 from torch import nn
 
 from pullpush.criterion import Criterion
-from pullpush.data.miniature import make_tree
+from pullpush.data.synthetic import make_tree
 
 
 @pytest.fixture(scope="session")

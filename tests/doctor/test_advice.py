@@ -11,8 +11,8 @@ from pullpush.doctor import FINDINGS, Measures, Objective, examine, not_finite_s
 from pullpush.doctor.advice import Cure, advise
 from pullpush.doctor.finding import WORDS
 from pullpush.doctor.measure import measure_queries, measure_result
-from pullpush.training.config import Config
-from pullpush.training.options import config_from
+from pullpush.runs.config import Config
+from pullpush.runs.options import config_from
 
 # Measures that make each finding, in a run of 240 steps.
 SOFTMAX = {"temperature": 1.0, "chance": 4.8, "floor": 3.8, "loss": 3.85, "negatives": 100.0, "step": 100.0}

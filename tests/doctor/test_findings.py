@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 import pullpush
 from pullpush.criterion import Criterion, CrossBatchMemory
-from pullpush.data.miniature import make_tree
+from pullpush.data.synthetic import make_tree
 from pullpush.doctor import Objective, examine, measure_sides
 from pullpush.errors import UserError
 from pullpush.reports import diagnose_run

@@ -21,8 +21,8 @@ from pullpush.data.sources import open_items
 from pullpush.doctor import FINDINGS, MEANINGS, Finding, Objective, examine, measure_course
 from pullpush.reports import diagnose_run, diagnosis_page
 from pullpush.reports.diagnosis import Diagnosis
+from pullpush.runs.log import read_log
 from pullpush.training import train
-from pullpush.training.log import read_log
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -10,8 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pullpush.errors import UserError
-from pullpush.evaluation import evaluate
-from pullpush.evaluation import neighbours as neighbours_file
+from pullpush.evaluation import evaluate, knn
 from pullpush.maths import metrics
 from pullpush.maths.metrics import Standing
 
@@ -55,7 +54,7 @@ def oracle(queries, labels, ids, gallery, gallery_labels, gallery_ids, similarit
 @pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean"])
 @pytest.mark.parametrize("cells", [1 << 24, 2000])  # one block, and many
 def test_leave_one_out_equals_the_loops(monkeypatch, similarity, cells):
-    monkeypatch.setattr(neighbours_file, "CELLS", cells)
+    monkeypatch.setattr(knn, "CELLS", cells)
     x, labels = clustered()
     labels[:3] = [900, 901, 902]  # classes of one
     ids = np.random.default_rng(1).permutation(len(x)) * 7
@@ -222,14 +221,14 @@ def test_a_tie_at_the_edge_of_the_shortlist_is_seen_whole():
 def test_heavy_ties_equal_the_counts(monkeypatch, points):
     """Against counting every row, with products that are whole numbers; most rows have ties enough to be sorted."""
     dense = []
-    whole = neighbours_file.shortlist
+    whole = knn.shortlist
 
     def spy(*given):
         found = whole(*given)
         dense.append(len(found.dense))
         return found
 
-    monkeypatch.setattr("pullpush.evaluation.standings.shortlist", spy)
+    monkeypatch.setattr("pullpush.evaluation.ranks.shortlist", spy)
     n, draw = 3000, np.random.default_rng(0)
     own = np.where(np.arange(n) < n // 2, 0, np.arange(n)) if points == "half" else draw.integers(0, points, n)
     at = draw.integers(-20, 21, (n, 8)).astype(np.float64)

@@ -24,7 +24,7 @@ from PIL import Image
 from test_files import BAD
 
 from pullpush.cli import main
-from pullpush.data.miniature import make_tree
+from pullpush.data.synthetic import make_tree
 from pullpush.reports import style
 from pullpush.studies import memory
 

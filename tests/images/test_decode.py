@@ -16,13 +16,13 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from pullpush.data.items import Items
-from pullpush.data.transforms import eval_transform
 from pullpush.encoders import model as models
 from pullpush.errors import UserError
 from pullpush.images import decode, find_images, image_format, open_rgb, opened, resize_and_center, to_rgb
 from pullpush.images.formats import FORMATS
 from pullpush.images.preprocessing import Preprocessing
-from pullpush.search import uploads
+from pullpush.images.transforms import eval_transform
+from pullpush.server import uploads
 
 HEIC = Path(__file__).with_name("turned.heic")
 RAMP = np.linspace(0, 1, 48).reshape(6, 8)

@@ -14,9 +14,9 @@ import pytest
 from pullpush.data.items import Items
 from pullpush.evaluation.protocols import evaluate_items
 from pullpush.reports import interactive, page, projection, style
-from pullpush.reports.material import Material
+from pullpush.reports.context import Material
+from pullpush.reports.layout import build
 from pullpush.reports.run import Run
-from pullpush.reports.sections import build
 from pullpush.reports.tables import metric_rows
 
 

@@ -94,8 +94,9 @@ def forking() -> None:
     """The forking process: a line in, the number of a new process out. Children are reaped by the system."""
     import logging
 
-    from pullpush import search
-    from pullpush.search import app, index, layout, service  # noqa: F401 - so that no child has to
+    from pullpush import search, server
+    from pullpush.search import index, layout
+    from pullpush.server import app, service  # noqa: F401 - so that no child has to
 
     from .fake import FakeModel
 
@@ -105,7 +106,7 @@ def forking() -> None:
 
     def serve(index: str, model: dict, address: str, options: dict, wait: float | None = None) -> None:
         layout.WAIT = layout.WAIT if wait is None else wait
-        search.serve(index, model=FakeModel(**model), port=0, ready=lambda url: put(address, url), **options)
+        server.serve(index, model=FakeModel(**model), port=0, ready=lambda url: put(address, url), **options)
 
     def build(source: str, out: str) -> None:
         index.CHUNK = 6

@@ -19,7 +19,7 @@ import pytest
 from benchmarks.attack import attacked, attackers_pool, memory, report
 from benchmarks.attackers import ATTACKS, large, many_scans
 from pullpush import search
-from pullpush.search.connections import Connections
+from pullpush.server.connections import Connections
 
 from .hostile import good
 from .running import Running, running

@@ -19,8 +19,8 @@ from PIL import Image
 
 from benchmarks.attackers import costly_jpeg, encoded, large, many_frames, many_scans, many_warnings
 from pullpush.images import resize_and_center, to_rgb
-from pullpush.search.decoders import Busy, Decoders, Kept, Limits
-from pullpush.search.uploads import MAX_SCANS, Refused, decode
+from pullpush.server.decoders import Busy, Decoders, Kept, Limits
+from pullpush.server.uploads import MAX_SCANS, Refused, decode
 
 from .fake import picture
 from .hostile import HOSTILE, good
@@ -41,7 +41,7 @@ def with_decoders(work: Callable[[Decoders], Awaitable[Result]], **options: Any)
 
 
 def children() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if "pullpush.search.decoder" in each.cmdline()]
+    return [each for each in psutil.Process().children() if "pullpush.server.decoder" in each.cmdline()]
 
 
 def signalled(number: signal.Signals) -> None:
@@ -203,7 +203,7 @@ def test_the_server_itself_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError("decoded in the server's own process")
 
     monkeypatch.setattr(Image, "open", shut)
-    monkeypatch.setattr("pullpush.search.decoder.decode", shut)
+    monkeypatch.setattr("pullpush.server.decoder.decode", shut)
     pixels = with_decoders(lambda decoders: decoders.pixels(good(), 16))
     monkeypatch.undo()
     np.testing.assert_array_equal(pixels, resize_and_center(to_rgb(picture("red", 1)), 16))

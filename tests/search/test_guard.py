@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from pullpush.search import bodies
-from pullpush.search.bodies import Bodies, TooLarge, TooMuch, TooSlow
-from pullpush.search.guard import HEAD, Guard, Rules
-from pullpush.search.log import LogLimit
-from pullpush.search.metrics import Metrics
+from pullpush.server import bodies
+from pullpush.server.bodies import Bodies, TooLarge, TooMuch, TooSlow
+from pullpush.server.log import LogLimit
+from pullpush.server.metrics import Metrics
+from pullpush.server.middleware import HEAD, Guard, Rules
 
 from .hostile import good
 from .running import Running, running

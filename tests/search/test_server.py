@@ -17,7 +17,8 @@ from PIL import Image
 
 from pullpush import search
 from pullpush.errors import UserError
-from pullpush.search.guard import Rules
+from pullpush.server import serve
+from pullpush.server.middleware import Rules
 
 from .fake import FakeModel
 from .hostile import HOSTILE, good
@@ -281,36 +282,36 @@ def test_a_server_that_others_reach_asks_for_a_token(built: Path, monkeypatch: p
     rules: list[Rules] = []
     monkeypatch.setattr(uvicorn.Server, "run", stop)
     monkeypatch.setattr(
-        "pullpush.search.guard.Rules", lambda *given, **named: rules.append(Rules(*given, **named)) or rules[-1]
+        "pullpush.server.middleware.Rules", lambda *given, **named: rules.append(Rules(*given, **named)) or rules[-1]
     )
     monkeypatch.delenv("PULLPUSH_TOKEN", raising=False)
     for read_only in (False, True):
         with pytest.raises(UserError, match="PULLPUSH_TOKEN"):
-            search.serve(built, "0.0.0.0", 0, model=FakeModel(), read_only=read_only)
-    search.serve(built, port=0, model=FakeModel())
-    search.serve(built, "0.0.0.0", 0, "0fthe0line", model=FakeModel())
+            serve(built, "0.0.0.0", 0, model=FakeModel(), read_only=read_only)
+    serve(built, port=0, model=FakeModel())
+    serve(built, "0.0.0.0", 0, "0fthe0line", model=FakeModel())
     monkeypatch.setenv("PULLPUSH_TOKEN", "0fthe0environment")
-    search.serve(built, "0.0.0.0", 0, model=FakeModel())
-    search.serve(built, "0.0.0.0", 0, "0fthe0line", model=FakeModel(), names=("search.example",))
+    serve(built, "0.0.0.0", 0, model=FakeModel())
+    serve(built, "0.0.0.0", 0, "0fthe0line", model=FakeModel(), names=("search.example",))
     assert asked == [None, "0fthe0line", "0fthe0environment", "0fthe0line"]
     assert "search.example" in (rules[-1].hosts or ())
     monkeypatch.setenv("PULLPUSH_TOKEN", "söme secret")
     with pytest.raises(UserError, match="ASCII"):
-        search.serve(built, port=0, model=FakeModel())
+        serve(built, port=0, model=FakeModel())
 
 
 def test_what_serve_refuses(built: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no index"):
-        search.serve(tmp_path)
+        serve(tmp_path)
     with pytest.raises(UserError, match="cannot be compared"):
-        search.serve(built, model=FakeModel("other"))
+        serve(built, model=FakeModel("other"))
     with pytest.raises(UserError, match="token"):
-        search.serve(built, token="söme secret", model=FakeModel())
+        serve(built, token="söme secret", model=FakeModel())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(UserError, match="another port"):
-            search.serve(built, port=taken.getsockname()[1], model=FakeModel())
+            serve(built, port=taken.getsockname()[1], model=FakeModel())
 
 
 async def load(url: str, count: int, clients: int = 16) -> None:

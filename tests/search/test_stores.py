@@ -22,6 +22,7 @@ from pullpush.errors import UserError
 from pullpush.search import layout
 from pullpush.search.stores import Change, Store, Vectors, open_store
 from pullpush.search.stores.base import FILTERS, recall_in_words
+from pullpush.server import serve
 
 from .fake import FakeModel, picture
 
@@ -182,7 +183,7 @@ def test_a_strangers_index_names_no_server_that_is_connected_to(
     record_store(index, "milvus://stranger.example:19530/trap")
     works = {
         "open": lambda **store: search.open(index, model, **store),
-        "serve": lambda **store: search.serve(index, model=model, **store),
+        "serve": lambda **store: serve(index, model=model, **store),
         "add": lambda **store: search.add(index, [picture("red", 1)], model, **store),
         "remove": lambda **store: search.remove(index, [first], **store),
         "build": lambda **store: search.build_index(model, source, index, **store),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pullpush.search.uploads import Refused, decode
+from pullpush.server.uploads import Refused, decode
 
 from .fake import picture
 from .hostile import HOSTILE, good

@@ -24,11 +24,11 @@ import pytest
 from pullpush import search
 from pullpush.errors import UserError
 from pullpush.search import layout
-from pullpush.search.app import make_app
 from pullpush.search.engine import open_index
 from pullpush.search.errors import DiskFull
-from pullpush.search.guard import Rules
-from pullpush.search.service import Service
+from pullpush.server.app import make_app
+from pullpush.server.middleware import Rules
+from pullpush.server.service import Service
 
 from .fake import FakeModel, picture, write_folder
 from .hostile import good

@@ -43,9 +43,9 @@ from pullpush.cli.main import main
 from pullpush.errors import UserError
 from pullpush.reports import style
 from pullpush.studies import memory, recorders, runner
-from pullpush.training import log
-from pullpush.training import run as run_module
-from pullpush.training.checkpoint import save_checkpoint
+from pullpush.runs import log
+from pullpush.runs import folder as run_module
+from pullpush.runs.checkpoint import save_checkpoint
 
 studies, words, root, kills = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 jobs = sys.argv[6:]

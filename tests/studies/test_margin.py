@@ -8,11 +8,11 @@ import pytest
 
 from pullpush.cli.main import main
 from pullpush.errors import UserError
+from pullpush.runs.config import write_config
+from pullpush.runs.options import config_from, parse
 from pullpush.studies import runner
 from pullpush.studies.obtained import margin_meaning
 from pullpush.studies.plan import StudyRun, numbers
-from pullpush.training.config import write_config
-from pullpush.training.options import config_from, parse
 
 STUDY = ["study", "margin", "--losses", "circle,triplet", "--margins", "0.2,0.4", "--seeds", "2"]
 

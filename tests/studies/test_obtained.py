@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pullpush.data.items import Items
+from pullpush.runs.options import config_from
 from pullpush.studies.obtained import how_obtained, margin_meaning
 from pullpush.studies.plan import StudyRun
-from pullpush.training.options import config_from
 
 Told = Callable[..., list[str]]
 THREE, OTHER = {"classes": 2, "samples": 3}, {"source": "other"}

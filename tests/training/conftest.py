@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pullpush.data.miniature import make_tree
+from pullpush.data.synthetic import make_tree
 
 
 @pytest.fixture(scope="session")

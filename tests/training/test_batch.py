@@ -8,7 +8,7 @@ import torch
 
 from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.errors import UserError
-from pullpush.training.options import config_from
+from pullpush.runs.options import config_from
 from pullpush.training.setup import make_sampler
 
 

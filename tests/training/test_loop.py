@@ -18,10 +18,10 @@ from PIL import Image
 
 import pullpush
 from pullpush.errors import UserError
+from pullpush.runs.checkpoint import load_checkpoint, save_checkpoint
+from pullpush.runs.config import DataConfig
+from pullpush.runs.log import RunLog, read_log
 from pullpush.training import Stopped, loop, train
-from pullpush.training.checkpoint import load_checkpoint, save_checkpoint
-from pullpush.training.config import DataConfig
-from pullpush.training.log import RunLog, read_log
 from pullpush.training.setup import make_items
 
 Options = dict[str, Any]

@@ -5,8 +5,8 @@ import torch
 
 from pullpush import losses, miners
 from pullpush.errors import UserError
+from pullpush.runs.options import options_of, parse
 from pullpush.signatures import of
-from pullpush.training.options import options_of, parse
 from pullpush.training.setup import make_criterion
 
 CLASSES, DIM = 4, 8

@@ -12,10 +12,10 @@ from pullpush.cli import main
 from pullpush.data.readers import PLACES
 from pullpush.errors import UserError
 from pullpush.maths.similarity import SIMILARITIES
-from pullpush.training import config as config_module
+from pullpush.runs import config as config_module
+from pullpush.runs.config import Checked, Config, Similarity
+from pullpush.runs.options import config_from, losses, miners, options_of, parse
 from pullpush.training import train
-from pullpush.training.config import Checked, Config, Similarity
-from pullpush.training.options import config_from, losses, miners, options_of, parse
 
 ODD: list[Any] = [-1, 0, 1e18, math.nan, math.inf, "many", [1, "a"], {"a": {"b": 1}}]
 LOSSES = ["--loss=multi_similarity", "--miner=none"]

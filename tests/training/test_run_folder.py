@@ -15,10 +15,10 @@ import torch
 from pullpush import files
 from pullpush.errors import UserError
 from pullpush.files import write
-from pullpush.training import run as run_module
+from pullpush.runs import folder as run_module
+from pullpush.runs.checkpoint import load_checkpoint
+from pullpush.runs.log import read_log
 from pullpush.training import train
-from pullpush.training.checkpoint import load_checkpoint
-from pullpush.training.log import read_log
 
 Options = dict[str, Any]
 

@@ -17,10 +17,10 @@ from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_image_text
 from pullpush.maths.pairs import make_pairs
 from pullpush.maths.relations import same_text
+from pullpush.runs.checkpoint import load_checkpoint
+from pullpush.runs.log import read_log
+from pullpush.runs.options import config_from
 from pullpush.training import train
-from pullpush.training.checkpoint import load_checkpoint
-from pullpush.training.log import read_log
-from pullpush.training.options import config_from
 from pullpush.training.setup import split_items
 from pullpush.training.step import step_in_chunks
 from pullpush.training.texts import ImageTextTask

@@ -51,9 +51,9 @@ def _data(
     from rich.console import Console
 
     from pullpush.data.check import inspect, summary
-    from pullpush.data.miniature import make_tree
     from pullpush.data.sources import compare_with_published, open_items
     from pullpush.data.splits import split_by_class
+    from pullpush.data.synthetic import make_tree
 
     if make:
         print(f"a small tree in the layout of {data}: {make_tree(data, make, seed=seed)}")

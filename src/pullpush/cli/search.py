@@ -187,7 +187,7 @@ def _serve(
         queue: requests that may be under way at once; the next ones get 429.
         timeout: seconds for one request.
     """
-    from pullpush.search import serve as run
+    from pullpush.server import serve as run
 
     run(
         index,

@@ -88,7 +88,7 @@ def _is_number(word: str) -> bool:
 
 
 def _check_near(name: str, own: set[str]) -> None:
-    from pullpush.training.config import Config
+    from pullpush.runs.config import Config
 
     near = get_close_matches(name, own, 1, cutoff=0.75)
     known = name in {field.name for field in fields(Config)} - {"loss"} or (name == "loss" and "losses" not in own)
@@ -100,8 +100,8 @@ def _configs(
     rest: Sequence[str], losses: Sequence[str], settings: Sequence[Mapping[str, Any]], seeds: int, **defaults: Any
 ) -> list[Any]:
     """A checked configuration for each seed, loss and setting (dotted options)."""
+    from pullpush.runs.options import parse
     from pullpush.studies.plan import FAST
-    from pullpush.training.options import parse
 
     base = parse([*_of_loss(rest, losses, losses[0]), f"--loss={losses[0]}"], {**FAST, **defaults})
     if base.data.validation <= 0:
@@ -332,6 +332,6 @@ def _tune(
 
 
 def _loss_in(rest: Sequence[str]) -> str:
-    from pullpush.training.options import chosen
+    from pullpush.runs.options import chosen
 
     return chosen(rest)[0]

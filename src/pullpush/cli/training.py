@@ -26,14 +26,14 @@ def train(argv: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         _help(rest)
         return 0
-    from pullpush.training.options import parse
+    from pullpush.runs.options import parse
 
     if resume and rest:
         raise UserError(f"--resume goes on with the run's own options; leave {rest[0]!r} away")
     typed = None if resume else parse(rest)
     # Only now: torch takes its time, and what is typed wrong is said at once.
+    from pullpush.runs.folder import open_run
     from pullpush.training.loop import train as run
-    from pullpush.training.run import open_run
     from pullpush.training.signals import Stopped
 
     try:
@@ -63,7 +63,7 @@ def _resumed(argv: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _help(argv: list[str]) -> None:
-    from pullpush.training.options import chosen, sections, task_defaults
+    from pullpush.runs.options import chosen, sections, task_defaults
     from pullpush.words import help_of
 
     rest = [word for word in argv if word not in ("--help", "-h")]

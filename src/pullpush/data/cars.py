@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pullpush.data.benchmarks import finish
 from pullpush.data.folder import read_folder
 from pullpush.data.items import Items
-from pullpush.data.official import finish
 from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 from pullpush.images.decode import DECODE_ERRORS

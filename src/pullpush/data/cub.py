@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from pullpush.data.benchmarks import find_tree, finish, read_list
 from pullpush.data.items import Items
-from pullpush.data.official import find_tree, finish, read_list
 from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from pullpush.data.augment import step_generator
 from pullpush.data.items import Items
-from pullpush.data.transforms import cache_transform
 from pullpush.data.workers import by_chunks
+from pullpush.images.augment import step_generator
+from pullpush.images.transforms import cache_transform
 
 Index = int | tuple[int, int]
 

@@ -12,10 +12,10 @@ import pandas as pd
 
 from pullpush.bounds import check, types_of
 from pullpush.data import cars, cub, emoji, fashion_mnist, inshop, sop, vehicleid
+from pullpush.data.benchmarks import Counts, compare
 from pullpush.data.folder import folder_images, read_folder
 from pullpush.data.items import Items
 from pullpush.data.manifest import manifest_images, read_manifest
-from pullpush.data.official import Counts, compare
 from pullpush.data.readers import MANIFESTS, PLACES
 from pullpush.errors import UserError
 from pullpush.images.formats import SUFFIXES as IMAGES

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pandas as pd
 
+from pullpush.data.benchmarks import find_tree, finish, read_list
 from pullpush.data.items import Items
-from pullpush.data.official import find_tree, finish, read_list
 from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 

@@ -3,7 +3,7 @@
 from pullpush.evaluation.cross_modal import CrossModal, evaluate_image_text
 from pullpush.evaluation.embed import Embedded, embed
 from pullpush.evaluation.evaluate import Evaluation, evaluate
-from pullpush.evaluation.neighbours import Neighbours, search
+from pullpush.evaluation.knn import Neighbours, search
 from pullpush.evaluation.protocols import PROTOCOLS, Protocol, evaluate_items, protocol_for
 
 __all__ = [

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import normalized_mutual_info_score
 
-from pullpush.evaluation.neighbours import Floats, Ints
+from pullpush.evaluation.knn import Floats, Ints
 from pullpush.progress import work
 
 BUDGET = 100_000_000

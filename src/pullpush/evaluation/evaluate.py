@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pullpush.data.labels import numbered
 from pullpush.errors import UserError
 from pullpush.evaluation.clusters import nmi as nmi_of
-from pullpush.evaluation.neighbours import Ints, Neighbours, matrix
-from pullpush.evaluation.standings import Side, measure, unique_rows
+from pullpush.evaluation.knn import Ints, Neighbours, matrix
+from pullpush.evaluation.ranks import Side, measure, unique_rows
 
 KS = (1, 2, 4, 8, 10, 100)
 

@@ -10,7 +10,7 @@ from pullpush.data.items import Items
 from pullpush.data.splits import check_disjoint
 from pullpush.errors import UserError
 from pullpush.evaluation.evaluate import KS, Evaluation, evaluate
-from pullpush.evaluation.neighbours import Ints, matrix
+from pullpush.evaluation.knn import Ints, matrix
 
 
 @dataclass(frozen=True)

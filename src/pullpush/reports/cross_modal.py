@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pullpush.reports import grids, style
+from pullpush.reports.context import Block, Material
 from pullpush.reports.curves import plot_curves
 from pullpush.reports.grids import CELL, GAP, PHONE, STEP, Tile, canvas, draw_tile, heading
-from pullpush.reports.material import Block, Material
 from pullpush.reports.run import Absent, Run
 from pullpush.reports.style import Theme
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pullpush.files import write_text
+from pullpush.reports.context import Material
 from pullpush.reports.interactive import COLOURS, REST
-from pullpush.reports.material import Material
+from pullpush.reports.layout import build
 from pullpush.reports.render import render
 from pullpush.reports.run import Missing, Run
-from pullpush.reports.sections import build
 from pullpush.reports.tables import MetricRow, metric_rows
 
 TEXT_TO_IMAGE = "text to image, recall@1"

@@ -1,9 +1,8 @@
-"""Search: an index of a trained model's embeddings, the engine that answers queries, and the server with its page.
+"""Search: an index of a trained model's embeddings, and the engine that answers queries.
 
 report = build_index("runs/demo", "emoji", "indexes/demo")
 engine = open("indexes/demo")
 engine.query(text="smiling cat", k=10)
-serve("indexes/demo")
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
     from pullpush.search.index import Report as Report
     from pullpush.search.index import add as add
     from pullpush.search.index import build_index as build_index
+    from pullpush.search.index import default_index as default_index
     from pullpush.search.index import remove as remove
     from pullpush.search.index import tidy as tidy
-    from pullpush.search.serving import default_index as default_index
-    from pullpush.search.serving import serve as serve
 
 # Name: module and name there. Loaded at first use: a process that only decodes needs neither torch nor pandas.
 _HOME = {
@@ -30,14 +28,13 @@ _HOME = {
     "Report": ("index", "Report"),
     "add": ("index", "add"),
     "build_index": ("index", "build_index"),
-    "default_index": ("serving", "default_index"),
+    "default_index": ("index", "default_index"),
     "open": ("engine", "open_index"),
     "remove": ("index", "remove"),
-    "serve": ("serving", "serve"),
     "tidy": ("index", "tidy"),
 }
 
-__all__ = ["Engine", "Hit", "Report", "add", "build_index", "default_index", "open", "remove", "serve", "tidy"]
+__all__ = ["Engine", "Hit", "Report", "add", "build_index", "default_index", "open", "remove", "tidy"]
 
 
 def __getattr__(name: str) -> Any:

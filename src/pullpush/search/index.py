@@ -38,6 +38,19 @@ CHUNK = 256
 """Images between two marks from which a stopped build continues."""
 
 
+def default_index(folder: str | os.PathLike[str] = INDEXES) -> Path:
+    """The index in `folder` that was published last.
+
+    Raises: `UserError` when there is none.
+    """
+    found = [path.parent for path in Path(folder).glob(f"*/{layout.POINTER}")]
+    if not found:
+        raise UserError(
+            f"there is no index in {folder}; build one with: pullpush index RUN --images FOLDER, or name one"
+        )
+    return max(found, key=lambda index: (index / layout.POINTER).stat().st_mtime_ns)
+
+
 @dataclass
 class Report:
     """What a build did. `unreadable` lists (path, reason) of files that are not in the index."""

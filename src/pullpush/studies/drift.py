@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pullpush.errors import UserError
 from pullpush.files.tables import read_csv
 from pullpush.reports import style
+from pullpush.runs.config import Config
 from pullpush.studies.obtained import how_obtained
 from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
@@ -20,8 +21,7 @@ from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.seeds import by_seed, plot_seeds
 from pullpush.studies.spread import meaning
 from pullpush.studies.table import write_table
-from pullpush.training.config import Config
-from pullpush.training.inputs import EvaluationInputs
+from pullpush.training.loaders import EvaluationInputs
 
 __all__ = ["SPANS", "Drift", "check_age", "draw_drift", "drift_of", "drift_runs", "suggested_start"]
 

@@ -13,10 +13,10 @@ from pullpush.reports.curves import fitting_window, smooth
 from pullpush.reports.projection import Map, draw_maps, make_map
 from pullpush.reports.run import Missing
 from pullpush.reports.run import Run as Stored
+from pullpush.runs.config import Config
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.seeds import plot_seeds
 from pullpush.studies.table import log_of
-from pullpush.training.config import Config
 
 __all__ = ["boundary", "draw_losses", "draw_maps", "draw_plane", "draw_validation", "maps_of", "plane_points"]
 

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 
 from pullpush.errors import UserError
 from pullpush.reports import style
+from pullpush.runs.config import Config
 from pullpush.studies.obtained import how_obtained
 from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun, numbers
 from pullpush.studies.seeds import METRICS, by_seed, paired_section, plot_seeds
 from pullpush.studies.spread import meaning, spread, where
 from pullpush.studies.table import table_of, write_table
-from pullpush.training.config import Config
 
 __all__ = ["draw_grid", "grid_runs", "settings_of"]
 

@@ -12,6 +12,7 @@ from pullpush.reports.curves import fitting_window
 from pullpush.reports.projection import COLORED
 from pullpush.reports.run import Missing
 from pullpush.reports.run import Run as Stored
+from pullpush.runs.config import Config
 from pullpush.studies import figures
 from pullpush.studies.gap import gaps_of, open_question
 from pullpush.studies.obtained import how_obtained, margin_meaning
@@ -22,7 +23,6 @@ from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.seeds import paired_section
 from pullpush.studies.spread import meaning, spread
 from pullpush.studies.table import log_of, table_of, write_table
-from pullpush.training.config import Config
 
 __all__ = ["draw_losses", "losses_runs"]
 

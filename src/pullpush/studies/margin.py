@@ -11,6 +11,7 @@ from pullpush.errors import UserError
 from pullpush.maths import losses
 from pullpush.reports import style
 from pullpush.reports.curves import Curve, fitting_window, smooth
+from pullpush.runs.config import Config
 from pullpush.studies.obtained import how_obtained, margin_meaning
 from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
@@ -18,7 +19,6 @@ from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.seeds import METRICS, by_seed, paired_section, plot_seeds
 from pullpush.studies.spread import meaning, spread
 from pullpush.studies.table import log_of, mean_curve, table_of, write_table
-from pullpush.training.config import Config
 
 __all__ = ["check_margin", "draw_margin", "margin_runs"]
 

@@ -16,6 +16,7 @@ from pullpush.errors import UserError
 from pullpush.files.tables import read_csv
 from pullpush.maths.similarity import normalize
 from pullpush.reports import style
+from pullpush.runs.config import Config
 from pullpush.studies.obtained import how_obtained
 from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
@@ -24,7 +25,6 @@ from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.seeds import Difference, by_seed, draw_differences, plot_seeds
 from pullpush.studies.spread import ENOUGH, Spread, meaning, paired, spread
 from pullpush.studies.table import table_of, within_seeds, write_table
-from pullpush.training.config import Config
 
 __all__ = ["HALF", "batch_settings", "draw_memory", "memory_cost", "memory_runs"]
 

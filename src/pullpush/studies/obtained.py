@@ -9,10 +9,10 @@ import pandas as pd
 from pullpush.bounds import Bound, types_of
 from pullpush.data.items import Items
 from pullpush.maths.choice import Loss
+from pullpush.runs.config import Config
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.spread import meaning
-from pullpush.training.config import Config
 from pullpush.training.setup import make_sampler
 
 __all__ = ["how_obtained", "margin_meaning"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pullpush.errors import UserError
-from pullpush.training.config import Config
+from pullpush.runs.config import Config
 
 __all__ = ["FAST", "Recorder", "StudyRun", "numbers"]
 

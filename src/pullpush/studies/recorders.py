@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pullpush.files import damaged, read_text, write_text
-from pullpush.training.config import Config
+from pullpush.runs.config import Config
 
 __all__ = ["StepTimes", "seconds_per_step"]
 

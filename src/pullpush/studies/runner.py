@@ -24,10 +24,10 @@ from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.files import locked
+from pullpush.runs.config import DataConfig
+from pullpush.runs.folder import LOCK, hold, open_run, values_of
 from pullpush.studies.plan import StudyRun
-from pullpush.training.config import DataConfig
 from pullpush.training.loop import train
-from pullpush.training.run import LOCK, hold, open_run, values_of
 from pullpush.training.setup import read_items, split_items
 from pullpush.training.signals import Stopped
 

@@ -9,9 +9,9 @@ import pandas as pd
 
 from pullpush.files import Fields, damaged, read_json, read_jsonl, write_text
 from pullpush.reports.curves import Curve
+from pullpush.runs.log import read_log
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
-from pullpush.training.log import read_log
 
 __all__ = ["log_of", "mean_curve", "table_of", "within_seeds", "write_table"]
 

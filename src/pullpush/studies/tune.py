@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from pullpush.errors import UserError
 from pullpush.files import damaged, regular, unwritable, write_bytes
 from pullpush.reports import style
+from pullpush.runs.config import Config, write_config
 from pullpush.studies.obtained import how_obtained
 from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import check_same, folder_of, hold_study, is_finished, run_one
 from pullpush.studies.table import table_of, write_table
-from pullpush.training.config import Config, write_config
 
 if TYPE_CHECKING:
     import optuna

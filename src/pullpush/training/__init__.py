@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pullpush.training.config import Config
+from pullpush.runs.config import Config
 from pullpush.training.signals import Stopped
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from pullpush.data.sampler import BatchSampler, ClassBalancedSampler, seen_per_c
 from pullpush.encoders import ImageEncoder, TextEncoder, bundle
 from pullpush.evaluation import evaluate_items
 from pullpush.evaluation.protocols import protocol_for
-from pullpush.training.config import Config
-from pullpush.training.inputs import Batch
-from pullpush.training.run import save_items
+from pullpush.runs.config import Config
+from pullpush.runs.folder import save_items
+from pullpush.training.loaders import Batch
 from pullpush.training.setup import compact_labels, make_criterion, make_sampler
-from pullpush.training.sides import ImageSide
 from pullpush.training.step import ImageStep
+from pullpush.training.towers import ImageSide
 
 __all__ = ["ImageTask"]
 

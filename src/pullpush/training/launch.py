@@ -10,8 +10,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from pullpush.errors import UserError
-from pullpush.training.config import Config
-from pullpush.training.run import check_free, hold, prepare, run_folder
+from pullpush.runs.config import Config
+from pullpush.runs.folder import check_free, hold, prepare, run_folder
 
 __all__ = ["flushed_denormals", "held_folder", "launch"]
 

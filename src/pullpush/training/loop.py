@@ -16,27 +16,27 @@ from pullpush.data.items import Items
 from pullpush.data.splits import kind_of_classes
 from pullpush.errors import UserError
 from pullpush.files import damaged
-from pullpush.training.allocator import keep_freed_memory
-from pullpush.training.checkpoint import LAST, cure_of, load_checkpoint, save_checkpoint
-from pullpush.training.config import Config
-from pullpush.training.images import Embedded, ImageTask
-from pullpush.training.launch import flushed_denormals, held_folder, launch
-from pullpush.training.log import RunLog
-from pullpush.training.monitor import Monitor
-from pullpush.training.options import config_from
-from pullpush.training.progress import Display
-from pullpush.training.run import (
+from pullpush.runs.checkpoint import LAST, cure_of, load_checkpoint, save_checkpoint
+from pullpush.runs.config import Config
+from pullpush.runs.folder import (
     open_run,
     remove_run,
     save_classes_seen,
     save_embeddings,
     save_metrics,
 )
+from pullpush.runs.log import RunLog
+from pullpush.runs.options import config_from
+from pullpush.training.allocator import keep_freed_memory
+from pullpush.training.anomaly import Watch
+from pullpush.training.display import Display
+from pullpush.training.images import Embedded, ImageTask
+from pullpush.training.launch import flushed_denormals, held_folder, launch
+from pullpush.training.monitor import Monitor
 from pullpush.training.setup import make_items
 from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.step import step_in_chunks
 from pullpush.training.texts import ImageTextTask
-from pullpush.training.watch import Watch
 
 __all__ = ["train"]
 

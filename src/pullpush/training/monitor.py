@@ -19,11 +19,11 @@ from pullpush.doctor import (
     not_finite_step,
     objective_of,
 )
-from pullpush.training.config import Config
+from pullpush.runs.config import Config
+from pullpush.runs.log import RunLog, append, keep_until, read_log
+from pullpush.training.display import Display
 from pullpush.training.images import ImageTask
-from pullpush.training.log import RunLog, append, keep_until, read_log
-from pullpush.training.looks import LastBatch, learned_options, measure_batch, measure_updates
-from pullpush.training.progress import Display
+from pullpush.training.probes import LastBatch, learned_options, measure_batch, measure_updates
 from pullpush.training.texts import ImageTextTask
 
 __all__ = ["Monitor"]

@@ -14,7 +14,7 @@ from pullpush.data.sources import open_items
 from pullpush.data.splits import class_folds, long_tail, split_by_class
 from pullpush.errors import UserError
 from pullpush.maths.relations import same_text
-from pullpush.training.config import BATCH, Config, DataConfig
+from pullpush.runs.config import BATCH, Config, DataConfig
 
 __all__ = ["compact_labels", "make_criterion", "make_items", "make_sampler", "read_items", "split_items"]
 

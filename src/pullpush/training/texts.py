@@ -17,7 +17,8 @@ from pullpush.encoders import text
 from pullpush.encoders.towers import TwoTowers
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_image_text, evaluate_items
-from pullpush.training.config import Config
+from pullpush.runs.config import Config
+from pullpush.runs.folder import save_items, save_texts
 from pullpush.training.images import (
     Embedded,
     Rows,
@@ -27,10 +28,9 @@ from pullpush.training.images import (
     validation_losses,
     with_criterion,
 )
-from pullpush.training.run import save_items, save_texts
 from pullpush.training.setup import compact_labels, make_criterion, make_sampler
-from pullpush.training.sides import ImageSide, TextSide
 from pullpush.training.step import PairStep
+from pullpush.training.towers import ImageSide, TextSide
 
 __all__ = ["ImageTextTask"]
 

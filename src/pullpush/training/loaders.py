@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pullpush.data.augment import Augmentation, normalise, step_generator
 from pullpush.data.images import ImageDataset, load_pixels, with_steps
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
-from pullpush.data.transforms import EvalTransform, eval_transform, train_transform
+from pullpush.images.augment import Augmentation, normalise, step_generator
 from pullpush.images.preprocessing import Preprocessing
+from pullpush.images.transforms import EvalTransform, eval_transform, train_transform
 from pullpush.progress import counted
-from pullpush.training.config import Config, DataConfig
+from pullpush.runs.config import Config, DataConfig
 
 __all__ = ["Batch", "EvaluationInputs", "feature_batches", "image_batches"]
 

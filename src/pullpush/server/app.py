@@ -16,17 +16,17 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from pydantic import BaseModel
 from starlette.formparsers import MultiPartParser
 
-from pullpush.search.connections import Connections
 from pullpush.search.engine import MOST, Hit
-from pullpush.search.error_answers import add_errors
 from pullpush.search.errors import BadQuery
-from pullpush.search.guard import Guard, Rules, cookie_name, same
-from pullpush.search.metrics import CONTENT_TYPE_LATEST, Metrics
-from pullpush.search.reference import reference_page
-from pullpush.search.service import Query as Asked
-from pullpush.search.service import Service
 from pullpush.search.stores.base import FILTERS
-from pullpush.search.uploads import FORMATS, MAX_BYTES, MAX_PIXELS
+from pullpush.server.api_docs import reference_page
+from pullpush.server.connections import Connections
+from pullpush.server.error_answers import add_errors
+from pullpush.server.metrics import CONTENT_TYPE_LATEST, Metrics
+from pullpush.server.middleware import Guard, Rules, cookie_name, same
+from pullpush.server.service import Query as Asked
+from pullpush.server.service import Service
+from pullpush.server.uploads import FORMATS, MAX_BYTES, MAX_PIXELS
 
 PAGE = Path(__file__).parent / "page"
 FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # an id stands for one image, always

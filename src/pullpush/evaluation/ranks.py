@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pullpush.errors import UserError
-from pullpush.evaluation.neighbours import (
+from pullpush.evaluation.knn import (
     Floats,
     Ints,
     Neighbours,

@@ -13,8 +13,8 @@ from pullpush.data.readers import place_of
 from pullpush.errors import UserError
 from pullpush.files import read_yaml
 from pullpush.names import did_you_mean
+from pullpush.runs.config import MINER_OF, TASK_DEFAULTS, Config
 from pullpush.signatures import Option, arguments, one, room, summary
-from pullpush.training.config import MINER_OF, TASK_DEFAULTS, Config
 from pullpush.words import said, typed, unknown, value_of
 
 __all__ = ["SHORT", "chosen", "config_file", "config_from", "options_of", "parse", "sections", "task_defaults"]

@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pullpush.reports import grids, histograms, style, tables
+from pullpush.reports.context import Block, Material
 from pullpush.reports.curves import RAW, Curve, fitting_window, plot_curves
 from pullpush.reports.interactive import interactive_map
-from pullpush.reports.material import Block, Material
 from pullpush.reports.neighbours import Ranking
 from pullpush.reports.projection import COLORED, Map, draw_maps, make_map
 from pullpush.reports.run import Absent, Missing, Run

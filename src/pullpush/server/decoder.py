@@ -1,4 +1,4 @@
-"""A process that decodes what strangers send, and nothing else: `python -m pullpush.search.decoder`.
+"""A process that decodes what strangers send, and nothing else: `python -m pullpush.server.decoder`.
 
 A hostile image can hold a decoder for minutes, take gigabytes, or end the process. Here it has its own: memory and
 seconds of work are limited by the system, which ends the process where they are exceeded; the server (`decoders.py`)
@@ -30,7 +30,7 @@ from pullpush.images.decode import DECODE_ERRORS, MAX_PIXELS
 from pullpush.images.files import archived, read_regular
 from pullpush.search.staging import keep
 from pullpush.search.thumbnails import thumbnail
-from pullpush.search.uploads import Costly, Refused, decode
+from pullpush.server.uploads import Costly, Refused, decode
 
 LONGEST = 1 << 20
 """Bytes of JSON in a message."""

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pullpush.search.bodies import CHUNK, Bodies, Gone, TooLarge, TooMuch, TooSlow
-from pullpush.search.metrics import Metrics
+from pullpush.server.bodies import CHUNK, Bodies, Gone, TooLarge, TooMuch, TooSlow
+from pullpush.server.metrics import Metrics
 
 logger = logging.getLogger("pullpush.serve")
 

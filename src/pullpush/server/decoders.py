@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pullpush.search.decoder import LONGEST, Message, pack
-from pullpush.search.uploads import MAX_BYTES, MAX_PIXELS, Refused
+from pullpush.server.decoder import LONGEST, Message, pack
+from pullpush.server.uploads import MAX_BYTES, MAX_PIXELS, Refused
 
 logger = logging.getLogger("pullpush.serve")
 
@@ -209,7 +209,7 @@ class _Process:
         known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         process = cls(
             await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "pullpush.search.decoder"),
+                *(sys.executable, "-P", "-m", "pullpush.server.decoder"),
                 *(str(each) for each in (limits.memory, limits.seconds, limits.nice)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

@@ -17,7 +17,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pullpush.search.guard import HEAD
+from pullpush.server.middleware import HEAD
 
 MOST = 512
 SILENT = 15.0

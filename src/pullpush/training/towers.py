@@ -13,9 +13,9 @@ from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
 from pullpush.maths.similarity import normalize
 from pullpush.progress import counted
-from pullpush.training.config import Config
-from pullpush.training.features import cached_features, features_key, texts_key
-from pullpush.training.inputs import Batch, EvaluationInputs, feature_batches, image_batches
+from pullpush.runs.config import Config
+from pullpush.training.feature_cache import cached_features, features_key, texts_key
+from pullpush.training.loaders import Batch, EvaluationInputs, feature_batches, image_batches
 
 __all__ = ["SPLITS", "ImageSide", "TextSide"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pullpush.progress import work
-from pullpush.reports import cross_modal, parts
-from pullpush.reports.material import Block, Material
+from pullpush.reports import blocks, cross_modal
+from pullpush.reports.context import Block, Material
 from pullpush.reports.run import Absent, Missing
 
 
@@ -37,29 +37,29 @@ SECTIONS = (
         "retrieval",
         "Retrieval",
         "What the model finds for items of {queried}.",
-        (parts.retrieval,),
+        (blocks.retrieval,),
     ),
     Section(
         "mistakes",
         "Mistakes",
         "Where it goes wrong, and what it takes for what.",
-        (parts.worst, parts.confused),
+        (blocks.worst, blocks.confused),
     ),
     Section(
         "training",
         "Training",
         "How the run went.",
-        (parts.loss_curves, parts.validation_recall, parts.learning_rate, parts.classes_seen),
+        (blocks.loss_curves, blocks.validation_recall, blocks.learning_rate, blocks.classes_seen),
     ),
     Section(
         "classes",
         "Similarities and classes",
         "How far positives and negatives are apart, and how the classes differ.",
-        (parts.similarity, parts.class_recall, parts.categories),
+        (blocks.similarity, blocks.class_recall, blocks.categories),
     ),
-    Section("map", "Map", "The embeddings in two dimensions.", (parts.maps, parts.hover_map)),
-    Section("how", "How the numbers were obtained", "", (parts.how, parts.splits)),
-    Section("setup", "Configuration and environment", "", (parts.configuration, parts.environment)),
+    Section("map", "Map", "The embeddings in two dimensions.", (blocks.maps, blocks.hover_map)),
+    Section("how", "How the numbers were obtained", "", (blocks.how, blocks.splits)),
+    Section("setup", "Configuration and environment", "", (blocks.configuration, blocks.environment)),
 )
 
 

@@ -11,32 +11,18 @@ from typing import TYPE_CHECKING
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
-from pullpush.search import layout
 from pullpush.search.engine import open_index
-from pullpush.search.index import INDEXES, tidy
+from pullpush.search.index import default_index, tidy
 
 if TYPE_CHECKING:
     import uvicorn
 
-    from pullpush.search.guard import Rules
-    from pullpush.search.service import Service
+    from pullpush.server.middleware import Rules
+    from pullpush.server.service import Service
 
 logger = logging.getLogger("pullpush.serve")
 TOKEN = "PULLPUSH_TOKEN"
 """The environment variable with the token that clients must send."""
-
-
-def default_index(folder: str | os.PathLike[str] = INDEXES) -> Path:
-    """The index in `folder` that was published last.
-
-    Raises: `UserError` when there is none.
-    """
-    found = [path.parent for path in Path(folder).glob(f"*/{layout.POINTER}")]
-    if not found:
-        raise UserError(
-            f"there is no index in {folder}; build one with: pullpush index RUN --images FOLDER, or name one"
-        )
-    return max(found, key=lambda index: (index / layout.POINTER).stat().st_mtime_ns)
 
 
 def serve(
@@ -81,10 +67,10 @@ def serve(
     try:
         import python_multipart  # noqa: F401 - FastAPI asks for it late, in a RuntimeError
 
-        from pullpush.search import app, connections  # noqa: F401 - so that what is missing is said here
-        from pullpush.search.guard import LOOPBACK, Rules
-        from pullpush.search.log import prepare as prepare_log
-        from pullpush.search.service import Service
+        from pullpush.server import app, connections  # noqa: F401 - so that what is missing is said here
+        from pullpush.server.log import prepare as prepare_log
+        from pullpush.server.middleware import LOOPBACK, Rules
+        from pullpush.server.service import Service
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}: pip install 'pullpush[serve]'") from error
     token = token or os.environ.get(TOKEN) or None
@@ -119,9 +105,9 @@ def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvic
     """The application, its guard and its connections; `run` it."""
     import uvicorn
 
-    from pullpush.search.app import make_app
-    from pullpush.search.connections import ACCEPTED, BACKLOG, SILENT, Connections
-    from pullpush.search.guard import HEAD
+    from pullpush.server.app import make_app
+    from pullpush.server.connections import ACCEPTED, BACKLOG, SILENT, Connections
+    from pullpush.server.middleware import HEAD
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -147,7 +133,7 @@ def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvic
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    from pullpush.search.connections import PART
+    from pullpush.server.connections import PART
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullpush.errors import UserError
-from pullpush.evaluation import neighbours, search
+from pullpush.evaluation import knn, search
 from pullpush.evaluation.clusters import nmi
 
 
@@ -14,7 +14,7 @@ def test_search_equals_a_full_sort(n, m, k, seed, cells):
     generator = np.random.default_rng(seed)
     queries, gallery = generator.normal(size=(n, 5)), generator.normal(size=(m, 5))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "CELLS", cells)
+        patch.setattr(knn, "CELLS", cells)
         found = search(queries, gallery, k, similarity="dot")
     best = np.argsort(-(queries @ gallery.T), axis=1)[:, :k]
     np.testing.assert_allclose(

@@ -17,13 +17,13 @@ import numpy as np
 
 from pullpush.search import index as changes
 from pullpush.search import layout
-from pullpush.search.batching import Batcher, Cache, checksum
-from pullpush.search.decoders import Busy, Decoders
 from pullpush.search.engine import Engine, Hit, Lookup, Version, mix
 from pullpush.search.errors import NoIndex
 from pullpush.search.origin import within
 from pullpush.search.staging import clean, staged
-from pullpush.search.uploads import Refused
+from pullpush.server.batching import Batcher, Cache, checksum
+from pullpush.server.decoders import Busy, Decoders
+from pullpush.server.uploads import Refused
 
 logger = logging.getLogger("pullpush.serve")
 Result = TypeVar("Result")

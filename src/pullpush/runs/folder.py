@@ -18,8 +18,8 @@ import torch
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.files import locked, read_yaml, replacing, unwritable, write_json, write_text
-from pullpush.training.config import Config, write_config
-from pullpush.training.options import config_from
+from pullpush.runs.config import Config, write_config
+from pullpush.runs.options import config_from
 
 __all__ = [
     "check_free",

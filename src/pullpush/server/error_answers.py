@@ -11,11 +11,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pullpush.errors import UserError
-from pullpush.search.decoders import Busy
 from pullpush.search.errors import BadQuery, BeingWritten, DiskFull, NoIndex, NoItem
 from pullpush.search.layout import is_full
-from pullpush.search.service import GONE
-from pullpush.search.uploads import Refused
+from pullpush.server.decoders import Busy
+from pullpush.server.service import GONE
+from pullpush.server.uploads import Refused
 
 __all__ = ["add_errors"]
 
