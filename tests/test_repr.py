@@ -71,7 +71,7 @@ def test_samplers() -> None:
 
 def test_a_model() -> None:
     image = pullpush.ImageEncoder("test_resnet", weights="none", dim=8, size=32)
-    assert repr(Model(image, None, "0123456789abcdef" * 4)) == (
+    assert repr(Model([image], "0123456789abcdef" * 4)) == (
         "Model(\n  image='test_resnet', size=32,\n  text=None,\n  dim=8, fingerprint='0123456789ab...',\n)"
     )
 

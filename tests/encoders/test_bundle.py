@@ -1,5 +1,6 @@
 """The bundle: what is loaded is what was saved, or a clear refusal."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from pullpush.encoders import ImageEncoder, TextEncoder, load, save
 from pullpush.encoders.bundle import _fingerprint
+from pullpush.encoders.encoder import Encoder, Stored
 from pullpush.errors import UserError
 
 
@@ -58,6 +60,88 @@ def test_round_trip_with_text(tmp_path) -> None:
     assert model.embed_text("pizza").shape == (1, 8)
     assert model.embed_text([]).shape == (0, 8)
     assert save(tmp_path / "again", model.image, model.text) == model.fingerprint
+
+
+def test_a_bundle_of_the_first_format_loads(tmp_path: Path) -> None:
+    """Written here as the first release wrote it: keys of tensors and options, and what the fingerprint is of."""
+    image, text = small().eval(), TextEncoder(dim=8).eval()
+    folder = tmp_path / "model"
+    text.save_backbone(folder / "text")
+    tensors = {f"image.backbone.{key}": value for key, value in image.backbone.state_dict().items()}
+    tensors |= {f"image.head.{key}": value for key, value in image.head.state_dict().items()}
+    tensors |= {f"text.head.{key}": value for key, value in text.head.state_dict().items()}
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / "model.safetensors")
+    both = {"dim": 8, "hidden": 512, "dropout": 0.0, "normalize": True}
+    own = {"size": 32, "frozen_stages": 0, "frozen_norm": False, "mean": [0.485, 0.456, 0.406], "std": [0.5] * 3}
+    config = {
+        "format": "pullpush model",
+        "version": 1,
+        "image": {"name": "test_resnet", "head": "linear", "freeze": False, **both, **own},
+        "text": {"name": "all-MiniLM-L6-v2", "head": "mlp", "freeze": True, **both},
+        "timm": "1.0.0",
+        "loaded": "none: 0 of 0 tensors",
+        "extra": {"task": "image-text"},
+    }
+    digest = hashlib.sha256(json.dumps([config["image"], config["text"]], sort_keys=True).encode())
+    for file in [
+        folder / "model.safetensors",
+        *sorted(each for each in (folder / "text").rglob("*") if each.is_file()),
+    ]:
+        digest.update(file.relative_to(folder).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    (folder / "config.json").write_text(json.dumps({**config, "fingerprint": digest.hexdigest()}))
+    model = load(folder)
+    assert model.fingerprint == digest.hexdigest()
+    assert (model.preprocessing.size, model.preprocessing.std) == (32, (0.5, 0.5, 0.5))
+    with torch.no_grad():
+        np.testing.assert_allclose(model.embed(pictures()), image(model.preprocessing(pictures())), atol=1e-6)
+        np.testing.assert_allclose(model.embed_text(["pizza"]), text(["pizza"]), atol=1e-6)
+    assert save(tmp_path / "again", model.image, model.text) == model.fingerprint
+
+
+class PulseEncoder(Encoder):
+    """Of series of eight numbers: a third kind, in one class."""
+
+    kind = "pulse"
+
+    def __init__(self, dim: int = 8) -> None:
+        options = {"head": "linear", "hidden": 4, "dropout": 0.0, "freeze": True, "normalize": True}
+        super().__init__("pulse", torch.nn.Linear(8, 6), 6, dim=dim, **options)
+        self.train()
+
+    def prepare(self, given, first: int = 0) -> torch.Tensor:
+        return torch.tensor(given, dtype=torch.float32, device=self.device)
+
+    def features(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.backbone(inputs).relu()
+
+    @classmethod
+    def rebuild(cls, stored: Stored) -> "PulseEncoder":
+        encoder = cls(stored.config["dim"])
+        encoder.load_state_dict(stored.tensors)
+        return encoder
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_third_kind_is_one_class(tmp_path: Path, beside: bool) -> None:
+    pulse = PulseEncoder()
+    assert not pulse.backbone.training
+    assert {group["name"] for group in pulse.parameter_groups(1e-3)} == {"head/weights", "head/biases_and_norms"}
+    fingerprint = save(tmp_path / "model", small() if beside else None, pulse)
+    model = load(tmp_path / "model")
+    assert model.fingerprint == fingerprint
+    series = np.random.default_rng(0).normal(size=(5, 8)).tolist()
+    with torch.no_grad():
+        np.testing.assert_allclose(model.embed_as("pulse", series, 2), pulse(torch.tensor(series)), atol=1e-6)
+    assert (model.text, "image" in model.encoders) == (None, beside)
+    if not beside:
+        with pytest.raises(UserError, match="no image encoder, only pulse"):
+            model.embed(pictures())
+
+
+def test_an_unknown_kind_is_refused(bundle: Path) -> None:
+    edited(bundle, encoders={"../smell": {}})
+    with pytest.raises(UserError, match=r"encoders of the kind '\.\./smell' are not known, only image, text"):
+        load(bundle)
 
 
 def test_a_run_folder_is_its_model(bundle: Path) -> None:
@@ -130,7 +214,7 @@ def test_embed_errors_name_the_image(bundle: Path, tmp_path) -> None:
             model.embed(images)
     with pytest.raises(UserError, match="batch size must be at least 1"):
         model.embed(pictures(), batch_size=0)
-    with pytest.raises(UserError, match=r"no text encoder.*image-text"):
+    with pytest.raises(UserError, match=r"no text encoder, only image.*image-text"):
         model.embed_text(["a cat"])
 
 
@@ -160,7 +244,7 @@ def swap_tensors(folder: Path) -> None:
 
 
 DAMAGE = {
-    "no config": (lambda folder: (folder / "config.json").unlink(), "No model in"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "no model in"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
     "cut weights": (cut_weights, "do not match its fingerprint"),
     "other weights": (swap_tensors, "do not match its fingerprint"),
@@ -179,7 +263,7 @@ DAMAGE = {
         "config.json.*it has no 'image'",
     ),
     "later version": (lambda folder: edited(folder, version=2), "version 2; this pullpush reads .* version 1"),
-    "no folder": (shutil.rmtree, "No model in"),
+    "no folder": (shutil.rmtree, "no model in"),
 }
 
 
@@ -280,5 +364,5 @@ def test_a_small_file_that_claims_to_be_huge_takes_no_memory(bundle: Path, claim
     with pytest.raises(UserError, match=r"damaged, or another than its config\.json says") as caught:
         load(bundle)
     assert "of the tensors in model.safetensors" in str(caught.value)
-    assert str(caught.value).endswith("restore it from a copy, or write the model again from its run.")
+    assert str(caught.value).endswith("restore it from a copy, or write the model again from its run")
     assert _megabytes("VmHWM") - before < 300

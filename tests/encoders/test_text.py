@@ -61,7 +61,7 @@ def test_two_towers_share_a_space(text: TextEncoder) -> None:
     assert words.shape == (3, 8)
     held = [id(p) for group in towers.parameter_groups(1e-3) for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in towers.parameters() if p.requires_grad)
-    with pytest.raises(UserError, match="Images are embedded in 4 dimensions, texts in 8"):
+    with pytest.raises(UserError, match="images are embedded in 4 dimensions, texts in 8"):
         TwoTowers(ImageEncoder("test_resnet", weights="none", size=32, dim=4), text)
 
 

@@ -16,9 +16,8 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from pullpush.data.items import Items
-from pullpush.encoders import model as models
 from pullpush.errors import UserError
-from pullpush.images import decode, find_images, image_format, open_rgb, opened, resize_and_center, to_rgb
+from pullpush.images import any_rgb, decode, find_images, image_format, open_rgb, opened, resize_and_center, to_rgb
 from pullpush.images.formats import FORMATS
 from pullpush.images.preprocessing import Preprocessing
 from pullpush.images.transforms import eval_transform
@@ -97,8 +96,8 @@ def test_every_mode_is_the_same_for_training_embedding_uploads_and_index(
     monkeypatch.setattr(uploads, "FORMATS", tuple(FORMATS))
     for seen in (
         Items.build("one", [str(path)], ["a"]).open(0),  # training and index
-        models._rgb(path, ""),  # Model.embed of a path
-        models._rgb(Image.open(path), ""),  # and of a PIL image
+        any_rgb(path, ""),  # Model.embed of a path
+        any_rgb(Image.open(path), ""),  # and of a PIL image
         uploads.decode(path.read_bytes()),
     ):
         assert np.array_equal(np.asarray(seen), wanted)

@@ -1,75 +1,69 @@
 """The model on disk: a folder that rebuilds the encoders without downloading anything.
 
-model.safetensors   the image encoder, and the head of the text encoder
-config.json         version, fingerprint, both encoders' options with the preprocessing, `extra`
+model.safetensors   the encoders; of the text encoder, the head
+config.json         version, fingerprint, the encoders' options with the preprocessing, `extra`
 text/               the transformer, as sentence-transformers saves it (only with a text encoder)
+
+An encoder of another kind stands in config.json under `encoders`, and its files, where it has some, in KIND/.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+import importlib
 import json
 import os
+import pkgutil
 import shutil
 from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pullpush.encoders import image as image_module
-from pullpush.encoders import text as text_module
-from pullpush.encoders.heads import make_head
-from pullpush.encoders.image import ImageEncoder
+from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Stored
 from pullpush.encoders.model import Model
-from pullpush.encoders.text import TextEncoder
-from pullpush.encoders.weights import load_backbone
 from pullpush.errors import UserError
-from pullpush.files import Fields, check_fields, damaged, read_json, sync, unwritable
+from pullpush.files import check_fields, damaged, read_json, sync, unwritable
 from pullpush.files.tensors import read_safetensors
 
+__all__ = ["load", "save"]
+
 FORMAT, VERSION = "pullpush model", 1
-WEIGHTS, CONFIG, TEXT = "model.safetensors", "config.json", "text"
-#: What `ImageEncoder.config` gives, and what memory is taken for at most.
-IMAGE: Fields = {
-    **dict.fromkeys(("name", "head"), str),
-    **dict.fromkeys(("dim", "hidden", "size", "frozen_stages"), int),
-    **dict.fromkeys(("freeze", "frozen_norm", "normalize"), bool),
-    **dict.fromkeys(("mean", "std"), list),
-    "dropout": float,
-}
-LARGEST = {"dim": 1 << 16, "hidden": 1 << 16, "size": 1 << 12}
-CURE = "restore it from a copy, or write the model again from its run"
+FIRST = ("image", "text")  # kinds with a place of their own in config.json
 
 
 def save(
     folder: str | os.PathLike[str],
-    image: ImageEncoder,
-    text: TextEncoder | None = None,
+    *encoders: Encoder | None,
     extra: dict[str, Any] | None = None,
-    *,
     replace: bool = False,
     then: str = "then write the model again",
 ) -> str:
     """Writes the bundle and returns its fingerprint.
 
-    Everything is written beside (`.NAME.partial`) and then renamed: `folder` is there whole or not at all. `extra` is
-    any JSON value to keep with it; it does not change the fingerprint. `then`: what to do once it can be written.
+    Everything is written beside (`.NAME.partial`) and then renamed: `folder` is there whole or not at all.
 
-    Raises: `UserError` when `folder` exists (unless `replace`), or cannot be written.
+    Args:
+        folder: to write.
+        encoders: one of a kind; None counts for nothing.
+        extra: any JSON value to keep with it; it does not change the fingerprint.
+        replace: whether to write in the place of another.
+        then: what to do once it can be written, for the message.
+
+    Raises:
+        UserError: `folder` exists (unless `replace`), or can't be written.
     """
     folder = Path(folder)
     if folder.exists() and not replace:
-        raise UserError(f"'{folder}' exists already and is kept. Choose another folder or remove it.")
+        raise UserError(f"'{folder}' exists already and is kept: choose another folder or remove it")
     partial, previous = _beside(folder, "partial"), _beside(folder, "previous")
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of a save that was killed
         partial.mkdir(parents=True)
-        fingerprint = _write(partial, image, text, extra)
+        fingerprint = _write(partial, [each for each in encoders if each is not None], extra)
         for written in [*partial.rglob("*"), partial]:
             sync(written)
         if folder.exists():
@@ -88,101 +82,80 @@ def save(
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
     """The model of a bundle folder, or of a run folder (its `model/`).
 
-    Raises: `UserError` when there is none, when it was written by a later version, or when a file is damaged.
+    Args:
+        path: of the folder.
+        device: where the encoders are put.
+
+    Raises:
+        UserError: there is none, it was written by a later version, or a file is damaged.
     """
     folder = _find(Path(path))
     config = _read_config(folder)
-    seen = _fingerprint(folder, config)
-    if seen != config["fingerprint"]:
+    fingerprint = _fingerprint(folder, config)
+    if fingerprint != config["fingerprint"]:
         raise UserError(
-            f"The model in '{folder}' is damaged: its files do not match its fingerprint. Restore it from a copy, "
-            "or write it again from the run's checkpoint."
+            f"the model in '{folder}' is damaged: its files do not match its fingerprint; restore it from a copy, "
+            "or write it again from the run's checkpoint"
         )
     tensors = read_safetensors(folder / WEIGHTS, CURE)
-    image, text = _rebuilt(folder, config, tensors)
-    image.load_state_dict(_below("image", tensors))
-    image.loaded = dataclasses.replace(image.loaded, source="bundle", matched=len(image.state_dict()))
-    if text is not None:
-        try:
-            text.head.load_state_dict(_below("text.head", tensors))
-        except RuntimeError as error:
-            raise damaged(folder / WEIGHTS, error, CURE) from error
-        text.to(device)
-    return Model(image.to(device), text, seen, config["extra"])
+    encoders = [_rebuilt(kind, folder, config, tensors).to(device) for kind in _options(config)]
+    return Model(encoders, fingerprint, config["extra"])
 
 
-def _rebuilt(
-    folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]
-) -> tuple[ImageEncoder, TextEncoder | None]:
-    """The encoders that the options in config.json describe, without their weights.
+def _rebuilt(kind: str, folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> Encoder:
+    """One encoder of the bundle.
 
-    Raises: `UserError` when they can't be built, or the `tensors` of the file are those of others.
+    Raises:
+        UserError: it can't be built, or its parts do not belong together.
     """
-    check_fields(config["image"], IMAGE, folder / CONFIG, CURE)
-    for name, most in LARGEST.items():
-        if not 0 <= config["image"][name] <= most:
-            raise damaged(folder / CONFIG, f"{name} is {config['image'][name]:,}, at most {most:,} is built", CURE)
+    own = {key.removeprefix(f"{kind}."): value for key, value in tensors.items() if key.startswith(f"{kind}.")}
     try:
-        _check_shapes(folder, config, _below("image", tensors))
-        image = image_module.rebuild(config["image"])
-        text = None if config["text"] is None else text_module.rebuild(config["text"], folder / TEXT)
+        return _kinds()[kind].rebuild(Stored(folder, _options(config)[kind], own, config["timm"]))
     except UserError:
         raise
     except Exception as error:  # options are handed on to libraries, which fail in many ways
         raise damaged(folder / CONFIG, f"its encoders can't be built ({error})", CURE) from error
-    return image, text
 
 
-def _check_shapes(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Compares the file with the encoder that it is said to be before memory is taken for one, which may be huge."""
-    options, held = config["image"], {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    first = held.get("head.weight") or held.get("head.0.weight") or (1,)
-    with torch.device("meta"):
-        backbone, _ = load_backbone(options["name"], "none", options["size"])
-        head = make_head(options["head"], first[-1], options["dim"], hidden=options["hidden"])
-    needed = {
-        f"{part}.{name}": tuple(tensor.shape)
-        for part, module in (("backbone", backbone), ("head", head))
-        for name, tensor in module.state_dict().items()
-    }
-    other = sorted(name for name in needed.keys() | held.keys() if needed.get(name) != held.get(name))
-    if other:
-        raise UserError(
-            f"The model in '{folder}' is damaged, or another than its {CONFIG} says: of the tensors in {WEIGHTS}, "
-            f"{len(other)} are not those of '{options['name']}' in timm {timm.__version__}, the first '{other[0]}' "
-            f"{_shape(held, other[0])} instead of {_shape(needed, other[0])}. It was written with timm "
-            f"{config['timm']}: install that, or {CURE}."
-        )
+def _kinds() -> dict[str, type[Encoder]]:
+    """The kinds of encoders: those of this package's files, and of whatever else a program has imported."""
+    package = importlib.import_module(__package__ or "")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    return {each.kind: each for each in Encoder.__subclasses__()}
 
 
-def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
-    return str(list(shapes[name])) if name in shapes else "none"
+def _options(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The options of each encoder by its kind."""
+    return {kind: config[kind] for kind in FIRST if config[kind] is not None} | config["encoders"]
 
 
-def _write(folder: Path, image: ImageEncoder, text: TextEncoder | None, extra: dict[str, Any] | None) -> str:
-    tensors = {f"image.{key}": value for key, value in image.state_dict().items()}
-    if text is not None:
-        tensors |= {f"text.head.{key}": value for key, value in text.head.state_dict().items()}
-        text.save_backbone(folder / TEXT)
+def _write(folder: Path, encoders: list[Encoder], extra: dict[str, Any] | None) -> str:
+    tensors = {f"{each.kind}.{key}": value for each in encoders for key, value in each.saved_state().items()}
+    for each in encoders:
+        each.save_backbone(folder / each.kind)
     save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, folder / WEIGHTS)
-    config = {
+    options = {each.kind: each.config() for each in encoders}
+    config: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "image": image.config(),
-        "text": text.config() if text is not None else None,
+        **{kind: options.get(kind) for kind in FIRST},
+        "encoders": {kind: values for kind, values in options.items() if kind not in FIRST},
         "timm": timm.__version__,
-        "loaded": str(image.loaded),
+        "loaded": "; ".join(str(each.loaded) for each in encoders if each.loaded is not None),
         "extra": extra or {},
     }
-    config["fingerprint"] = _fingerprint(folder, config)
+    config["fingerprint"] = fingerprint = _fingerprint(folder, config)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    return config["fingerprint"]
+    return fingerprint
 
 
 def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
     """sha256 over the encoders' options, and the name and content of every file that they read."""
-    digest = hashlib.sha256(json.dumps([config["image"], config["text"]], sort_keys=True).encode())
-    for file in [folder / WEIGHTS, *sorted(each for each in (folder / TEXT).rglob("*") if each.is_file())]:
+    options = [config[kind] for kind in FIRST] + ([config["encoders"]] if config["encoders"] else [])
+    digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
+    files = [file for kind in sorted(_options(config)) for file in sorted((folder / kind).rglob("*")) if file.is_file()]
+    for file in [folder / WEIGHTS, *files]:
         digest.update(file.relative_to(folder).as_posix().encode())
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -194,7 +167,7 @@ def _find(path: Path) -> Path:
         for each in (folder, _beside(folder, "previous")):
             if (each / CONFIG).is_file():
                 return each
-    raise UserError(f"No model in '{path}': neither a model folder nor a run folder with model/ ({CONFIG} is missing).")
+    raise UserError(f"no model in '{path}': neither a model folder nor a run folder with model/ ({CONFIG} is missing)")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -204,17 +177,19 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if written_by != FORMAT or version != VERSION:
         raise UserError(
             f"'{file}' has the format {written_by!r}, version {version}; this pullpush reads {FORMAT!r}, "
-            f"version {VERSION}. Use the pullpush that wrote it."
+            f"version {VERSION}: use the pullpush that wrote it"
         )
-    check_fields(config, {"image": {}, "text": dict | None, "timm": str, "extra": {}, "fingerprint": str}, file, CURE)
+    check_fields(
+        config, {"image": dict | None, "text": dict | None, "timm": str, "extra": {}, "fingerprint": str}, file, CURE
+    )
+    kinds, others = _kinds(), config.setdefault("encoders", {})
+    check_fields(others, dict.fromkeys(others, dict), file, CURE)
+    strange = next((kind for kind in others if kind not in kinds), None)
+    if strange is not None:
+        raise damaged(file, f"encoders of the kind {strange!r} are not known, only {', '.join(kinds)}", CURE)
     if not (folder / WEIGHTS).is_file():
-        raise UserError(f"The model in '{folder}' is damaged: {WEIGHTS} is missing. Restore it from a copy.")
+        raise UserError(f"the model in '{folder}' is damaged: {WEIGHTS} is missing; restore it from a copy")
     return config
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    prefix += "."
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _beside(folder: Path, what: str) -> Path:

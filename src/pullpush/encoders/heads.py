@@ -9,6 +9,8 @@ from torch import nn
 
 from pullpush.bounds import Dim, Part, checked
 
+__all__ = ["Head", "make_head"]
+
 Head = Literal["linear", "mlp", "none"]
 
 
@@ -20,7 +22,8 @@ def make_head(head: Head, width: int, dim: Dim, *, hidden: Dim = 512, dropout: P
     - `mlp`: `width -> hidden -> dim` with a GELU between, and with `dropout` before both layers in training.
     - `none`: the features themselves; `dim` is not read.
 
-    Raises: `UserError` for another name, or sizes out of their bounds.
+    Raises:
+        UserError: another name, or sizes out of their bounds.
     """
     if head == "none":
         return nn.Identity()

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import huggingface_hub
 from huggingface_hub import constants
 
+__all__ = ["hub_or_cache", "hub_reachable"]
+
 
 def hub_reachable(timeout: float = 5.0) -> bool:
     """Whether the Hugging Face hub answers at all within `timeout` seconds."""

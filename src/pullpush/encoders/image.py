@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
 
+import timm
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pullpush.bounds import Dim, Part, Pixels, Seed, Whole, checked
-from pullpush.encoders import groups
+from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Stored, seeded
 from pullpush.encoders.heads import Head, make_head
-from pullpush.encoders.weights import load_backbone
+from pullpush.encoders.weights import Loaded, load_backbone
 from pullpush.errors import UserError
+from pullpush.files import Fields, check_fields, damaged
+from pullpush.images import any_rgb
 from pullpush.images.preprocessing import Preprocessing
-from pullpush.maths.similarity import normalize as l2_normalize
+
+__all__ = ["ImageEncoder"]
+
+#: What `ImageEncoder.config` gives, and what memory is taken for at most.
+FIELDS: Fields = {
+    **dict.fromkeys(("name", "head"), str),
+    **dict.fromkeys(("dim", "hidden", "size", "frozen_stages"), int),
+    **dict.fromkeys(("freeze", "frozen_norm", "normalize"), bool),
+    **dict.fromkeys(("mean", "std"), list),
+    "dropout": float,
+}
+LARGEST = {"dim": 1 << 16, "hidden": 1 << 16, "size": 1 << 12}
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Encoder):
     """Images `[n, 3, size, size]` (normalised by `.preprocessing`) to embeddings `[n, dim]` of length 1.
 
-    - `name`: any timm model, with or without a pretrained tag.
-    - `dim`, `head`: the embedding's dimensions, and `linear`, `mlp` or `none` (the features as they are; `dim` is then
-      the backbone's width).
-    - `weights`: `auto`, `timm`, `none` or a file; see `weights.load_backbone`. What was loaded is kept in `.loaded`.
-    - `size`: side of the input in pixels.
-    - `hidden`, `dropout`: of the head `mlp`: its width, and the share of values that are dropped in training.
-    - `freeze`: the backbone neither learns nor changes its statistics; only the head is trained.
-    - `frozen_stages`: so many first stages of the backbone do not learn, the stem being the first. They see the largest
-      maps and cost the most, and hold the most general features. Without loaded weights all stages learn.
-    - `frozen_norm`: batch-norm statistics stay those of the weights, scale and shift are trained. Small class-balanced
-      batches make poor statistics. Without loaded weights there is nothing to keep, and the statistics are trained.
-    - `normalize`: whether `forward` ends with the L2 normalisation.
-    - `seed`: of the random values of the head (and of the backbone with `weights="none"`).
+    Args:
+        name: any timm model, with or without a pretrained tag.
+        dim: dimensions of the embedding; with the head `none` it is the backbone's width.
+        head: `linear`, `mlp` or `none` (the features as they are).
+        hidden: width of the head `mlp`.
+        dropout: share of values that the head `mlp` drops in training.
+        weights: `auto`, `timm`, `none` or a file; see `weights.load_backbone`. `.loaded` says what was loaded.
+        size: side of the input in pixels.
+        freeze: the backbone neither learns nor changes its statistics; only the head is trained.
+        frozen_stages: so many first stages of the backbone do not learn, the stem being the first. They see the
+            largest maps and cost the most, and hold the most general features. Without loaded weights all stages learn.
+        frozen_norm: batch-norm statistics stay those of the weights, scale and shift are trained. Small class-balanced
+            batches make poor statistics. Without loaded weights there is nothing to keep, and the statistics are
+            trained.
+        normalize: whether `forward` ends with the L2 normalisation.
+        seed: of the random values of the head (and of the backbone with `weights="none"`).
 
-    Raises: `UserError` for an unknown model, head or size, and for weights that cannot be had.
+    Raises:
+        UserError: an unknown model, head or size, or weights that cannot be had.
     """
+
+    kind = "image"
+    loaded: Loaded
 
     @checked
     def __init__(
@@ -55,77 +78,104 @@ class ImageEncoder(nn.Module):
         normalize: bool = True,
         seed: Seed = 0,
     ) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):  # modules draw from the global generator: seeded, and put back
-            torch.manual_seed(seed)
-            self.backbone, self.loaded = load_backbone(name, weights, size)
-            self.width = _output_width(self.backbone, name, size)
-            self.head = make_head(head, self.width, dim, hidden=hidden, dropout=dropout)
-        self.dim = self.width if head == "none" else dim
-        self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
-        self.hidden, self.dropout, self.frozen_stages = hidden, dropout, frozen_stages
-        self.frozen_norm = frozen_norm and self.loaded.source != "none"
-        self.preprocessing = Preprocessing(size, self.loaded.mean, self.loaded.std)
-        self.backbone.requires_grad_(not freeze)
-        if self.loaded.source != "none":
-            _freeze_stages(self.backbone, frozen_stages, name)
+        with seeded(seed):
+            backbone, loaded = load_backbone(name, weights, size)
+            super().__init__(
+                name,
+                backbone,
+                _output_width(backbone, name, size),
+                dim=dim,
+                head=head,
+                hidden=hidden,
+                dropout=dropout,
+                freeze=freeze,
+                normalize=normalize,
+            )
+        self.loaded, self.frozen_stages = loaded, frozen_stages
+        self.frozen_norm = frozen_norm and loaded.source != "none"
+        self.preprocessing = Preprocessing(size, loaded.mean, loaded.std)
+        if loaded.source != "none":
+            _freeze_stages(backbone, frozen_stages, name)
         # Convolutions on the CPU run about three times faster with the channels last in memory.
         self.to(memory_format=torch.channels_last)
         self.train()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Embeddings `[n, dim]`."""
-        embeddings = self.head(self.features(images))
-        return l2_normalize(embeddings) if self.normalize else embeddings
+    def prepare(self, given: Sequence[Any], first: int = 0) -> Tensor:
+        """Paths, PIL images and uint8 arrays to what `forward` takes, decoded as in training; see `Encoder.prepare`."""
+        return self.preprocessing([any_rgb(each, f"number {n}") for n, each in enumerate(given, first)]).to(self.device)
 
-    def features(self, images: Tensor) -> Tensor:
-        """The pooled output of the backbone, `[n, width]`: what a frozen encoder needs to compute once only."""
-        return self.backbone(images.contiguous(memory_format=torch.channels_last))
+    def features(self, inputs: Tensor) -> Tensor:
+        """The pooled output of the backbone, `[n, width]`."""
+        features: Tensor = self.backbone(inputs.contiguous(memory_format=torch.channels_last))
+        return features
 
-    def train(self, mode: bool = True) -> ImageEncoder:
+    def title(self) -> str:
+        """Its name and the size of its images."""
+        return f"{self.name!r}, size={self.preprocessing.size}"
+
+    def train(self, mode: bool = True) -> Self:
         """Like `nn.Module.train`, except that what is frozen stays in evaluation mode."""
         super().train(mode)
-        if self.freeze:
-            self.backbone.eval()
-        elif self.frozen_norm:
+        if self.frozen_norm and not self.freeze:
             for module in self.backbone.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
 
-    def parameter_groups(
-        self, lr: float, *, backbone_scale: float = 1.0, weight_decay: float = 0.01
-    ) -> list[dict[str, Any]]:
-        """Groups for the optimiser; see `groups.parameter_groups`."""
-        return groups.parameter_groups(
-            self.backbone, self.head, lr, backbone_scale=backbone_scale, weight_decay=weight_decay
-        )
-
     def config(self) -> dict[str, Any]:
         """What `rebuild` needs, as plain JSON values."""
         return {
-            "name": self.name,
-            "dim": self.dim,
-            "head": self.head_name,
-            "hidden": self.hidden,
-            "dropout": self.dropout,
+            **super().config(),
             "size": self.preprocessing.size,
-            "freeze": self.freeze,
             "frozen_stages": self.frozen_stages,
             "frozen_norm": self.frozen_norm,
-            "normalize": self.normalize,
             "mean": list(self.preprocessing.mean),
             "std": list(self.preprocessing.std),
         }
 
+    @classmethod
+    def rebuild(cls, stored: Stored) -> Self:
+        """The encoder of a bundle; see `Encoder.rebuild`."""
+        config = stored.config
+        check_fields(config, FIELDS, stored.bundle / CONFIG, CURE)
+        for name, most in LARGEST.items():
+            if not 0 <= config[name] <= most:
+                reason = f"{name} is {config[name]:,}, at most {most:,} is built"
+                raise damaged(stored.bundle / CONFIG, reason, CURE)
+        _check_shapes(stored)
+        options = {key: value for key, value in config.items() if key not in ("mean", "std", "frozen_norm")}
+        encoder = cls(**options, weights="none")
+        encoder.preprocessing = Preprocessing(config["size"], tuple(config["mean"]), tuple(config["std"]))
+        encoder.frozen_norm = config["frozen_norm"]
+        encoder.load_state_dict(stored.tensors)
+        encoder.loaded = dataclasses.replace(encoder.loaded, source="bundle", matched=len(stored.tensors))
+        return encoder.train()
 
-def rebuild(config: dict[str, Any]) -> ImageEncoder:
-    """The encoder of `ImageEncoder.config()` with random weights, to be filled by `load_state_dict`."""
-    options = {key: value for key, value in config.items() if key not in ("mean", "std", "frozen_norm")}
-    encoder = ImageEncoder(**options, weights="none")
-    encoder.preprocessing = Preprocessing(config["size"], tuple(config["mean"]), tuple(config["std"]))
-    encoder.frozen_norm = config["frozen_norm"]
-    return encoder.train()
+
+def _check_shapes(stored: Stored) -> None:
+    """Compares the file with the encoder that it is said to be before memory is taken for one, which may be huge."""
+    options, held = stored.config, {name: tuple(tensor.shape) for name, tensor in stored.tensors.items()}
+    first = held.get("head.weight") or held.get("head.0.weight") or (1,)
+    with torch.device("meta"):
+        backbone, _ = load_backbone(options["name"], "none", options["size"])
+        head = make_head(options["head"], first[-1], options["dim"], hidden=options["hidden"])
+    needed = {
+        f"{part}.{name}": tuple(tensor.shape)
+        for part, module in (("backbone", backbone), ("head", head))
+        for name, tensor in module.state_dict().items()
+    }
+    other = sorted(name for name in needed.keys() | held.keys() if needed.get(name) != held.get(name))
+    if other:
+        raise UserError(
+            f"the model in '{stored.bundle}' is damaged, or another than its {CONFIG} says: of the tensors in "
+            f"{WEIGHTS}, {len(other)} are not those of '{options['name']}' in timm {timm.__version__}, the first "
+            f"'{other[0]}' {_shape(held, other[0])} instead of {_shape(needed, other[0])}. It was written with timm "
+            f"{stored.timm}: install that, or {CURE}"
+        )
+
+
+def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
+    return str(list(shapes[name])) if name in shapes else "none"
 
 
 def _freeze_stages(backbone: nn.Module, stages: int, name: str) -> None:
@@ -147,6 +197,6 @@ def _output_width(backbone: nn.Module, name: str, size: int) -> int:
     """Measured, as timm's `num_features` is not the width after pooling for every model."""
     try:
         with torch.no_grad():
-            return backbone.eval()(torch.zeros(1, 3, size, size)).shape[-1]
+            return int(backbone.eval()(torch.zeros(1, 3, size, size)).shape[-1])
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"'{name}' cannot take {size} x {size} images: {error}. Change size.") from error
+        raise UserError(f"{name!r} can't take {size} x {size} images: {error}; change size (--encoder.size)") from error

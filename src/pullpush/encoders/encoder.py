@@ -1,0 +1,183 @@
+"""What every encoder is: a backbone and a head. A kind of encoder is one file beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from pullpush.encoders.heads import Head, make_head
+from pullpush.encoders.weights import Loaded
+from pullpush.maths.similarity import normalize
+
+__all__ = ["CONFIG", "CURE", "WEIGHTS", "Encoder", "Stored", "seeded"]
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+CURE = "restore it from a copy, or write the model again from its run"
+
+
+class Stored(NamedTuple):
+    """What a bundle holds of one encoder.
+
+    Attributes:
+        bundle: the folder of the bundle; `bundle / KIND` holds what `save_backbone` wrote.
+        config: what `Encoder.config` gave.
+        tensors: what `Encoder.saved_state` gave.
+        timm: the version of timm that the bundle was written with.
+    """
+
+    bundle: Path
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    timm: str
+
+
+class Encoder(nn.Module):
+    """A backbone and a head: inputs of one kind to embeddings `[n, dim]` of length 1.
+
+    A kind says what its backbone is (`__init__`), how inputs become features (`features`), and how what people have
+    becomes inputs (`prepare`). Bundles find it by its `kind`.
+
+    Args:
+        name: of the backbone.
+        backbone: inputs to features `[n, width]`.
+        width: of the features.
+        dim: dimensions of the embedding; with the head `none` it is `width`.
+        head: `linear`, `mlp` or `none`; see `make_head`.
+        hidden: width of the head `mlp`.
+        dropout: share of values that the head `mlp` drops in training.
+        freeze: the backbone neither learns nor changes its statistics.
+        normalize: end with the L2 normalisation.
+    """
+
+    kind: ClassVar[str]
+    loaded: Loaded | None = None
+
+    def __init__(
+        self,
+        name: str,
+        backbone: nn.Module,
+        width: int,
+        *,
+        dim: int,
+        head: Head,
+        hidden: int,
+        dropout: float,
+        freeze: bool,
+        normalize: bool,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.width = backbone, width
+        self.head = make_head(head, width, dim, hidden=hidden, dropout=dropout)
+        self.dim = width if head == "none" else dim
+        self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
+        self.hidden, self.dropout = hidden, dropout
+        backbone.requires_grad_(not freeze)
+
+    def prepare(self, given: Sequence[Any], first: int = 0) -> Any:
+        """What `forward` takes, of what people have: files, strings.
+
+        Args:
+            given: one or more.
+            first: the number of the first, for messages.
+
+        Raises:
+            UserError: one of them can't be read.
+        """
+        raise NotImplementedError
+
+    def features(self, inputs: Any) -> Tensor:
+        """The output of the backbone, `[n, width]`: what a frozen encoder needs to compute only once."""
+        raise NotImplementedError
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """Embeddings `[n, dim]` of features `[n, width]`."""
+        embeddings: Tensor = self.head(features)
+        return normalize(embeddings) if self.normalize else embeddings
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Embeddings `[n, dim]`."""
+        return self.from_features(self.features(inputs))
+
+    def train(self, mode: bool = True) -> Self:
+        """Like `nn.Module.train`, except that a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze:
+            self.backbone.eval()
+        return self
+
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return repr(self.name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the backbone is."""
+        return next(self.backbone.parameters()).device
+
+    def parameter_groups(
+        self, lr: float, *, backbone_scale: float = 1.0, weight_decay: float = 0.01
+    ) -> list[dict[str, Any]]:
+        """Groups for a `torch.optim` optimiser, each with `name`, `params`, `lr` and `weight_decay`.
+
+        Biases and norm parameters (all tensors of at most one dimension) do not decay. Frozen parameters and empty
+        groups are left out.
+
+        Args:
+            lr: learning rate of the head.
+            backbone_scale: that of the backbone is `lr * backbone_scale`.
+            weight_decay: of the weights.
+        """
+        return [
+            *_groups("backbone", self.backbone, lr * backbone_scale, weight_decay),
+            *_groups("head", self.head, lr, weight_decay),
+        ]
+
+    def config(self) -> dict[str, Any]:
+        """What `rebuild` needs, as plain JSON values."""
+        return {
+            "name": self.name,
+            "dim": self.dim,
+            "head": self.head_name,
+            "hidden": self.hidden,
+            "dropout": self.dropout,
+            "freeze": self.freeze,
+            "normalize": self.normalize,
+        }
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """The tensors that a bundle keeps; what `save_backbone` writes is not among them."""
+        return self.state_dict()
+
+    def save_backbone(self, folder: Path) -> None:
+        """Writes the backbone into a new folder, where it has a format of its own."""
+
+    @classmethod
+    def rebuild(cls, stored: Stored) -> Self:
+        """The encoder that a bundle holds, without downloading anything.
+
+        Raises:
+            UserError: its parts do not belong together.
+        """
+        raise NotImplementedError
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it, PyTorch's global generator, which modules draw from, begins at `seed`; then it is put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _groups(name: str, module: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:
+    trained = [p for p in module.parameters() if p.requires_grad]
+    decayed, plain = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+    if decayed:
+        yield {"name": f"{name}/weights", "params": decayed, "lr": lr, "weight_decay": weight_decay}
+    if plain:
+        yield {"name": f"{name}/biases_and_norms", "params": plain, "lr": lr, "weight_decay": 0.0}
