@@ -231,7 +231,8 @@ def checked_fields(values: Any) -> None:
     Raises:
         UserError: see `check`.
     """
-    owner, kinds = type(values), types_of(type(values))  # type: ignore[arg-type]
+    owner: Any = type(values)
+    kinds = types_of(owner)
     for name in (field.name for field in fields(owner)):
         setattr(values, name, check(f"{name} of {owner.__name__}", getattr(values, name), kinds[name]))
 
@@ -336,7 +337,7 @@ def _readings(text: str, kind: Any) -> Any:
 
 def _from_yaml(text: str, args: Sequence[Any]) -> Any:
     """`[1, 2]`, `1,2` or `{a: 1}`."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         value = yaml.safe_load(text)

@@ -1,9 +1,14 @@
 """The nearest right name, for messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import TypeVar
 
-__all__ = ["did_you_mean"]
+from pullpush.errors import UserError
+
+__all__ = ["did_you_mean", "look_up"]
+
+T = TypeVar("T")
 
 
 def did_you_mean(choice: object, known: Iterable[str], otherwise: str, show: str = "{}", cutoff: float = 0.6) -> str:
@@ -18,3 +23,21 @@ def did_you_mean(choice: object, known: Iterable[str], otherwise: str, show: str
     """
     near = get_close_matches(str(choice), list(known), 1, cutoff)
     return f"did you mean {show.format(near[0])}?" if near else otherwise
+
+
+def look_up(kind: str, name: str, known: Mapping[str, T], otherwise: str = "") -> T:
+    """What has that name.
+
+    Args:
+        kind: of thing, for the message.
+        name: of one.
+        known: all that there are.
+        otherwise: said where nothing is near; by default, all names.
+
+    Raises:
+        UserError: nothing has that name; with the nearest that is there.
+    """
+    if name not in known:
+        hint = did_you_mean(name, known, otherwise or f"known: {', '.join(known)}", "{!r}")
+        raise UserError(f"unknown {kind} {name!r}: {hint}")
+    return known[name]

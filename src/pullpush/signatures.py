@@ -1,15 +1,10 @@
-"""What a function can be given, read from its source: no import, so that help takes no second for torch.
+"""What a function can be given, read from its source without what it imports: help takes no second for torch."""
 
-Only what a signature needs is evaluated: constants, `typing` and `pullpush.bounds`. Other names, such as `Tensor`,
-stand for themselves.
-"""
-
-import ast
-import importlib
-import importlib.util
+import builtins
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +13,11 @@ from pullpush.bounds import signature_of, types_of
 
 __all__ = ["REQUIRED", "Option", "Signature", "arguments", "of", "one", "room", "summary"]
 
-# Modules whose names are the real ones when signatures are evaluated: cheap to import.
-REAL = ("collections.abc", "math", "pathlib", "typing", "pullpush.bounds", "pullpush.data.readers")
+# Imported where a source is read, as is the standard library: types that options have, cheap to import.
+REAL = ("pullpush.bounds", "pullpush.data.readers")
 
 
-class _Required:
-    def __repr__(self) -> str:
-        return "required"
-
-
-REQUIRED: Any = _Required()
+REQUIRED: Any = inspect.Parameter.empty
 """The default of what has none."""
 
 
@@ -53,34 +43,31 @@ class Signature(NamedTuple):
     options: Mapping[str, Option]
     doc: str
 
+    def own(self) -> dict[str, Option]:
+        """The options that go by name only: those that a person chooses."""
+        return {name: option for name, option in self.options.items() if option.by_name}
 
-def room(package: str, skip: Sequence[str] = ()) -> dict[str, Signature]:
+
+@lru_cache
+def room(package: str, skip: tuple[str, ...] = ()) -> Mapping[str, Signature]:
     """The functions that the files of a package list in their `__all__`, sorted by name, as `maths.registry` does."""
-    found: dict[str, Signature] = {}
-    for path in _folder(package).glob("*.py"):
-        if path.stem not in ("__init__", *skip):
-            names, signatures = _read(path)
-            found |= {name: signatures[name] for name in names}
-    return dict(sorted(found.items()))
+    files = [path for path in _path(package).glob("*.py") if path.stem not in ("__init__", *skip)]
+    known = {name: values[name] for values in map(_run, files) for name in values["__all__"]}
+    return {name: of(known[name]) for name in sorted(known)}
 
 
 def one(place: str) -> Signature:
-    """A function or class by its full name, `pullpush.data.emoji.read_emoji`."""
+    """A function by its full name, `pullpush.data.emoji.read_emoji`."""
     module, _, name = place.rpartition(".")
-    return _read(_folder(module.rpartition(".")[0]) / f"{module.rpartition('.')[2]}.py")[1][name]
+    return of(_run(_path(module).with_suffix(".py"))[name])
 
 
 def of(function: Callable[..., Any]) -> Signature:
-    """A function that is at hand."""
+    """A function or class that is at hand."""
     doc = inspect.getdoc(function) or ""
     kinds, said = types_of(function), arguments(doc)
     options = {
-        name: Option(
-            REQUIRED if p.default is p.empty else p.default,
-            kinds.get(name, p.annotation),
-            said.get(name, ""),
-            p.kind is p.KEYWORD_ONLY,
-        )
+        name: Option(p.default, kinds.get(name, p.annotation), said.get(name, ""), p.kind is p.KEYWORD_ONLY)
         for name, p in signature_of(function).parameters.items()
     }
     return Signature(getattr(function, "__name__", str(function)), options, doc)
@@ -93,86 +80,41 @@ def summary(doc: str) -> str:
 
 def arguments(doc: str) -> dict[str, str]:
     """Name to help, of the docstring's section `Args`."""
-    found: dict[str, str] = {}
     section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)+)", doc, re.MULTILINE)
-    names: list[str] = []
-    for line in section.group(1).splitlines() if section else []:
-        start = re.match(r"[ ]{4}(\w[\w, ]*):\s+(.*)", line)
-        if start:
-            names = [n.strip() for n in start.group(1).split(",")]
-            found |= dict.fromkeys(names, start.group(2).strip())
-        else:
-            found |= {n: f"{found[n]} {line.strip()}".strip() for n in names}
-    return found
+    entries = re.findall(r"^[ ]{4}(\w[\w, ]*):\s+(.*(?:\n[ ]{5}.*)*)", section[1] if section else "", re.MULTILINE)
+    return {name.strip(): " ".join(text.split()) for names, text in entries for name in names.split(",")}
 
 
-def _folder(package: str) -> Path:
-    """Where a package lies; found from the top, so that nothing of it is imported."""
-    top, *rest = package.split(".")
-    spec = importlib.util.find_spec(top)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent.joinpath(*rest)
+def _path(module: str) -> Path:
+    return Path(__file__).parent.joinpath(*module.split(".")[1:])
 
 
 @lru_cache(maxsize=256)
-def _read(path: Path) -> tuple[list[str], dict[str, Signature]]:
-    """`__all__` and the signatures of a source file."""
-    known: dict[str, Any] = {}
-    found: dict[str, Signature] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            _import(node, known)
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            _assign(node.targets[0].id, node.value, known)
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-            _assign(node.target.id, node.value, known)
-        elif isinstance(node, ast.FunctionDef):
-            found[node.name] = _signature(node.name, node.args, ast.get_docstring(node) or "", known)
-        elif isinstance(node, ast.ClassDef):
-            known[node.name] = type(node.name, (), {})
-            made = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
-            if made:
-                made[0].args.args.pop(0)
-                found[node.name] = _signature(node.name, made[0].args, ast.get_docstring(node) or "", known)
-    return list(known.get("__all__", ())), found
+def _run(path: Path) -> dict[str, Any]:
+    """The names of a source file of our own, with `_Unread` for what it imports."""
+    known: dict[str, Any] = {"__name__": path.stem, "__builtins__": {**vars(builtins), "__import__": _import}}
+    exec(compile(path.read_text(encoding="utf-8"), path, "exec"), known)
+    return known
 
 
-def _import(node: ast.Import | ast.ImportFrom, known: dict[str, Any]) -> None:
-    for alias in node.names:
-        name = alias.asname or alias.name
-        if isinstance(node, ast.ImportFrom):
-            real = node.module in REAL
-            known[name] = vars(importlib.import_module(str(node.module)))[alias.name] if real else type(name, (), {})
-        elif alias.name in REAL:
-            known[name] = importlib.import_module(alias.name)
+def _import(name: str, *args: Any) -> Any:
+    real = name in REAL or name.partition(".")[0] in sys.stdlib_module_names
+    return __import__(name, *args) if real else _Unread("unread", (), {})
 
 
-def _assign(name: str, value: ast.expr, known: dict[str, Any]) -> None:
-    try:
-        known[name] = _evaluated(value, known)
-    except Exception:  # not a constant: tensors, functions, whatever the file computes
-        known[name] = type(name, (), {})
+class _Unread(type):
+    """What is imported and not needed for a signature: it has all attributes, and leaves what it decorates as it is."""
 
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Unread(name, (), {})
 
-def _evaluated(node: ast.expr, known: dict[str, Any]) -> Any:
-    return eval(compile(ast.Expression(node), "<signature>", "eval"), {**known})
+    def __getitem__(cls, key: Any) -> Any:
+        return cls
 
+    def __iter__(cls) -> Any:
+        return iter(())
 
-def _signature(name: str, given: ast.arguments, doc: str, known: dict[str, Any]) -> Signature:
-    said = arguments(doc)
-    placed = [*given.posonlyargs, *given.args]
-    defaults = [None] * (len(placed) - len(given.defaults)) + list(given.defaults)
-    pairs = [*zip(placed, defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
-    options = {}
-    for each, default in pairs:
-        value = REQUIRED if default is None else _evaluated(default, known)
-        options[each.arg] = Option(value, _annotation(each, known), said.get(each.arg, ""), each in given.kwonlyargs)
-    return Signature(name, options, doc)
-
-
-def _annotation(node: ast.arg, known: dict[str, Any]) -> Any:
-    try:
-        return Any if node.annotation is None else _evaluated(node.annotation, known)
-    except Exception:  # a type of another library, subscripted
-        return Any
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        return args[0] if args and inspect.isfunction(args[0]) else cls

@@ -3,25 +3,26 @@
 import shutil
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, get_origin
+from typing import Any
 
 from pullpush.bounds import check, describe, read
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean
 from pullpush.signatures import REQUIRED, Option
 
-__all__ = ["Typed", "help_of", "said", "typed", "unknown", "value_of"]
-
-# Options in the order in which they were typed, without the hyphens, each with its text; None where it has none.
-Typed = list[tuple[str, str | None]]
+__all__ = ["Texts", "help_of", "typed", "unknown", "value_of"]
 
 TRUTHS = ("true", "false", "yes", "no")
 
 
+class Texts(list[str | None]):
+    """What was typed for an option, each time that it was; None where no value stands behind it."""
+
+
 def typed(
     words: Sequence[str], flags: Collection[str] = (), full: Callable[[str], str] = str
-) -> tuple[Typed, list[str]]:
-    """Options and the other words of a command line, in any order.
+) -> tuple[dict[str, Texts], list[str]]:
+    """Options by name and the other words of a command line, in any order.
 
     `--name VALUE`, `--name=VALUE`, and `-k VALUE` for a name of one letter; hyphens within names are underscores. What
     follows `--` is no option.
@@ -31,7 +32,7 @@ def typed(
         flags: options that may stand alone, in full.
         full: a short name to the full one.
     """
-    options: Typed = []
+    options: dict[str, Texts] = {}
     others: list[str] = []
     rest = list(words)
     while rest:
@@ -44,7 +45,7 @@ def typed(
         name, equals, value = word.lstrip("-").partition("=")
         name = full(name.replace("-", "_"))
         alone = not equals and (not rest or is_option(rest[0]) or (name in flags and rest[0].lower() not in TRUTHS))
-        options.append((name, None if alone else value if equals else rest.pop(0)))
+        options.setdefault(name, Texts()).append(None if alone else value if equals else rest.pop(0))
     return options, others
 
 
@@ -53,7 +54,7 @@ def is_option(word: str) -> bool:
     return word.startswith("--") or (len(word.partition("=")[0]) == 2 and word[0] == "-" and word[1].isalpha())
 
 
-def value_of(name: str, texts: Sequence[str | None], kind: Any) -> Any:
+def value_of(name: str, texts: Texts, kind: Any) -> Any:
     """The value of an option that was typed once or, if it is a list, several times.
 
     Raises:
@@ -64,24 +65,10 @@ def value_of(name: str, texts: Sequence[str | None], kind: Any) -> Any:
         if kind is bool:
             return True
         raise UserError(f"{shown} needs a value: {describe(kind)}")
-    given = [str(text) for text in texts]
-    several = len(given) > 1 and "list" in str(kind)
-    return check(
-        shown, [each for text in given for each in _listed(text, kind)] if several else read(given[-1], kind), kind
-    )
-
-
-def _listed(text: str, kind: Any) -> list[Any]:
-    value = read(text, kind)
-    return value if isinstance(value, list) else [value]
-
-
-def said(options: Typed) -> dict[str, list[str | None]]:
-    """Name to all the texts that were typed for it."""
-    found: dict[str, list[str | None]] = {}
-    for name, text in options:
-        found.setdefault(name, []).append(text)
-    return found
+    values = [read(str(text), kind) for text in texts]
+    if len(values) > 1 and "list" in str(kind):
+        values = [[each for value in values for each in (value if isinstance(value, list) else [value])]]
+    return check(shown, values[-1], kind)
 
 
 def unknown(name: str, known: Collection[str], prog: str, where: str = "", hyphens: str = "--") -> UserError:
@@ -102,21 +89,18 @@ def help_of(usage: str, about: str, options: Mapping[str, Mapping[str, Option]],
     width = min(shutil.get_terminal_size().columns, 120)
     parts = [f"usage: {usage}", "\n".join(textwrap.wrap(about, width))]
     for title, section in options.items():
-        lines = [f"{title}:"]
-        for name, option in section.items():
-            lines += _line(name, option, width)
-        parts.append("\n".join(lines))
+        lines = [_line(name, option, width) for name, option in section.items()]
+        parts.append("\n".join([f"{title}:", *lines]))
     return "\n\n".join([*(part for part in parts if part), f"examples:\n{examples.rstrip()}"])
 
 
-def _line(name: str, option: Option, width: int) -> list[str]:
+def _line(name: str, option: Option, width: int) -> str:
     hyphens = "" if option.default is REQUIRED else "-" if len(name) == 1 else "--"
-    facts = describe(option.annotation) if get_origin(option.annotation) or option.annotation is not str else ""
+    facts = [] if option.annotation is str else [describe(option.annotation)]
     if option.default is not REQUIRED and option.default is not None:
-        default = str(option.default).lower() if isinstance(option.default, bool) else option.default
-        facts += f"{'; ' if facts else ''}default: {default}"
-    text = f"{option.help} ({facts})" if facts else option.help
+        facts.append(f"default: {str(option.default).lower() if isinstance(option.default, bool) else option.default}")
+    text = f"{option.help} ({'; '.join(facts)})" if facts else option.help
     start = f"  {hyphens}{name}"
-    wrapped = textwrap.wrap(text, max(width - 30, 30))
-    first = f"{start:<30}{wrapped[0] if wrapped else ''}" if len(start) < 29 else start
-    return [first, *(" " * 30 + line for line in (wrapped[1:] if len(start) < 29 else wrapped))]
+    indent = " " * 30
+    wrapped = textwrap.fill(text, max(width, 60), initial_indent=indent, subsequent_indent=indent)
+    return start + wrapped[len(start) :] if len(start) < 29 else f"{start}\n{wrapped}"

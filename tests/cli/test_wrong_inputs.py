@@ -93,12 +93,12 @@ def test_class_with_one_image_is_counted(photos: Path, tmp_path: Path, capsys: p
 
 
 def test_unknown_names(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(capsys, train(photos, tmp_path, "--loss", "cirlce"), "cirlce", "did you mean circle")
+    refused(capsys, train(photos, tmp_path, "--loss", "cirlce"), "cirlce", "did you mean 'circle'")
     refused(capsys, train(photos, tmp_path, "--loss.marjin", "1"), "--loss.marjin")
     refused(capsys, train(photos, tmp_path, "--loss", "circle", "--loss.marjin", "1"), "did you mean --loss.margin")
     refused(capsys, train(photos, tmp_path, "--stepz", "1"), "did you mean --steps")
     refused(capsys, train(photos, tmp_path, "--steps", "many"), "steps", "many")
-    refused(capsys, train(photos, tmp_path, "--miner", "hardes"), "did you mean hardest")
+    refused(capsys, train(photos, tmp_path, "--miner", "hardes"), "did you mean 'hardest'")
     refused(capsys, train(photos, tmp_path, "--encoder", "resnet5O"), "resnet5O", "resnet50")
     refused(capsys, ["trian"], "did you mean train")
     refused(capsys, ["evaluate", "runs/none", "--date", "emoji"], "did you mean --data")

@@ -11,7 +11,7 @@ from pullpush.bounds import describe
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners, regularizers
-from pullpush.signatures import of, one, room, summary
+from pullpush.signatures import of, room, summary
 
 ODD = [-1, 0, 1e18, -1e18, math.nan, math.inf, "many", [1, "a"], {"a": 1}, 10**400]
 KINDS = {"loss": losses.REGISTRY, "miner": miners.REGISTRY, "regularizer": regularizers.REGISTRY}
@@ -81,12 +81,12 @@ def test_relations_memory_and_proxies(value):
         "duplicates": lambda: Criterion(relation={"name": "same_text", "duplicates": value}),
         **{
             f"memory {option}": lambda option=option: CrossBatchMemory(**{"size": 4, "dim": DIM, option: value})
-            for option in one("pullpush.criterion.memory.CrossBatchMemory").options
+            for option in of(CrossBatchMemory).options
             if option not in ("items", "label_shape")
         },
         **{
             f"proxies {option}": lambda option=option: Proxies(**{"classes": 4, "dim": DIM, option: value})
-            for option in one("pullpush.criterion.proxies.Proxies").options
+            for option in of(Proxies).options
         },
     }
     allowed = {0: {"relation", "memory weight", "memory start_step", "proxies seed"}, -1: {"relation"}}
@@ -139,7 +139,7 @@ def test_numbers_of_numpy_and_whole_floats_are_numbers():
 def test_signatures_read_from_the_source_are_those_of_the_functions():
     """Help and the parser never import torch: what they read must be what is called."""
     for package in (losses, miners, regularizers):
-        found = room(package.__name__, skip=["base"])
+        found = room(package.__name__, skip=("base",))
         assert list(found) == list(package.REGISTRY)
         for name, choice in package.REGISTRY.items():
             called = of(choice)

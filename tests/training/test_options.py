@@ -1,6 +1,7 @@
 """Options of a run from every door: Python, YAML, command line. All options that there are, found from the code."""
 
 import math
+import re
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -9,12 +10,14 @@ import pytest
 import yaml
 
 from pullpush.cli import main
+from pullpush.criterion import CrossBatchMemory
 from pullpush.data.readers import PLACES
 from pullpush.errors import UserError
 from pullpush.maths.similarity import SIMILARITIES
 from pullpush.runs import config as config_module
-from pullpush.runs.config import Checked, Config, Similarity
+from pullpush.runs.config import Checked, Config, MemoryConfig, Similarity
 from pullpush.runs.options import config_from, losses, miners, options_of, parse
+from pullpush.signatures import of
 from pullpush.training import train
 
 ODD: list[Any] = [-1, 0, 1e18, math.nan, math.inf, "many", [1, "a"], {"a": {"b": 1}}]
@@ -199,3 +202,61 @@ def test_files_that_are_no_configuration(text: str, tmp_path: Path, capsys: pyte
 
 def test_the_similarities_are_those_that_there_are() -> None:
     assert set(get_args(Similarity)) == set(SIMILARITIES)
+
+
+def test_every_form_of_a_memory_is_one(tmp_path: Path) -> None:
+    wanted = MemoryConfig(size=0.5, combine="sum")
+    mapping = {"size": 0.5, "combine": "sum"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"memory": mapping}))
+    configs = [
+        Config(memory=wanted),
+        Config(memory=mapping),  # type: ignore[arg-type]
+        config_from({"memory": mapping}),
+        config_from({"memory": wanted}),
+        config_from({"memory.size": 0.5, "memory.combine": "sum"}),
+        parse(["--memory", "0.5", "--memory.combine", "sum"]),
+        parse(["--config", str(tmp_path / "config.yaml")]),
+        config_from(Config(memory=wanted).values()),
+    ]
+    assert all(config.memory == wanted for config in configs)
+    assert Config(memory=64).memory == config_from({"memory": 64}).memory == MemoryConfig(64)  # type: ignore[arg-type]
+    assert not Config().memory.size
+
+
+def test_other_groups_come_as_a_mapping_too() -> None:
+    config = Config(data="photos", batch={"classes": 8})  # type: ignore[arg-type]
+    assert (config.data.source, config.batch.classes) == ("photos", 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Config(memory={"sise": 4}), r"unknown option memory\.sise: did you mean memory\.size\?"),  # type: ignore[arg-type]
+        (lambda: Config(memory={"layout": "qeue"}), "layout of MemoryConfig .*did you mean 'queue'"),  # type: ignore[arg-type]
+        (lambda: MemoryConfig(size=-1), "size of MemoryConfig must be a number from 0"),
+        (lambda: config_from({"memory": {"sise": 4}}), r"unknown option memory\.sise: did you mean memory\.size\?"),
+        (lambda: Config(memory="many"), "size of MemoryConfig must be a number"),  # type: ignore[arg-type]
+        (lambda: Config(batch=[1, 2]), "batch of Config must be BatchConfig"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_memory_does_not_take(make: Any, message: str) -> None:
+    assert re.search(message, refusal(make))
+
+
+def test_the_memory_of_a_run_has_the_options_of_the_memory() -> None:
+    own, options = of(MemoryConfig).options, of(CrossBatchMemory).options
+    assert list(own)[2:] == [name for name in options if name not in ("size", "dim", "items", "label_shape")]
+    for name in list(own)[2:]:
+        assert own[name][:2] == options[name][:2]
+
+
+def test_another_loss_than_the_files_has_none_of_its_options(tmp_path: Path) -> None:
+    files = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    files[0].write_text("loss: {name: circle, margin: 0.1}\nminer: {name: hardest}\n")
+    files[1].write_text("loss: triplet\n")
+    words = [f"--config={files[0]}"]
+    assert parse([*words, "--loss", "circle"]).loss.options["margin"] == 0.1
+    assert parse([*words, "--loss", "triplet"]).loss == parse(["--loss", "triplet"]).loss
+    assert parse([*words, f"--config={files[1]}"]).loss == parse(["--loss", "triplet"]).loss
+    assert parse([*words, "--miner", "auto"]).miner is None
+    assert refusal(lambda: parse(["--loss"])).startswith("--loss.name must be text")

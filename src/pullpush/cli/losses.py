@@ -7,9 +7,8 @@ from rich.table import Table
 
 from pullpush.bounds import describe
 from pullpush.cli.parse import call
-from pullpush.errors import UserError
-from pullpush.names import did_you_mean
-from pullpush.signatures import Option, Signature, room, summary
+from pullpush.names import look_up
+from pullpush.signatures import Signature, room, summary
 
 __all__ = ["losses"]
 
@@ -27,7 +26,7 @@ def _losses(name: str | None = None) -> None:
         name: a loss.
     """
     rooms = {
-        "losses": room("pullpush.maths.losses", skip=["base"]),
+        "losses": room("pullpush.maths.losses", skip=("base",)),
         "miners": room("pullpush.maths.miners"),
         "regularisers": room("pullpush.maths.regularizers"),
     }
@@ -40,22 +39,17 @@ def _losses(name: str | None = None) -> None:
         for column in ("name", "what it does", "options"):
             shown.add_column(column, no_wrap=column == "name")
         for entry in entries.values():
-            options = ", ".join(f"{option}={about.default}" for option, about in _own(entry).items())
+            options = ", ".join(f"{option}={about.default}" for option, about in entry.own().items())
             shown.add_row(entry.name, summary(entry.doc), options)
         console.print(shown)
-
-
-def _own(entry: Signature) -> dict[str, Option]:
-    return {k: o for k, o in entry.options.items() if o.by_name}
 
 
 def _show(name: str, losses: Mapping[str, Signature], console: Console) -> None:
     """One loss in full."""
     from rich.markdown import Markdown
 
-    if name not in losses:
-        raise UserError(f"unknown loss {name!r}: {did_you_mean(name, losses, 'see pullpush losses', '{!r}')}")
+    loss = look_up("loss", name, losses, "see pullpush losses")
     console.print(f"[bold]{name}[/]\n")
-    console.print(Markdown(losses[name].doc))
-    for option, about in _own(losses[name]).items():
+    console.print(Markdown(loss.doc))
+    for option, about in loss.own().items():
         console.print(f"--loss.{option}: {describe(about.annotation)}; default {about.default}", markup=False)

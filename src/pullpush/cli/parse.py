@@ -7,7 +7,7 @@ from typing import Any
 from pullpush.bounds import check, read
 from pullpush.errors import UserError
 from pullpush.signatures import REQUIRED, of, summary
-from pullpush.words import help_of, said, typed, unknown, value_of
+from pullpush.words import help_of, typed, unknown, value_of
 
 __all__ = ["call"]
 
@@ -34,8 +34,7 @@ def call(
         shown = {title: {name: options[name] for name in names} for title, names in groups.items() if names}
         print(help_of(f"{prog} {named} [--OPTION VALUE ...]", summary(signature.doc), shown, examples))
         sys.exit(0)
-    pairs, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
-    given = said(pairs)
+    given, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
     for name in given:
         if name not in options:
             raise unknown(name, options, prog)

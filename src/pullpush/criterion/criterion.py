@@ -17,12 +17,13 @@ from pullpush.criterion.memory import CrossBatchMemory
 from pullpush.criterion.proxies import Proxies
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners, relations
-from pullpush.maths.choice import Loss, Miner, chosen, look_up
+from pullpush.maths.choice import Loss, Miner, chosen
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import widen
 from pullpush.maths.relations import same_ancestor, same_class, same_text
 from pullpush.maths.similarity import SIMILARITIES, normalize
+from pullpush.names import look_up
 
 __all__ = ["Criterion"]
 

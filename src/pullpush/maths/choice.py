@@ -18,7 +18,7 @@ from pullpush.bounds import check, signature_of
 from pullpush.errors import UserError
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
-from pullpush.names import did_you_mean
+from pullpush.names import did_you_mean, look_up
 from pullpush.signatures import REQUIRED, Option, of
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Miner",
     "Traits",
     "chosen",
-    "look_up",
     "loss",
     "miner",
     "regularizer",
@@ -36,7 +35,6 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -254,18 +252,6 @@ def chosen(
             f"{kind} must be a name, a mapping with a name, or a function or object of that kind, not {what!r}"
         )
     return _own(kind, what, more)
-
-
-def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """What has that name.
-
-    Raises:
-        UserError: nothing has; with the nearest that is there.
-    """
-    if name not in known:
-        hint = did_you_mean(name, known, f"known: {', '.join(known)}", "{!r}")
-        raise UserError(f"unknown {kind} {name!r}: {hint}")
-    return known[name]
 
 
 def _own(kind: str, function: Callable[..., Any], options: Mapping[str, Any]) -> Choice[Any]:

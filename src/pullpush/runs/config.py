@@ -1,13 +1,15 @@
 """Everything that repeats a run, as plain values."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 
-from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Pixels, Seed, Share, Whole, checked_fields
+from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Pixels, Seed, Share, Whole, checked_fields, types_of
 from pullpush.files import write_text
+from pullpush.words import unknown
 
 if TYPE_CHECKING:
     from pullpush.maths.choice import Loss, Miner
@@ -16,14 +18,18 @@ else:  # help shows the options of a run without torch
 
 __all__ = [
     "BATCH",
-    "MINER_OF",
+    "PROG",
+    "SHORT",
     "TASK_DEFAULTS",
     "BatchConfig",
+    "Checked",
     "Config",
     "DataConfig",
     "EncoderConfig",
+    "MemoryConfig",
     "OptimizerConfig",
     "TextConfig",
+    "miner_of",
     "write_config",
 ]
 
@@ -31,11 +37,43 @@ Head = Literal["linear", "mlp", "none"]
 Similarity = Literal["cosine", "dot", "negative_euclidean", "negative_squared_euclidean", "snr"]
 
 
+PROG = "pullpush train"
+# What people say, and the option it stands for.
+SHORT = {
+    "data": "data.source",
+    "root": "data.root",
+    "on_bad_item": "data.on_bad_item",
+    "encoder": "encoder.name",
+    "text": "text.name",
+    "loss": "loss.name",
+    "miner": "miner.name",
+    "memory": "memory.size",
+}
+# Names, of which `Config` makes the objects: made here, they would bring torch.
+LOSS: Any = "multi_similarity"
+MINER: Any = "auto"
+
+
 class Checked:
-    """Values that are checked by their types as they are made."""
+    """Values that are checked by their types as they are made; a group of them may come as a mapping, or as the one
+    value that `SHORT` says."""
 
     def __post_init__(self) -> None:
+        cls: Any = type(self)
+        for name, kind in types_of(cls).items():
+            value = getattr(self, name)
+            if is_dataclass(kind) and isinstance(value, (Mapping, str, float, int)):
+                setattr(self, name, _group(name, value, kind))
         checked_fields(self)
+
+
+def _group(name: str, value: Any, kind: Any) -> Any:
+    given = value if isinstance(value, Mapping) else {SHORT.get(name, name).rpartition(".")[2]: value}
+    known = [f"{name}.{each.name}" for each in fields(kind)]
+    for option in given:
+        if f"{name}.{option}" not in known:
+            raise unknown(f"{name}.{option}", known, PROG, hyphens="")
+    return kind(**given)
 
 
 @dataclass
@@ -149,6 +187,33 @@ class BatchConfig(Checked):
 
 
 @dataclass
+class MemoryConfig(Checked):
+    """The cross-batch memory.
+
+    Args:
+        size: places of the cross-batch memory; 0 for none, up to 1 as a share of the training set.
+        fill: at start_step, fill it with embeddings of a seeded draw of training items by the model as it is then.
+        layout: "queue" is first in, first out. "table" has one place an item, refreshed whenever the item is seen, of
+            which the `size` most recent are compared with.
+        combine: "joint": one loss over the columns of batch and memory together. "sum": L(batch, batch) + weight *
+            L(batch, memory). "memory": L(batch, memory), and L(batch, batch) as long as the memory is empty.
+        weight: of the memory's part in "sum".
+        start_step: batches until the memory is written and read: embeddings drift fast at first.
+        enqueue: "after" the loss, or "before" it: then anchors meet their batch in the memory too, never themselves.
+        storage: "float32", "bfloat16", "float16", "float64"; half precision halves the bytes.
+    """
+
+    size: Annotated[float, Bound(0, 1e8)] = 0.0
+    fill: bool = False
+    layout: Literal["queue", "table"] = "queue"
+    combine: Literal["joint", "sum", "memory"] = "joint"
+    weight: NonNegative = 1.0
+    start_step: Whole = 0
+    enqueue: Literal["after", "before"] = "after"
+    storage: Literal["float32", "float16", "bfloat16", "float64"] = "float32"
+
+
+@dataclass
 class OptimizerConfig(Checked):
     """AdamW with a linear warm-up and a cosine decay.
 
@@ -184,8 +249,7 @@ class Config(Checked):
             scale (at most 100); none; auto is the temperature with task image-text and none else.
         similarity: instead of the one of the loss's paper.
         miner: the same, of `miners`; none keeps all pairs, auto is the one that belongs to the loss.
-        memory: the cross-batch memory; size is its places, 0 for none, up to 1 a share of the training set; fill
-            starts it full, with embeddings of the model at start_step.
+        memory: the cross-batch memory; `MemoryConfig(size=0.5)`, a mapping, or its size.
         optimizer: AdamW.
         steps: optimiser steps.
         seed: of everything that is drawn.
@@ -207,11 +271,11 @@ class Config(Checked):
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     text: TextConfig = field(default_factory=TextConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
-    loss: Loss = "multi_similarity"
+    loss: Loss = LOSS
     learn: str = "auto"
     similarity: Similarity | None = None
-    miner: Miner | None = "auto"
-    memory: dict[str, Any] = field(default_factory=lambda: {"size": 0})
+    miner: Miner | None = MINER
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: Count = 240
     seed: Seed = 0
@@ -233,13 +297,10 @@ class Config(Checked):
         from pullpush.maths.choice import chosen
 
         self.loss = chosen("loss", self.loss, losses.REGISTRY)
-        if self.miner in ("auto", {"name": "auto"}):
-            paper = MINER_OF.get(self.loss.name)
-            self.miner = miners.REGISTRY[paper]() if paper else None
-        elif self.miner in ("none", {"name": "none"}):
-            self.miner = None
-        elif self.miner is not None:
-            self.miner = chosen("miner", self.miner, miners.REGISTRY)
+        miner = dict(self.miner) if isinstance(self.miner, Mapping) else {"name": self.miner or "none"}
+        if "name" in miner:
+            miner["name"] = miner_of(self.loss.name, miner["name"])
+        self.miner = None if miner == {"name": "none"} else chosen("miner", miner, miners.REGISTRY)
 
     def values(self) -> dict[str, Any]:
         """Nested plain values, as YAML has them; `config_from` reads them."""
@@ -274,6 +335,11 @@ MINER_OF = {"multi_similarity": "multi_similarity"}
 
 # Classes and samples of a batch, where nothing is said and the data have as many.
 BATCH = {"image": (32, 4), "image-text": (256, 1)}
+
+
+def miner_of(loss: str, miner: Any = "auto") -> Any:
+    """The miner that is meant: auto is that of the loss's paper, or none; anything else is itself."""
+    return MINER_OF.get(loss, "none") if isinstance(miner, str) and miner == "auto" else miner
 
 
 def write_config(config: Config, path: Path, then: str = "") -> None:

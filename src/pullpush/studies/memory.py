@@ -57,8 +57,8 @@ def memory_runs(configs: Sequence[Config]) -> list[StudyRun]:
         facts = {
             "loss": c.loss.name,
             "batch": c.batch.classes * c.batch.samples,
-            "memory": c.memory["size"],
-            "storage": c.memory["storage"],
+            "memory": c.memory.size,
+            "storage": c.memory.storage,
             "seed": c.seed,
         }
         name = "{loss}-batch-{batch}-memory-{memory:g}-{storage}-seed-{seed}".format(**facts)

@@ -85,7 +85,7 @@ class ImageTask:
         """With `memory.fill`, once, before the first step that reads the memory: embeddings of a seeded draw of
         training items by the model as it is in use."""
         memory = self.criterion.memory
-        if memory is None or not self.config.memory.get("fill") or not (memory.warm and memory.empty):
+        if memory is None or not self.config.memory.fill or not (memory.warm and memory.empty):
             return
         rows = drawn_rows(len(self.ids), memory.size, self.config.seed)
         found = self.side.embed_training(rows, device)

@@ -169,11 +169,19 @@ def _learned(config: Config) -> str | None:
 
 
 def _make_memory(config: Config, ids: torch.Tensor) -> CrossBatchMemory | None:
-    options = dict(config.memory)
-    size, _ = options.pop("size"), options.pop("fill", False)
-    if not size:
+    own = config.memory
+    if not own.size:
         return None
-    places = float(size) if size <= 1 else round(size)
-    # Of pairs, a label is what belongs together and which description it is.
-    label_shape = (2,) if config.task == "image-text" else ()
-    return CrossBatchMemory(places, config.encoder.dim, items=ids, label_shape=label_shape, **options)
+    return CrossBatchMemory(
+        own.size if own.size <= 1 else round(own.size),
+        config.encoder.dim,
+        items=ids,
+        layout=own.layout,
+        combine=own.combine,
+        weight=own.weight,
+        start_step=own.start_step,
+        enqueue=own.enqueue,
+        storage=own.storage,
+        # Of pairs, a label is what belongs together and which description it is.
+        label_shape=(2,) if config.task == "image-text" else (),
+    )

@@ -129,7 +129,7 @@ class ImageTextTask:
         """With `memory.fill`, once, before the first step that reads the memory: embeddings of a seeded draw of
         training items and of a description of each, by the model as it is in use."""
         held = [m for m in (self.criterion.memory, self.criterion.reverse_memory) if m is not None]
-        if not held or not self.config.memory.get("fill") or not (held[0].warm and held[0].empty):
+        if not held or not self.config.memory.fill or not (held[0].warm and held[0].empty):
             return
         rows = drawn_rows(len(self.ids), held[0].size, self.config.seed)
         numbers = self._drawn(rows, 0)
