@@ -1,4 +1,4 @@
-"""What attacks a server: each kind once, for the benchmark (`attack.py`) and the tests (`tests/search/test_attack.py`).
+"""What attacks a server: each kind once, for the benchmark (`attack.py`) and the tests (`tests/server/test_attack.py`).
 
 A kind is a function that makes what is sent and returns the attack, and stands in `ATTACKS`. An attack goes on until
 its time is over, and returns how often it was answered what. Everything goes to 127.0.0.1.

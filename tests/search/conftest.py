@@ -21,7 +21,7 @@ from .fake import FakeModel, write_folder
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is noted with the user goes into a folder of the tests; the process that forks servers and writers ends."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PULLPUSH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PULLPUSH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))  # the same in tests/server
         yield
         running.close()
 

@@ -1,4 +1,4 @@
-"""The API's reference as a page of its own: the usual ones load their script from another site."""
+"""The API's documentation as a page of our own: the usual ones load their scripts from another site."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 
-def reference_page(schema: dict[str, Any]) -> str:
+def api_docs_page(schema: dict[str, Any]) -> str:
     """HTML for an OpenAPI schema: routes by tag, their parameters and answers."""
     sections: dict[str, list[str]] = {}
     for path, methods in schema["paths"].items():
@@ -16,7 +16,7 @@ def reference_page(schema: dict[str, Any]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>API</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="stylesheet" href="/page/style.css"></head><body class="reference"><main>'
+        '<link rel="stylesheet" href="/page/style.css"></head><body class="api-docs"><main>'
         f"<h1>{escape(schema['info']['title'])}: the API</h1>"
         '<p>The same as a machine-readable file: <a href="/openapi.json">openapi.json</a>. '
         'Errors are <code>{"error": {"code", "message"}}</code>. <a href="/">Back to the search</a></p>'

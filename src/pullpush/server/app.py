@@ -1,4 +1,4 @@
-"""The HTTP API and the page. What guards them is in `guard.py`, what answers in `service.py`."""
+"""The HTTP API and the page. `middleware.py` protects them, `service.py` answers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from starlette.formparsers import MultiPartParser
 from pullpush.search.engine import MOST, Hit
 from pullpush.search.errors import BadQuery
 from pullpush.search.stores.base import FILTERS
-from pullpush.server.api_docs import reference_page
+from pullpush.server.api_docs import api_docs_page
 from pullpush.server.connections import Connections
 from pullpush.server.error_answers import add_errors
 from pullpush.server.metrics import CONTENT_TYPE_LATEST, Metrics
-from pullpush.server.middleware import Guard, Rules, cookie_name, same
+from pullpush.server.middleware import Rules, SecurityMiddleware, cookie_name, same
 from pullpush.server.service import Query as Asked
 from pullpush.server.service import Service
 from pullpush.server.uploads import FORMATS, MAX_BYTES, MAX_PIXELS
@@ -235,10 +235,12 @@ async def begin_session(request: Request, session: Session) -> Response:
     return answer
 
 
-def make_app(service: Service, rules: Rules, read_only: bool = False, connections: Connections | None = None) -> Guard:
-    """The application with its guard around it, as ASGI."""
+def make_app(
+    service: Service, rules: Rules, read_only: bool = False, connections: Connections | None = None
+) -> SecurityMiddleware:
+    """The application within its middleware, as ASGI."""
     metrics, connections = Metrics(), connections or Connections()
-    MultiPartParser.spool_max_size = rules.max_body  # the guard bounds what is held; files would be bounded by nobody
+    MultiPartParser.spool_max_size = rules.max_body  # the middleware limits what is held; nothing would limit files
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -257,7 +259,7 @@ def make_app(service: Service, rules: Rules, read_only: bool = False, connection
     _add_pages(app, service)
     _add_metrics(app, service, metrics, connections)
     add_errors(app)
-    return Guard(app, rules, metrics)
+    return SecurityMiddleware(app, rules, metrics)
 
 
 def _add_pages(app: FastAPI, service: Service) -> None:
@@ -274,7 +276,7 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def documentation() -> HTMLResponse:
-        return HTMLResponse(reference_page(app.openapi()))
+        return HTMLResponse(api_docs_page(app.openapi()))
 
     @app.get("/health", tags=["index"], summary="Whether the server lives")
     async def health() -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Refusal(Exception):
         self.status, self.code, self.message, self.close = status, code, message, close
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware: hosts, origins, token, body size, time, headers, the log and the metrics.
 
     The log has a line a request: method, route, status, milliseconds. Never a query, a file name or an address.

@@ -102,7 +102,7 @@ def serve(
 
 
 def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvicorn.Server:
-    """The application, its guard and its connections; `run` it."""
+    """The application with its middleware and connections; `run` it."""
     import uvicorn
 
     from pullpush.server.app import make_app

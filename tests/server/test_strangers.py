@@ -17,9 +17,8 @@ from pullpush import search
 from pullpush.errors import UserError
 from pullpush.files.tables import from_arrow, to_arrow
 from pullpush.search import layout
-
-from .fake import FakeModel, picture
-from .running import running
+from search.fake import FakeModel, picture
+from search.running import running
 
 
 @pytest.fixture

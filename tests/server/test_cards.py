@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from pullpush import search
+from search.fake import COLOURS, FakeModel
+from search.running import Running, running
 
-from .fake import COLOURS, FakeModel
-from .running import Running, running
 from .test_page import CHROMIUM, api
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
@@ -102,7 +102,7 @@ def test_the_map_names_items_by_their_text(browser: api.Browser, server: Running
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_links_of_the_reference_are_readable(browser: api.Browser, server: Running, scheme: str) -> None:
+def test_links_of_the_api_docs_are_readable(browser: api.Browser, server: Running, scheme: str) -> None:
     page = browser.new_page(color_scheme=scheme)
     page.goto(f"{server.url}/docs")
     found = page.evaluate(CONTRAST)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from pullpush.server.uploads import Refused, decode
+from search.fake import picture
 
-from .fake import picture
 from .hostile import HOSTILE, good
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from pullpush import search
-
-from .fake import FakeModel, picture
-from .running import Running, running
+from search.fake import FakeModel, picture
+from search.running import Running, running
 
 api = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

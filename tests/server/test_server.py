@@ -19,10 +19,10 @@ from pullpush import search
 from pullpush.errors import UserError
 from pullpush.server import serve
 from pullpush.server.middleware import Rules
+from search.fake import FakeModel
+from search.running import Running, running
 
-from .fake import FakeModel
 from .hostile import HOSTILE, good
-from .running import Running, running
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_a_body_that_is_larger_than_announced_is_cut_off(server: Running) -> Non
         assert client.get("/health").json()["status"] == "ok"
 
 
-def test_reference_health_and_metrics(client: httpx.Client) -> None:
+def test_api_docs_health_and_metrics(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/api/search", "/api/items", "/api/items/{item}", "/api/map", "/health", "/metrics"} <= set(paths)
     page = client.get("/docs").text

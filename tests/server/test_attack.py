@@ -20,9 +20,9 @@ from benchmarks.attack import attacked, attackers_pool, memory, report
 from benchmarks.attackers import ATTACKS, large, many_scans
 from pullpush import search
 from pullpush.server.connections import Connections
+from search.running import Running, running
 
 from .hostile import good
-from .running import Running, running
 
 KEPT = 200e6
 STOPPED = 60.0

@@ -29,10 +29,10 @@ from pullpush.search.errors import DiskFull
 from pullpush.server.app import make_app
 from pullpush.server.middleware import Rules
 from pullpush.server.service import Service
+from search.fake import FakeModel, picture, write_folder
+from search.running import running, spawn, wait_end, wait_for
 
-from .fake import FakeModel, picture, write_folder
 from .hostile import good
-from .running import running, spawn, wait_end, wait_for
 
 
 def send(client: httpx.Client, seed: int) -> httpx.Response:

@@ -20,17 +20,17 @@ from pullpush.server import bodies
 from pullpush.server.bodies import Bodies, TooLarge, TooMuch, TooSlow
 from pullpush.server.log import LogLimit
 from pullpush.server.metrics import Metrics
-from pullpush.server.middleware import HEAD, Guard, Rules
+from pullpush.server.middleware import HEAD, Rules, SecurityMiddleware
+from search.running import Running, running
 
 from .hostile import good
-from .running import Running, running
 
 TOKEN = "s0mesecret"
 
 
 @pytest.fixture(scope="module")
 def server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(built, tmp_path_factory.mktemp("guard") / "log") as started:
+    with running(built, tmp_path_factory.mktemp("middleware") / "log") as started:
         yield started
 
 
@@ -298,9 +298,9 @@ def test_a_long_answer_goes_out_in_parts_and_may_be_read_slowly() -> None:
         sent.append(message)
 
     async def run() -> None:
-        guard = Guard(app, Rules(timeout=0.15), Metrics())
+        middleware = SecurityMiddleware(app, Rules(timeout=0.15), Metrics())
         scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "scheme": "http"}
-        await guard({**scope, "headers": [(b"host", b"127.0.0.1")]}, parts(b""), send)
+        await middleware({**scope, "headers": [(b"host", b"127.0.0.1")]}, parts(b""), send)
 
     asyncio.run(run())
     bodies_ = [message for message in sent if message["type"] == "http.response.body"]
