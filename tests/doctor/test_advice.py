@@ -7,10 +7,19 @@ import pandas as pd
 import pytest
 import yaml
 
-from pullpush.doctor import FINDINGS, Measures, Objective, examine, not_finite_step, objective_of
+from pullpush import losses
+from pullpush.doctor import (
+    FINDINGS,
+    Measures,
+    Objective,
+    examine,
+    measure_queries,
+    measure_result,
+    not_finite_step,
+    objective_of,
+    words,
+)
 from pullpush.doctor.advice import Cure, advise
-from pullpush.doctor.finding import WORDS
-from pullpush.doctor.measure import measure_queries, measure_result
 from pullpush.runs.config import Config
 from pullpush.runs.options import config_from
 
@@ -70,11 +79,12 @@ def advice_of(name: str, config: Config) -> str:
     objective = objective_of(config.values(), {"batch.classes": 40, "batch.samples": 3})
     finding = FINDINGS[name](Measures(TRIGGERS[name]), objective)
     if name == "not_normalised":  # never of a run whose similarity is the cosine
-        finding = finding or FINDINGS[name](Measures(TRIGGERS[name]), Objective("n_pair", "dot", run=objective.run))
-    if finding is None and objective.loss not in ("n_pair", "nt_xent"):
+        bare = Objective(losses.n_pair(), run=objective.run)
+        finding = finding or FINDINGS[name](Measures(TRIGGERS[name]), bare)
+    if finding is None and not objective.softmax:
         pytest.skip(f"{name} is not of this run")
     assert finding is not None
-    assert all(name in WORDS or "_" not in name for name in finding.evidence), finding.evidence
+    assert all(words(name) != name.replace("_", " ") or "_" not in name for name in finding.evidence), finding.evidence
     return finding.advice
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 import pullpush
+from pullpush import losses
 from pullpush.criterion import Criterion, CrossBatchMemory
 from pullpush.data.synthetic import make_tree
 from pullpush.doctor import Objective, examine, measure_sides
@@ -274,7 +275,7 @@ def test_arrays() -> None:
     texts = pullpush.diagnose(one, labels, references=one, reference_labels=labels, loss="nt_xent", temperature=1.0)
     assert {"collapse", "temperature_too_high"} <= {f.finding for f in texts}
     (found,) = examine(
-        measure_sides({"image": torch.from_numpy(one)}), Objective("n_pair", options={"temperature": 1.0})
+        measure_sides({"image": torch.from_numpy(one)}), Objective(losses.n_pair(temperature=1.0), "cosine")
     )
     assert "--loss.temperature 0.07" in found.advice  # from the configuration
     healthy[7, 3] = np.nan

@@ -1,30 +1,33 @@
 """The doctor: what is wrong with a training run, with the evidence and the cure."""
 
-from pullpush.doctor.embeddings import not_finite_step
-from pullpush.doctor.examine import FINDINGS, diagnose, examine
-from pullpush.doctor.finding import SEVERITIES, Finding, Measures, Objective, shown, words
-from pullpush.doctor.history import PREFIX, History, objective_of, replay
-from pullpush.doctor.meanings import MEANINGS
-from pullpush.doctor.measure import (
+from pullpush.doctor.declaration import SEVERITIES, Curves, Finding, Spread, shown, words
+from pullpush.doctor.diagnose import diagnose, examine, explained_by, ranked
+from pullpush.doctor.findings import FINDINGS
+from pullpush.doctor.findings.not_finite import not_finite_step
+from pullpush.doctor.history import PREFIX, History, measure_course, replay
+from pullpush.doctor.measures import (
+    Measures,
     measure_cells,
-    measure_course,
     measure_duplicates,
     measure_queries,
     measure_result,
     measure_sides,
 )
+from pullpush.doctor.objective import Objective, objective_of
 
 __all__ = [
     "FINDINGS",
-    "MEANINGS",
     "PREFIX",
     "SEVERITIES",
+    "Curves",
     "Finding",
     "History",
     "Measures",
     "Objective",
+    "Spread",
     "diagnose",
     "examine",
+    "explained_by",
     "measure_cells",
     "measure_course",
     "measure_duplicates",
@@ -33,6 +36,7 @@ __all__ = [
     "measure_sides",
     "not_finite_step",
     "objective_of",
+    "ranked",
     "replay",
     "shown",
     "words",

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from pullpush.doctor.finding import Objective
+from pullpush.doctor.objective import Objective
 
-__all__ = ["Cure", "advise", "lower_rate"]
+__all__ = ["Cure", "Value", "advise", "lower_rate"]
 
+Value = bool | float | str
 # An option that does nothing while another one has this value.
-IDLE_WHILE: dict[str, tuple[tuple[str, Any], ...]] = {
+IDLE_WHILE: dict[str, tuple[tuple[str, Value], ...]] = {
     "encoder.augment": (("encoder.freeze", True),),
     "encoder.frozen_stages": (("encoder.freeze", True), ("encoder.weights", "none")),
     "optimizer.backbone_scale": (("encoder.freeze", True),),
@@ -28,7 +28,7 @@ class Cure:
     """
 
     text: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Value] = field(default_factory=dict)
 
 
 def advise(objective: Objective, *cures: Cure, note: str = "") -> str:
@@ -45,19 +45,20 @@ def advise(objective: Objective, *cures: Cure, note: str = "") -> str:
     return f"{sentence[0].upper()}{sentence[1:]}.{f' {note}' if note else ''}"
 
 
-def lower_rate(objective: Objective, by: float = 10, most: float = 1.0) -> Mapping[str, Any]:
+def lower_rate(objective: Objective, by: float = 10, most: float = 1.0) -> dict[str, Value]:
     """The learning rate divided by so much, and at most `most`; nothing where it is not known."""
     return {} if objective.lr is None else {"optimizer.lr": float(f"{min(most, objective.lr / by):.0e}")}
 
 
-def _helps(objective: Objective, name: str, value: Any) -> bool:
+def _helps(objective: Objective, name: str, value: Value) -> bool:
     if name.startswith("loss.") and objective.loss and name not in objective.run:
         return objective.option(name[5:]) not in (None, value)
     idle = any(objective.run.get(other) == at for other, at in IDLE_WHILE.get(name, ()))
-    return not idle and objective.run.get(name) != value and not value > objective.limits.get(name, value)
+    too_large = not isinstance(value, str) and value > objective.limits.get(name, value)
+    return not idle and not too_large and objective.run.get(name) != value
 
 
-def _typed(value: Any) -> str:
+def _typed(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from torch import Tensor
 
 from pullpush.doctor import (
-    MEANINGS,
+    FINDINGS,
     PREFIX,
     SEVERITIES,
     Finding,
@@ -21,11 +21,13 @@ from pullpush.doctor import (
     Measures,
     Objective,
     examine,
+    explained_by,
     measure_duplicates,
     measure_queries,
     measure_result,
     measure_sides,
     objective_of,
+    ranked,
     replay,
     shown,
     words,
@@ -40,8 +42,6 @@ __all__ = ["Diagnosis", "diagnose_run", "diagnosis_page"]
 
 # Items of a split that are compared with one another.
 ROWS = 8192
-# Findings of the monitor that the run folder does not tell again.
-ONLY_LIVE = ("not_finite", "weights_not_loaded")
 
 
 @dataclass
@@ -94,18 +94,19 @@ def diagnose_run(path: Path | str) -> Diagnosis:
     for name, (step, finding) in replay(_lines(run, not_seen), objective, history).items():
         found[name] = replace(finding, evidence={**finding.evidence, "step": float(step)})
     live = _found_live(run)
-    found |= {name: finding for name, finding in live.items() if name in ONLY_LIVE}
+    found |= {name: finding for name, finding in live.items() if FINDINGS[name].live}
     for measures in (_result(run, not_seen), *_embeddings(run, not_seen), _evaluation(run, objective, not_seen)):
         found |= {finding.finding: finding for finding in examine(measures, objective)}
-    if "collapse" in found:
-        found.pop("near_collapse", None)
     if run.damaged:
         raise UserError(f"{str(run.path)!r} is damaged: {'; '.join(run.damaged)}")
-    for name in live.keys() - found.keys():
+    for name in sorted(live.keys() - found.keys()):
         said = f"The monitor said {name.replace('_', ' ')} at step {live[name].evidence['step']:.0f}"
         notes.append(f"{said}; with the thresholds of today, or with what followed, it is no finding.")
-    findings = sorted(found.values(), key=lambda finding: SEVERITIES.index(finding.severity))
-    return Diagnosis(findings, not_seen, [*notes, *run.notes], history)
+    for name in found:
+        if by := explained_by(name, found):
+            said = f"{name.replace('_', ' ').capitalize()} was seen as well"
+            notes.append(f"{said}: {by.replace('_', ' ')} explains it.")
+    return Diagnosis(ranked(found.values()), not_seen, [*notes, *run.notes], history)
 
 
 def diagnosis_page(path: Path | str, diagnosis: Diagnosis) -> Path:
@@ -114,7 +115,7 @@ def diagnosis_page(path: Path | str, diagnosis: Diagnosis) -> Path:
     Returns: the path of the page, one file that opens without a network.
     """
     run = Run(Path(path))
-    parts = [(f, MEANINGS[f.finding], draw_finding(f, diagnosis.history, run)) for f in diagnosis.findings]
+    parts = [(f, FINDINGS[f.finding].meaning, draw_finding(f, diagnosis.history, run)) for f in diagnosis.findings]
     html = render(
         "pullpush.reports",
         "diagnosis.html",
@@ -146,7 +147,7 @@ def _objective(run: Run) -> Objective:
 def _found_live(run: Run) -> dict[str, Finding]:
     found = {}
     for line in run.findings:
-        if line["finding"] in MEANINGS and line["severity"] in SEVERITIES:  # else of another version
+        if line["finding"] in FINDINGS and line["severity"] in SEVERITIES:  # else of another version
             evidence = {**line["evidence"], "step": line["step"]}
             found[line["finding"]] = Finding(line["finding"], line["severity"], evidence, line["advice"])
     return found

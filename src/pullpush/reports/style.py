@@ -164,7 +164,9 @@ def settings(theme: Theme) -> dict[str, Any]:
     }
 
 
-def subplots(rows: int = 1, columns: int = 1, *, width: float = 5.6, height: float = 3.5, **options: Any) -> Any:
+def subplots(
+    rows: int = 1, columns: int = 1, *, width: float = 5.6, height: float = 3.5, **options: Any
+) -> tuple[Figure, Any]:
     """`(figure, axes)` of `width` x `height` inches; `options` go to `Figure.subplots`."""
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(rows, columns, **options)

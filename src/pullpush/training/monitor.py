@@ -14,6 +14,7 @@ from pullpush.doctor import (
     History,
     Measures,
     examine,
+    explained_by,
     measure_queries,
     measure_result,
     not_finite_step,
@@ -79,7 +80,8 @@ class Monitor:
         # Random weights that are asked for are no fault, unless they stay as they are.
         found["weights_missing"] = float(len(loaded.missing) or (random and task.encoder.freeze))
         found["weights_loaded"] = float(loaded.matched)
-        self._examine(0, found | measure_queries(task.splits["test"].table, *task.queries()))
+        found |= measure_queries(task.splits["test"].table, *task.queries())
+        self._examine(0, found)
 
     def wrote(self, step: int, values: Mapping[str, float]) -> None:
         """Takes what was written in the log."""
@@ -106,8 +108,8 @@ class Monitor:
         self.report(step, not_finite_step(step, tensor, self._objective))
 
     def report(self, step: int, finding: Finding) -> None:
-        """Says a finding and writes it down, unless that was done before."""
-        if finding.finding in self._said or (finding.finding == "near_collapse" and "collapse" in self._said):
+        """Says a finding and writes it down, unless that was done before, or with one that explains it."""
+        if finding.finding in self._said or explained_by(finding.finding, self._said):
             return
         self._said.add(finding.finding)
         append(self._path, {"step": step, **asdict(finding)})

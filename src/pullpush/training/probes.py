@@ -70,7 +70,8 @@ def measure_batch(batch: LastBatch, objective: Objective) -> Measures:
         # The loss has other columns than these.
         for name in ("with_positive", "mined", "floor", "chance", "active_triplets"):
             found.pop(name, None)
-    return found | batch.memory
+    found |= batch.memory
+    return found
 
 
 def learned_options(criterion: Criterion, objective: Objective) -> Objective:
@@ -78,7 +79,7 @@ def learned_options(criterion: Criterion, objective: Objective) -> Objective:
     if criterion.learned.learn is None:
         return objective
     value = float(criterion.learned[f"log_{criterion.learned.learn}"].detach().exp())
-    return replace(objective, options={**(objective.options or {}), criterion.learned.learn: value})
+    return replace(objective, learned={criterion.learned.learn: value})
 
 
 @torch.no_grad()

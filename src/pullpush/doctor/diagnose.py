@@ -1,42 +1,44 @@
 """From measures, or from plain arrays, to findings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pullpush.doctor import course, embeddings, objective, start
-from pullpush.doctor.finding import SEVERITIES, Finding, Measures, Objective
-from pullpush.doctor.measure import measure_cells, measure_duplicates, measure_sides
+from pullpush.doctor.declaration import SEVERITIES, Finding
+from pullpush.doctor.findings import FINDINGS
+from pullpush.doctor.measures import Measures, measure_cells, measure_duplicates, measure_sides
+from pullpush.doctor.objective import Objective
 from pullpush.errors import UserError
 from pullpush.maths import losses
-from pullpush.maths.choice import chosen
+from pullpush.maths.choice import Loss, chosen
 from pullpush.maths.pairs import make_pairs
 from pullpush.maths.rectangle import Rectangle, value
 from pullpush.maths.similarity import SIMILARITIES
 
-__all__ = ["FINDINGS", "diagnose", "examine"]
+__all__ = ["diagnose", "examine", "explained_by", "ranked"]
 
-#: A function a finding, by its name.
-FINDINGS: dict[str, Callable[[Measures, Objective], Finding | None]] = {
-    name: vars(module)[name] for module in (embeddings, objective, course, start) for name in module.__all__
-}
 # Rows of plain arrays that are compared with one another.
 ROWS = 1024
 
 
 def examine(measures: Mapping[str, float], objective: Objective) -> list[Finding]:
-    """All findings, worst first. A finding that explains another takes its place."""
+    """All findings, as `ranked` gives them."""
     known = Measures(measures)
-    found = {f.finding: f for function in FINDINGS.values() if (f := function(known, objective))}
-    if "collapse" in found:
-        found.pop("loss_at_chance", None)
-    if "temperature_too_low" in found:
-        found.pop("near_collapse", None)
-    if "loss_at_floor" in found:
-        found.pop("temperature_too_high", None)
-    return sorted(found.values(), key=lambda f: SEVERITIES.index(f.severity))
+    return ranked(finding for declared in FINDINGS.values() if (finding := declared(known, objective)))
+
+
+def ranked(findings: Iterable[Finding]) -> list[Finding]:
+    """Worst first, without those that another one explains."""
+    by_name = {finding.finding: finding for finding in findings}
+    left = [finding for name, finding in by_name.items() if not explained_by(name, by_name)]
+    return sorted(left, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def explained_by(name: str, others: Collection[str]) -> str:
+    """Which of the others, where any, explains a finding, so that it need not be named."""
+    return next((other for other in others if other in FINDINGS and name in FINDINGS[other].hides), "")
 
 
 def diagnose(
@@ -46,7 +48,7 @@ def diagnose(
     *,
     references: Any = None,
     reference_labels: Any = None,
-    loss: str = "",
+    loss: str | Loss = "",
     similarity: str | None = None,
     seed: int = 0,
     **options: Any,
@@ -62,14 +64,17 @@ def diagnose(
         ids: int [n], which item an embedding is of; by default each is its own.
         references: [m, dim] of another modality, with `reference_labels` [m]; the embeddings are then called image,
             the references text.
-        loss: name of the loss they are trained with, for findings about its value and its options.
+        loss: that they are trained with, by name or as `losses.n_pair(temperature=1)`, for findings about its value and
+            its options.
         similarity: by default the one of the loss's paper.
         seed: of the draw of 1,024 rows where there are more, for what compares each row with each.
         options: of the loss, such as temperature=1.
 
     Raises:
-        UserError: shapes that do not fit, an unknown loss or option.
+        UserError: shapes that do not fit, an unknown loss or option, options without a loss.
     """
+    if options and not loss:
+        raise UserError(f"{', '.join(options)}: an option of which loss? name it, as loss='nt_xent'")
     x, y = _matrix(embeddings, "embeddings"), None
     own = _column(labels, len(x), "labels")
     numbers = torch.arange(len(x)) if ids is None else _column(ids, len(x), "ids")
@@ -78,23 +83,21 @@ def diagnose(
         y = _matrix(references, "references")
         other = _column(reference_labels, len(y), "reference_labels")
         other_numbers = -1 - torch.arange(len(y))
-    what, trained = Objective(loss=loss, similarity=similarity or "cosine", options=options), None
-    if loss:
-        trained = chosen("loss", loss, losses.REGISTRY, options)
-        what = Objective(loss, similarity or trained.traits.similarity, trained.options)
-    found = measure_sides({"embeddings": x} if y is None else {"image": x, "text": y})
+    trained = chosen("loss", loss, losses.REGISTRY, options) if loss else None
+    what = Objective(trained, similarity or "")
+    measures = measure_sides({"embeddings": x} if y is None else {"image": x, "text": y})
     rows = _drawn(len(x), seed)
     columns = rows if y is None else (rows if len(y) == len(x) else _drawn(len(y), seed))
     a, b = x[rows], (x if y is None else y)[columns]
     if not (a.isfinite().all() and b.isfinite().all()):
-        return examine(found, what)
+        return examine(measures, what)
     pairs = make_pairs(own[rows], numbers[rows], other[columns], other_numbers[columns])
     s = SIMILARITIES[what.similarity](a, b)
-    found |= measure_cells(s, pairs, what, itself=y is None)
-    found |= measure_duplicates([(a, own[rows], numbers[rows]), (b, other[columns], other_numbers[columns])])
+    measures |= measure_cells(s, pairs, what, itself=y is None)
+    measures |= measure_duplicates([(a, own[rows], numbers[rows]), (b, other[columns], other_numbers[columns])])
     if trained is not None and not (trained.traits.proxies or trained.traits.wants_references):
-        found["loss"] = float(value(trained(Rectangle(s, pairs))))
-    return examine(found, what)
+        measures["loss"] = float(value(trained(Rectangle(s, pairs))))
+    return examine(measures, what)
 
 
 def _drawn(n: int, seed: int) -> Tensor:

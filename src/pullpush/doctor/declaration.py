@@ -1,0 +1,156 @@
+"""What a finding is, and how one is declared."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from pullpush.doctor.advice import Cure, advise
+from pullpush.doctor.measures import Measures
+from pullpush.doctor.objective import Objective
+
+__all__ = [
+    "SEVERITIES",
+    "Curves",
+    "Declaration",
+    "Finding",
+    "Severity",
+    "Spread",
+    "Symptom",
+    "finding",
+    "shown",
+    "words",
+]
+
+Severity = Literal["critical", "warning", "note"]
+# Worst first: training is in vain until it is mended; it costs quality; good to know.
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+# Pieces of evidence whose name alone does not say what they are, as the declarations explain them.
+_WORDS: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        finding: its name, as in docs/doctor.md.
+        severity: one of `SEVERITIES`.
+        evidence: what was measured.
+        advice: what to do, with the exact option.
+    """
+
+    finding: str
+    severity: Severity
+    evidence: Mapping[str, float | str]
+    advice: str
+
+    def __str__(self) -> str:
+        seen = ", ".join(f"{words(name)} {shown(value)}" for name, value in self.evidence.items())
+        return f"{self.severity}: {self.finding} ({seen}). {self.advice}"
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """What is seen of a fault in one run.
+
+    Attributes:
+        evidence: the measures that show it, by the name under which they are written down.
+        cures: what mends it, best first.
+        note: a sentence behind the cures.
+        severity: where it is another than the declared one.
+    """
+
+    evidence: Mapping[str, float | str]
+    cures: Iterable[Cure]
+    note: str = ""
+    severity: Severity | None = None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A figure of series over the steps of a run, and of levels that they are compared with.
+
+    `series` and `levels` map names, as of `History.series`, to what they are called in the figure.
+    """
+
+    title: str
+    y: str
+    series: Mapping[str, str]
+    levels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure of the standard deviation of each dimension of the test embeddings, the widest first."""
+
+    title: str = "Spread of each dimension"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A finding that the doctor knows. Its function's docstring says what it means.
+
+    Attributes:
+        function: from measures and the objective to what is seen of it, or None. What was not measured is NaN.
+        severity: where the symptom names no other.
+        seen: what is measured and its threshold, for docs/doctor.md.
+        cure: what mends it, for docs/doctor.md.
+        words: names of evidence that are not plain, each with what it is called in a sentence.
+        figure: that shows it on the page of a diagnosis.
+        hides: findings that it explains, which are then not named.
+        live: only the monitor of training can see it: the run folder does not hold what it is measured from.
+    """
+
+    function: Callable[[Measures, Objective], Symptom | None]
+    severity: Severity
+    seen: str
+    cure: str
+    words: Mapping[str, str]
+    figure: Curves | Spread | None
+    hides: tuple[str, ...]
+    live: bool
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def meaning(self) -> str:
+        """A sentence or two."""
+        return " ".join((self.function.__doc__ or "").split())
+
+    def __call__(self, measures: Measures, objective: Objective) -> Finding | None:
+        symptom = self.function(measures, objective)
+        return None if symptom is None else self.of(symptom, objective)
+
+    def of(self, symptom: Symptom, objective: Objective) -> Finding:
+        """The finding of a symptom, with advice that fits the run."""
+        advice = advise(objective, *symptom.cures, note=symptom.note)
+        return Finding(self.name, symptom.severity or self.severity, symptom.evidence, advice)
+
+
+def finding(
+    severity: Severity,
+    *,
+    seen: str,
+    cure: str,
+    words: Mapping[str, str] | None = None,
+    figure: Curves | Spread | None = None,
+    hides: tuple[str, ...] = (),
+    live: bool = False,
+) -> Callable[[Callable[[Measures, Objective], Symptom | None]], Declaration]:
+    """Decorator that declares a finding, in a file of `pullpush/doctor/findings/`. See `Declaration`."""
+    _WORDS.update(words or {})
+    return lambda function: Declaration(function, severity, seen, cure, words or {}, figure, hides, live)
+
+
+def words(name: str) -> str:
+    """What a piece of evidence is called in a sentence."""
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def shown(value: float | str) -> str:
+    """A number as people read it: whole numbers whole, others with four digits; words as they are."""
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"

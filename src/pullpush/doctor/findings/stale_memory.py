@@ -1,0 +1,42 @@
+"""A memory whose content is out of date."""
+
+from pullpush.doctor.advice import Cure, lower_rate
+from pullpush.doctor.declaration import Curves, Symptom, finding
+from pullpush.doctor.measures import Measures
+from pullpush.doctor.objective import Objective
+
+__all__ = ["stale_memory"]
+
+# Mean squared change of embeddings while they lie in the memory, as a share of the squared distance of unrelated
+# items, at two looks one after the other.
+LARGE_DRIFT = 0.8
+
+
+@finding(
+    "warning",
+    seen=f"items have moved, since they entered the memory, by {LARGE_DRIFT:.0%} of the distance of unrelated items, "
+    "at two looks in a row",
+    cure="`--memory.start_step`, a smaller `--memory.size`",
+    words={
+        "lasting_drift": "change within the memory, as a share of the distance of unrelated items",
+        "memory_drift": "mean squared change within the memory",
+        "memory_age": "mean age in the memory, in steps",
+        "memory_oldest": "oldest in the memory, in steps",
+    },
+    figure=Curves("Drift in the memory", "squared change", {"memory_drift": "of items seen again"}),
+)
+def stale_memory(m: Measures, o: Objective) -> Symptom | None:
+    """The encoder has moved on since the embeddings in the memory were computed: the loss compares with places where
+    nothing is any more."""
+    if m["lasting_drift"] > LARGE_DRIFT:
+        start = round(max(o.run.get("memory.start_step", 0), m["step"]) + m["memory_age"])
+        size, scale = o.run.get("memory.size"), o.run.get("optimizer.backbone_scale", 1.0)
+        cures = [
+            Cure("{}, as embeddings drift fast at first", {"memory.start_step": start}),
+            Cure("a smaller memory, whose content is younger: {}", {"memory.size": size / 2 if size else 1024}),
+            # The backbone first: its rate is what moves embeddings.
+            Cure("a slower backbone: {}", {"optimizer.backbone_scale": float(f"{scale / 10:.0e}")}),
+            Cure("a lower learning rate: {}", lower_rate(o)),
+        ]
+        return Symptom(m.some("lasting_drift", "memory_drift", "memory_age", "memory_oldest"), cures)
+    return None
