@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := demo,text,serve,study,milvus,bench,dev
+EXTRAS := all,bench,dev
 LOWEST := .venv-lowest
 TESTS := tests
 

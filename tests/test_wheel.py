@@ -25,5 +25,5 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, tmp_path)
     done = subprocess.run([sys.executable, "-c", LISTED], cwd=tmp_path, capture_output=True, text=True, check=True)
     files = {str(each.relative_to(source)) for each in (source / "pullpush").rglob("*") if each.is_file()}
-    assert {"pullpush/py.typed", "pullpush/search/page/app.js", "pullpush/recipes/sop-xbm.yaml"} <= files
+    assert {"pullpush/py.typed", "pullpush/server/page/app.js", "pullpush/recipes/sop-xbm.yaml"} <= files
     assert set(done.stdout.splitlines()) == files

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pullpush.errors import UserError
+from pullpush.extras import need
 
 __version__ = "0.1.0"
 
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from pullpush.reports import report as report
     from pullpush.training import train as train
 
-# Name: where it lives. Loaded at first use, since torch, timm and faiss take seconds.
+# Name: where it lives. Loaded at first use, since torch, timm and faiss take seconds. A room says itself which extra
+# it needs, but for data, whose samplers need none.
 _HOME = {
     "Criterion": "pullpush.criterion",
     "CrossBatchMemory": "pullpush.criterion",
@@ -63,6 +65,7 @@ _HOME = {
     "split_by_class": "pullpush.data.splits",
     "train": "pullpush.training",
 }
+_WITH_PANDAS = ("pullpush.data.images", "pullpush.data.items", "pullpush.data.sources", "pullpush.data.splits")
 
 __all__ = ["UserError", "__version__", *sorted(_HOME)]
 
@@ -72,7 +75,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'pullpush' has no attribute {name!r}")
     if not _HOME[name]:
         return importlib.import_module(f"pullpush.{name}")
-    return vars(importlib.import_module(_HOME[name]))[name]
+    if _HOME[name] in _WITH_PANDAS:
+        need("train")
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

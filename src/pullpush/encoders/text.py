@@ -18,6 +18,7 @@ from pullpush.encoders.encoder import CURE, WEIGHTS, Encoder, Stored, seeded
 from pullpush.encoders.heads import Head
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
+from pullpush.extras import need
 from pullpush.files import damaged
 
 __all__ = ["TextEncoder", "require"]
@@ -127,8 +128,7 @@ def require() -> None:
     Raises:
         UserError: the package of text models is not installed.
     """
-    if not importlib.util.find_spec("sentence_transformers"):
-        raise UserError("texts need the extra 'text': pip install 'pullpush[text]'")
+    need("text")
 
 
 def _load(name: str) -> Any:

@@ -1,5 +1,9 @@
 """Evaluation: exact neighbours, retrieval metrics, the protocols of the benchmarks."""
 
+from pullpush.extras import need
+
+need("train")
+
 from pullpush.evaluation.cross_modal import CrossModal, evaluate_image_text
 from pullpush.evaluation.embed import Embedded, embed
 from pullpush.evaluation.evaluate import Evaluation, evaluate

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pullpush.extras import need
+
 if TYPE_CHECKING:
     from pullpush.search.engine import Engine as Engine
     from pullpush.search.engine import Hit as Hit
@@ -40,5 +42,6 @@ __all__ = ["Engine", "Hit", "Report", "add", "build_index", "default_index", "op
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'pullpush.search' has no attribute {name!r}")
+    need("search")
     module, there = _HOME[name]
     return vars(importlib.import_module(f"pullpush.search.{module}"))[there]

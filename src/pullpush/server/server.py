@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
+from pullpush.extras import need
 from pullpush.search.engine import open_index
 from pullpush.search.index import default_index, tidy
 
@@ -64,15 +65,11 @@ def serve(
     Raises: `UserError` when there is no index, its model is gone or differs, the port is taken, a package is missing,
     or a token is needed.
     """
-    try:
-        import python_multipart  # noqa: F401 - FastAPI asks for it late, in a RuntimeError
+    need("search")
+    from pullpush.server.log import prepare as prepare_log
+    from pullpush.server.middleware import LOOPBACK, Rules
+    from pullpush.server.service import Service
 
-        from pullpush.server import app, connections  # noqa: F401 - so that what is missing is said here
-        from pullpush.server.log import prepare as prepare_log
-        from pullpush.server.middleware import LOOPBACK, Rules
-        from pullpush.server.service import Service
-    except ImportError as error:
-        raise UserError(f"serving needs the package {error.name}: pip install 'pullpush[serve]'") from error
     token = token or os.environ.get(TOKEN) or None
     if token is not None and not (token.isascii() and token.isalnum() and len(token) >= 8):
         raise UserError("the token must be 8 or more ASCII letters and digits, as it travels in headers and cookies")

@@ -1,5 +1,9 @@
 """Studies: many runs that differ in a few options, their tables, figures and pages."""
 
+from pullpush.extras import need
+
+need("study")
+
 from pullpush.studies.margin import draw_margin, margin_runs
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import run_study

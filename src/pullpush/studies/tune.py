@@ -83,10 +83,8 @@ def tune(
         UserError: optuna is not installed; another process searches there; tune.db is damaged; what a run raises.
         Stopped: Ctrl-C or SIGTERM; the run is saved, and goes on with the next call.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise UserError("tune needs optuna: pip install 'pullpush[study]'") from error
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     states = optuna.trial.TrialState
     path = out / "tune.db"

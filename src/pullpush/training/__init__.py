@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pullpush.extras import need
+
+need("train")
+
 from pullpush.runs.config import Config
 from pullpush.training.signals import Stopped
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pullpush.errors import UserError
+from pullpush.extras import need
 from pullpush.search.stores.base import FILTERS, Change, Where
 
 URL = re.compile(r"^milvus://(?P<host>[^/:@\s]+):(?P<port>\d+)/(?P<collection>[A-Za-z_]\w{0,254})$")
@@ -167,11 +168,10 @@ class MilvusVectors:
 
 
 def _connect(address: str, url: str) -> Any:
-    try:
-        from pymilvus import MilvusClient
-        from pymilvus.exceptions import MilvusException
-    except ImportError as error:
-        raise UserError("the Milvus store needs the package pymilvus: pip install 'pullpush[milvus]'") from error
+    need("milvus")
+    from pymilvus import MilvusClient
+    from pymilvus.exceptions import MilvusException
+
     try:
         return MilvusClient(uri=address, token=os.environ.get(TOKEN, ""), timeout=10)
     except MilvusException as error:

