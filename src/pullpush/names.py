@@ -11,7 +11,9 @@ __all__ = ["did_you_mean", "look_up"]
 T = TypeVar("T")
 
 
-def did_you_mean(choice: object, known: Iterable[str], otherwise: str, show: str = "{}", cutoff: float = 0.6) -> str:
+def did_you_mean(
+    choice: object, known: Iterable[str], otherwise: str, show: str = "{}", cutoff: float = 0.6, most: int = 1
+) -> str:
     """`did you mean NEAREST?`, or `otherwise` where none of the known names is near.
 
     Args:
@@ -20,9 +22,10 @@ def did_you_mean(choice: object, known: Iterable[str], otherwise: str, show: str
         otherwise: said where nothing is near.
         show: how a name is written: `{!r}`, `--{}`.
         cutoff: how near it must be, from 0 to 1.
+        most: how many names are said at most, the nearest first.
     """
-    near = get_close_matches(str(choice), list(known), 1, cutoff)
-    return f"did you mean {show.format(near[0])}?" if near else otherwise
+    near = get_close_matches(str(choice), list(known), most, cutoff)
+    return f"did you mean {' or '.join(map(show.format, near))}?" if near else otherwise
 
 
 def look_up(kind: str, name: str, known: Mapping[str, T], otherwise: str = "") -> T:

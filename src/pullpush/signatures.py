@@ -57,7 +57,7 @@ def room(package: str, skip: tuple[str, ...] = ()) -> Mapping[str, Signature]:
 
 
 def one(place: str) -> Signature:
-    """A function by its full name, `pullpush.data.emoji.read_emoji`."""
+    """A function by its full name, `pullpush.data.sets.emoji.read_emoji`."""
     module, _, name = place.rpartition(".")
     return of(_run(_path(module).with_suffix(".py"))[name])
 

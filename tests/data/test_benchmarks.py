@@ -7,7 +7,8 @@ import pytest
 
 from pullpush.data.benchmarks import counts
 from pullpush.data.check import check
-from pullpush.data.sources import PUBLISHED, READERS, compare_with_published, open_items
+from pullpush.data.readers import PLACES, gathered
+from pullpush.data.sources import compare_with_published, open_items
 from pullpush.data.splits import split_by_class
 from pullpush.data.synthetic import LAYOUTS, make_tree
 from pullpush.errors import UserError
@@ -16,7 +17,7 @@ BENCHMARKS = ["sop", "inshop", "vehicleid", "cub", "cars", "cars-devkit", "cars-
 
 
 def reader(layout):
-    return layout if layout in READERS else layout.split("-")[0]
+    return layout if layout in PLACES else layout.split("-")[0]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_roles_and_categories(trees):
 def test_vehicleid_lists(trees):
     for size in ("small", "medium", "large", 2400):
         items = open_items("vehicleid", root=trees["vehicleid"], size=size)
-        assert items.name in PUBLISHED
+        assert items.name in gathered("PUBLISHED")
     with pytest.raises(UserError, match="'small', 'medium', 'large'"):
         open_items("vehicleid", root=trees["vehicleid"], size="huge")
 
@@ -184,9 +185,10 @@ def test_maker_never_overwrites_and_repeats_itself(tmp_path):
 
 
 def test_published_numbers_are_those_of_the_papers():
+    published = gathered("PUBLISHED")
     frame = pd.DataFrame(
-        {name: {part: n.get("classes") for part, n in parts.items()} for name, parts in PUBLISHED.items()}
+        {name: {part: n.get("classes") for part, n in parts.items()} for name, parts in published.items()}
     )
     assert frame["sop"].dropna().tolist() == [11318, 11316]
     assert frame["vehicleid-large"].dropna().tolist() == [13164, 2400]
-    assert PUBLISHED["inshop"]["query"]["images"] + PUBLISHED["inshop"]["gallery"]["images"] == 26830
+    assert published["inshop"]["query"]["images"] + published["inshop"]["gallery"]["images"] == 26830

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pullpush.data.emoji import VENDORS
+from pullpush.data.sets.emoji import VENDORS
 from pullpush.data.sources import compare_with_published, open_items
 from pullpush.data.synthetic import make_tree
 from pullpush.errors import UserError

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from pullpush.bounds import Seed
 from pullpush.cli.parse import call
 from pullpush.cli.terminal import plain
+from pullpush.data.readers import PLACES
 from pullpush.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def data(argv: list[str]) -> int:
         "  pullpush data emoji\n"
         "  pullpush data photos/\n"
         "  pullpush data sop --root downloads/sop     counts against the published numbers\n"
-        "  pullpush data sop --make small/sop         a small tree in that layout, to try things out",
+        "  pullpush data sop --make small/sop         a small tree in that layout, to try things out\n"
+        f"Names: {', '.join(PLACES)}",
     )
     return 0
 
@@ -40,7 +42,7 @@ def _data(
     """A table of what is in a data set, problems first.
 
     Args:
-        data: a name (emoji, fashion-mnist, sop, inshop, vehicleid, cub, cars), a folder of classes, or a manifest.
+        data: a name, a folder of classes, or a manifest.
         root: folder of the download, for the benchmark data sets.
         options: further options of the reader, such as '{skin_tones: true}'.
         look: decode every image.

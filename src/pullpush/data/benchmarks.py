@@ -3,18 +3,27 @@ numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from pullpush.data.items import Items
 from pullpush.data.manifest import existing
 from pullpush.data.splits import check_disjoint
 from pullpush.errors import UserError
 
+__all__ = ["Counts", "Images", "Layouts", "Published", "compare", "counts", "find_tree", "finish", "read_list", "save"]
+
 Counts = Mapping[str, Mapping[str, int]]
+Published = Mapping[str, Counts]
+"""`Items.name` -> images and classes of its parts, as published."""
+Images = list[list[Image.Image]]
+"""A list of images a class."""
+Layouts = Mapping[str, Callable[[Path, Images], Path]]
+"""Name of a layout -> what writes a small tree in it: a new folder and images to what `open_items` takes."""
 
 
 def find_tree(root: str | Path | None, name: str, below: Sequence[str], mark: str) -> Path:
@@ -81,3 +90,9 @@ def compare(items: Items, expected: Counts) -> pd.DataFrame:
             here = found.get(part, {}).get(what, 0)
             rows.append((part, what, published, here, published - here))
     return pd.DataFrame(rows, columns=["part", "what", "published", "found", "missing"])
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Writes an image of a small tree."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, quality=95)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pullpush.data.readers import Missing
 from pullpush.data.tables import read_list_of_items
 from pullpush.errors import UserError
 from pullpush.files.tables import read_parquet
+from pullpush.names import did_you_mean
 
 COLUMNS = ("label", "path", "split", "is_query", "is_gallery", "category", "domain", "text", *BOX)
 
@@ -113,9 +113,9 @@ def _check_columns(frame: pd.DataFrame, file: Path, classes: bool) -> None:
         if column == "label" and "label" not in names and ("text" in names or not classes):
             continue
         if column not in names:
-            near = difflib.get_close_matches(column, names, 1, 0.5)
-            hint = f"; did you mean {near[0]!r}? Rename it to {column!r}" if near else ""
-            raise UserError(f"{file} has no column {column!r}{hint}. Its columns: {', '.join(names)}")
+            hint = did_you_mean(column, names, "", "{!r}", 0.5)
+            cure = f"{hint} rename it to {column!r}; " if hint else ""
+            raise UserError(f"{file} has no column {column!r}; {cure}its columns: {', '.join(names)}")
         if frame[column].isna().any():
             row = int(np.flatnonzero(frame[column].isna())[0])
             raise UserError(

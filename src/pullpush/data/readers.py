@@ -1,20 +1,17 @@
 """Which function reads which data, by its place: help names their options without importing them."""
 
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["MANIFESTS", "PLACES", "Missing", "place_of"]
+__all__ = ["MANIFESTS", "PLACES", "Missing", "gathered", "imported", "place_of"]
 
-PLACES = {
-    "emoji": "pullpush.data.emoji.read_emoji",
-    "fashion-mnist": "pullpush.data.fashion_mnist.read_fashion_mnist",
-    "sop": "pullpush.data.sop.read_sop",
-    "inshop": "pullpush.data.inshop.read_inshop",
-    "vehicleid": "pullpush.data.vehicleid.read_vehicleid",
-    "cub": "pullpush.data.cub.read_cub",
-    "cars": "pullpush.data.cars.read_cars",
+PLACES: Mapping[str, str] = {
+    file.stem.replace("_", "-"): f"pullpush.data.sets.{file.stem}.read_{file.stem}"
+    for file in sorted(Path(__file__).with_name("sets").glob("[!_]*.py"))
 }
-"""Name -> reader. A reader is one function in one file; its keyword arguments are its options."""
+"""Name -> reader, of each file in `sets/`. The keyword arguments of a reader are its options."""
 
 MANIFESTS = (".csv", ".tsv", ".parquet")
 # Whether listed images that do not exist are an error or left out.
@@ -27,3 +24,15 @@ def place_of(source: str) -> str:
         return PLACES[source]
     manifest = Path(source).suffix.lower() in MANIFESTS
     return "pullpush.data.manifest.read_manifest" if manifest else "pullpush.data.folder.read_folder"
+
+
+def imported(place: str) -> Any:
+    """What has this full name."""
+    module, _, name = place.rpartition(".")
+    return vars(importlib.import_module(module)).get(name)
+
+
+def gathered(constant: str) -> dict[str, Any]:
+    """The mappings that files in `sets/` have under one name, as one mapping."""
+    places = (f"{place.rpartition('.')[0]}.{constant}" for place in PLACES.values())
+    return {name: value for place in places for name, value in (imported(place) or {}).items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,44 +9,26 @@ from typing import Any
 import pandas as pd
 
 from pullpush.bounds import check, types_of
-from pullpush.data import cars, cub, emoji, fashion_mnist, inshop, sop, vehicleid
-from pullpush.data.benchmarks import Counts, compare
+from pullpush.data.benchmarks import compare
 from pullpush.data.folder import folder_images, read_folder
 from pullpush.data.items import Items
 from pullpush.data.manifest import manifest_images, read_manifest
-from pullpush.data.readers import MANIFESTS, PLACES
+from pullpush.data.readers import MANIFESTS, PLACES, gathered, imported
 from pullpush.errors import UserError
 from pullpush.images.formats import SUFFIXES as IMAGES
+from pullpush.names import did_you_mean
 from pullpush.progress import work
 from pullpush.signatures import of
 
-
-def _function(place: str) -> Callable[..., Items]:
-    module, _, name = place.rpartition(".")
-    return vars(importlib.import_module(module))[name]
-
-
-READERS: dict[str, Callable[..., Items]] = {name: _function(place) for name, place in PLACES.items()}
-"""Name -> reader."""
-
-PUBLISHED: dict[str, Counts] = {
-    "emoji": emoji.EXPECTED,
-    "fashion-mnist": fashion_mnist.EXPECTED,
-    "sop": sop.EXPECTED,
-    "inshop": inshop.EXPECTED,
-    "cub": cub.EXPECTED,
-    "cars": cars.EXPECTED,
-    **vehicleid.EXPECTED,
-}
-"""`Items.name` -> the published numbers."""
+__all__ = ["compare_with_published", "open_images", "open_items"]
 
 
 def open_items(source: str | Path | Items, *, root: str | Path | None = None, **options: Any) -> Items:
     """Reads a data set.
 
     Args:
-        source: A name (`READERS`), a folder of class folders, a manifest (.csv, .tsv, .parquet), or Items, which are
-            given back.
+        source: A name (a file of `sets/`), a folder of class folders, a manifest (.csv, .tsv, .parquet), or Items,
+            which are given back.
         root: Where a named data set lies; what the paths of a manifest are relative to.
         options: The reader's own options (the keyword arguments of `read_emoji`, `read_folder`, ...).
 
@@ -60,8 +40,8 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
     name, path = str(source), Path(source).expanduser()
     reader: Callable[..., Items]
     first: tuple[Path, ...]
-    if name in READERS:
-        reader, first, label = READERS[name], (), name
+    if name in PLACES:
+        reader, first, label = imported(PLACES[name]), (), name
     elif path.is_dir():
         reader, first, label = read_folder, (path,), "a folder"
     elif path.suffix.lower() in MANIFESTS:
@@ -71,13 +51,12 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
     known = [name for name, option in of(reader).options.items() if option.by_name]
     if root is not None:
         if "root" not in known:
-            raise UserError(f"{label} has no option root; leave --root {str(root)!r} away")
+            raise UserError(f"{label} has no option root: leave out --root {str(root)!r}")
         options["root"] = root
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise UserError(f"{label} has no option {option!r}{hint} Options: {', '.join(known) or 'none'}")
+            hint = f"{did_you_mean(option, known, '', '{!r}')} its options: {', '.join(known) or 'none'}".strip()
+            raise UserError(f"{label} has no option {option!r}; {hint}")
     kinds = types_of(reader)
     options = {k: check(f"{k} of {label}", value, kinds[k]) for k, value in options.items()}
     with work(f"reading {name}"):
@@ -95,26 +74,25 @@ def open_images(source: str | Path, *, root: str | Path | None = None, **options
 
 def _images(source: str | Path, root: str | Path | None, options: dict[str, Any]) -> Items:
     path = Path(source).expanduser()
-    if str(source) in READERS or (not path.is_dir() and path.suffix.lower() not in (*MANIFESTS, *IMAGES)):
+    if str(source) in PLACES or (not path.is_dir() and path.suffix.lower() not in (*MANIFESTS, *IMAGES)):
         return open_items(source, root=root, **options)
     if path.suffix.lower() in MANIFESTS:
         return manifest_images(path, **options) if root is None else manifest_images(path, root=root, **options)
     if options or root is not None:
-        raise UserError(f"{source} has no options: leave --options and --root away")
+        raise UserError(f"{source} has no options: leave out --options and --root")
     return folder_images(path) if path.is_dir() else Items.build(path.stem, [str(path)], [""])
 
 
 def compare_with_published(items: Items) -> pd.DataFrame | None:
     """`part, what, published, found, missing` for a data set whose numbers are published (before `split_by_class`),
     else None."""
-    expected = PUBLISHED.get(items.name)
+    expected = gathered("PUBLISHED").get(items.name)
     return None if expected is None else compare(items, expected)
 
 
 def _unknown(name: str, path: Path) -> str:
     if path.is_file():
         return f"{name} is a file; data are a folder of class folders or a manifest ({', '.join(MANIFESTS)})"
-    names = list(READERS)
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), names, 1, 0.6)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"there is no data set, folder or manifest called {name!r}; {hint}Known data sets: {', '.join(names)}"
+    hint = did_you_mean(name.lower().replace("_", "-"), PLACES, "", "{!r}")
+    known = f"{hint} known data sets: {', '.join(PLACES)}".strip()
+    return f"there is no data set, folder or manifest called {name!r}; {known}"

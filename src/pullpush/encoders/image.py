@@ -199,4 +199,4 @@ def _output_width(backbone: nn.Module, name: str, size: int) -> int:
         with torch.no_grad():
             return int(backbone.eval()(torch.zeros(1, 3, size, size)).shape[-1])
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"{name!r} can't take {size} x {size} images: {error}; change size (--encoder.size)") from error
+        raise UserError(f"{name!r} can't take {size} x {size} images: {error}; change --encoder.size") from error

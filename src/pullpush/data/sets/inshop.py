@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from pullpush.data.benchmarks import find_tree, finish, read_list
+from pullpush.data.benchmarks import Images, Layouts, Published, find_tree, finish, read_list, save
 from pullpush.data.items import Items
 from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 
-EXPECTED = {
-    "train": {"images": 25882, "classes": 3997},
-    "query": {"images": 14218, "classes": 3985},
-    "gallery": {"images": 12612, "classes": 3985},
+__all__ = ["LAYOUTS", "PUBLISHED", "read_inshop"]
+
+PUBLISHED: Published = {
+    "inshop": {
+        "train": {"images": 25882, "classes": 3997},
+        "query": {"images": 14218, "classes": 3985},
+        "gallery": {"images": 12612, "classes": 3985},
+    }
 }
 _LIST = "list_eval_partition.txt"
 
@@ -48,3 +52,20 @@ def read_inshop(*, root: str | Path | None = None, missing: Missing = "error") -
         }
     )
     return finish("inshop", frame, tree, missing)
+
+
+def _inshop(folder: Path, content: Images) -> Path:
+    rows = []
+    for number, images in enumerate(content):
+        for i, image in enumerate(images):
+            name = f"img/WOMEN/{('Dresses', 'Shorts')[number % 2]}/id_{number + 1:08d}/{i + 1:02d}_1_front.jpg"
+            save(image, folder / "Img" / name)
+            status = "train" if number < len(content) // 2 else ("query", "gallery")[i % 2]
+            rows.append(f"{name:<70} id_{number + 1:08d} {status}")
+    (folder / "Eval").mkdir()
+    text = "\n".join([str(len(rows)), "image_name item_id evaluation_status", *rows])
+    (folder / "Eval" / "list_eval_partition.txt").write_text(text + "\n")
+    return folder
+
+
+LAYOUTS: Layouts = {"inshop": _inshop}

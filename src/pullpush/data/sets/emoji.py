@@ -8,9 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pullpush.data.benchmarks import Published
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.extras import need
+
+__all__ = ["PUBLISHED", "read_emoji"]
 
 VENDORS = {
     "Apple": "Appl",
@@ -21,7 +24,7 @@ VENDORS = {
     "Twitter": "Twtr",
     "Windows": "Wind",
 }
-EXPECTED = {"all": {"images": 12428, "classes": 1853}}
+PUBLISHED: Published = {"emoji": {"all": {"images": 12428, "classes": 1853}}}
 """Without skin tones, all vendors."""
 
 _TONES = range(0x1F3FB, 0x1F400)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
+import numpy as np
+
+from pullpush.data.benchmarks import Images, Layouts, Published
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.images.decode import DECODE_ERRORS
 from pullpush.images.files import read_idx
 
-EXPECTED = {"all": {"images": 70000, "classes": 10}}
+__all__ = ["LAYOUTS", "PUBLISHED", "read_fashion_mnist"]
+
+PUBLISHED: Published = {"fashion-mnist": {"all": {"images": 70000, "classes": 10}}}
 CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -72,3 +78,16 @@ def _file(folder: Path, name: str) -> Path:
         if (folder / f"{name}{suffix}").exists():
             return folder / f"{name}{suffix}"
     raise UserError(f"{folder} has no {name}.gz and no {name}; Fashion-MNIST has four files")
+
+
+def _fashion_mnist(folder: Path, content: Images) -> Path:
+    for part, offset in (("train", 0), ("t10k", 1)):
+        grey = [np.asarray(image.convert("L").resize((28, 28))) for images in content for image in images[offset::2]]
+        labels = [number for number, images in enumerate(content) for _ in images[offset::2]]
+        for kind, values in (("images-idx3", np.stack(grey)), ("labels-idx1", np.array(labels, dtype=np.uint8))):
+            head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
+    return folder
+
+
+LAYOUTS: Layouts = {"fashion-mnist": _fashion_mnist}

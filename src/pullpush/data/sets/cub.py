@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from pullpush.data.benchmarks import find_tree, finish, read_list
+from pullpush.data.benchmarks import Images, Layouts, Published, find_tree, finish, read_list, save
 from pullpush.data.items import Items
 from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 
-EXPECTED = {"train": {"images": 5864, "classes": 100}, "test": {"images": 5924, "classes": 100}}
+__all__ = ["LAYOUTS", "PUBLISHED", "read_cub"]
+
+PUBLISHED: Published = {"cub": {"train": {"images": 5864, "classes": 100}, "test": {"images": 5924, "classes": 100}}}
 
 
 def read_cub(*, root: str | Path | None = None, missing: Missing = "error") -> Items:
@@ -44,3 +46,20 @@ def read_cub(*, root: str | Path | None = None, missing: Missing = "error") -> I
         }
     )
     return finish("cub", frame, tree, missing)
+
+
+def _cub(folder: Path, content: Images) -> Path:
+    names, images, labels = [], [], []
+    for number, images_of_class in enumerate(content, 1):
+        name = f"{number:03d}.Bird_{number}"
+        names.append(f"{number} {name}")
+        for i, image in enumerate(images_of_class):
+            save(image, folder / "images" / name / f"Bird_{i:04d}.jpg")
+            images.append(f"{len(images) + 1} {name}/Bird_{i:04d}.jpg")
+            labels.append(f"{len(labels) + 1} {number}")
+    for file, rows in (("classes", names), ("images", images), ("image_class_labels", labels)):
+        (folder / f"{file}.txt").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+LAYOUTS: Layouts = {"cub": _cub}

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from pullpush.data.benchmarks import finish
+from pullpush.data.benchmarks import Images, Layouts, Published, finish, save
 from pullpush.data.folder import read_folder
 from pullpush.data.items import Items
 from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 from pullpush.images.decode import DECODE_ERRORS
 
-EXPECTED = {"train": {"images": 8054, "classes": 98}, "test": {"images": 8131, "classes": 98}}
+__all__ = ["LAYOUTS", "PUBLISHED", "read_cars"]
+
+PUBLISHED: Published = {"cars": {"train": {"images": 8054, "classes": 98}, "test": {"images": 8131, "classes": 98}}}
 
 
 def read_cars(*, root: str | Path | None = None, missing: Missing = "error") -> Items:
@@ -102,3 +105,53 @@ def _fields(path: Path, annotations: np.ndarray, *names: str) -> list[tuple[Any,
 
 def _names(names: np.ndarray) -> list[str]:
     return [str(name) for name in np.atleast_1d(names)]
+
+
+def _car_names(content: Images) -> np.ndarray:
+    return np.array([f"Make Model {number:03d} 2012" for number in range(1, len(content) + 1)], dtype=object)
+
+
+def _annotations(rows: list[tuple[str, int, Image.Image]], path_field: str) -> np.ndarray:
+    boxes = [(f"bbox_{axis}{i}", object) for i in (1, 2) for axis in "xy"]
+    kind = [(path_field, object), *boxes, ("class", object), ("test", object)]
+    return np.array([(p, 1, 1, im.width, im.height, number, 0) for p, number, im in rows], dtype=kind)
+
+
+def _cars(folder: Path, content: Images) -> Path:
+    from scipy.io import savemat
+
+    rows: list[tuple[str, int, Image.Image]] = []
+    for number, images in enumerate(content, 1):
+        for image in images:
+            rows.append((f"car_ims/{len(rows) + 1:06d}.jpg", number, image))
+            save(image, folder / rows[-1][0])
+    content = {"annotations": _annotations(rows, "relative_im_path"), "class_names": _car_names(content)}
+    savemat(folder / "cars_annos.mat", content)
+    return folder
+
+
+def _cars_devkit(folder: Path, content: Images) -> Path:
+    from scipy.io import savemat
+
+    (folder / "devkit").mkdir()
+    for part, (place, file) in enumerate(
+        (("cars_train", "cars_train_annos"), ("cars_test", "cars_test_annos_withlabels"))
+    ):
+        rows: list[tuple[str, int, Image.Image]] = []
+        for number, images in enumerate(content, 1):
+            for image in images[part::2]:
+                rows.append((f"{len(rows) + 1:05d}.jpg", number, image))
+                save(image, folder / place / rows[-1][0])
+        savemat(folder / "devkit" / f"{file}.mat", {"annotations": _annotations(rows, "fname")})
+    savemat(folder / "devkit" / "cars_meta.mat", {"class_names": _car_names(content)})
+    return folder
+
+
+def _cars_folders(folder: Path, content: Images) -> Path:
+    for name, images in zip(_car_names(content), content, strict=True):
+        for i, image in enumerate(images):
+            save(image, folder / ("train", "test")[i % 2] / name / f"{i:05d}.jpg")
+    return folder
+
+
+LAYOUTS: Layouts = {"cars": _cars, "cars-devkit": _cars_devkit, "cars-folders": _cars_folders}

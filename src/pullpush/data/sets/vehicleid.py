@@ -7,13 +7,15 @@ from typing import Literal
 
 import pandas as pd
 
-from pullpush.data.benchmarks import find_tree, finish, read_list
+from pullpush.data.benchmarks import Images, Layouts, Published, find_tree, finish, read_list, save
 from pullpush.data.items import Items
 from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 
+__all__ = ["LAYOUTS", "PUBLISHED", "read_vehicleid"]
+
 SIZES = {"small": 800, "medium": 1600, "large": 2400}
-EXPECTED = {
+PUBLISHED: Published = {
     f"vehicleid-{size}": {"train": {"classes": 13164}, "test": {"classes": vehicles}}
     for size, vehicles in SIZES.items()
 }
@@ -45,3 +47,21 @@ def read_vehicleid(*, root: str | Path | None = None, size: Size = "small", miss
         paths = [str(tree / "image" / (n if n.endswith(".jpg") else f"{n}.jpg")) for n in listed["image"]]
         frames.append(pd.DataFrame({"path": paths, "class": listed["vehicle"], "split": split}))
     return finish(f"vehicleid-{size}", pd.concat(frames, ignore_index=True), tree, missing)
+
+
+def _vehicleid(folder: Path, content: Images) -> Path:
+    lines: dict[str, list[str]] = {"train_list": [], "test_list_800": [], "test_list_1600": [], "test_list_2400": []}
+    half = len(content) // 2
+    for number, images in enumerate(content):
+        for i, image in enumerate(images):
+            name = f"{number * 10 + i:07d}"
+            save(image, folder / "image" / f"{name}.jpg")
+            for file in ["train_list"] if number < half else list(lines)[1:]:
+                lines[file].append(f"{name} {4000 + number}")
+    (folder / "train_test_split").mkdir()
+    for file, rows in lines.items():
+        (folder / "train_test_split" / f"{file}.txt").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+LAYOUTS: Layouts = {"vehicleid": _vehicleid}

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from pullpush.data.benchmarks import find_tree, finish, read_list
+from pullpush.data.benchmarks import Images, Layouts, Published, find_tree, finish, read_list, save
 from pullpush.data.items import Items
 from pullpush.data.readers import Missing
 
-EXPECTED = {"train": {"images": 59551, "classes": 11318}, "test": {"images": 60502, "classes": 11316}}
+__all__ = ["LAYOUTS", "PUBLISHED", "read_sop"]
+
+PUBLISHED: Published = {
+    "sop": {"train": {"images": 59551, "classes": 11318}, "test": {"images": 60502, "classes": 11316}}
+}
 
 
 def read_sop(*, root: str | Path | None = None, missing: Missing = "error") -> Items:
@@ -38,3 +42,20 @@ def read_sop(*, root: str | Path | None = None, missing: Missing = "error") -> I
             )
         )
     return finish("sop", pd.concat(frames, ignore_index=True), tree, missing)
+
+
+def _sop(folder: Path, content: Images) -> Path:
+    half = len(content) // 2
+    for split, numbers in (("train", range(half)), ("test", range(half, len(content)))):
+        lines = ["image_id class_id super_class_id path"]
+        for number in numbers:
+            super_class = number % 2 + 1
+            for i, image in enumerate(content[number]):
+                name = f"{('bicycle', 'chair')[number % 2]}_final/{1100 + number}_{i}.JPG"
+                save(image, folder / name)
+                lines.append(f"{len(lines)} {number + 1} {super_class} {name}")
+        (folder / f"Ebay_{split}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+LAYOUTS: Layouts = {"sop": _sop}
