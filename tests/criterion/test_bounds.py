@@ -5,13 +5,13 @@ import pickle
 
 import pytest
 import torch
-from batches import CLASSES, DIM, batch
 
 from pullpush.bounds import describe
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners, regularizers
 from pullpush.signatures import of, room, summary
+from tests.support.batches import CLASSES, DIM, batch
 
 ODD = [-1, 0, 1e18, -1e18, math.nan, math.inf, "many", [1, "a"], {"a": 1}, 10**400]
 KINDS = {"loss": losses.REGISTRY, "miner": miners.REGISTRY, "regularizer": regularizers.REGISTRY}

@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from batches import CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer
 from pullpush.errors import UserError
@@ -14,6 +13,7 @@ from pullpush.maths.pairs import make_pairs
 from pullpush.maths.rectangle import Rectangle, value
 from pullpush.maths.relations import same_ancestor, shared_label
 from pullpush.maths.similarity import SIMILARITIES, normalize
+from tests.support.batches import CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 # Options with which the batches below lose some of their pairs, but not all.
 OPTIONS = {"uniform_bins": {"bins": 4, "positives_per_bin": 2, "negatives_per_bin": 3}}

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 from pullpush.criterion import Criterion, Proxies, Regularizer, Sum
 from pullpush.errors import UserError
@@ -10,6 +9,7 @@ from pullpush.maths import losses
 from pullpush.maths.choice import loss
 from pullpush.maths.rectangle import AnchorLoss
 from pullpush.signatures import of
+from tests.support.batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 
 def test_identity_is_by_ids_and_by_nothing_else():

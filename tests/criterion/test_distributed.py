@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from batches import CLASSES, DIM, batch, criterion
 from torch.nn.parallel import DistributedDataParallel
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Regularizer, Sum
 from pullpush.errors import UserError
+from tests.support.batches import CLASSES, DIM, batch, criterion
 
 RANKS, ROWS, STEPS = 2, 6, 3
 

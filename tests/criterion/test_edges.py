@@ -6,13 +6,13 @@ import pickle
 import pytest
 import torch
 import torch.multiprocessing as mp
-from batches import ALL, DIM, assert_same, batch, criterion
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Regularizer, Sum
 from pullpush.criterion.columns import Columns
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
 from pullpush.maths.similarity import SIMILARITIES, cosine, normalize
+from tests.support.batches import ALL, DIM, assert_same, batch, criterion
 
 NAN = float("nan")
 WAYS = ("plain", "each", "blocks", "memory", "compiled")

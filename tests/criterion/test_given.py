@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer, Sum
 from pullpush.criterion.given import class_number
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
 from pullpush.maths.similarity import normalize
+from tests.support.batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 NAMES = ["robin", "wren", "heron", "NA"]
 

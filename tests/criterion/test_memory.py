@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from batches import BESIDE, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 from torch.utils.data import DataLoader, TensorDataset
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
 from pullpush.errors import UserError
+from tests.support.batches import BESIDE, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 
 def held(n: int, seed: int = 7, first_id: int = 100):

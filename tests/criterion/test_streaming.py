@@ -5,10 +5,10 @@ import logging
 
 import pytest
 import torch
-from batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 from pullpush.criterion import Criterion, CrossBatchMemory
 from pullpush.criterion import execution as module
+from tests.support.batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
 
 
 def inputs_of(ours: Criterion, *embeddings: torch.Tensor) -> list[torch.Tensor]:

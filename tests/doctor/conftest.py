@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bedside import Bedside, Options, batches, digits, mlp, seeded
 from torch import nn
 
 from pullpush.criterion import Criterion
 from pullpush.data.synthetic import make_tree
+from tests.support.bedside import Bedside, Options, batches, digits, mlp, seeded
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bedside import Bedside, Head, Options, batches, digits, mlp, seeded
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -21,6 +20,7 @@ from pullpush.doctor import Objective, examine, measure_sides
 from pullpush.errors import UserError
 from pullpush.reports import diagnose_run
 from pullpush.training import loop, train
+from tests.support.bedside import Bedside, Head, Options, batches, digits, mlp, seeded
 
 Watched = Callable[..., Bedside]
 

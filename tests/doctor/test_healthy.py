@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bedside import Bedside, Options
 
 import pullpush
 from pullpush.cli import main
@@ -23,6 +22,7 @@ from pullpush.reports import diagnose_run, diagnosis_page
 from pullpush.reports.diagnosis import Diagnosis
 from pullpush.runs.log import read_log
 from pullpush.training import train
+from tests.support.bedside import Bedside, Options
 
 DOCS = Path(__file__).parents[2] / "docs"
 

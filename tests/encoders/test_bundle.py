@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from pullpush.encoders import ImageEncoder, TextEncoder, load, save
 from pullpush.encoders.bundle import _fingerprint
 from pullpush.encoders.encoder import Encoder, Stored
 from pullpush.errors import UserError
+from tests.support import alone
 
 
 def small(**options) -> ImageEncoder:
@@ -306,8 +305,7 @@ torch.set_num_threads(1)  # no thread pool, so that forking is safe
 
 from pullpush.encoders import ImageEncoder, bundle
 
-sys.path.insert(0, sys.argv[2])
-from killing import killed_before
+from tests.support.killing import killed_before
 
 run, encoder = Path(sys.argv[1]), ImageEncoder("test_resnet", weights="none", dim=8, size=32, seed=1)
 old, new = bundle.save(run / "model", encoder), None
@@ -336,8 +334,7 @@ print(step - 1, "kills:", *("new" if each == new else "old" for each in found))
 
 def test_killed_at_any_step_there_is_the_old_model_or_the_new(tmp_path) -> None:
     """SIGKILL before each step that `save` takes on the disk, one after the other."""
-    words = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parents[1])]
-    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    ended = alone(KILLED, str(tmp_path))
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout.split()[0]) >= 7
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from oracles import CASES, ORACLES
-from rectangles import KINDS, Case, Rectangle, make
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
 from pullpush.maths.losses import REGISTRY
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import AnchorLoss, per_anchor, value
+from tests.support.oracles import CASES, ORACLES
+from tests.support.rectangles import KINDS, Case, Rectangle, make
 
 DEFAULTS = [Case(name, loss, {}) for name, loss in REGISTRY.items()]
 ALL = DEFAULTS + [Case(name, REGISTRY[name], o) for name, options in CASES.items() if name in REGISTRY for o in options]

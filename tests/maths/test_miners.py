@@ -7,7 +7,6 @@ from math import atan2, ceil, degrees, floor, inf, log, nan, sqrt
 
 import pytest
 import torch
-from rectangles import KINDS, make
 
 from pullpush.errors import UserError
 from pullpush.maths.miners import REGISTRY
@@ -15,6 +14,7 @@ from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import Rectangle
 from pullpush.maths.similarity import SIMILARITIES
 from pullpush.maths.sphere import as_cosine, uniform
+from tests.support.rectangles import KINDS, make
 
 CASES = {
     "multi_similarity": [{}, {"epsilon": 0.5}],

@@ -4,14 +4,13 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pullpush.cli.main import main
 from pullpush.files import locked
+from tests.support import alone
 
 MARGIN = ["study", "margin", "--losses", "circle", "--margins", "0.2,0.4"]
 TUNE = ["tune", "--loss", "circle", "--trials", "3", "--over", "loss.margin=0.1:0.8", "optimizer.lr=1e-4:1e-2:log"]
@@ -48,9 +47,8 @@ from pullpush.runs import folder as run_module
 from pullpush.runs.checkpoint import save_checkpoint
 
 studies, words, root, kills = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
-jobs = sys.argv[6:]
-sys.path.insert(0, sys.argv[5])
-from killing import killed_before, spread
+jobs = sys.argv[5:]
+from tests.support.killing import killed_before, spread
 
 stall = root / "stall"
 stream = io.BytesIO()
@@ -171,8 +169,7 @@ for name, command in studies.items():
 
 def played(studies: dict[str, list[str]], words: list[str], root: Path, kills: int, *jobs: str) -> list[str]:
     typed = [json.dumps(studies), json.dumps([word for word in words if "--steps" not in word]), str(root), str(kills)]
-    typed.append(str(Path(__file__).parents[1]))
-    done = subprocess.run([sys.executable, "-c", PLAYED, *typed, *jobs], capture_output=True, text=True, check=False)
+    done = alone(PLAYED, *typed, *jobs)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr.splitlines()
 

@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from pullpush.runs import folder as run_module
 from pullpush.runs.checkpoint import load_checkpoint
 from pullpush.runs.log import read_log
 from pullpush.training import train
+from tests.support import alone
 
 Options = dict[str, Any]
 
@@ -170,9 +169,8 @@ torch.set_num_threads(1)  # no thread pool, so that forking is safe
 from pullpush.errors import UserError
 from pullpush.training import train
 
-sys.path[:0] = sys.argv[4:]
-from killing import killed_before, spread
-from test_run_folder import end_of, leftovers
+from tests.support.killing import killed_before, spread
+from tests.training.test_run_folder import end_of, leftovers
 
 options, root, kills = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 out = root / "run"
@@ -199,9 +197,7 @@ print(len(steps), "kills of", writes)
 @pytest.mark.parametrize("kills", [6, pytest.param(0, marks=pytest.mark.slow)])
 def test_killed_at_folders_flushes_and_renames_it_ends_the_same(tiny: Options, tmp_path: Path, kills: int) -> None:
     """SIGKILL before six of them, from the first to the last, or before each; then the same command, or --resume."""
-    here = Path(__file__).parent
-    words = [json.dumps(tiny), str(tmp_path), str(kills), str(here), str(here.parent)]
-    ended = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True, text=True, check=False)
+    ended = alone(KILLED, json.dumps(tiny), str(tmp_path), str(kills))
     assert ended.returncode == 0, ended.stderr
     done, _, _, writes = ended.stdout.split()
     assert int(writes) >= 40
