@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from pullpush.maths.health import n_pair_chance, n_pair_floor
 from pullpush.reports.curves import Curve, plot_curves
-from pullpush.reports.run import Run
 from pullpush.reports.style import Theme, label, save, subplots
+from pullpush.runs.reader import RunFolder as Run
 from pullpush.training import train
 
 IMAGES = Path(__file__).parent / "images"

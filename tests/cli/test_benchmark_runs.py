@@ -14,10 +14,10 @@ from pullpush.data.items import Items
 from pullpush.data.synthetic import make_tree
 from pullpush.reports.blocks import how
 from pullpush.reports.context import Material
-from pullpush.reports.run import Run
 from pullpush.reports.tables import metric_rows
 from pullpush.runs.folder import open_run
 from pullpush.runs.options import RECIPES, parse
+from pullpush.runs.reader import RunFolder as Run
 
 FAST = [
     *("--encoder.weights", "none", "--encoder.size", "32", "--encoder.dim", "8", "--tensorboard", "false"),

@@ -115,6 +115,10 @@ UNREAD: dict[str, dict[str, str]] = {
     "described": {
         f"embeddings/{name}-text.npy": "for other programs; the report shows those of the test classes after training"
         for name in ("train-after", "validation-after", "test-before")
+    }
+    | {
+        f"neighbours/test-before-{way}.npz": "for other programs; the report shows those after training"
+        for way in ("image_to_text", "text_to_image")
     },
     "index": {"writer.lock": "as the lock of a run", "uid": "the record of the version says the same"},
     "stopped": {

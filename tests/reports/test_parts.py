@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from pullpush.data.items import Items
+from pullpush.errors import UserError
 from pullpush.evaluation.protocols import evaluate_items
 from pullpush.reports import grids, histograms, style, tables
 from pullpush.reports.interactive import COLOURS, groupings_of
-from pullpush.reports.neighbours import rank
 from pullpush.reports.projection import Map, colored_classes, project, subsample
-from pullpush.reports.run import Absent, Missing
+from pullpush.runs.reader import Missing
 
 
 def items_of(labels: list[int], roles: list[str] | None = None, **columns: object) -> Items:
@@ -30,6 +30,20 @@ def items_of(labels: list[int], roles: list[str] | None = None, **columns: objec
 
 def unit(x: np.ndarray) -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def rank(x: np.ndarray, items: Items, k: int = 5) -> SimpleNamespace:
+    """What the queries that count find: their rows, nearest rows, recall@1, ranks; and the evaluation itself."""
+    found = evaluate_items(x, items, nmi=False, neighbours=k)
+    per_query = found.per_query[found.counted]
+    return SimpleNamespace(
+        found=found,
+        queries=per_query.index.to_numpy(),
+        nearest=found.neighbours.indices[found.counted],
+        hit=per_query["recall@1"].to_numpy(),
+        place=per_query["rank"].to_numpy(),
+        left_out=found.left_out,
+    )
 
 
 def loop_oracle(x: np.ndarray, items: Items) -> dict[int, tuple[float, int, int]]:
@@ -92,7 +106,7 @@ def test_recall_is_the_number_of_the_evaluation(mixed: bool) -> None:
 def test_small_galleries_give_fewer_neighbours() -> None:
     ranking = rank(unit(np.eye(3) + 0.1), items_of([0, 0, 1]), k=5)
     assert ((ranking.nearest >= 0).sum(1) == 2).all()  # the query itself is no reference
-    with pytest.raises(Absent, match="positive"):
+    with pytest.raises(UserError, match="positive"):
         rank(unit(np.eye(3)), items_of([0, 1, 2]))
 
 
@@ -101,7 +115,7 @@ def test_confused_classes_are_counted_in_both_directions() -> None:
     angles = np.array([0.0, 0.30, 0.01, 0.31, 2.0, 2.01])
     x = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     items = items_of([0, 0, 1, 1, 2, 2])
-    (pair,) = grids.confusions(items, rank(x, items))
+    (pair,) = grids.confusions(items, rank(x, items).found)
     assert (pair.count, pair.queries) == (4, 4)
     assert {pair.first[0].name, pair.second[0].name} == {"class 0", "class 1"}
 
@@ -111,7 +125,7 @@ def test_worst_queries_come_in_order_and_show_their_first_right_reference() -> N
     labels = np.repeat(np.arange(20), 4).tolist()
     items, x = items_of(labels), unit(rng.normal(size=(80, 3)))
     ranking = rank(x, items)
-    rows = grids.worst_rows(items, ranking, count=5)
+    rows = grids.worst_rows(items, ranking.found, count=5)
     places = [float(row.note.split("\n")[1]) for row in rows]
     assert places == sorted(places, reverse=True)
     assert places[0] == ranking.place.max()
@@ -216,14 +230,15 @@ def test_recall_tables_agree_with_the_ranking() -> None:
     rng = np.random.default_rng(3)
     labels = np.repeat(np.arange(30), 5).tolist()
     items = items_of(labels, category=["even" if label % 2 == 0 else "odd" for label in labels])
-    ranking = rank(unit(rng.normal(size=(150, 5)) + 1.5 * rng.normal(size=(30, 5))[labels]), items)
-    frame = tables.category_table(items, {"after": ranking})
+    x = unit(rng.normal(size=(150, 5)) + 1.5 * rng.normal(size=(30, 5))[labels])
+    ranking = rank(x, items)
+    frame = tables.category_table(items, {"after": ranking.found})
     assert (frame["after"] * frame["queries"]).sum() / 150 == pytest.approx(ranking.hit.mean())
     assert frame.loc["odd", "classes"] == 15
-    assert tables.class_recall(items, ranking).mean() == pytest.approx(ranking.hit.mean())
-    low, high = tables.recall_interval(items, ranking)
+    assert ranking.found.per_class["recall@1"].mean() == pytest.approx(ranking.hit.mean())
+    low, high = tables.recall_interval(ranking.found)
     assert low < ranking.hit.mean() < high
-    assert tables.category_table(items_of(labels), {"after": ranking}).empty
+    assert tables.category_table(items_of(labels), {"after": rank(x, items_of(labels)).found}).empty
 
 
 SHAPES = {"tall": (20, 80), "wide": (90, 30), "square": (40, 40)}

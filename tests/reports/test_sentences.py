@@ -16,8 +16,8 @@ from pullpush.evaluation.protocols import evaluate_items
 from pullpush.reports import interactive, page, projection, style
 from pullpush.reports.context import Material
 from pullpush.reports.layout import build
-from pullpush.reports.run import Run
 from pullpush.reports.tables import metric_rows
+from pullpush.runs.reader import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ class Said:
     """The sections of the report of a run, its figures, and all that it says."""
 
     def __init__(self, folder: Path) -> None:
-        material = Material(Run(folder))
+        material = Material(RunFolder(folder))
         found = build(material)
         self.sections = [section.id for section, _ in found]
         blocks = [block for _, blocks in found for block in blocks]

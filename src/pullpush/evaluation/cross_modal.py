@@ -1,6 +1,6 @@
 """Image to text and text to image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pullpush.evaluation.evaluate import Evaluation, evaluate
@@ -16,11 +16,17 @@ class CrossModal:
         metrics: `image_to_text/recall@1`, ..., `text_to_image/median_rank`, `text_to_image/mean_rank`.
         image_to_text: images as queries, texts as gallery; `.neighbours.indices` are rows of the texts.
         text_to_image: texts as queries, images as gallery.
+        images: images among themselves, where that was evaluated too (`with_images`).
     """
 
     metrics: dict[str, float]
     image_to_text: Evaluation
     text_to_image: Evaluation
+    images: Evaluation | None = None
+
+    def with_images(self, images: Evaluation) -> "CrossModal":
+        """The same, with what images find among themselves; its metrics keep their names."""
+        return replace(self, metrics=self.metrics | images.metrics, images=images)
 
     def __repr__(self) -> str:
         firsts = dict.fromkeys(next(n for n in self.metrics if n.startswith(way)) for way in ("image", "text"))
@@ -73,7 +79,7 @@ def evaluate_image_text(
         "image_to_text": one_way(images, image_labels, texts, text_labels),
         "text_to_image": one_way(texts, text_labels, images, image_labels),
     }
-    metrics = {}
+    metrics: dict[str, float] = {}
     for way, found in ways.items():
         metrics |= {f"{way}/recall@{k}": found.metrics[f"recall@{k}"] for k in ks}
         rank = found.per_query["rank"]  # NaN where there is no match, which median and mean pass over

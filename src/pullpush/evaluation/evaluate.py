@@ -15,22 +15,26 @@ from pullpush.evaluation.knn import Ints, Neighbours, matrix
 from pullpush.evaluation.ranks import Side, measure, unique_rows
 
 KS = (1, 2, 4, 8, 10, 100)
+FACTS = ("label", "id", "category", "positives", "rank", "nearest_positive", "nearest_negative")
+"""Columns of `per_query` that are no metric."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """What `evaluate` computed.
 
     Attributes:
         metrics: means over the counted queries, fractions: `recall@1`, ..., `r_precision`, `map@r`, `nmi`.
-        per_query: a row a query, in the order given: `label`, `id` (where ids were given), `positives` (R), `rank` of
-            the nearest positive, each metric; NaN where the query has no positive.
+        per_query: a row a query, in the order given: `label`, `id` (where ids were given), `category` (where categories
+            were), `positives` (R), `rank` of the nearest positive, `nearest_positive` and `nearest_negative` (row
+            numbers of the gallery, -1 for none), each metric; NaN where the query has no positive.
         per_class: a row a class (index `label`): `queries` counted, and the mean of each metric over them.
         per_category: the same for each category; None without categories.
         left_out: queries without a positive, which count in no mean.
         repeated: query rows whose id was seen before (the same item listed twice), which count once.
         neighbours: the nearest items of the gallery for each query: `indices` (row numbers of the gallery) and
             `similarities`, both `[queries, neighbours]`.
+        references: items of the gallery, each once.
         nmi_items: how many items were clustered for `nmi`; fewer than all where all would take too long.
         protocol: the protocol's name.
         notes: sentences that belong next to the numbers.
@@ -43,9 +47,15 @@ class Evaluation:
     left_out: int
     repeated: int
     neighbours: Neighbours
+    references: int
     nmi_items: int = 0
     protocol: str = "leave_one_out"
     notes: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Which queries count: those that have a positive, each item once. bool `[queries]`."""
+        return _counted(self.per_query)
 
     def __repr__(self) -> str:
         first = next((name for name in self.metrics if name.startswith("recall@")), "")
@@ -97,37 +107,51 @@ def evaluate(
             f"ks {tuple(ks)}, neighbours {neighbours}: give each k as at least 1, neighbours as at least 0."
         )
     queries, references = _sides(embeddings, labels, ids, gallery, gallery_labels, gallery_ids)
-    values, found = measure(queries, references, tuple(ks), neighbours, similarity)
+    values, nearest, references_count = measure(queries, references, tuple(ks), neighbours, similarity)
     if ids is not None:
         values = {"id": _shown(queries.ids, queries.id_names), **values}
     per_query = pd.DataFrame({"label": _shown(queries.labels, queries.label_names), **values})
-    per_query["positives"] = per_query["positives"].astype(np.int64)
     if categories is not None:
         per_query.insert(1, "category", _column(categories, len(per_query), "categories"))
+    protocol = "leave_one_out" if gallery is None else "query_gallery"
+    found = summarised(per_query, nearest, references_count, protocol)
+    if not nmi:
+        return found
+    value, clustered = _nmi(queries, references, seed)
+    return replace(found, metrics={**found.metrics, "nmi": value}, nmi_items=clustered)
 
-    once = per_query.iloc[unique_rows(queries)]
-    counted = once[once["positives"] > 0]
+
+def summarised(per_query: pd.DataFrame, neighbours: Neighbours, references: int, protocol: str) -> Evaluation:
+    """The evaluation that follows from what was measured of each query: its means, in all, by class and by category.
+
+    Raises:
+        UserError: no query has a positive.
+    """
+    counted = per_query[_counted(per_query)]
+    repeated = int(per_query["id"].duplicated().sum()) if "id" in per_query else 0
+    once = len(per_query) - repeated
     if counted.empty:
         raise UserError(
-            f"none of the {len(once)} queries has a positive: every class has one item in what is searched. "
+            f"none of the {once} queries has a positive: every class has one item in what is searched. "
             "Evaluate on classes with at least two items, or check the labels of the gallery."
         )
-    names = [*(f"recall@{k}" for k in ks), "r_precision", "map@r"]
-    figures = {name: float(counted[name].mean()) for name in names}
-    clustered = 0
-    if nmi:
-        figures["nmi"], clustered = _nmi(queries, references, seed)
+    names = [name for name in per_query if name not in FACTS]
     return Evaluation(
-        metrics=figures,
+        metrics={name: float(counted[name].mean()) for name in names},
         per_query=per_query,
         per_class=_means(counted, "label", names),
-        per_category=None if categories is None else _means(counted, "category", names),
-        left_out=len(once) - len(counted),
-        repeated=len(per_query) - len(once),
-        neighbours=found,
-        nmi_items=clustered,
-        protocol="leave_one_out" if gallery is None else "query_gallery",
+        per_category=_means(counted, "category", names) if "category" in per_query else None,
+        left_out=once - len(counted),
+        repeated=repeated,
+        neighbours=neighbours,
+        references=references,
+        protocol=protocol,
     )
+
+
+def _counted(per_query: pd.DataFrame) -> NDArray[np.bool_]:
+    counted = per_query["positives"].to_numpy() > 0
+    return counted & ~per_query["id"].duplicated().to_numpy() if "id" in per_query else counted
 
 
 def _sides(

@@ -11,6 +11,7 @@ from pullpush.data.splits import check_disjoint
 from pullpush.errors import UserError
 from pullpush.evaluation.evaluate import KS, Evaluation, evaluate
 from pullpush.evaluation.knn import Ints, matrix
+from pullpush.evaluation.ranks import NEAREST
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,15 @@ def _between(vectors: Any, items: Items, query: Ints, gallery: Ints, ks: tuple[i
         **against,
         **options,
     )
-    indices = np.where(found.neighbours.indices >= 0, gallery[found.neighbours.indices], -1)
-    return replace(
-        found, per_query=found.per_query.set_index(query), neighbours=found.neighbours._replace(indices=indices)
-    )
+    indices = _rows_of(gallery, found.neighbours.indices)
+    nearest = {name: _rows_of(gallery, found.per_query[name].to_numpy()) for name in NEAREST}
+    per_query = found.per_query.assign(**nearest).set_index(query)
+    return replace(found, per_query=per_query, neighbours=found.neighbours._replace(indices=indices))
+
+
+def _rows_of(gallery: Ints, rows: Ints) -> Ints:
+    """Row numbers of the items, from those of the gallery; -1 stays."""
+    return np.where(rows >= 0, gallery[rows], -1)
 
 
 def _by_role(items: Items) -> tuple[Ints, Ints]:

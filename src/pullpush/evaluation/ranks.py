@@ -33,6 +33,8 @@ TIE = 16 * float(np.finfo(np.float32).eps)
 """Similarities that differ by less than this, times the largest possible one, are tied. Equal vectors give similarities
 that differ in the last bits, according to the place in the matrix product where they were computed."""
 
+NEAREST = ("nearest_positive", "nearest_negative")
+
 
 @dataclass(frozen=True)
 class Side:
@@ -48,12 +50,14 @@ class Side:
 
 def measure(
     queries: Side, gallery: Side, ks: tuple[int, ...], neighbours: int, similarity: str
-) -> tuple[dict[str, NDArray[np.float64]], Neighbours]:
-    """Every metric of every query (`[queries]`, NaN without a positive), and its nearest items of the gallery.
+) -> tuple[dict[str, NDArray[Any]], Neighbours, int]:
+    """What is measured of every query (`[queries]`), its nearest items of the gallery, and how many those are.
 
-    Names: `positives` (R), `rank` (of the nearest positive), `recall@k`, `r_precision`, `map@r`.
+    Names: `positives` (R), `rank` (of the nearest positive), `nearest_positive` and `nearest_negative` (row numbers of
+    the gallery, -1 for none), `recall@k`, `r_precision`, `map@r`; NaN without a positive.
     Rows of the gallery whose id was seen before are the same item listed twice, and are passed over.
     """
+    unique_rows(queries)
     rows = unique_rows(gallery)
     # ordered by class, the positives of a query are one slice of its row of similarities
     rows = rows[np.argsort(gallery.labels[rows], kind="stable")]
@@ -66,8 +70,10 @@ def measure(
 
     # queries with equally many positives come together, so that no block is padded much
     order = np.argsort(r, kind="stable")
-    names = ["positives", "rank", *(f"recall@{k}" for k in ks), "r_precision", "map@r"]
-    values = {name: np.full(len(r), np.nan) for name in names}
+    names = ["rank", *(f"recall@{k}" for k in ks), "r_precision", "map@r"]
+    values: dict[str, NDArray[Any]] = {"positives": r}
+    values |= {name: np.full(len(r), -1) for name in NEAREST}
+    values |= {name: np.full(len(r), np.nan) for name in names}
     found = Neighbours(np.empty((len(r), neighbours), np.int64), np.empty((len(r), neighbours), np.float32))
 
     def work(start: int, block: Floats) -> None:
@@ -81,10 +87,24 @@ def measure(
         standing = stand(block, near, first[at], last[at], own[at], scale)
         for name, value in _metrics(standing, ks).items():
             values[name][at] = value.numpy()
+        for name, columns in zip(NEAREST, _nearest_of_each(block, first[at], last[at]), strict=True):
+            values[name][at] = np.where(columns >= 0, rows[columns], -1)
 
     space = prepare(queries.embeddings[order], gallery.embeddings[rows], similarity)
     for_each_block(space.queries, space.gallery, work)
-    return values, found
+    return values, found, len(rows)
+
+
+def _nearest_of_each(block: Floats, first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """The largest of the columns first:last of each row, and of all others, -1 where there is none; the block, in which
+    the query's own column is -inf, is of no use afterwards."""
+    positive = np.full(len(block), -1)
+    for i in np.flatnonzero(last > first):
+        at = first[i] + int(block[i, first[i] : last[i]].argmax())
+        positive[i] = at if block[i, at] > -np.inf else -1
+        block[i, first[i] : last[i]] = -np.inf
+    negative = block.argmax(axis=1)
+    return positive, np.where(block[np.arange(len(block)), negative] > -np.inf, negative, -1)
 
 
 def stand(block: Floats, near: Shortlist, first: Ints, last: Ints, own: Ints, scale: NDArray[np.float64]) -> Standing:
@@ -155,7 +175,6 @@ def unique_rows(side: Side) -> Ints:
 
 def _metrics(standing: Standing, ks: tuple[int, ...]) -> dict[str, Any]:
     return {
-        "positives": metrics.positives(standing),
         "rank": metrics.first_rank(standing),
         **{f"recall@{k}": metrics.recall_at_k(standing, k) for k in ks},
         "r_precision": metrics.r_precision(standing),

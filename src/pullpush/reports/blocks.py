@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pullpush.evaluation import Evaluation
 from pullpush.reports import grids, histograms, style, tables
 from pullpush.reports.context import Block, Material
 from pullpush.reports.curves import RAW, Curve, fitting_window, plot_curves
 from pullpush.reports.interactive import interactive_map
-from pullpush.reports.neighbours import Ranking
 from pullpush.reports.projection import COLORED, Map, draw_maps, make_map
-from pullpush.reports.run import Absent, Missing, Run
 from pullpush.reports.style import Theme
+from pullpush.runs.reader import Absent, Missing, RunFolder
 
 FEW = 5
 """A bootstrap over fewer classes than these says nothing."""
@@ -27,8 +26,8 @@ FEW = 5
 
 def retrieval(material: Material) -> Block:
     """Queries drawn at random, and what they find before and after."""
-    rows = grids.random_rows(material.test, list(material.rankings.values()))
-    headings = [f"nearest references {when} training" for when in material.rankings]
+    rows = grids.random_rows(material.test, list(material.evaluations.values()))
+    headings = [f"nearest references {when} training" for when in material.evaluations]
     return material.picture(
         "retrieval",
         partial(grids.draw_rows, rows, headings, f"What queries of {material.queried} find"),
@@ -160,7 +159,7 @@ def classes_seen(material: Material) -> Block:
     )
 
 
-def _curves(run: Run, keys: Mapping[str, str]) -> list[Curve]:
+def _curves(run: RunFolder, keys: Mapping[str, str]) -> list[Curve]:
     curves = [run.curve(key, name) for key, name in keys.items() if key in run.log]
     if not curves:
         raise Absent(f"the log has none of {', '.join(keys)}")
@@ -187,7 +186,7 @@ def similarity(material: Material) -> Block:
     """Similarities of positive and negative pairs, before and after."""
     pairs = histograms.sample_pairs(material.test.table["label"].to_numpy())
     panels = []
-    for when in material.rankings:
+    for when in material.evaluations:
         embeddings = material.run.embeddings("test", when)
         positive, negative = (histograms.similarities(embeddings, p) for p in (pairs.positive, pairs.negative))
         panels.append((f"{when} training", positive, negative))
@@ -204,7 +203,7 @@ def similarity(material: Material) -> Block:
 def class_recall(material: Material) -> Block:
     """Recall@1 over the classes."""
     panels = [
-        (f"{when} training", tables.class_recall(material.test, r).to_numpy()) for when, r in material.rankings.items()
+        (f"{when} training", found.per_class["recall@1"].to_numpy()) for when, found in material.evaluations.items()
     ]
     recall = panels[-1][1]
     return material.picture(
@@ -219,10 +218,10 @@ def class_recall(material: Material) -> Block:
 
 def categories(material: Material) -> Block:
     """Recall@1 a category."""
-    frame = tables.category_table(material.test, material.rankings)
+    frame = tables.category_table(material.test, material.evaluations)
     if frame.empty:
         raise Absent("the items have no categories")
-    whens = list(material.rankings)
+    whens = list(material.evaluations)
     rows = [
         [str(name), f"{row['classes']:,.0f}", f"{row['queries']:,.0f}", *(f"{row[w]:.3f}" for w in whens)]
         for name, row in frame.iterrows()
@@ -279,14 +278,14 @@ def hover_map(material: Material) -> Block:
 def how(material: Material) -> Block:
     """How the numbers were obtained, in sentences."""
     try:
-        after: Ranking | None = material.after
+        after: Evaluation | None = material.after
     except Missing:
         after = None
     metrics = material.known_metrics
     tested = (metrics.get("test") or {}).get("after") or {}
     lines = tables.how_obtained(material.run, after, tested)
     if after is not None:
-        lines += _computed(material, after, tested)
+        lines += _computed(after, tested)
     if "one_gallery_image/recall@1" in tested:
         lines.append(
             "VehicleID is scored both ways. One gallery image: the mean and the standard deviation of ten draws of one "
@@ -301,12 +300,12 @@ def how(material: Material) -> Block:
     return Block(lines=lines)
 
 
-def _computed(material: Material, after: Ranking, tested: Mapping[str, Any]) -> list[str]:
-    """recall@1 of the stored embeddings, which is the evaluation's own, and where metrics.json says another."""
-    recall = float(after.hit.mean())
+def _computed(after: Evaluation, tested: Mapping[str, Any]) -> list[str]:
+    """recall@1 of the run folder's neighbours, which is the evaluation's own, and where metrics.json says another."""
+    recall = after.metrics["recall@1"]
     said = f"recall@1 of the stored embeddings: {recall:.3f}"
-    if len(np.unique(material.test.table["label"].to_numpy()[after.queries])) >= FEW:
-        low, high = tables.recall_interval(material.test, after)
+    if len(after.per_class) >= FEW:
+        low, high = tables.recall_interval(after)
         said += (
             f", with a 95% interval of {low:.3f} to {high:.3f} over the choice of test classes (bootstrap over "
             "classes, 1,000 repeats)"

@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pullpush.data.items import SPLITS, Items
+from pullpush.evaluation import Evaluation
 from pullpush.reports import style
 from pullpush.reports.interactive import Chart
-from pullpush.reports.neighbours import Ranking, rank
 from pullpush.reports.projection import Map, make_map
-from pullpush.reports.run import Missing, Run
 from pullpush.reports.style import Picture, Theme
+from pullpush.runs.reader import Missing, RunFolder
 
 POINTS = 2000
 """Points of the interactive map: each carries a picture."""
@@ -41,7 +41,7 @@ class Block:
 class Material:
     """A run and what several parts need from it, computed once."""
 
-    run: Run
+    run: RunFolder
     window: int = 50
     notes: list[str] = field(default_factory=list)
 
@@ -59,19 +59,15 @@ class Material:
         return self.run.split("test")
 
     @cached_property
-    def before(self) -> Ranking:
-        return rank(self.run.embeddings("test", "before"), self.test)
+    def after(self) -> Evaluation:
+        return self.run.evaluation("test", "after")
 
     @cached_property
-    def after(self) -> Ranking:
-        return rank(self.run.embeddings("test", "after"), self.test)
-
-    @cached_property
-    def rankings(self) -> Mapping[str, Ranking]:
-        """The rankings before (where it is there) and after training, in this order."""
+    def evaluations(self) -> Mapping[str, Evaluation]:
+        """The evaluations before (where it is there) and after training, in this order."""
         after = {"after": self.after}
         try:
-            return {"before": self.before, **after}
+            return {"before": self.run.evaluation("test", "before"), **after}
         except Missing:
             return after
 

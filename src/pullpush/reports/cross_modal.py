@@ -17,10 +17,10 @@ from pullpush.reports import grids, style
 from pullpush.reports.context import Block, Material
 from pullpush.reports.curves import plot_curves
 from pullpush.reports.grids import CELL, GAP, PHONE, STEP, Tile, canvas, draw_tile, heading
-from pullpush.reports.run import Absent, Run
 from pullpush.reports.style import Theme
+from pullpush.runs.reader import Absent
 
-FOUND = 6
+IMAGES = 6
 TEXTS = 5
 QUERIES = 8
 TEXT_WIDTH = 2.0  # inches of a description as query
@@ -39,38 +39,36 @@ class Said:
 
 def text_queries(material: Material) -> Block:
     """Descriptions and the images that they find."""
-    images, texts, table = _sides(material.run)
-    labels, ids = _matches(material.run, table)
+    texts, found = material.run.texts("test"), material.run.cross_modal("test", "after", "text_to_image")
+    match, labels = _matches(material, texts), texts["label"].to_numpy()
     rows = []
-    for row in _one_a_label(table, len(table)):
-        order = np.argsort(-(images @ texts[row]), kind="stable")[:FOUND]
-        own = table["label"].iat[row]
-        tiles = [grids.tile(material.test, int(i), bool((ids if labels is None else labels)[i] == own)) for i in order]
-        rows.append((table["text"].iat[row], tiles))
+    for row in _one_a_label(labels):
+        nearest = [int(image) for image in found.neighbours.indices[row, :IMAGES] if image >= 0]
+        tiles = [grids.tile(material.test, image, bool(match[image] == labels[row])) for image in nearest]
+        rows.append((texts["text"].iat[row], tiles))
     return material.picture(
         "text_to_image",
         partial(_draw_text_queries, rows, f"What descriptions of {material.queried} find"),
         alt=f"Descriptions of {material.queried} and the images nearest to each",
         caption=f"{len(rows)} descriptions of {material.queried}, drawn at random and not chosen, and the nearest of "
-        f"{len(images):,} images in order. A tick marks an image that the description belongs to.",
+        f"{found.references:,} images in order. A tick marks an image that the description belongs to.",
     )
 
 
 def image_queries(material: Material) -> Block:
     """Images and the descriptions that they find."""
-    images, texts, table = _sides(material.run)
-    labels, ids = _matches(material.run, table)
-    match = ids if labels is None else labels
+    texts, found = material.run.texts("test"), material.run.cross_modal("test", "after", "image_to_text")
+    match, labels = _matches(material, texts), texts["label"].to_numpy()
     rows = []
-    for row in _one_a_label(pd.DataFrame({"label": match}), len(match)):
-        order = np.argsort(-(texts @ images[row]), kind="stable")[:TEXTS]
-        said = [Said(table["text"].iat[i], bool(table["label"].iat[i] == match[row])) for i in order]
+    for row in _one_a_label(match):
+        nearest = [int(text) for text in found.neighbours.indices[row, :TEXTS] if text >= 0]
+        said = [Said(texts["text"].iat[text], bool(labels[text] == match[row])) for text in nearest]
         rows.append((grids.tile(material.test, row), said))
     return material.picture(
         "image_to_text",
         partial(_draw_image_queries, rows, f"What images of {material.queried} find"),
         alt=f"Images of {material.queried} and the descriptions nearest to each",
-        caption=f"{len(rows)} images of {material.queried}, drawn at random, and the nearest of {len(texts):,} "
+        caption=f"{len(rows)} images of {material.queried}, drawn at random, and the nearest of {found.references:,} "
         f"descriptions. Under an image stands {'the name of its class' if material.labelled else 'its own'}.",
     )
 
@@ -124,22 +122,14 @@ def curves(material: Material) -> Block:
     )
 
 
-def _sides(run: Run) -> tuple[NDArray[np.float32], NDArray[np.float32], pd.DataFrame]:
-    table = run.texts("test")
-    return run.embeddings("test", "after"), run.text_embeddings("test", "after"), table
+def _matches(material: Material, texts: pd.DataFrame) -> NDArray[np.int64]:
+    """What a text's `label` is compared with: the labels of the items, or their ids where a text is of one item."""
+    by_item = (texts["label"] == texts["id"]).all()
+    return np.asarray(material.test.table["id" if by_item else "label"])
 
 
-def _matches(run: Run, table: pd.DataFrame) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
-    """What a text's `label` is compared with: the labels of the items (None where it is the item itself), their ids."""
-    items = run.split("test")
-    by_item = (table["label"] == table["id"]).all()
-    ids = items.table["id"].to_numpy()
-    return (None if by_item else items.table["label"].to_numpy()), ids
-
-
-def _one_a_label(table: pd.DataFrame, rows: int, seed: int = 0) -> list[int]:
-    order = np.random.default_rng(seed).permutation(rows)
-    labels = table["label"].to_numpy()
+def _one_a_label(labels: NDArray[np.int64], seed: int = 0) -> list[int]:
+    order = np.random.default_rng(seed).permutation(len(labels))
     first: dict[int, int] = {}
     for row in order:
         first.setdefault(int(labels[row]), int(row))
@@ -161,7 +151,7 @@ def _number(key: str, value: float | None) -> str:
 
 def _draw_text_queries(rows: Sequence[tuple[str, list[Tile]]], title: str, theme: Theme) -> Figure:
     """A description, and beside it, on a phone below it, the nearest images."""
-    found = PHONE + 1 if theme.narrow else FOUND
+    found = PHONE + 1 if theme.narrow else IMAGES
     top, start, step = (0.45, 0.0, ROW + 0.35) if theme.narrow else (0.85, TEXT_WIDTH + GAP, ROW)
     figure, axes = canvas(start + found * STEP, top + step * len(rows), title)
     if not theme.narrow:

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from pullpush.reports.style import Theme
+from pullpush.runs.reader import Curve
 
 RAW = 50
 """A curve of fewer values is drawn as it is, a point a value."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line: `values` at `steps` under the name `label`; both of the same length."""
-
-    label: str
-    steps: NDArray[np.float64]
-    values: NDArray[np.float64]
 
 
 def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
-from pullpush.reports.neighbours import Ranking
+from pullpush.evaluation import Evaluation
 from pullpush.reports.style import Theme
 
 CELL = 0.86  # inches of a picture with its frame
@@ -26,6 +26,7 @@ STEP = 1.0  # from picture to picture
 ROW = 1.33  # from row to row: picture, two lines of name, air
 INSET = 0.045  # of the picture in its frame
 GAP = 0.3  # between groups of pictures
+NEAREST = 5  # references that are shown of a query
 PHONE = 3  # references of a query that fit on a phone
 
 
@@ -79,39 +80,44 @@ def tile(items: Items, row: int, right: bool | None = None) -> Tile:
     return Tile(thumbnail(items, row), title(items, row), right)
 
 
-def _nearest(items: Items, ranking: Ranking, query: int) -> list[Tile]:
-    """The nearest references of the query number `query` of the ranking."""
+def _nearest(items: Items, found: Evaluation, query: int) -> list[Tile]:
+    """The nearest references of a query, which is given by its place among the queries."""
     labels = items.table["label"].to_numpy()
-    own = labels[ranking.queries[query]]
-    return [tile(items, int(row), bool(labels[row] == own)) for row in ranking.nearest[query] if row >= 0]
+    own = found.per_query["label"].iat[query]
+    nearest = found.neighbours.indices[query, :NEAREST]
+    return [tile(items, int(row), bool(labels[row] == own)) for row in nearest if row >= 0]
 
 
-def random_rows(items: Items, rankings: Sequence[Ranking], count: int = 8, seed: int = 0) -> list[Row]:
-    """Queries drawn at random, one a class, with their nearest references in each of the rankings."""
-    queries = rankings[0].queries
-    order = np.random.default_rng(seed).permutation(len(queries))
+def random_rows(items: Items, evaluations: Sequence[Evaluation], count: int = 8, seed: int = 0) -> list[Row]:
+    """Queries drawn at random, one a class, with their nearest references in each of the evaluations."""
+    first = evaluations[0]
+    counted = np.flatnonzero(first.counted)
+    order = counted[np.random.default_rng(seed).permutation(len(counted))]
     return [
-        Row(tile(items, int(queries[q])), [_nearest(items, ranking, q) for ranking in rankings])
-        for q in _one_a_class(items, rankings[0], order, count)
+        Row(tile(items, int(first.per_query.index[query])), [_nearest(items, found, query) for found in evaluations])
+        for query in _one_a_class(first, order, count)
     ]
 
 
-def worst_rows(items: Items, ranking: Ranking, count: int = 6) -> list[Row]:
+def worst_rows(items: Items, found: Evaluation, count: int = 6) -> list[Row]:
     """Queries whose first positive stands farthest behind, one a class, with that positive at the end."""
-    order = np.argsort(-ranking.place, kind="stable")
+    counted = np.flatnonzero(found.counted)
+    ranks, positives = (found.per_query[name].to_numpy() for name in ("rank", "nearest_positive"))
+    order = counted[np.argsort(-ranks[counted], kind="stable")]
     return [
         Row(
-            tile(items, int(ranking.queries[q])),
-            [_nearest(items, ranking, q), [tile(items, ranking.first(items, q), True)]],
-            f"at place\n{ranking.place[q]:,.1f}".removesuffix(".0"),
+            tile(items, int(found.per_query.index[query])),
+            [_nearest(items, found, query), [tile(items, int(positives[query]), True)]],
+            f"at place\n{ranks[query]:,.1f}".removesuffix(".0"),
         )
-        for q in _one_a_class(items, ranking, order, count)
-        if ranking.place[q] > 1
+        for query in _one_a_class(found, order, count)
+        if ranks[query] > 1
     ]
 
 
-def _one_a_class(items: Items, ranking: Ranking, order: NDArray[np.int64], count: int) -> list[int]:
-    labels = items.table["label"].to_numpy()[ranking.queries]
+def _one_a_class(found: Evaluation, order: NDArray[np.int64], count: int) -> list[int]:
+    """The first queries in this order, one a class."""
+    labels = found.per_query["label"].to_numpy()
     chosen: dict[int, int] = {}
     for query in order:
         chosen.setdefault(int(labels[query]), int(query))
@@ -120,10 +126,11 @@ def _one_a_class(items: Items, ranking: Ranking, order: NDArray[np.int64], count
     return list(chosen.values())
 
 
-def confusions(items: Items, ranking: Ranking, count: int = 8) -> list[Confusion]:
+def confusions(items: Items, found: Evaluation, count: int = 8) -> list[Confusion]:
     """Pairs of classes by how many queries of one have an item of the other as nearest reference."""
     labels = items.table["label"].to_numpy()
-    mine, other = labels[ranking.queries], labels[ranking.nearest[:, 0]]
+    mine = found.per_query["label"].to_numpy()[found.counted]
+    other = labels[found.neighbours.indices[found.counted, 0]]
     pairs: Counter[tuple[int, int]] = Counter(
         (int(min(a, b)), int(max(a, b))) for a, b in zip(mine, other, strict=True) if a != b
     )

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pullpush.reports.run import Absent
 from pullpush.reports.style import Theme, label, subplots
+from pullpush.runs.reader import Absent
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pullpush.progress import work
 from pullpush.reports import blocks, cross_modal
 from pullpush.reports.context import Block, Material
-from pullpush.reports.run import Absent, Missing
+from pullpush.runs.reader import Absent, Missing
 
 
 @dataclass(frozen=True)

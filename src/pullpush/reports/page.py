@@ -12,8 +12,8 @@ from pullpush.reports.context import Material
 from pullpush.reports.interactive import COLOURS, REST
 from pullpush.reports.layout import build
 from pullpush.reports.render import render
-from pullpush.reports.run import Missing, Run
 from pullpush.reports.tables import MetricRow, metric_rows
+from pullpush.runs.reader import Missing, RunFolder
 
 TEXT_TO_IMAGE = "text to image, recall@1"
 NO_METRICS = "metrics.json has no test metrics: the table of before and after is left out."
@@ -39,7 +39,7 @@ def report(run: Path | str, *, window: int = 50) -> Path:
 
 def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
     """As `report`; returns the page and a sentence for each file that is damaged."""
-    material = Material(Run(Path(run)), window)
+    material = Material(RunFolder(Path(run)), window)
     sections = build(material)
     metrics = material.known_metrics
     rows = metric_rows(metrics.get("test") or {})
@@ -62,7 +62,7 @@ def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
     return path, list(material.run.damaged)
 
 
-def sentence(run: Run, metrics: Mapping[str, Any], rows: list[MetricRow], queried: str) -> str:
+def sentence(run: RunFolder, metrics: Mapping[str, Any], rows: list[MetricRow], queried: str) -> str:
     """One sentence of what happened, from as much as is known."""
     data = Path(str(metrics.get("data", ""))).name  # of a folder or file the name alone
     loss = metrics.get("loss")

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from pullpush.data.items import Items
-from pullpush.reports.neighbours import Ranking, roles
-from pullpush.reports.run import Run
+from pullpush.evaluation import Evaluation
+from pullpush.runs.reader import RunFolder
 
 #: metric in metrics.json -> its name on the page, where that is another
 NAMES = {"r_precision": "R-precision", "map@r": "MAP@R", "nmi": "NMI"}
@@ -50,35 +50,23 @@ def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:
     ]
 
 
-def class_recall(items: Items, ranking: Ranking) -> pd.Series:
-    """recall@1 of each class (index: label), the mean over its queries."""
-    labels = items.table["label"].to_numpy()[ranking.queries]
-    return pd.Series(ranking.hit).groupby(labels).mean()
-
-
-def category_table(items: Items, rankings: Mapping[str, Ranking]) -> pd.DataFrame:
-    """recall@1 of each category (index), a column a ranking, `classes` and `queries`; empty without categories."""
-    categories = items.table["category"].to_numpy()
-    if len(set(categories)) < 2:
+def category_table(items: Items, evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """recall@1 of each category (index), a column an evaluation, `classes` and `queries`; empty without categories."""
+    frames = {name: found.per_category for name, found in evaluations.items()}
+    frame = pd.DataFrame({name: each["recall@1"] for name, each in frames.items() if each is not None})
+    if items.table["category"].nunique() < 2 or frame.empty:
         return pd.DataFrame()
-    columns = {}
-    for name, ranking in rankings.items():
-        grouped = pd.Series(ranking.hit).groupby(categories[ranking.queries])
-        columns[name] = grouped.mean()
-        queries = grouped.size()
-    frame = pd.DataFrame(columns)
-    frame["queries"] = queries
+    frame["queries"] = frames[frame.columns[-1]]["queries"]
     frame["classes"] = items.table.groupby("category")["label"].nunique()
     frame.index = [name or "(none)" for name in frame.index]
-    return frame.sort_values(list(rankings)[-1], ascending=False)
+    return frame.sort_values(list(evaluations)[-1], ascending=False)
 
 
-def recall_interval(items: Items, ranking: Ranking, seed: int = 0, repeats: int = 1000) -> tuple[float, float]:
+def recall_interval(found: Evaluation, seed: int = 0, repeats: int = 1000) -> tuple[float, float]:
     """95% interval of recall@1 by bootstrap over classes: items of one class are not independent."""
-    labels = items.table["label"].to_numpy()[ranking.queries]
-    grouped = pd.Series(ranking.hit).groupby(labels).agg(["sum", "size"]).to_numpy()
-    drawn = np.random.default_rng(seed).integers(len(grouped), size=(repeats, len(grouped)))
-    recall = grouped[drawn, 0].sum(1) / grouped[drawn, 1].sum(1)
+    queries, recalls = found.per_class["queries"].to_numpy(), found.per_class["recall@1"].to_numpy()
+    drawn = np.random.default_rng(seed).integers(len(queries), size=(repeats, len(queries)))
+    recall = (queries * recalls)[drawn].sum(1) / queries[drawn].sum(1)
     low, high = np.quantile(recall, [0.025, 0.975])
     return float(low), float(high)
 
@@ -90,7 +78,7 @@ def split_table(items: Items) -> pd.DataFrame:
     return frame.reindex([s for s in ("train", "validation", "test") if s in frame.index])
 
 
-def how_obtained(run: Run, ranking: Ranking | None, tested: Mapping[str, Any]) -> list[str]:
+def how_obtained(run: RunFolder, found: Evaluation | None, tested: Mapping[str, Any]) -> list[str]:
     """Sentences on the protocol: splits, queries and references, what was left out, ties; definitions of the metrics
     that were `tested`."""
     lines = []
@@ -103,27 +91,27 @@ def how_obtained(run: Run, ranking: Ranking | None, tested: Mapping[str, Any]) -
             )
         elif table["split"].nunique() > 1:
             lines.append("No class is in two of the splits: every class of the test split is new to the model.")
-    if ranking is not None:
-        queries, gallery = roles(run.split("test"))
+    if found is not None:
         lines += [
-            f"Leave-one-out on the test split: each of {len(queries):,} items is a query against all others."
-            if np.array_equal(queries, gallery)
-            else f"Query and gallery on the test split: {len(queries):,} queries against {len(gallery):,} "
+            f"Leave-one-out on the test split: each of {len(found.per_query):,} items is a query against all others."
+            if (run.split("test").table["role"] == "both").all()
+            else f"Query and gallery on the test split: {len(found.per_query):,} queries against {found.references:,} "
             "gallery items; an item that is both never retrieves itself.",
-            f"{ranking.left_out:,} queries have no positive in the gallery; they are left out of every mean."
-            if ranking.left_out
+            f"{found.left_out:,} queries have no positive in the gallery; they are left out of every mean."
+            if found.left_out
             else "No query is left out: each has a positive in the gallery.",
             "An item is told from another by its id: duplicates of an image with other ids are ordinary references.",
         ]
-    if ranking is not None or tested:
+    if found is not None or tested:
         lines.append(
             "Similarity is the cosine. Ties never help: a model whose similarities are all equal scores like chance."
         )
     lines += [text for metric, text in DEFINITIONS.items() if any(metric in key for key in tested)]
-    if ranking is not None:
+    if found is not None:
         lines.append(
-            "Table and curves are read from metrics.json and log.jsonl. Images, histograms, classes and maps are "
-            "computed from the stored embeddings when this page is drawn; every random choice has a fixed seed."
+            "Table and curves are read from metrics.json and log.jsonl, neighbours and classes from what the "
+            "evaluation saved. Histograms and maps are computed from the stored embeddings when this page is drawn; "
+            "every random choice has a fixed seed."
         )
     return lines
 

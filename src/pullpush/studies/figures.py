@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from pullpush.reports import style
 from pullpush.reports.curves import fitting_window, smooth
 from pullpush.reports.projection import Map, draw_maps, make_map
-from pullpush.reports.run import Missing
-from pullpush.reports.run import Run as Stored
 from pullpush.runs.config import Config
+from pullpush.runs.reader import Missing, RunFolder
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.seeds import plot_seeds
 from pullpush.studies.table import log_of
@@ -74,7 +73,7 @@ def draw_losses(first: Mapping[str, StudyRun], out: Path, window: int, theme: st
     return figure
 
 
-def plane_points(run: Stored) -> dict[str, Points]:
+def plane_points(run: RunFolder) -> dict[str, Points]:
     """For anchors of the test split, the cosine to their nearest negative and to a random positive, before and after
     training; without those that are not there."""
     found = {}
@@ -110,19 +109,24 @@ def draw_plane(points: Mapping[str, Mapping[str, Points]], configs: Mapping[str,
     return figure
 
 
-def _plane_points(run: Stored, when: str, seed: int = 0) -> Points:
-    embeddings, labels = run.embeddings("test", when), run.split("test").table["label"].to_numpy()
-    rng = np.random.default_rng(seed)
-    anchors = rng.permutation(len(labels))[:PLANE_ANCHORS]
-    similarity = embeddings[anchors].astype(np.float64) @ embeddings.T.astype(np.float64)
-    same = labels[anchors][:, None] == labels[None, :]
-    nearest = np.where(same, -np.inf, similarity).max(1)
-    same[np.arange(len(anchors)), anchors] = False
-    drawn = np.where(same, rng.random(same.shape), -1.0).argmax(1)
-    used = same.any(1) & np.isfinite(nearest)
-    if not used.any():
+def _plane_points(run: RunFolder, when: str, seed: int = 0) -> Points:
+    """Of each anchor, its similarity to its nearest negative and to a random positive."""
+    embeddings, queries = run.embeddings("test", when), run.evaluation("test", when).per_query
+    known = queries[(queries["nearest_positive"] >= 0) & (queries["nearest_negative"] >= 0)]
+    if known.empty:
         raise Missing("no anchor of the test split has both a positive and a negative")
-    return nearest[used], similarity[np.arange(len(anchors)), drawn][used]
+    rng = np.random.default_rng(seed)
+    known = known.iloc[rng.permutation(len(known))[:PLANE_ANCHORS]]
+    items = run.split("test").table
+    gallery = items.reset_index(drop=True)[items["role"].to_numpy() != "query"].groupby("label").groups
+    anchors = known.index.to_numpy()
+    positives = np.array(
+        [rng.choice(gallery[label].drop(anchor, errors="ignore")) for anchor, label in known["label"].items()]
+    )
+    return tuple(
+        np.einsum("md,md->m", embeddings[anchors], embeddings[others], dtype=np.float64)
+        for others in (known["nearest_negative"].to_numpy(), positives)
+    )
 
 
 def boundary(config: Config) -> tuple[Points, bool]:
@@ -142,7 +146,7 @@ def boundary(config: Config) -> tuple[Points, bool]:
     return (ends, ends + offset), exact
 
 
-def maps_of(run: Stored) -> list[tuple[str, Map]]:
+def maps_of(run: RunFolder) -> list[tuple[str, Map]]:
     """Maps of the training classes and of the unseen ones, after training.
 
     Raises: Missing where embeddings are not there.

@@ -10,9 +10,8 @@ import pandas as pd
 from pullpush.reports import style
 from pullpush.reports.curves import fitting_window
 from pullpush.reports.projection import COLORED
-from pullpush.reports.run import Missing
-from pullpush.reports.run import Run as Stored
 from pullpush.runs.config import Config
+from pullpush.runs.reader import Missing, RunFolder
 from pullpush.studies import figures
 from pullpush.studies.gap import gaps_of, open_question
 from pullpush.studies.obtained import how_obtained, margin_meaning
@@ -92,7 +91,7 @@ def draw_losses(
         ),
         Section("Does the miner explain the gap between training and validation loss?", text=open_question(gaps)),
         _pairs(first, out, shown),
-        Section("Maps", figures=_maps({n: Stored(folder_of(out, r)) for n, r in first.items()}, shown)),
+        Section("Maps", figures=_maps({n: RunFolder(folder_of(out, r)) for n, r in first.items()}, shown)),
         Section("How the numbers were obtained", points=how_obtained(runs, out, failed, ("test", "seeds", "times"))),
         Section("All runs", table=table),
     ]
@@ -136,7 +135,7 @@ def _losses_caption(first: dict[str, StudyRun], out: Path, window: int) -> str:
 
 def _pairs(first: dict[str, StudyRun], out: Path, shown: Any) -> Section:
     """Where pairs stand; without a figure, and so left out, where no anchor has both a positive and a negative."""
-    points = {name: figures.plane_points(Stored(folder_of(out, run))) for name, run in first.items()}
+    points = {name: figures.plane_points(RunFolder(folder_of(out, run))) for name, run in first.items()}
     points = {name: found for name, found in points.items() if found}
     configs = {name: first[name].config for name in points}
     if not points:
@@ -195,7 +194,7 @@ def _sentence(table: pd.DataFrame) -> str:
     return "Test recall@1: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()) + "."
 
 
-def _maps(stored: dict[str, Stored], shown: Any) -> list[Shown]:
+def _maps(stored: dict[str, RunFolder], shown: Any) -> list[Shown]:
     found = []
     for name, run in stored.items():
         try:

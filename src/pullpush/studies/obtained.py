@@ -13,6 +13,7 @@ from pullpush.runs.config import Config
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.spread import meaning
+from pullpush.studies.table import stored
 from pullpush.training.setup import make_sampler
 
 __all__ = ["how_obtained", "margin_meaning"]
@@ -65,7 +66,7 @@ def _same(runs: Sequence[StudyRun], of: Callable[[Config], Any]) -> Any:
 
 
 def _items_of(run: StudyRun, out: Path) -> Items:
-    return Items.load(folder_of(out, run) / "items.parquet")
+    return stored(run, out).items
 
 
 def _kept(runs: Sequence[StudyRun], items: Items) -> str:

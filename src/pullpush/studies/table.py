@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pullpush.files import Fields, damaged, read_json, read_jsonl, write_text
-from pullpush.reports.curves import Curve
-from pullpush.runs.log import read_log
+from pullpush.files import Fields, check_fields, write_text
+from pullpush.runs.reader import Curve, Missing, RunFolder
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 
-__all__ = ["log_of", "mean_curve", "table_of", "within_seeds", "write_table"]
+__all__ = ["log_of", "mean_curve", "stored", "table_of", "within_seeds", "write_table"]
 
 METRICS = ("recall@1", "map@r")
 METRICS_JSON: Fields = {"test": {"after": {}}, "validation": {}, "steps": int, "seconds": float}
+NOTHING = np.empty(0)
 
 
 def table_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
@@ -26,11 +25,19 @@ def table_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
         folder = folder_of(out, run)
         if not is_finished(folder):
             continue
-        found = read_json(folder / "metrics.json", METRICS_JSON, "remove it, and the same command ends that run again")
+        cure = "remove it, and the same command ends that run again"
+        found = RunFolder(folder, cure).metrics
+        check_fields(found, METRICS_JSON, folder / "metrics.json", cure)
         test, validation = found["test"]["after"], found["validation"]
         row = {**run.facts, "steps": found["steps"], **{name: test.get(name) for name in METRICS}}
         rows.append({**row, "seconds": found["seconds"], "validation/map@r": validation.get("map@r")})
     return pd.DataFrame(rows)
+
+
+def stored(run: StudyRun, out: Path) -> RunFolder:
+    """The folder of a run; of a finished one, what is damaged is an error."""
+    folder = folder_of(out, run)
+    return RunFolder(folder, f"remove {folder}, and the same command trains that run again" * is_finished(folder))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -58,21 +65,10 @@ def log_of(run: StudyRun, out: Path, key: str, label: str = "") -> Curve:
     Raises:
         UserError: the log of a finished run is damaged.
     """
-    folder = folder_of(out, run)
-    lines = [line for line in _log(folder) if key in line]
-    steps = np.array([line["step"] for line in lines], dtype=np.float64)
-    return Curve(label or key, steps, np.array([line[key] for line in lines], dtype=np.float64))
-
-
-def _log(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "log.jsonl"
-    if not is_finished(folder) or not path.exists():
-        return read_log(path)
-    cure = f"remove {folder}, and the same command trains that run again"
-    lines, left_out = read_jsonl(path, {"step": int}, cure)
-    if left_out or not lines:
-        raise damaged(path, f"line {left_out[0]} can't be read" if left_out else "it is empty", cure)
-    return lines
+    try:
+        return stored(run, out).curve(key, label)
+    except Missing:
+        return Curve(label or key, NOTHING, NOTHING)
 
 
 def mean_curve(curves: Sequence[Curve], label: str) -> Curve:

@@ -13,7 +13,7 @@ from pullpush.criterion import Criterion
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler, ClassBalancedSampler, seen_per_class
 from pullpush.encoders import ImageEncoder, TextEncoder, bundle
-from pullpush.evaluation import evaluate_items
+from pullpush.evaluation import Evaluation, evaluate_items
 from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_items
@@ -99,10 +99,9 @@ class ImageTask:
         """Embeddings of a split [n, dim], on the CPU."""
         return {"image": self.side.embed(split, device)}
 
-    def evaluate(self, split: str, embedded: Embedded) -> dict[str, float]:
-        """Retrieval metrics by the protocol of the data."""
-        nmi = split == "test" and self.config.nmi
-        return dict(evaluate_items(embedded["image"], self.splits[split], nmi=nmi).metrics)
+    def evaluate(self, split: str, embedded: Embedded) -> Evaluation:
+        """Retrieval by the protocol of the data."""
+        return evaluate_items(embedded["image"], self.splits[split], nmi=split == "test" and self.config.nmi)
 
     def validate(self, device: torch.device) -> dict[str, float]:
         """Metrics on the validation classes, and the loss there: on batches as in training, on these without the miner,
@@ -111,7 +110,7 @@ class ImageTask:
         if not len(items):
             return {}
         embedded = self.embed("validation", device)
-        found = self.evaluate("validation", embedded)
+        found = self.evaluate("validation", embedded).metrics
         if self.all_pairs is None:
             return found  # proxies stand for training classes only
         embeddings, labels, ids = embedded["image"].to(device), items.labels.to(device), items.ids.to(device)

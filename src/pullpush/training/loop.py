@@ -26,6 +26,7 @@ from pullpush.runs.folder import (
     save_metrics,
 )
 from pullpush.runs.log import RunLog
+from pullpush.runs.neighbours import save_neighbours
 from pullpush.runs.options import config_from
 from pullpush.training.allocator import keep_freed_memory
 from pullpush.training.anomaly import Watch
@@ -322,12 +323,14 @@ def _checkpoint(run: Run, step: int) -> None:
 
 
 def _test(run: Run, when: str) -> dict[str, float]:
-    """Embeds the test items, keeps the embeddings, and gives their metrics."""
+    """Embeds the test items, keeps the embeddings and what they find, and gives their metrics."""
     if not len(run.task.splits["test"]):
         return {}
     embedded = run.task.embed("test", run.fabric.device)
     _save(run, f"test-{when}", embedded)
-    return run.task.evaluate("test", embedded)
+    found = run.task.evaluate("test", embedded)
+    save_neighbours(run.folder, f"test-{when}", found)
+    return found.metrics
 
 
 def _save(run: Run, name: str, embedded: Embedded) -> None:

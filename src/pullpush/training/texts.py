@@ -16,7 +16,7 @@ from pullpush.data.items import Items
 from pullpush.encoders import text
 from pullpush.encoders.towers import TwoTowers
 from pullpush.errors import UserError
-from pullpush.evaluation import evaluate_image_text, evaluate_items
+from pullpush.evaluation import CrossModal, evaluate_image_text, evaluate_items
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_items, save_texts
 from pullpush.training.images import (
@@ -146,14 +146,14 @@ class ImageTextTask:
         numbers = torch.tensor(self.texts.split(split)["number"].to_numpy())
         return {"image": self.side.embed(split, device), "text": self.texts.embed(numbers, device)}
 
-    def evaluate(self, split: str, embedded: Embedded) -> dict[str, float]:
+    def evaluate(self, split: str, embedded: Embedded) -> CrossModal:
         """Both directions, over all descriptions; and among the images alone where classes have several."""
         items, texts = self.splits[split], self.texts.split(split)
         match, belongs = self._match(items), texts["label"].to_numpy()
-        found = dict(evaluate_image_text(embedded["image"], match, embedded["text"], belongs).metrics)
-        if len(items.labels.unique()) < len(items):
-            found |= evaluate_items(embedded["image"], items, nmi=False).metrics
-        return found
+        found = evaluate_image_text(embedded["image"], match, embedded["text"], belongs)
+        if len(items.labels.unique()) == len(items):
+            return found
+        return found.with_images(evaluate_items(embedded["image"], items, nmi=False))
 
     def validate(self, device: torch.device) -> dict[str, float]:
         """Metrics on the validation classes, and the loss there: on batches as in training, on these without the miner,
@@ -162,7 +162,7 @@ class ImageTextTask:
         if not len(items):
             return {}
         embedded = self.embed("validation", device)
-        found = self.evaluate("validation", embedded)
+        found = self.evaluate("validation", embedded).metrics
         # The first description of each item.
         match, texts = self._match(items), self.texts.split("validation")
         place = {pair: row for row, pair in enumerate(zip(texts["label"], texts["text"], strict=True))}
