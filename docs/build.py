@@ -1,4 +1,5 @@
-"""Writes docs/losses/: a page a loss from its docstring, with a picture of its gradient. `make docs` runs it.
+"""Writes docs/losses/: a page a loss from its docstring, with a picture of its gradient; and the table of findings in
+docs/doctor.md. `make docs` runs it.
 
 `python docs/build.py NAME ...` draws the pictures of these losses alone; the pages are written anyhow.
 """
@@ -11,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pullpush import losses, miners, regularizers
+from pullpush.doctor import FINDINGS, SEVERITIES
 from pullpush.maths.choice import Loss
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import Rectangle, value
@@ -94,8 +96,20 @@ def page(name: str) -> str:
     )
 
 
+def findings(text: str) -> str:
+    """docs/doctor.md with the table of findings as they are declared."""
+    rows = ["| finding | severity | what is seen | what it means | cure |", "| --- | --- | --- | --- | --- |"]
+    for severity in SEVERITIES:
+        of_one = [each for each in FINDINGS.values() if each.severity == severity]
+        rows += [f"| `{each.name}` | {severity} | {each.seen} | {each.meaning} | {each.cure} |" for each in of_one]
+    start, end = text.index("| finding | severity |"), text.index("\n\nEach threshold is")
+    return text[:start] + "\n".join(rows) + text[end:]
+
+
 def main() -> None:
-    """Writes all pages and their index."""
+    """Writes all pages and their index, and the table of findings."""
+    doctor = HERE / "doctor.md"
+    doctor.write_text(findings(doctor.read_text(encoding="utf-8")), encoding="utf-8")
     folder = HERE / "losses"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = ["# Losses\n", "Written by `make docs` from the docstrings. `pullpush losses` prints the same.\n"]

@@ -16,7 +16,7 @@ import pullpush
 from pullpush import losses
 from pullpush.criterion import Criterion, CrossBatchMemory
 from pullpush.data.synthetic import make_tree
-from pullpush.doctor import Objective, examine, measure_sides
+from pullpush.doctor import Objective, examine, measure_course, measure_sides
 from pullpush.errors import UserError
 from pullpush.reports import diagnose_run
 from pullpush.training import loop, train
@@ -140,6 +140,15 @@ def test_stale_memory(watched: Watched) -> None:
     finding = bedside.found["stale_memory"]
     assert "--memory.start_step" in finding.advice
     assert finding.evidence["memory_age"] >= 1
+
+
+def test_memory_that_was_stale_when_last_looked_at_is_found_by_a_look_that_meets_none_of_its_items() -> None:
+    stale = {"memory_drift": 1.5, "memory_age": 10.0, "memory_oldest": 20.0, "negative": 0.1}
+    looks = [{"step": 10.0, **stale}, {"step": 20.0, **stale}, {"step": 30.0, "negative": 0.1}]
+    (finding,) = examine(measure_course(looks, []), Objective())
+    assert finding.finding == "stale_memory"
+    assert finding.evidence["memory_age"] == 10
+    assert "--memory.start_step 40" in finding.advice
 
 
 def test_modality_gap_of_towers_that_hardly_learn(tmp_path: Path) -> None:

@@ -27,6 +27,15 @@ from tests.support.bedside import Bedside, Options
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def healthy(small: Options, tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = {**small, "encoder": {"size": 32, "dim": 16}, "optimizer": {"lr": 5e-4}}
@@ -71,10 +80,7 @@ def test_nothing_is_found_in_a_healthy_run(healthy: Path) -> None:
 def test_alarms_of_healthy_runs_and_of_sick_ones_are_counted(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = importlib.util.spec_from_file_location("alarms", DOCS / "alarms.py")
-    alarms = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "alarms", alarms)
-    spec.loader.exec_module(alarms)
+    alarms = script("alarms", monkeypatch)
     few = {"batch.classes": 2, "steps": 4, "validate_every": 2}
     alone = {**few, "batch.samples": 1}
     monkeypatch.setattr(alarms, "SEEDS", (0,))
@@ -97,6 +103,7 @@ def test_alarms_of_healthy_runs_and_of_sick_ones_are_counted(
         assert "1 healthy runs" in said
         assert "| `no_positives` | 0 of 1 | 1 of 1 |" in said
         assert "| `dead_dimensions` | 0 of 1 | 0 of 1 |" in said
+        assert "| `not_normalised` | 0 of 1 | 1 of 1 |" in said
 
 
 def test_findings_of_a_run_on_the_command_line(
@@ -137,7 +144,7 @@ def test_monitor_of_a_resumed_run_says_nothing_twice(small: Options, tmp_path: P
     assert [line["finding"] for line in lines].count("temperature_too_high") == 1
 
 
-def test_every_finding_has_a_meaning_a_test_and_a_place_in_the_docs() -> None:
+def test_every_finding_has_a_meaning_a_test_and_a_place_in_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
     tests = (Path(__file__).parent / "test_findings.py").read_text()
     docs = (DOCS / "doctor.md").read_text()
     for name, declared in FINDINGS.items():
@@ -145,6 +152,8 @@ def test_every_finding_has_a_meaning_a_test_and_a_place_in_the_docs() -> None:
         assert FINDINGS.keys() >= set(declared.hides), name
         assert f'"{name}"' in tests, name
         assert f"`{name}`" in docs, name
+        assert re.search(rf"\n\| `{name}` \| \d+ \|", docs), f"{name} is not among the alarms"
+    assert script("build", monkeypatch).findings(docs) == docs, "run: python docs/build.py"
 
 
 def test_arrays_of_a_healthy_run(healthy: Path) -> None:

@@ -111,14 +111,14 @@ def measure_course(
         seen = [look[name] for look in looks if name in look]
         measures[gone] = float(next((i for i, value in enumerate(reversed(seen)) if value > 0), len(seen)))
     measures |= _measure_all_duplicates(looks)
-    # 2 - 2 cos is the squared distance of unrelated items.
-    drifts = [
-        look["memory_drift"] / max(2 - 2 * look["negative"], 1e-6)
-        for look in looks
-        if "memory_drift" in look and "negative" in look
-    ]
-    if len(drifts) > 1:
-        measures["lasting_drift"] = min(drifts[-2:])
+    # Not every look meets items that lie in the memory.
+    drifted = [look for look in looks if "memory_drift" in look and "negative" in look]
+    if len(drifted) > 1:
+        measures |= {name: value for name, value in drifted[-1].items() if name.startswith("memory_")}
+        # 2 - 2 cos is the squared distance of unrelated items.
+        measures["lasting_drift"] = min(
+            look["memory_drift"] / max(2 - 2 * look["negative"], 1e-6) for look in drifted[-2:]
+        )
     ratios = [look["update_ratio"] for look in looks if "update_ratio" in look]
     if ratios:
         measures["largest_update_ratio"] = max(ratios)
