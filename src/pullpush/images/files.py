@@ -7,14 +7,16 @@ import os
 import re
 import stat
 from collections import Counter
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pullpush.images.formats import SUFFIXES
 
-__all__ = ["MAX_BYTES", "archived", "find_images", "read_idx", "read_regular"]
+__all__ = ["MAX_BYTES", "archived", "file_of", "find_images", "idx_bytes", "read_idx", "read_regular"]
 
 MAX_BYTES = 1 << 30
 """Larger files are not read as images."""
@@ -45,12 +47,19 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
         return file.read(status.st_size)  # read(MAX_BYTES) would ask for all of it at once
 
 
-def find_images(root: str | os.PathLike[str]) -> tuple[list[str], Counter[str]]:
-    """The image files below a folder, in order, and what was left out, counted: by suffix, or what it is.
+def find_images(root: str | os.PathLike[str], suffixes: Collection[str] = SUFFIXES) -> tuple[list[str], Counter[str]]:
+    """The files of images, or of another kind, below a folder: the one walk through folders of users.
 
-    An image is a regular file, or a link to one, with a suffix of `FORMATS`. Names that begin with a dot are left out
+    Wanted are regular files, or links to them, with one of the suffixes. Names that begin with a dot are left out
     uncounted. Links to folders are followed, each folder once, but neither to a folder that holds `root` itself, nor
     into `SYSTEM`.
+
+    Args:
+        root: the folder.
+        suffixes: of the files, in lower case.
+
+    Returns:
+        The paths, in order, and what was left out, counted: by suffix, or by what it is.
     """
     files: list[str] = []
     left_out, seen = Counter[str](), set[str]()
@@ -68,7 +77,7 @@ def find_images(root: str | os.PathLike[str]) -> tuple[list[str], Counter[str]]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             path, suffix = os.path.join(folder, name), os.path.splitext(name)[1].lower()
-            if suffix not in SUFFIXES:
+            if suffix not in suffixes:
                 left_out[suffix or "without a suffix"] += 1
             elif os.path.isfile(path) or not os.path.exists(path):  # a link to nothing is named when it is read
                 files.append(path)
@@ -77,7 +86,7 @@ def find_images(root: str | os.PathLike[str]) -> tuple[list[str], Counter[str]]:
     return files, left_out
 
 
-def archived(path: str | os.PathLike[str]) -> np.ndarray | None:
+def archived(path: str | os.PathLike[str]) -> NDArray[np.uint8] | None:
     """The array of image 7 of an idx archive for the path `FILE-ubyte.gz#7`, None for any other path."""
     part = _IDX.match(os.fspath(path))
     if part is None:
@@ -85,11 +94,18 @@ def archived(path: str | os.PathLike[str]) -> np.ndarray | None:
     images, row = read_idx(part["file"]), int(part["row"])
     if row >= len(images):
         raise ValueError(f"the archive holds {len(images)} images only")
-    return images[row]
+    image: NDArray[np.uint8] = images[row]
+    return image
+
+
+def file_of(path: str) -> str:
+    """The file that an image is in: the archive of one in an archive, else the path itself."""
+    part = _IDX.match(path)
+    return path if part is None else part["file"]
 
 
 @lru_cache(maxsize=8)
-def read_idx(path: str) -> np.ndarray:
+def read_idx(path: str) -> NDArray[np.uint8]:
     """The array in an idx file (plain or .gz), the format of MNIST and Fashion-MNIST; unsigned bytes only."""
     raw = read_regular(path)
     if path.endswith(".gz"):
@@ -101,6 +117,11 @@ def read_idx(path: str) -> np.ndarray:
     if len(raw) - start != int(np.prod(shape)):
         raise ValueError(f"the idx file announces {int(np.prod(shape))} bytes and holds {len(raw) - start}")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def idx_bytes(array: NDArray[np.uint8]) -> bytes:
+    """The content of an idx file with this array, as `read_idx` reads it."""
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 def _refuse(mode: int) -> None:

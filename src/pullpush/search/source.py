@@ -14,6 +14,7 @@ from pullpush.data.readers import PLACES
 from pullpush.data.sources import open_items
 from pullpush.errors import UserError
 from pullpush.files.tables import path_column
+from pullpush.images.files import file_of
 from pullpush.search.stores.base import FILTERS
 
 KEYS = ["key", "size", "mtime"]
@@ -61,7 +62,7 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
 def _stat(path: str) -> tuple[int, int]:
     """Size and time of the file; of an archive for its images (`FILE#7`)."""
     try:
-        status = os.stat(path if os.path.exists(path) else path.rpartition("#")[0] or path)
+        status = os.stat(file_of(path))
     except OSError:
         return -1, 0
     return status.st_size, status.st_mtime_ns

@@ -11,7 +11,7 @@ from pullpush.data.benchmarks import Images, Layouts, Published
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.images.decode import DECODE_ERRORS
-from pullpush.images.files import read_idx
+from pullpush.images.files import idx_bytes, read_idx
 
 __all__ = ["LAYOUTS", "PUBLISHED", "read_fashion_mnist"]
 
@@ -85,8 +85,7 @@ def _fashion_mnist(folder: Path, content: Images) -> Path:
         grey = [np.asarray(image.convert("L").resize((28, 28))) for images in content for image in images[offset::2]]
         labels = [number for number, images in enumerate(content) for _ in images[offset::2]]
         for kind, values in (("images-idx3", np.stack(grey)), ("labels-idx1", np.array(labels, dtype=np.uint8))):
-            head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
-            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx_bytes(values)))
     return folder
 
 
