@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer, Sum
-from pullpush.criterion.given import class_number
+from pullpush.criterion.given import Side, class_number
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
 from pullpush.maths.similarity import normalize
@@ -109,7 +109,7 @@ def test_a_cuda_device_is_not_asked_for_the_range_of_labels(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
     monkeypatch.setattr(torch, "_assert_async", lambda right, cure: asked.append((bool(right), cure)))
     for labels in (LABELS, LABELS + 2):
-        Proxies(CLASSES, DIM).double().check(X, labels, labels, Criterion().relation)
+        Proxies(CLASSES, DIM).double().fits("embeddings", Side(X, labels, None, False), Criterion().relation)
     assert [right for right, _ in asked] == [True, False]
     assert "labels must be 0 ... 3" in asked[0][1]
     monkeypatch.undo()

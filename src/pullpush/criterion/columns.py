@@ -25,7 +25,8 @@ class Columns(NamedTuple):
 
     def rows(self, rows: slice) -> "Columns":
         """Some of them."""
-        return Columns(*(None if x is None else x[rows] for x in self))
+        valid = None if self.valid is None else self.valid[rows]
+        return Columns(self.embeddings[rows], self.labels[rows], self.ids[rows], valid)
 
     def holding(self) -> Tensor:
         """`valid`, spelled out."""

@@ -73,7 +73,8 @@ class Comparison:
         if self.wants_references:
             same = len(vectors) == 1 and vectors[0] is anchors.embeddings
             among = similarity if same else self._between(torch.cat(list(vectors)), vectors)
-        return computed_again(self._of_cells, similarity, among, anchors, columns, learned)
+        loss: AnchorLoss = computed_again(self._of_cells, similarity, among, anchors, columns, learned)
+        return loss
 
     def _between(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
         found = [self._similarity(x, part) for part in vectors]

@@ -15,7 +15,7 @@ __all__ = ["Compiled", "computed_again"]
 log = logging.getLogger("pullpush")
 
 # The masks follow from labels and ids: computing them again in every loop is faster than keeping them as bools.
-INDUCTOR = {
+INDUCTOR: dict[str, str | int | bool | Callable[..., Any]] = {
     "realize_reads_threshold": 1000,
     "realize_acc_reads_threshold": 1000,
     "realize_opcount_threshold": 10000,
@@ -34,7 +34,7 @@ class Compiled:
         logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
         # Each criterion counts its own recompilations.
         known = of(torch.compile).options
-        own = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
+        own: Any = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
         self.compiled: Callable[..., Any] | None = torch.compile(function, fullgraph=True, options=INDUCTOR, **own)
 
     def __call__(self, *args: Any) -> Any:

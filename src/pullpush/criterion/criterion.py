@@ -14,7 +14,8 @@ from pullpush.criterion.execution import Execution
 from pullpush.criterion.given import Labels, check_sides, given
 from pullpush.criterion.learned import LearnedOptions
 from pullpush.criterion.memory import CrossBatchMemory
-from pullpush.criterion.proxies import Proxies
+from pullpush.criterion.proxies import Proxies, with_proxies
+from pullpush.criterion.references import Batch, References
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners, relations
 from pullpush.maths.choice import Loss, Miner, chosen
@@ -80,8 +81,9 @@ class Criterion(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.loss = _loss(loss, options, proxies)
-        self.similarity = _similarity(similarity or self.loss.traits.similarity)
+        self.loss = with_proxies(chosen("loss", loss, losses.REGISTRY, options), proxies)
+        similarity = similarity or self.loss.traits.similarity
+        self.similarity = look_up("similarity", similarity, SIMILARITIES) if isinstance(similarity, str) else similarity
         self.relation = chosen("relation", relation, relations.REGISTRY)
         self.miner = None if miner is None else chosen("miner", miner, miners.REGISTRY)
         self.memory, self.reverse_memory, self.proxies = memory, reverse_memory, proxies
@@ -138,71 +140,47 @@ class Criterion(nn.Module):
             return self._forward((embeddings, labels, ids), (references, reference_labels, reference_ids))
 
     def _forward(self, side: tuple[Any, Any, Any], other: tuple[Any, Any, Any]) -> Tensor:
-        two = check_sides(side, other)
-        anchors = self._side("embeddings", side, self.reverse_memory if two else self.memory)
-        if not two:
+        forth: References = self.proxies or self.memory or Batch()
+        back: References = self.proxies or self.reverse_memory or Batch()
+        if not check_sides(side, other):
             if self.symmetric:
                 raise UserError("symmetric=True compares embeddings with references: give references")
-            return self._directed(anchors, anchors, self.memory)
-        others = self._side("references", other, self.memory)
+            anchors = self._side("embeddings", side, forth)
+            return self._directed(anchors, anchors, forth)
+        anchors, others = self._side("embeddings", side, back), self._side("references", other, forth)
         wider = torch.promote_types(anchors.embeddings.dtype, others.embeddings.dtype)
         anchors, others = (x._replace(embeddings=x.embeddings.to(wider)) for x in (anchors, others))
-        forth = self._directed(anchors, others, self.memory)
-        return (forth + self._directed(others, anchors, self.reverse_memory)) / 2 if self.symmetric else forth
+        loss = self._directed(anchors, others, forth)
+        return (loss + self._directed(others, anchors, back)) / 2 if self.symmetric else loss
 
-    def _side(self, name: str, side: tuple[Any, Any, Any], memory: CrossBatchMemory | None) -> Columns:
-        embeddings, labels, ids = given(name, *side, self.relation)
-        if ids is None and memory is not None and memory.layout == "table":
-            raise UserError(f"a memory with layout 'table' finds places by ids: give the ids of the {name}")
-        if memory is not None:
-            memory.check(name, embeddings, labels)
-        if self.proxies is not None:
-            self.proxies.check(embeddings, labels, side[1], self.relation)
-        if self.training and distributed.world() > 1:
-            distributed.check_sizes(embeddings)
-        prepared = normalize(embeddings) if self.comparison.unit_length else widen(embeddings)
-        return Columns(prepared, labels, self._name(len(labels), embeddings.device) if ids is None else ids)
+    def _side(self, name: str, side: tuple[Any, Any, Any], references: References) -> Columns:
+        taken = given(name, *side, self.relation)
+        references.fits(name, taken, self.relation)
+        if self.training:
+            distributed.check_sizes(taken.embeddings)
+        prepared = normalize(taken.embeddings) if self.comparison.unit_length else widen(taken.embeddings)
+        ids = self._name(len(taken.labels), prepared.device) if taken.ids is None else taken.ids
+        return Columns(prepared, taken.labels, ids)
 
-    def _directed(self, anchors: Columns, columns: Columns, memory: CrossBatchMemory | None) -> Tensor:
-        """The loss of anchors against columns, and the memory's step."""
-        if self.proxies is not None:
-            proxies = self.proxies.columns()
-            weight = distributed.shared(proxies.embeddings) if self.training else proxies.embeddings
-            weight = weight.to(anchors.embeddings.dtype)
-            weight = normalize(weight) if self.comparison.unit_length else weight
-            return self._value(anchors, [proxies._replace(embeddings=weight)])
-        if self.training and distributed.world() > 1:
-            columns = distributed.gather(columns)
-        if memory is None or not self.training:
-            return self._value(anchors, [columns])
-        new = (columns.embeddings.detach(), columns.labels, columns.ids)
-        if memory.when == "before":
-            memory.enqueue(*new)
-        loss = self._with_memory(anchors, columns, memory)
-        if memory.when == "after":
-            memory.enqueue(*new)
-        return loss
+    def _directed(self, anchors: Columns, batch: Columns, references: References) -> Tensor:
+        """The loss of anchors against references, and what these do after the step."""
+        total: Tensor | None = None
+        for term in references.terms(batch, training=self.training, unit_length=self.comparison.unit_length):
+            loss = self.execution(anchors, term.parts, self.learned, ranks=self._ranks, changing=term.changing)
+            total = loss if total is None else total + term.weight * loss
+        assert total is not None
+        return total
 
-    def _with_memory(self, anchors: Columns, columns: Columns, memory: CrossBatchMemory) -> Tensor:
-        if not memory.warm or (memory.combine == "memory" and memory.empty):
-            return self._value(anchors, [columns])
-        held = memory.columns()
-        held = held._replace(embeddings=held.embeddings.to(columns.embeddings.dtype))
-        if memory.combine == "sum":
-            return self._value(anchors, [columns]) + memory.weight * self._value(anchors, [held], changing=True)
-        return self._value(anchors, [held] if memory.combine == "memory" else [columns, held], changing=True)
-
-    def _value(self, anchors: Columns, parts: list[Columns], *, changing: bool = False) -> Tensor:
-        ranks = distributed.world() if self.training else 1
-        return self.execution(anchors, parts, self.learned, ranks=ranks, changing=changing)
+    @property
+    def _ranks(self) -> int:
+        return distributed.world() if self.training else 1
 
     def _name(self, count: int, device: torch.device) -> Tensor:
         """Ids never used before; on several ranks, those that the joined batch would get."""
-        ranks = distributed.world() if self.training else 1
-        first = count * distributed.rank() if ranks > 1 else 0
+        first = count * distributed.rank() if self._ranks > 1 else 0
         # A number of the CPU goes with cells of any device: a criterion without parameters need not be moved.
         ids = self.unnamed - first - torch.arange(count, device=device)
-        self.unnamed -= count * ranks
+        self.unnamed -= count * self._ranks
         return ids
 
     def extra_repr(self) -> str:
@@ -215,24 +193,6 @@ class Criterion(nn.Module):
         parts += ["symmetric=True"] if self.symmetric else []
         parts += [f"learn={self.learned.learn!r}"] if self.learned.learn else []
         return ", ".join(parts)
-
-
-def _loss(loss: Any, options: dict[str, Any], proxies: Proxies | None) -> Loss:
-    found: Loss = chosen("loss", loss, losses.REGISTRY, options)
-    if proxies is None:
-        if found.traits.proxies:
-            raise UserError(f"loss {found.name!r} compares with class proxies: give proxies=Proxies(classes, dim)")
-        return found
-    if found.given.get("centers", proxies.per_class) != proxies.per_class:
-        raise UserError(
-            f"centers={found.given['centers']}, but the proxies have per_class={proxies.per_class}: leave centers out"
-        )
-    return found.replace(centers=proxies.per_class) if "centers" in found.options else found
-
-
-def _similarity(choice: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    found: Callable[[Tensor, Tensor], Tensor] = choice
-    return look_up("similarity", choice, SIMILARITIES) if isinstance(choice, str) else found
 
 
 def _check_together(criterion: Criterion) -> None:

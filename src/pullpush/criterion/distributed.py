@@ -30,6 +30,8 @@ def rank() -> int:
 
 def gather(columns: Columns) -> Columns:
     """The columns of all ranks, one after the other; gradients of all ranks are added up for the rank of the column."""
+    if world() == 1:
+        return columns
     embeddings = _Gather.apply(columns.embeddings)  # type: ignore[no-untyped-call]
     labels, ids = _gathered(columns.labels), _gathered(columns.ids)
     return Columns(embeddings, labels, ids, None if columns.valid is None else _gathered(columns.valid))
@@ -59,6 +61,8 @@ def check_sizes(embeddings: Tensor) -> None:
     Raises:
         UserError: ranks bring batches of different sizes.
     """
+    if world() == 1:
+        return
     sizes = _gathered(torch.tensor([len(embeddings)], device=embeddings.device)).tolist()
     if len(set(sizes)) > 1:
         raise UserError(f"batches of sizes {sizes} on the ranks: give all ranks the same size, as the samplers do")

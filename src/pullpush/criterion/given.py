@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,17 +12,32 @@ from pullpush.errors import UserError
 from pullpush.maths.choice import Choice
 from pullpush.maths.relations import same_ancestor, same_class, same_text
 
-__all__ = ["Labels", "are_names", "check_sides", "class_number", "given", "on_cpu"]
+__all__ = ["Labels", "Side", "are_names", "check_sides", "class_number", "given", "on_cpu"]
 
 Labels = Tensor | Sequence[int] | Sequence[str]
+
+
+class Side(NamedTuple):
+    """Anchors or references, as they were given.
+
+    Attributes:
+        embeddings: [n, dim].
+        labels: one each, as numbers.
+        ids: one each, or None.
+        named: labels came as names.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    ids: Tensor | None
+    named: bool
+
 
 # Relations that compare numbers of classes; others of a person's own may take what they like.
 OF_NUMBERS = (same_class, same_ancestor, same_text)
 
 
-def given(
-    name: str, embeddings: Any, labels: Any, ids: Any, relation: Choice[Any]
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def given(name: str, embeddings: Any, labels: Any, ids: Any, relation: Choice[Any]) -> Side:
     """One side of the rectangle: embeddings [n, dim], their labels and, where there are any, their ids.
 
     Labels and ids may be tensors of any integers, arrays or lists; names get the number that `class_number` gives them.
@@ -40,7 +55,7 @@ def given(
     if not isinstance(embeddings, Tensor) or not embeddings.is_floating_point():
         kind = embeddings.dtype if isinstance(embeddings, Tensor) else type(embeddings).__name__
         raise UserError(f"{name} are {kind}: give a floating point tensor [n, dim], as the encoder returns it")
-    own = "" if name == "embeddings" else "reference_"
+    own, named = "" if name == "embeddings" else "reference_", are_names(labels)
     labels = _numbers(f"{own}labels", labels, embeddings)
     if embeddings.ndim != 2 or not labels.ndim or len(embeddings) != len(labels):
         raise UserError(
@@ -49,7 +64,7 @@ def given(
     if labels.is_floating_point() and relation.made_by(*OF_NUMBERS):
         raise UserError(f"{own}labels are {labels.dtype}, not numbers of classes: give them as int64 (labels.long())")
     if ids is None:
-        return embeddings, labels, None
+        return Side(embeddings, labels, None, named)
     if isinstance(ids, tuple) and any(isinstance(x, Tensor) for x in ids):
         raise UserError(
             f"{own}ids are a tuple of {len(ids)} tensors, as another library's miner gives them: pairs are not handed "
@@ -62,7 +77,7 @@ def given(
             f"{own}ids are {ids.dtype} {list(ids.shape)}: give int64 [{len(embeddings)}], the number of the item that "
             "each embedding is of, or leave them out"
         )
-    return embeddings, labels, ids
+    return Side(embeddings, labels, ids, named)
 
 
 def check_sides(side: Sequence[Any], other: Sequence[Any]) -> bool:
@@ -126,12 +141,13 @@ def _numbers(name: str, values: Any, embeddings: Tensor) -> Tensor:
     """Integers as int64, other numbers as they are, names as their numbers; on the device of the embeddings."""
     if not isinstance(values, Tensor):
         values = _as_tensor(name, values).to(embeddings.device)
-    if values.device != embeddings.device:
+    numbers: Tensor = values
+    if numbers.device != embeddings.device:
         raise UserError(
-            f"{name} are on {values.device}, the embeddings on {embeddings.device}: "
+            f"{name} are on {numbers.device}, the embeddings on {embeddings.device}: "
             f"give {name}.to({str(embeddings.device)!r})"
         )
-    return values if values.is_floating_point() or values.is_complex() else values.long()
+    return numbers if numbers.is_floating_point() or numbers.is_complex() else numbers.long()
 
 
 def _as_tensor(name: str, values: Any) -> Tensor:

@@ -58,7 +58,7 @@ def cached_step(
     for encoder, own, tower, embeddings in zip(encoders, chunks, found, whole, strict=True):
         if embeddings.grad is None:
             continue
-        gradients = embeddings.grad.split([len(embedded) for embedded, _ in tower])
+        gradients = torch.split(embeddings.grad, [len(embedded) for embedded, _ in tower])
         for chunk, (_, state), gradient in zip(own, tower, gradients, strict=True):
             last -= 1
             with _replayed(state), _without_sync(encoder, last > 0):
@@ -76,7 +76,7 @@ class _RandomState:
 
     def __init__(self) -> None:
         self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        self.cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
 
     def restore(self) -> None:
         torch.set_rng_state(self.cpu)

@@ -1,6 +1,6 @@
 """The cross-batch memory: embeddings of recent batches as extra columns."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import torch
@@ -8,9 +8,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from pullpush.bounds import Bound, Dim, NonNegative, Whole, checked
+from pullpush.criterion import distributed
 from pullpush.criterion.columns import Columns
-from pullpush.criterion.given import on_cpu
+from pullpush.criterion.given import Side, on_cpu
+from pullpush.criterion.references import Term
 from pullpush.errors import UserError
+from pullpush.maths.choice import Choice
 from pullpush.maths.similarity import normalize
 
 __all__ = ["CrossBatchMemory"]
@@ -78,17 +81,19 @@ class CrossBatchMemory(nn.Module):
         label_shape: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        known = items.unique() if isinstance(items, Tensor) else None
-        count = items if known is None else len(known)
-        self.size = _places(size, count)
+        known: Tensor | None = None
+        if isinstance(items, Tensor):
+            known = torch.unique(items)
+            items = len(known)
+        self.size = _places(size, items)
         if layout == "table":
-            if count is None:
+            if items is None:
                 raise UserError("a memory with layout 'table' has a place for each item: give items=")
-            self.size = min(self.size, int(count))
+            self.size = min(self.size, items)
         self.layout, self.combine, self.weight = layout, combine, weight
         self.start_step, self.when = start_step, enqueue
         self.unit_length = False
-        places = self.size if layout == "queue" else int(count or 0)
+        places = self.size if layout == "queue" else int(items or 0)
         self.register_buffer("embeddings", torch.zeros(places, dim, dtype=STORAGE[storage]))
         self.register_buffer("labels", torch.zeros(places, *label_shape, dtype=torch.int64))
         self.register_buffer("ids", torch.zeros(places, dtype=torch.int64))
@@ -99,7 +104,7 @@ class CrossBatchMemory(nn.Module):
         self.register_buffer("known", known if layout == "table" else None)
         # `step`, and how many embeddings were written, as known without asking the device, which would wait for it.
         self._steps, self._written = 0, 0
-        self.register_load_state_dict_post_hook(_loaded)
+        self.register_load_state_dict_post_hook(_loaded)  # type: ignore[no-untyped-call]
 
     @property
     def filled(self) -> Tensor:
@@ -130,6 +135,32 @@ class CrossBatchMemory(nn.Module):
         """Batches since each reference of `columns` was written, int64 [size]; -1 where it holds nothing."""
         entered = self._active()[1]
         return torch.where(entered >= 0, self.step - entered, -1)
+
+    def fits(self, name: str, side: Side, relation: Choice[object]) -> None:
+        """See `References`: `check`, and a table's need of ids."""
+        if side.ids is None and self.layout == "table":
+            raise UserError(f"a memory with layout 'table' finds places by ids: give the ids of the {name}")
+        self.check(name, side.embeddings, side.labels)
+
+    def terms(self, batch: Columns, *, training: bool, unit_length: bool) -> Iterator[Term]:
+        """The batch and, in training, what is held, as `combine` says; then, or before, the batch is written."""
+        if not training:
+            yield Term([batch])
+            return
+        batch = distributed.gather(batch)
+        new = (batch.embeddings.detach(), batch.labels, batch.ids)
+        if self.when == "before":
+            self.enqueue(*new)
+        if not self.warm or (self.combine == "memory" and self.empty):
+            yield Term([batch])
+        else:
+            held = self.columns()
+            held = held._replace(embeddings=held.embeddings.to(batch.embeddings.dtype))
+            if self.combine == "sum":
+                yield Term([batch])
+            yield Term([batch, held] if self.combine == "joint" else [held], self.weight, changing=True)
+        if self.when == "after":
+            self.enqueue(*new)
 
     def check(self, name: str, embeddings: Tensor, labels: Tensor) -> None:
         """

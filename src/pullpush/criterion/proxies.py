@@ -1,18 +1,22 @@
 """Learned stand-ins of the classes."""
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from pullpush.bounds import Bound, Centers, Dim, Seed, checked
+from pullpush.criterion import distributed
 from pullpush.criterion.columns import Columns
-from pullpush.criterion.given import are_names
+from pullpush.criterion.given import Side
+from pullpush.criterion.references import Term
 from pullpush.errors import UserError
-from pullpush.maths.choice import Choice
+from pullpush.maths.choice import Choice, Loss
 from pullpush.maths.relations import same_class, shared_label
+from pullpush.maths.similarity import normalize
 
-__all__ = ["Proxies"]
+__all__ = ["Proxies", "with_proxies"]
 
 Classes = Annotated[int, Bound(1, 10**8)]
 
@@ -40,18 +44,19 @@ class Proxies(nn.Module):
         self.register_buffer("ids", torch.iinfo(torch.int64).min + torch.arange(classes * per_class))
         self.classes, self.per_class = classes, per_class
 
-    def check(self, embeddings: Tensor, labels: Tensor, as_given: Any, relation: Choice[Any]) -> None:
+    def fits(self, name: str, side: Side, relation: Choice[object]) -> None:
         """
         Args:
-            embeddings: of a batch.
-            labels: as numbers, and `as_given` to the criterion.
+            name: of the embeddings.
+            side: of a batch.
             relation: that of the criterion.
 
         Raises:
             UserError: they do not fit. On a CUDA device a label without a proxy is an assertion of the device instead,
                 since asking it would hold up the step.
         """
-        if are_names(as_given):
+        embeddings, labels = side.embeddings, side.labels
+        if side.named:
             raise UserError(
                 "proxies belong to classes 0 ... n - 1, these labels are names: number them, the same in every batch, "
                 "such as by sorted(set(names)).index(name) over the training set"
@@ -81,6 +86,25 @@ class Proxies(nn.Module):
         """Sizes."""
         return f"classes={self.classes}, dim={self.weight.shape[1]}, per_class={self.per_class}"
 
-    def columns(self) -> Columns:
-        """All proxies."""
-        return Columns(self.weight, self.labels, self.ids)
+    def terms(self, batch: Columns, *, training: bool, unit_length: bool) -> Iterator[Term]:
+        """All proxies, which every rank has: the only columns."""
+        weight = distributed.shared(self.weight) if training else self.weight
+        weight = weight.to(batch.embeddings.dtype)
+        yield Term([Columns(normalize(weight) if unit_length else weight, self.labels, self.ids)])
+
+
+def with_proxies(loss: Loss, proxies: Proxies | None) -> Loss:
+    """The loss, with as many centers a class as there are proxies of it.
+
+    Raises:
+        UserError: it wants proxies and there are none; it is given another number of centers.
+    """
+    if proxies is None:
+        if loss.traits.proxies:
+            raise UserError(f"loss {loss.name!r} compares with class proxies: give proxies=Proxies(classes, dim)")
+        return loss
+    if loss.given.get("centers", proxies.per_class) != proxies.per_class:
+        raise UserError(
+            f"centers={loss.given['centers']}, but the proxies have per_class={proxies.per_class}: leave centers out"
+        )
+    return loss.replace(centers=proxies.per_class) if "centers" in loss.options else loss

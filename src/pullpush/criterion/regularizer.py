@@ -62,14 +62,15 @@ class Regularizer(nn.Module):
         return value(self.penalty(anchors.embeddings, columns.embeddings, pairs))
 
     def _side(self, name: str, side: tuple[Any, Any, Any], first: int) -> Columns:
-        embeddings, labels, ids = given(name, *side, self.relation)
-        unnamed = torch.full((len(embeddings),), -1, device=embeddings.device)
-        side = Columns(embeddings, labels, unnamed if ids is None else ids)
-        if self.training and distributed.world() > 1:
-            side = distributed.gather(side)
+        embeddings, labels, ids, _ = given(name, *side, self.relation)
+        columns = Columns(embeddings, labels, torch.full((len(embeddings),), -1, device=embeddings.device))
+        if ids is not None:
+            columns = columns._replace(ids=ids)
+        if self.training:
+            columns = distributed.gather(columns)
         if ids is None:
-            side = side._replace(ids=first + torch.arange(len(side.ids), device=side.ids.device))
-        return side
+            columns = columns._replace(ids=first + torch.arange(len(columns.ids), device=columns.ids.device))
+        return columns
 
     def extra_repr(self) -> str:
         """The regulariser with its options."""

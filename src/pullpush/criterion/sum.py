@@ -35,7 +35,7 @@ class Sum(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor, ids: Tensor | None = None, **references: Any) -> Tensor:
         """The weighted sum; arguments as of `Criterion`."""
-        parts = [
+        parts: list[Tensor] = [
             weight * criterion(embeddings, labels, ids, **references)
             for weight, criterion in zip(self.weights, self.criteria, strict=True)
         ]
