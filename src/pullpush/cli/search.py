@@ -1,6 +1,7 @@
 """pullpush index, pullpush search, pullpush serve"""
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
@@ -10,8 +11,19 @@ from pullpush.bounds import Bound
 from pullpush.cli.parse import call
 from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
+from pullpush.search.stores import declared, names
+from pullpush.search.stores.base import recall_in_words
 
 __all__ = ["index", "search", "serve"]
+
+
+def _names_stores(verb: Callable[..., None]) -> Callable[..., None]:
+    """Puts the addresses of all stores into the help."""
+    kinds = [declared(name) for name in names()]
+    for word, shown in (("{stores}", kinds), ("{servers}", [kind for kind in kinds if kind.remote])):
+        addresses = " or ".join(address for kind in shown for address in kind.addresses)
+        verb.__doc__ = (verb.__doc__ or "").replace(word, addresses)
+    return verb
 
 
 def index(argv: list[str]) -> int:
@@ -55,6 +67,7 @@ def serve(argv: list[str]) -> int:
     return 0
 
 
+@_names_stores
 def _index(
     run: str,
     images: str | None = None,
@@ -72,7 +85,7 @@ def _index(
         images: a folder of images.
         data: a data set's name or a manifest, instead of a folder.
         out: the index folder; by default indexes/NAME of the run.
-        store: faiss (chosen by size), faiss:flat, faiss:hnsw, faiss:ivfpq or milvus://host:port/collection.
+        store: {stores}; faiss alone chooses by size.
         projection: of the map on the page: umap, pca or none.
         rebuild: embed everything anew.
         batch_size: images embedded at a time.
@@ -89,6 +102,7 @@ def _index(
     )
 
 
+@_names_stores
 def _search(
     index: str,
     text: str | None = None,
@@ -112,12 +126,11 @@ def _search(
         k: this many; those that are hardly closer than what nonsense finds are marked as weak.
         where: only items with these values, such as category=food.
         cut_off: leave out hits with less closeness; 0.2 leaves out the weak ones.
-        store: where the vectors lie on a server, its address milvus://host:port/collection; or the environment variable
-            PULLPUSH_STORE. The address in the index is not used.
+        store: where the vectors lie on a server, its address ({servers}); or the environment variable PULLPUSH_STORE.
+            The address in the index is not used.
         json: print a list of {id, score, closeness, weak, path, label, text}.
     """
     from pullpush.search import open as open_index
-    from pullpush.search.stores.base import recall_in_words
 
     engine = open_index(index, store=store)
     conditions = dict(_pair(each) for each in where or [])
@@ -158,6 +171,7 @@ def _show(hits: list[Any], as_json: bool) -> None:
     Console().print(shown)
 
 
+@_names_stores
 def _serve(
     index: str | None = None,
     host: str = "127.0.0.1",
@@ -179,8 +193,8 @@ def _serve(
         token: what clients must send, 8 or more letters and digits; needed where others are let in. Better given in the
             environment variable PULLPUSH_TOKEN, as the list of processes shows the command line to all.
         names: further host names that requests may use, as a proxy's; may be repeated.
-        store: where the vectors lie on a server, its address milvus://host:port/collection; or the environment variable
-            PULLPUSH_STORE. The address in the index is not used.
+        store: where the vectors lie on a server, its address ({servers}); or the environment variable PULLPUSH_STORE.
+            The address in the index is not used.
         images: a folder whose images are shown in full; may be repeated. Needed for an index that was built by another
             user or on another machine, of which only thumbnails are shown otherwise.
         read_only: no adding and removing.

@@ -25,8 +25,9 @@ from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.errors import BadQuery, NoIndex, NoItem
 from pullpush.search.index import check_fingerprint
 from pullpush.search.layout import Manifest
+from pullpush.search.rows import Rows
 from pullpush.search.stores import Vectors, open_store, trusted
-from pullpush.search.stores.base import FILTERS, Rows
+from pullpush.search.stores.base import FILTERS
 from pullpush.search.version import TABLE
 
 WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
@@ -302,7 +303,7 @@ def open_index(
     """Opens an index for searching; its checksums are compared first.
 
     `model`: the model or its path, where it is no longer where it was when the index was built. `store`: where the
-    vectors lie on a server, its address (`milvus://host:port/collection`); by default that of the environment variable
+    vectors lie on a server, its address; by default that of the environment variable
     PULLPUSH_STORE. The address that the index names is not connected to.
 
     Raises: `UserError` when there is no index, it is damaged, or the model is another than the index's.

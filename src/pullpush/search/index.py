@@ -28,7 +28,7 @@ from pullpush.search.journal import Journal, Key
 from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS, KEYS, read_source
 from pullpush.search.staging import keep, staged
-from pullpush.search.stores import NETWORK, trusted
+from pullpush.search.stores import DEFAULT, declared, trusted
 from pullpush.search.stores.base import FILTERS, recall_in_words
 from pullpush.search.thumbnails import thumbnail
 from pullpush.search.version import Draft, Opened, owner, read, write, writing
@@ -105,9 +105,9 @@ def build_index(
         model: A run folder, a model bundle, or a loaded `Model`.
         source: A folder of images, the name of a data set, a manifest, or `Items`.
         out: The index folder; by default `indexes/NAME of the run`.
-        store: `faiss` (the default; the kind is chosen by size), `faiss:flat`, `faiss:hnsw`, `faiss:ivfpq` or
-            `milvus://host:port/collection`. An existing index keeps its own; a server must be named each time, here or
-            by the environment variable PULLPUSH_STORE.
+        store: `faiss` (the default; the kind is chosen by size) or the address of another store (docs/search.md). An
+            existing index keeps its own; a server must be named each time, here or by the environment variable
+            PULLPUSH_STORE.
         projection: The map: `umap`, `pca` or `none`.
         rebuild: Embed everything anew, also with another model or source; until that is done the old version is served.
         batch_size: Images embedded at a time.
@@ -131,7 +131,7 @@ def build_index(
         old = read(index)
         if old is not None and not rebuild:
             _same(index, old.manifest, loaded, label, store)
-        trusted(store or (old.manifest.store if old is not None else "faiss"), store)  # before the long work
+        trusted(store or (old.manifest.store if old is not None else DEFAULT), store)  # before the long work
         wanted, open_row = _wanted(index, items, wanted, old, rebuild)
         fresh, gone, changed = _difference(old if not rebuild else None, wanted)
         journal = Journal(index / layout.BUILDING, loaded.fingerprint)
@@ -281,9 +281,10 @@ def check_fingerprint(index: Path, manifest: Manifest, model: Model) -> None:
 
 def _same(index: Path, manifest: Manifest, model: Model, source: str, store: str | None) -> None:
     check_fingerprint(index, manifest, model)
-    same_kind = store is not None and manifest.store.startswith(NETWORK) and store.startswith(NETWORK)  # it has moved
+    remote = declared(manifest.store).remote
+    moved = remote and store is not None and store.partition(":")[0] == manifest.store.partition(":")[0]
     for what, known, given in (("source", manifest.source, source), ("store", manifest.store, store)):
-        if what == "store" and same_kind:
+        if what == "store" and moved:
             continue
         if given is not None and known != given:
             raise UserError(
@@ -302,7 +303,7 @@ def _manifest(index: Path, model: Model, name: str, source: str, store: str | No
         model=name or (known.model if known else ""),
         text=model.text is not None,
         source=source,
-        store=store or (known.store if known else "faiss"),
+        store=store or (known.store if known else DEFAULT),
         count=known.count if known else 0,
         next_id=known.next_id if known else 0,
         facts=known.facts if known else {},

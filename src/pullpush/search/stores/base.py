@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import numpy as np
-import pandas as pd
+if TYPE_CHECKING:  # help reads this file, and computes nothing
+    import numpy as np
+    import pandas as pd
+
+__all__ = ["FILTERS", "Change", "Store", "Vectors", "Where", "recall_in_words"]
 
 Where = Mapping[str, str]
 FILTERS = ("label", "category", "domain", "split")
@@ -41,21 +45,6 @@ def recall_in_words(facts: Mapping[str, Any]) -> str:
     return f"recall@10 {recall:.3f} of exact search ({kinds or 'nothing to measure it by'})"
 
 
-class Rows:
-    """Where the ids of a table stand in it; quicker for a few than pandas' own look-up."""
-
-    def __init__(self, ids: np.ndarray) -> None:
-        self._ids, self._order = ids, np.argsort(ids, kind="stable")
-
-    def __call__(self, wanted: np.ndarray) -> np.ndarray:
-        """Row numbers; -1 for an id that is not there. Negative ids are none."""
-        if not len(self._ids):
-            return np.full(wanted.shape, -1, np.int64)
-        places = np.searchsorted(self._ids, wanted, sorter=self._order)
-        found = self._order[np.minimum(places, len(self._ids) - 1)]
-        return np.where((self._ids[found] == wanted) & (wanted >= 0), found, -1)
-
-
 class Vectors(Protocol):
     """One published version, for reading; safe to use from several threads."""
 
@@ -75,22 +64,45 @@ class Vectors(Protocol):
     def close(self) -> None: ...
 
 
-class Store(Protocol):
-    """Writes versions in two steps, so that the index can be published in between by renaming."""
+class Store(ABC):
+    """Writes versions in two steps, so that the index can be published in between by renaming.
 
+    A store is one file of this folder, named as its URLs begin, with one class of this kind. Its attributes are
+    literals: help, messages and checks read them without importing the file's packages.
+
+    Attributes:
+        addresses: what its URLs look like.
+        remote: whether the vectors lie on a server, which is then never taken from an index.
+        packages: the modules that it needs beside those of search; the extra that brings them has the store's name.
+    """
+
+    addresses: ClassVar[tuple[str, ...]]
+    remote: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def __init__(self, url: str, owner: str = "") -> None: ...
+
+    @abstractmethod
     def stage(self, folder: Path, version: int, change: Change, previous: Path | None) -> dict[str, Any]:
-        """Prepares `version` beside the published one, of which readers notice nothing, and returns facts for the
-        record.
+        """Prepares `version` beside the published one; readers notice nothing.
 
-        `folder` is the new version's own folder, `previous` that of the version before (None: there is none). A version
-        that was staged and never published (a crash) must not show in a later one.
+        A version that was staged and never published (a crash) must not show in a later one.
+
+        Args:
+            folder: the new version's own folder.
+            version: its number, from 1.
+            change: what comes and what goes.
+            previous: the folder of the version before; None where there is none.
+
+        Returns:
+            Facts for the record: `kind`, `rows`, `dim`, `recall@10` and `measured` (None and empty where nothing was).
         """
-        ...
 
+    @abstractmethod
     def settle(self, version: int, change: Change) -> None:
         """After `version` is published: gives back what only the one before needed. May be repeated, may be missed."""
-        ...
 
+    @abstractmethod
     def open(self, folder: Path, version: int) -> Vectors:
         """The published `version`."""
-        ...

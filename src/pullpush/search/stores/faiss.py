@@ -24,8 +24,11 @@ import torch
 
 from pullpush.errors import UserError
 from pullpush.files.tables import from_arrow, to_arrow
+from pullpush.search.rows import Rows
 from pullpush.search.stores import exact
-from pullpush.search.stores.base import FILTERS, Change, Rows, Where
+from pullpush.search.stores.base import FILTERS, Change, Store, Where
+
+__all__ = ["FaissStore"]
 
 KINDS = ("auto", "flat", "hnsw", "ivfpq")
 FLAT_UP_TO, HNSW_UP_TO = 1_000_000, 20_000_000
@@ -44,10 +47,13 @@ REBUILD_AT = 0.2
 """Share of removed rows at which a graph is built anew; so it is when it has doubled since its recall was measured."""
 
 
-class FaissStore:
-    """`kind`: `auto` (by size), `flat`, `hnsw` or `ivfpq`."""
+class FaissStore(Store):
+    """Of the kind that the URL names; `faiss` alone chooses it by size. The folder of the index is its own."""
 
-    def __init__(self, kind: str = "auto") -> None:
+    addresses = ("faiss", "faiss:flat", "faiss:hnsw", "faiss:ivfpq")
+
+    def __init__(self, url: str, owner: str = "") -> None:
+        kind = url.partition(":")[2] or "auto"
         if kind not in KINDS:
             raise UserError(f"unknown FAISS index {kind!r}; it can be {', '.join(KINDS)}")
         self.kind = kind

@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
 
 from pullpush.errors import UserError
-from pullpush.extras import need
-from pullpush.search.stores.base import FILTERS, Change, Where
+from pullpush.search.stores.base import FILTERS, Change, Store, Where
+from pullpush.search.stores.faiss import choose
+
+__all__ = ["MilvusStore"]
 
 URL = re.compile(r"^milvus://(?P<host>[^/:@\s]+):(?P<port>\d+)/(?P<collection>[A-Za-z_]\w{0,254})$")
 TOKEN = "PULLPUSH_MILVUS_TOKEN"
@@ -29,10 +33,14 @@ _BATCH = 5_000
 _LONGEST = 1024
 
 
-class MilvusStore:
-    """`url`: `milvus://host:port/collection`; `owner`: the index that the collection belongs to."""
+class MilvusStore(Store):
+    """A collection, which belongs to the index `owner`."""
 
-    def __init__(self, url: str, owner: str) -> None:
+    addresses = ("milvus://host:19530/collection",)
+    remote = True
+    packages = ("pymilvus",)
+
+    def __init__(self, url: str, owner: str = "") -> None:
         match = URL.match(url)
         if not match:
             raise UserError(
@@ -82,8 +90,6 @@ class MilvusStore:
         return MilvusVectors(self.client, self.name, version)
 
     def _create(self, dim: int, rows: int) -> None:
-        from pymilvus import DataType
-
         schema = self.client.create_schema(
             auto_id=False, enable_dynamic_field=False, description=f"pullpush {self.owner}"
         )
@@ -168,10 +174,6 @@ class MilvusVectors:
 
 
 def _connect(address: str, url: str) -> Any:
-    need("milvus")
-    from pymilvus import MilvusClient
-    from pymilvus.exceptions import MilvusException
-
     try:
         return MilvusClient(uri=address, token=os.environ.get(TOKEN, ""), timeout=10)
     except MilvusException as error:
@@ -180,8 +182,6 @@ def _connect(address: str, url: str) -> Any:
 
 def _index(rows: int) -> tuple[str, dict[str, int]]:
     """Milvus's index for the rows of the first build, by the same sizes as the embedded store."""
-    from pullpush.search.stores.faiss_store import choose
-
     if choose(rows) == "flat":
         return "FLAT", {}
     if choose(rows) == "hnsw":
