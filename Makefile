@@ -1,4 +1,6 @@
 # make demo: the main job on the built-in data.   make test: all checks and tests.   make bench [AREA=loss]: benchmarks.
+# make check: lint, types, stubs, layers, which git runs before each commit after `.venv/bin/pre-commit install`.
+# make quick: the tests of what changed, nearest first, under two minutes.   make coverage: all tests, and the lines of src that they run.
 # make lowest [TESTS=tests/search]: the tests with the lowest version of everything that pyproject.toml allows.
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +9,7 @@ EXTRAS := all,bench,dev
 LOWEST := .venv-lowest
 TESTS := tests
 
-.PHONY: demo test check bench docs lowest clean
+.PHONY: demo test check quick coverage bench docs lowest clean
 
 demo: $(VENV)/.installed
 	@if [ -f runs/demo/checkpoints/last.pt ]; then $(BIN)/pullpush train --resume runs/demo; \
@@ -23,6 +25,14 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict --no-warn-unused-ignores src/pullpush/maths
 	$(BIN)/mypy --strict --warn-unused-ignores --follow-imports=silent tests/typing
+	$(BIN)/python tools/stubs.py --check
+	$(BIN)/lint-imports --no-cache
+
+quick: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python tools/quick.py
+
+coverage: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(if $(AREA),--area $(AREA))

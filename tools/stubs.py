@@ -2,9 +2,10 @@
 
 The modules take whatever their rooms hold when they are imported; a new loss is one new file, and this command.
 
-    python tools/stubs.py
+    python tools/stubs.py [--check]     (--check writes nothing, and fails where a stub is not up to date)
 """
 
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -18,10 +19,16 @@ def stub(kind: str) -> str:
     return "\n".join(["# Written by tools/stubs.py.", *sorted(lines)]) + "\n"
 
 
-def main() -> None:
+def main() -> int:
     for kind in ("losses", "miners", "regularizers"):
-        (PACKAGE / f"{kind}.pyi").write_text(stub(kind), encoding="utf-8")
+        path, text = PACKAGE / f"{kind}.pyi", stub(kind)
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            print(f"{path.name} is not up to date: python tools/stubs.py", file=sys.stderr)
+            return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
