@@ -1,5 +1,5 @@
-"""Writes docs/losses/: a page a loss from its docstring, with a picture of its gradient; and the table of findings in
-docs/doctor.md. `make docs` runs it.
+"""Writes docs/losses/: a page a loss from its docstring, with a picture of its gradient; and the tables of findings in
+docs/doctor.md and of metrics in docs/evaluation.md. `make docs` runs it.
 
 `python docs/build.py NAME ...` draws the pictures of these losses alone; the pages are written anyhow.
 """
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from pullpush import losses, miners, regularizers
 from pullpush.doctor import FINDINGS, SEVERITIES
+from pullpush.evaluation.metrics import METRICS
 from pullpush.maths.choice import Loss
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import Rectangle, value
@@ -106,10 +107,19 @@ def findings(text: str) -> str:
     return text[:start] + "\n".join(rows) + text[end:]
 
 
+def metrics(text: str) -> str:
+    """docs/evaluation.md with the table of metrics as they are declared."""
+    rows = ["| name | title | meaning |", "| --- | --- | --- |"]
+    rows += [f"| `{metric.name}` | {metric.title} | {metric.meaning} |" for metric in METRICS.values()]
+    start, end = text.index("| name | title |"), text.index("\n| `rank` (in `per_query`)")
+    return text[:start] + "\n".join(rows) + text[end:]
+
+
 def main() -> None:
-    """Writes all pages and their index, and the table of findings."""
-    doctor = HERE / "doctor.md"
-    doctor.write_text(findings(doctor.read_text(encoding="utf-8")), encoding="utf-8")
+    """Writes all pages and their index, and the tables of findings and metrics."""
+    for name, written in (("doctor", findings), ("evaluation", metrics)):
+        table = HERE / f"{name}.md"
+        table.write_text(written(table.read_text(encoding="utf-8")), encoding="utf-8")
     folder = HERE / "losses"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = ["# Losses\n", "Written by `make docs` from the docstrings. `pullpush losses` prints the same.\n"]

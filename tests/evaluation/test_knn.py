@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pullpush.errors import UserError
 from pullpush.evaluation import knn, search
-from pullpush.evaluation.clusters import nmi
+from pullpush.evaluation.metrics.nmi import nmi
 
 
 @settings(max_examples=60, deadline=None)

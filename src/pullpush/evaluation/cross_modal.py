@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pullpush.evaluation.evaluate import Evaluation, evaluate
+from pullpush.evaluation.metrics import METRICS, metric_of
 
 KS = (1, 5, 10)
+NEAREST = [metric for metric in METRICS.values() if metric.nearest_alone]
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def evaluate_image_text(
     }
     metrics: dict[str, float] = {}
     for way, found in ways.items():
-        metrics |= {f"{way}/recall@{k}": found.metrics[f"recall@{k}"] for k in ks}
+        metrics |= {f"{way}/{name}": value for name, value in found.metrics.items() if metric_of(name) in NEAREST}
         rank = found.per_query["rank"]  # NaN where there is no match, which median and mean pass over
         metrics |= {f"{way}/median_rank": float(rank.median()), f"{way}/mean_rank": float(rank.mean())}
     return CrossModal(metrics, **ways)

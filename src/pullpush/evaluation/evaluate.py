@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pullpush.data.labels import numbered
 from pullpush.errors import UserError
-from pullpush.evaluation.clusters import nmi as nmi_of
 from pullpush.evaluation.knn import Ints, Neighbours, matrix
+from pullpush.evaluation.metrics.nmi import nmi as nmi_of
 from pullpush.evaluation.ranks import Side, measure, unique_rows
 
 KS = (1, 2, 4, 8, 10, 100)
@@ -85,7 +85,8 @@ def evaluate(
     Positives of a query are the references of its class. An item never retrieves itself: identity is the id and nothing
     else. Without ids each row is its own item, and without a gallery the rows are the gallery. Ties never help: metrics
     are expectations over the order of tied references, so a collapsed model scores as random order does (see
-    `pullpush.maths.metrics`, where the formulas are). Computed on the CPU in float32 similarities and float64 metrics.
+    `pullpush.evaluation.metrics`, where the formulas are). Computed on the CPU: similarities in float32, metrics in
+    float64.
 
     Args:
         embeddings: queries `[n, dim]`, numpy or torch, any float type.
@@ -94,7 +95,7 @@ def evaluate(
         gallery: `[m, dim]`; then `gallery_labels` `[m]` is needed, and `gallery_ids` if items can be on both sides.
         categories: `[n]`, any values (strings, say): means for each.
         ks: recall@k for these.
-        nmi: cluster queries and gallery by k-means; of large sets, part of the classes (see `clusters.nmi`).
+        nmi: cluster queries and gallery by k-means; of large sets, part of the classes (see `metrics.nmi`).
         neighbours: how many nearest references of each query to return; 0 for none.
         similarity: `cosine`, `dot` or `euclidean`.
         seed: of k-means.

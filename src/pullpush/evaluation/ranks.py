@@ -26,8 +26,8 @@ from pullpush.evaluation.knn import (
     prepare,
     shortlist,
 )
-from pullpush.maths import metrics
-from pullpush.maths.metrics import Standing
+from pullpush.evaluation.metrics import per_query
+from pullpush.evaluation.metrics.base import Standing, first_rank
 
 TIE = 16 * float(np.finfo(np.float32).eps)
 """Similarities that differ by less than this, times the largest possible one, are tied. Equal vectors give similarities
@@ -54,7 +54,7 @@ def measure(
     """What is measured of every query (`[queries]`), its nearest items of the gallery, and how many those are.
 
     Names: `positives` (R), `rank` (of the nearest positive), `nearest_positive` and `nearest_negative` (row numbers of
-    the gallery, -1 for none), `recall@k`, `r_precision`, `map@r`; NaN without a positive.
+    the gallery, -1 for none), and each metric; NaN without a positive.
     Rows of the gallery whose id was seen before are the same item listed twice, and are passed over.
     """
     unique_rows(queries)
@@ -70,10 +70,10 @@ def measure(
 
     # queries with equally many positives come together, so that no block is padded much
     order = np.argsort(r, kind="stable")
-    names = ["rank", *(f"recall@{k}" for k in ks), "r_precision", "map@r"]
+    functions = {"rank": first_rank, **per_query(ks)}
     values: dict[str, NDArray[Any]] = {"positives": r}
     values |= {name: np.full(len(r), -1) for name in NEAREST}
-    values |= {name: np.full(len(r), np.nan) for name in names}
+    values |= {name: np.full(len(r), np.nan) for name in functions}
     found = Neighbours(np.empty((len(r), neighbours), np.int64), np.empty((len(r), neighbours), np.float32))
 
     def work(start: int, block: Floats) -> None:
@@ -85,8 +85,8 @@ def measure(
             columns, found.similarities[at] = nearest(block, near, neighbours, scale)
             found.indices[at] = np.where(columns >= 0, rows[columns], -1)
         standing = stand(block, near, first[at], last[at], own[at], scale)
-        for name, value in _metrics(standing, ks).items():
-            values[name][at] = value.numpy()
+        for name, function in functions.items():
+            values[name][at] = function(standing).numpy()
         for name, columns in zip(NEAREST, _nearest_of_each(block, first[at], last[at]), strict=True):
             values[name][at] = np.where(columns >= 0, rows[columns], -1)
 
@@ -171,12 +171,3 @@ def unique_rows(side: Side) -> Ints:
             f"id {own} has two labels ({first} and {second}); an id names one item: give each item its own."
         )
     return np.sort(rows)
-
-
-def _metrics(standing: Standing, ks: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "rank": metrics.first_rank(standing),
-        **{f"recall@{k}": metrics.recall_at_k(standing, k) for k in ks},
-        "r_precision": metrics.r_precision(standing),
-        "map@r": metrics.map_at_r(standing),
-    }

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pullpush.evaluation.metrics import title_of
 from pullpush.reports import grids, style
 from pullpush.reports.context import Block, Material
 from pullpush.reports.curves import plot_curves
@@ -82,7 +83,7 @@ def metrics(material: Material) -> Block:
         raise Absent("no metrics between images and descriptions")
     head = ["between", "before", "after"] if any(key in before for key in keys) else ["between", "after"]
     columns = {"before": before, "after": after}
-    rows = [[_named(key), *(_number(key, columns[when].get(key)) for when in head[1:])] for key in keys]
+    rows = [[title_of(key), *(_number(key, columns[when].get(key)) for when in head[1:])] for key in keys]
     ranks = (
         " The rank is that of the nearest match, from 1; of tied ones it is the expected rank, so ties never help."
         if any(key.endswith("_rank") for key in keys)
@@ -136,11 +137,6 @@ def _one_a_label(labels: NDArray[np.int64], seed: int = 0) -> list[int]:
         if len(first) == QUERIES:
             break
     return list(first.values())
-
-
-def _named(key: str) -> str:
-    way, metric = key.split("/")
-    return f"{WAYS[way]}, {metric.replace('_', ' ')}"
 
 
 def _number(key: str, value: float | None) -> str:

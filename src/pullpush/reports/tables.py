@@ -15,19 +15,22 @@ import pandas as pd
 
 from pullpush.data.items import Items
 from pullpush.evaluation import Evaluation
+from pullpush.evaluation.metrics import METRICS, metric_of, title_of
 from pullpush.runs.reader import RunFolder
-
-#: metric in metrics.json -> its name on the page, where that is another
-NAMES = {"r_precision": "R-precision", "map@r": "MAP@R", "nmi": "NMI"}
 
 
 @dataclass(frozen=True)
 class MetricRow:
     """One line of the before/after table; fractions, None where not known."""
 
-    name: str
+    key: str
     before: float | None
     after: float | None
+
+    @property
+    def name(self) -> str:
+        """On the page."""
+        return title_of(self.key)
 
     @property
     def change(self) -> float | None:
@@ -36,7 +39,10 @@ class MetricRow:
     @property
     def worse(self) -> bool:
         """Whether the trained model is known to be worse than the untrained one."""
-        return self.change is not None and self.change < 0 and not self.name.endswith("deviation")
+        if self.change is None or self.key.endswith("deviation"):
+            return False
+        metric = metric_of(self.key)
+        return self.change > 0 if metric is not None and not metric.higher_is_better else self.change < 0
 
 
 def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:
@@ -44,7 +50,7 @@ def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:
     and stand with the descriptions."""
     before, after = test.get("before") or {}, test.get("after") or {}
     return [
-        MetricRow(NAMES.get(key, key.replace("_", " ").replace("/", ", ")), before.get(key), after.get(key))
+        MetricRow(key, before.get(key), after.get(key))
         for key in dict.fromkeys([*before, *after])
         if not key.endswith("_rank")
     ]
@@ -106,7 +112,8 @@ def how_obtained(run: RunFolder, found: Evaluation | None, tested: Mapping[str, 
         lines.append(
             "Similarity is the cosine. Ties never help: a model whose similarities are all equal scores like chance."
         )
-    lines += [text for metric, text in DEFINITIONS.items() if any(metric in key for key in tested)]
+    shown = {metric_of(key) for key in tested}
+    lines += [f"{m.title}: {m.meaning[0].lower()}{m.meaning[1:]}" for m in METRICS.values() if m in shown]
     if found is not None:
         lines.append(
             "Table and curves are read from metrics.json and log.jsonl, neighbours and classes from what the "
@@ -116,12 +123,6 @@ def how_obtained(run: RunFolder, found: Evaluation | None, tested: Mapping[str, 
     return lines
 
 
-DEFINITIONS = {
-    "recall@": "recall@k: the share of queries with a positive among the k nearest references.",
-    "r_precision": "R-precision: the share of positives among the R nearest, R being the query's number of positives.",
-    "map@r": "MAP@R: the mean over places 1 to R of the precision at each place that holds a positive, 0 elsewhere.",
-    "nmi": "NMI: normalised mutual information of the classes and a k-means clustering into as many clusters.",
-}
 PACKAGES = ("pullpush", "torch", "torchvision", "timm", "numpy", "faiss-cpu", "matplotlib", "umap-learn", "bokeh")
 
 

@@ -2,15 +2,21 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pullpush.maths import metrics
-from pullpush.maths.metrics import Standing
+from pullpush.evaluation.metrics import METRICS, metric_of, per_query, title_of
+from pullpush.evaluation.metrics.base import Standing, first_rank, precision_within
+from pullpush.evaluation.metrics.map_at_r import map_at_r
+from pullpush.evaluation.metrics.r_precision import r_precision
+from pullpush.evaluation.metrics.recall import recall_at_k
 
 
 def standing(rows: list[list[tuple[int, bool]]]) -> Standing:
@@ -54,6 +60,14 @@ def rank(hits: list[bool]) -> Fraction:
     return Fraction(hits.index(True) + 1)
 
 
+# Of one order of the references, each metric by its definition.
+ORACLES: dict[str, Callable[..., Fraction]] = {
+    "recall@k": recall,
+    "r_precision": lambda hits: precision(hits, sum(hits)),
+    "map@r": average_precision_at_r,
+}
+
+
 def mean(values: list[Fraction]) -> float:
     return float(sum(values, Fraction(0)) / len(values))
 
@@ -68,12 +82,12 @@ rows = st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_siz
 def test_metrics_equal_the_mean_over_all_orders_of_the_tied(batch, k):
     at = standing(batch)
     everything = [orders(row) for row in batch]
+    assert ORACLES.keys() == {name for name, metric in METRICS.items() if not metric.of_clusters}
     for got, oracle in (
-        (metrics.recall_at_k(at, k), lambda hits: recall(hits, k)),
-        (metrics.precision_at_k(at, k), lambda hits: precision(hits, k)),
-        (metrics.r_precision(at), lambda hits: precision(hits, sum(hits))),
-        (metrics.map_at_r(at), average_precision_at_r),
-        (metrics.first_rank(at), rank),
+        (precision_within(at, k), lambda hits: precision(hits, k)),
+        (first_rank(at), rank),
+        *((METRICS[name](at, k), partial(oracle, k=k)) for name, oracle in ORACLES.items() if METRICS[name].takes_k),
+        *((METRICS[name](at), oracle) for name, oracle in ORACLES.items() if not METRICS[name].takes_k),
     ):
         assert got.dtype == torch.float64
         assert got.tolist() == pytest.approx([mean([oracle(hits) for hits in all_]) for all_ in everything], abs=1e-12)
@@ -81,7 +95,7 @@ def test_metrics_equal_the_mean_over_all_orders_of_the_tied(batch, k):
 
 def test_the_papers_example():
     """Musgrave et al. (arXiv 2003.08505, figure 2): R = 10, the ten nearest in three orders."""
-    for nearest, r_precision, map_at_r in (
+    for nearest, expected_precision, expected_map in (
         ([1] + [0] * 9, 0.1, 0.1),
         ([1, 1] + [0] * 8, 0.2, 0.2),
         ([1] + [0] * 8 + [1], 0.2, 0.12),
@@ -89,16 +103,16 @@ def test_the_papers_example():
     ):
         hits = nearest + [1] * (10 - sum(nearest))
         row = [(-i, bool(hit)) for i, hit in enumerate(hits)]
-        assert metrics.r_precision(standing([row])).item() == pytest.approx(r_precision)
-        assert metrics.map_at_r(standing([row])).item() == pytest.approx(map_at_r)
+        assert r_precision(standing([row])).item() == pytest.approx(expected_precision)
+        assert map_at_r(standing([row])).item() == pytest.approx(expected_map)
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_perfect_is_one_to_the_last_bit(tied):
     batch = [[(1 if tied else 100 - i, True) for i in range(r)] + [(0, False)] * 3 for r in range(1, 40)]
     at = standing(batch)
-    for value in (metrics.recall_at_k(at, 1), metrics.r_precision(at), metrics.map_at_r(at), metrics.first_rank(at)):
-        assert value.tolist() == [1.0] * len(batch)
+    for function in (first_rank, *per_query([1]).values()):
+        assert function(at).tolist() == [1.0] * len(batch)
 
 
 def test_all_tied_is_chance_in_large_numbers():
@@ -108,9 +122,9 @@ def test_all_tied_is_chance_in_large_numbers():
     at = Standing(0 * one, n * one, 0 * one, r * one, one.bool())
     for k in (1, 10, 1000):
         miss = Fraction(math.comb(n - r, k), math.comb(n, k))
-        assert metrics.recall_at_k(at, k).item() == pytest.approx(float(1 - miss), rel=1e-5)
-    assert metrics.r_precision(at).item() == pytest.approx(r / n)
-    assert metrics.first_rank(at).item() == pytest.approx((n + 1) / (r + 1))
+        assert recall_at_k(at, k).item() == pytest.approx(float(1 - miss), rel=1e-5)
+    assert r_precision(at).item() == pytest.approx(r / n)
+    assert first_rank(at).item() == pytest.approx((n + 1) / (r + 1))
 
 
 def test_a_query_without_positives_has_no_metric():
@@ -118,11 +132,27 @@ def test_a_query_without_positives_has_no_metric():
     none = Standing(*torch.zeros(4, 2, 0, dtype=torch.long), torch.zeros(2, 0, dtype=torch.bool))
     for empty in (at, none):
         for value in (
-            metrics.recall_at_k(empty, 3),
-            metrics.precision_at_k(empty, 3),
-            metrics.r_precision(empty),
-            metrics.map_at_r(empty),
-            metrics.first_rank(empty),
+            precision_within(empty, 3),
+            first_rank(empty),
+            *(function(empty) for function in per_query([3]).values()),
         ):
             assert value.isnan().all()
             assert value.shape == (2,)
+
+
+def test_a_metric_says_its_name_meaning_and_direction_once():
+    for name, metric in METRICS.items():
+        assert metric.title
+        assert metric.meaning.endswith("."), name
+        assert metric_of(f"validation/{name.replace('@k', '@10')}") is metric
+    assert next(iter(METRICS)) == "recall@k"  # the order of tables
+    assert list(METRICS)[-1] == "nmi"
+    assert title_of("text_to_image/recall@10") == "text to image, recall@10"
+    assert title_of("map@r") == "MAP@R"
+    assert metric_of("image_to_text/median_rank") is None
+
+
+def test_the_table_of_the_docs_is_what_the_metrics_say():
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = [line for line in page.split("## The rules")[0].splitlines() if line.startswith("| `")]
+    assert rows[:-1] == [f"| `{m.name}` | {m.title} | {m.meaning} |" for m in METRICS.values()], "run: make docs"

@@ -2,13 +2,13 @@
 
 import warnings
 
-import faiss
 import numpy as np
-from sklearn.cluster import kmeans_plusplus
-from sklearn.metrics import normalized_mutual_info_score
 
 from pullpush.evaluation.knn import Floats, Ints
+from pullpush.evaluation.metrics.base import metric
 from pullpush.progress import work
+
+__all__ = ["nmi"]
 
 BUDGET = 100_000_000
 """Items x classes up to which all items are clustered."""
@@ -16,15 +16,23 @@ BUDGET = 100_000_000
 ROUNDS = 20
 
 
+@metric("nmi", "NMI", of_clusters=True)
 def nmi(embeddings: Floats, labels: Ints, seed: int = 0, budget: int = BUDGET) -> tuple[float, int]:
-    """NMI between classes and as many k-means clusters, and the number of items that were clustered.
+    """Normalised mutual information of the classes and a k-means clustering into as many clusters.
 
         NMI = 2 I(classes; clusters) / (H(classes) + H(clusters))
 
     k-means++ start (Arthur and Vassilvitskii 2007), then 20 rounds of Lloyd by FAISS, both seeded. k-means costs
     items x classes a round: where that is above `budget` (Stanford Online Products: 6.8e8), whole classes are drawn
-    until it holds, which scores slightly higher than all classes would; the second number tells.
+    until it holds, which scores slightly higher than all classes would.
+
+    Returns:
+        NMI, and the number of items that were clustered.
     """
+    import faiss  # with sklearn: seconds, when it is needed
+    from sklearn.cluster import kmeans_plusplus
+    from sklearn.metrics import normalized_mutual_info_score
+
     classes, members = np.unique(labels, return_inverse=True)
     if len(labels) * len(classes) > budget:
         share = (budget / (len(labels) * len(classes))) ** 0.5
