@@ -1,22 +1,30 @@
-"""What a finding is, and how one is declared."""
+"""What a finding is, how one is declared, and all that a declaration is written with."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pullpush.doctor.advice import Cure, advise
-from pullpush.doctor.measures import Measures
+from pullpush.doctor.advice import Cure, Value, advise, lower_rate
+from pullpush.doctor.measures import RESULTS, SIDES, WHEN, Measures
 from pullpush.doctor.objective import Objective
 
 __all__ = [
+    "RESULTS",
     "SEVERITIES",
+    "SIDES",
+    "WHEN",
+    "Cure",
     "Curves",
     "Declaration",
     "Finding",
+    "Measures",
+    "Objective",
     "Severity",
     "Spread",
     "Symptom",
+    "Value",
     "finding",
+    "lower_rate",
     "shown",
     "words",
 ]

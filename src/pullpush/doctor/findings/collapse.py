@@ -1,9 +1,17 @@
 """Embeddings that draw together, to one point or one line, and dimensions that carry nothing or everything."""
 
-from pullpush.doctor.advice import Cure, Value, lower_rate
-from pullpush.doctor.declaration import Curves, Spread, Symptom, finding
-from pullpush.doctor.measures import SIDES, Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import (
+    SIDES,
+    Cure,
+    Curves,
+    Measures,
+    Objective,
+    Spread,
+    Symptom,
+    Value,
+    finding,
+    lower_rate,
+)
 from pullpush.maths.losses.triplet import triplet
 
 __all__ = ["collapse", "dead_dimensions", "dominating_dimension", "is_collapsed", "near_collapse"]

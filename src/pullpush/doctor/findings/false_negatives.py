@@ -1,10 +1,7 @@
 """Equal items under different labels."""
 
-from pullpush.doctor.advice import Cure
-from pullpush.doctor.declaration import Symptom, finding
+from pullpush.doctor.declaration import SIDES, Cure, Measures, Objective, Symptom, finding
 from pullpush.doctor.findings.collapse import is_collapsed
-from pullpush.doctor.measures import SIDES, Measures
-from pullpush.doctor.objective import Objective
 
 __all__ = ["false_negatives"]
 

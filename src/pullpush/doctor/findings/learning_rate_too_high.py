@@ -1,9 +1,6 @@
 """Steps that are too large."""
 
-from pullpush.doctor.advice import Cure, lower_rate
-from pullpush.doctor.declaration import Curves, Symptom, finding
-from pullpush.doctor.measures import Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import Cure, Curves, Measures, Objective, Symptom, finding, lower_rate
 
 __all__ = ["learning_rate_too_high"]
 

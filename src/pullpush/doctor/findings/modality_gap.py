@@ -1,9 +1,6 @@
 """Images and texts that lie apart."""
 
-from pullpush.doctor.advice import Cure
-from pullpush.doctor.declaration import Curves, Symptom, finding
-from pullpush.doctor.measures import Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import Cure, Curves, Measures, Objective, Symptom, finding
 
 __all__ = ["modality_gap"]
 

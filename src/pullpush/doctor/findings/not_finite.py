@@ -1,9 +1,6 @@
 """NaN and infinity."""
 
-from pullpush.doctor.advice import Cure, lower_rate
-from pullpush.doctor.declaration import Curves, Finding, Symptom, finding
-from pullpush.doctor.measures import SIDES, Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import SIDES, Cure, Curves, Finding, Measures, Objective, Symptom, finding, lower_rate
 
 __all__ = ["not_finite", "not_finite_step"]
 

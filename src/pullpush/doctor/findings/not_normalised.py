@@ -1,9 +1,6 @@
 """Embeddings whose length counts where it should not."""
 
-from pullpush.doctor.advice import Cure
-from pullpush.doctor.declaration import Symptom, finding
-from pullpush.doctor.measures import SIDES, Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import SIDES, Cure, Measures, Objective, Symptom, finding
 
 __all__ = ["not_normalised"]
 

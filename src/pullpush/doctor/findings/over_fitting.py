@@ -1,14 +1,19 @@
 """Training classes at the expense of others."""
 
-from pullpush.doctor.advice import Cure, lower_rate
-from pullpush.doctor.declaration import Curves, Symptom, finding
-from pullpush.doctor.measures import Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import Cure, Curves, Measures, Objective, Symptom, finding, lower_rate
 
 __all__ = ["over_fitting"]
 
 # Fall of recall@1, and its standard error above which nothing is said: too few classes.
 DROP, ROUGH = 0.05, 0.15
+WORDS = {
+    "training_recall": "recall@1 in training batches",
+    "training_recall_at_best": "recall@1 in training batches at the best validation",
+    "validation_recall": "recall@1 on validation classes",
+    "best_validation_recall": "best recall@1 on validation classes",
+    "best_validation_step": "step of the best recall@1",
+    "kept_step": "step whose weights are kept",
+}
 
 
 @finding(
@@ -16,14 +21,7 @@ DROP, ROUGH = 0.05, 0.15
     seen=f"validation recall@1 fell from its best by more than {DROP} and its standard error over classes, that on "
     "training batches did not",
     cure="`--steps` as named, `--encoder.augment true`, more `--encoder.frozen_stages`",
-    words={
-        "training_recall": "recall@1 in training batches",
-        "training_recall_at_best": "recall@1 in training batches at the best validation",
-        "validation_recall": "recall@1 on validation classes",
-        "best_validation_recall": "best recall@1 on validation classes",
-        "best_validation_step": "step of the best recall@1",
-        "kept_step": "step whose weights are kept",
-    },
+    words=WORDS,
     figure=Curves("Retrieval", "recall@1", {"nearest": "training batches", "validation": "validation classes"}),
 )
 def over_fitting(m: Measures, o: Objective) -> Symptom | None:
@@ -31,14 +29,6 @@ def over_fitting(m: Measures, o: Objective) -> Symptom | None:
     drop = m["best_validation_recall"] - m["validation_recall"]
     falls = drop > max(DROP, m["validation_error"]) and not m["validation_error"] > ROUGH
     if falls and m["training_recall"] >= m["training_recall_at_best"]:
-        evidence = m.some(
-            "training_recall",
-            "training_recall_at_best",
-            "validation_recall",
-            "best_validation_recall",
-            "best_validation_step",
-            "kept_step",
-        )
         cures = [
             Cure("{}", {"steps": int(m["best_validation_step"])}),
             Cure("{}", {"encoder.augment": True}),
@@ -48,5 +38,5 @@ def over_fitting(m: Measures, o: Objective) -> Symptom | None:
         ]
         kept = m["kept_step"]
         note = f"The weights that are kept are those of step {kept:.0f}, the best so far." if kept > 0 else ""
-        return Symptom(evidence, cures, note)
+        return Symptom(m.some(*WORDS), cures, note)
     return None

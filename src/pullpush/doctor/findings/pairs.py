@@ -1,9 +1,6 @@
 """Batches and evaluations without pairs to compare."""
 
-from pullpush.doctor.advice import Cure
-from pullpush.doctor.declaration import Curves, Symptom, finding
-from pullpush.doctor.measures import Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import Cure, Curves, Measures, Objective, Symptom, finding
 
 __all__ = ["evaluation_without_positives", "miner_leaves_nothing", "no_positives"]
 

@@ -1,9 +1,6 @@
 """A memory whose content is out of date."""
 
-from pullpush.doctor.advice import Cure, lower_rate
-from pullpush.doctor.declaration import Curves, Symptom, finding
-from pullpush.doctor.measures import Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import Cure, Curves, Measures, Objective, Symptom, finding, lower_rate
 
 __all__ = ["stale_memory"]
 

@@ -1,9 +1,6 @@
 """The loss of a softmax against its floor and against chance: a temperature that is too high or too low."""
 
-from pullpush.doctor.advice import Cure, lower_rate
-from pullpush.doctor.declaration import Curves, Symptom, finding
-from pullpush.doctor.measures import SIDES, Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import SIDES, Cure, Curves, Measures, Objective, Symptom, finding, lower_rate
 
 __all__ = ["loss_at_chance", "loss_at_floor", "temperature_too_high", "temperature_too_low"]
 

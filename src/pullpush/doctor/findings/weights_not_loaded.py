@@ -1,9 +1,6 @@
 """A backbone that begins with random weights."""
 
-from pullpush.doctor.advice import Cure
-from pullpush.doctor.declaration import Symptom, finding
-from pullpush.doctor.measures import Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import Cure, Measures, Objective, Symptom, finding
 
 __all__ = ["weights_not_loaded"]
 

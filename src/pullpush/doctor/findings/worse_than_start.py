@@ -1,9 +1,6 @@
 """Training that did harm."""
 
-from pullpush.doctor.advice import Cure, lower_rate
-from pullpush.doctor.declaration import Symptom, finding
-from pullpush.doctor.measures import RESULTS, WHEN, Measures
-from pullpush.doctor.objective import Objective
+from pullpush.doctor.declaration import RESULTS, WHEN, Cure, Measures, Objective, Symptom, finding, lower_rate
 
 __all__ = ["worse_than_start"]
 
