@@ -12,9 +12,9 @@ import torch
 from benchmarks.measure import result
 from pullpush.runs.config import Config
 from pullpush.runs.options import config_from
-from pullpush.training.images import ImageTask
 from pullpush.training.loop import clip_gradients, train
 from pullpush.training.setup import make_items
+from pullpush.training.task import Task
 
 BLOCK, BLOCKS = 5, 10
 
@@ -27,7 +27,7 @@ class _Bare:
     """Forward, loss, backward and optimiser step on one preloaded batch, nothing else."""
 
     def __init__(self, config: Config) -> None:
-        self.task = ImageTask(config, make_items(config.data, config.seed, lambda sentence: None))
+        self.task = Task(config, make_items(config.data, config.seed, lambda sentence: None))
         self.step = self.task.step
         self.optimizer = torch.optim.AdamW(self.task.parameter_groups(), fused=True)
         self.batch = self.task.arguments(next(self.task.batches(0)), torch.device("cpu"))

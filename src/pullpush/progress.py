@@ -160,7 +160,9 @@ def counted(
 
 
 def say(sentence: str, style: str = "") -> None:
-    """A line that stays, on stdout; above the bars where there are any."""
+    """A line that stays, on stdout, above the bars where there are any; nothing within `showing(False)`."""
+    if _silenced:
+        return
     from rich.console import Console
 
     shown = _display.console if isinstance(_display, _Bars) and sys.stdout.isatty() else None

@@ -13,9 +13,7 @@ from torch.nn.functional import normalize
 from pullpush.criterion import Criterion
 from pullpush.data.items import Items
 from pullpush.doctor import Finding
-from pullpush.runs.log import RunLog
 from pullpush.runs.options import config_from
-from pullpush.training.display import Display
 from pullpush.training.monitor import Monitor
 
 # 8 x 8 pixels, 0 ... 16.
@@ -72,15 +70,24 @@ class Bedside:
         sampler = SimpleNamespace(classes=10, samples=4)
         splits = {"train": Items.build("none", [], []), "validation": ()}
         task = SimpleNamespace(criterion=criterion, splits=splits, sampler=sampler)
-        self.log, self.display = RunLog(folder, 0, False), Display(steps, quiet=True)
-        self.monitor = Monitor(folder, values, task, self.log, self.display)
-        self.found: dict[str, Finding] = {}
-        self.steps_of: dict[str, int] = {}
-        self.display.say = lambda sentence, style="": None
-        self.report = self.monitor.report
-        self.monitor.report = self._note
+        self.monitor = Monitor()
         self.parameters = [*encoder.parameters(), *criterion.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=values.optimizer.lr)
+        # Not the first process: nothing is written.
+        self.run = SimpleNamespace(
+            config=values,
+            folder=folder,
+            task=task,
+            step=0,
+            fabric=SimpleNamespace(is_global_zero=False),
+            optimizer=self.optimizer,
+            log=lambda step, numbers: self.monitor.on_log(self.run, step, numbers),
+        )
+        self.monitor.on_setup(self.run)
+        self.found: dict[str, Finding] = {}
+        self.steps_of: dict[str, int] = {}
+        self.report = self.monitor.report
+        self.monitor.report = self._note
         self.losses: list[float] = []
 
     def _note(self, step: int, finding: Finding) -> None:
@@ -93,6 +100,6 @@ class Bedside:
         self.optimizer.step()
         self.losses.append(loss.item())
         step = len(self.losses)
-        self.monitor.wrote(step, {"train/loss": self.losses[-1]})
+        self.run.log(step, {"train/loss": self.losses[-1]})
         if step == 1 or step % 10 == 0:
-            self.monitor.look(step, self.optimizer, validated=False)
+            self.monitor.on_look(self.run, step, validated=False)

@@ -197,7 +197,7 @@ def test_checkpoint_on_a_full_disk_keeps_the_old_one(tmp_path: Path, monkeypatch
 
 def test_log_drops_steps_that_are_done_again_and_a_line_cut_off(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2}\n{"step": 3, "a"')
-    log = RunLog(tmp_path, 1, tensorboard=False)
+    log = RunLog(tmp_path, 1)
     log.write(2, {"a": 5.0})
     log.close()
     assert read_log(tmp_path / "log.jsonl") == [{"step": 1, "a": 1}, {"step": 2, "a": 5.0}]
@@ -212,9 +212,9 @@ def test_a_kill_while_the_log_is_written_anew_loses_no_line(tmp_path: Path, monk
     with monkeypatch.context() as patched:
         patched.setattr(json, "dumps", killed)
         with pytest.raises(KeyboardInterrupt):
-            RunLog(tmp_path, 2, tensorboard=False)
+            RunLog(tmp_path, 2)
     assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
-    RunLog(tmp_path, 2, tensorboard=False).close()
+    RunLog(tmp_path, 2).close()
     assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2]
 
 

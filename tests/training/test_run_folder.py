@@ -17,6 +17,7 @@ from pullpush.runs import folder as run_module
 from pullpush.runs.checkpoint import load_checkpoint
 from pullpush.runs.log import read_log
 from pullpush.training import train
+from pullpush.training.callbacks import LogFile
 from tests.support import alone
 
 Options = dict[str, Any]
@@ -168,6 +169,7 @@ torch.set_num_threads(1)  # no thread pool, so that forking is safe
 
 from pullpush.errors import UserError
 from pullpush.training import train
+from pullpush.training.callbacks import LogFile
 
 from tests.support.killing import killed_before, spread
 from tests.training.test_run_folder import end_of, leftovers
@@ -251,8 +253,9 @@ def test_a_log_on_a_full_disk_is_named(tiny: Options, whole: Path, tmp_path: Pat
     out = tmp_path / "run"
 
     def fill(run: Any, step: int) -> None:
-        run.log._file.close()
-        run.log._file = open("/dev/full", "w")  # noqa: SIM115
+        (log,) = (each.log for each in run.fabric._callbacks if isinstance(each, LogFile))
+        log._file.close()
+        log._file = open("/dev/full", "w")  # noqa: SIM115
 
     with pytest.raises(UserError, match=r"can't write .*log\.jsonl': the disk is full; make room.*--resume"):
         train(**tiny, out=str(out), callbacks=(fill,))

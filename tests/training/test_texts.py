@@ -22,8 +22,7 @@ from pullpush.runs.log import read_log
 from pullpush.runs.options import config_from
 from pullpush.training import train
 from pullpush.training.setup import split_items
-from pullpush.training.step import step_in_chunks
-from pullpush.training.texts import ImageTextTask
+from pullpush.training.task import OTHER_IDS, Task
 
 Options = dict[str, Any]
 
@@ -73,10 +72,10 @@ def finished(pairs: Options, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(**pairs, out=str(tmp_path_factory.mktemp("runs") / "whole"), quiet=True)
 
 
-def task_of(options: Options, items: Items | None = None) -> ImageTextTask:
+def task_of(options: Options, items: Items | None = None) -> Task:
     config = config_from(options)
     items = items or open_items(config.data.source)
-    return ImageTextTask(config, split_items(items, config.data, config.seed, lambda sentence: None))
+    return Task(config, split_items(items, config.data, config.seed, lambda sentence: None))
 
 
 def without_dropout(options: Options) -> Options:
@@ -200,8 +199,8 @@ def test_matching_pairs_are_never_dropped_and_relation_says_who_matches(pairs: O
     for relation, expected in (("class", 4 * 4), ("item", 2 * 4)):
         task = task_of({**pairs, "text": {**pairs["text"], "relation": relation, "duplicates": "mask"}})
         batch = next(task.batches(0))
-        _, _, labels, ids, text_ids = task.arguments(batch, torch.device("cpu"))
-        found = make_pairs(labels, ids, labels, text_ids, same_text(duplicates="mask"))
+        _, labels, ids = task.arguments(batch, torch.device("cpu"))
+        found = make_pairs(labels, ids, labels, ids + OTHER_IDS, same_text(duplicates="mask"))
         assert found.positive.diagonal().all()
         assert int(found.positive.sum()) == expected
         rate = task.logged(batch)["train/duplicates"]
@@ -228,11 +227,11 @@ def test_every_description_is_drawn_and_the_draw_repeats(pairs: Options) -> None
     task = task_of(pairs)
     batches = task.batches(0)
     drawn = [next(batches) for _ in range(12)]
-    seen = {task.texts.texts[number] for _, _, numbers in drawn for number in numbers.tolist()}
+    seen = {text for _, batch in drawn for text in task.towers[1].inputs(batch.entries)}
     assert seen == {text for texts in task.splits["train"].table["text"] for text in texts}
-    for (_, rows, numbers), (_, again, same) in zip(drawn[5:], task.batches(5), strict=False):
-        assert torch.equal(rows, again)
-        assert torch.equal(numbers, same)
+    for (_, batch), (_, again) in zip(drawn[5:], task.batches(5), strict=False):
+        assert torch.equal(batch.rows, again.rows)
+        assert torch.equal(batch.entries, again.entries)
 
 
 @pytest.mark.parametrize("memory", [0, 16])
@@ -243,7 +242,7 @@ def test_gradient_cache_of_two_towers_is_the_whole_batch(pairs: Options, memory:
         arguments = task.arguments(next(task.batches(0)), torch.device("cpu"))
         task.step(*arguments)  # fills the memory
         if chunk:
-            value = step_in_chunks(task.step, arguments, chunk, torch.Tensor.backward)
+            value = task.step.in_chunks(*arguments, chunk, torch.Tensor.backward)
         else:
             value = task.step(*arguments)
             value.backward()

@@ -57,7 +57,7 @@ def embed(
     target = torch.device(device or (first.device if first is not None else "cpu"))
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     done = 0
-    with _evaluating(encoder), torch.inference_mode():
+    with evaluating(encoder), torch.inference_mode():
         for images, labels, ids in dataset:
             embeddings = encoder(images.to(target, non_blocking=True))
             parts.append((embeddings.float().cpu(), torch.as_tensor(labels), torch.as_tensor(ids)))
@@ -70,7 +70,7 @@ def embed(
 
 
 @contextmanager
-def _evaluating(encoder: nn.Module) -> Iterator[None]:
+def evaluating(encoder: nn.Module) -> Iterator[None]:
     training = [module for module in encoder.modules() if module.training]
     encoder.eval()
     try:

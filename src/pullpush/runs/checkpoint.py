@@ -1,17 +1,22 @@
 """Checkpoints: written whole or not at all, and checked when they are read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pullpush.files import Fields, replacing
+from pullpush.errors import UserError
+from pullpush.files import Fields, damaged, replacing
 from pullpush.files.tensors import read_checkpoint
 
-__all__ = ["LAST", "cure_of", "load_checkpoint", "save_checkpoint"]
+__all__ = ["BEST", "LAST", "load_best", "load_checkpoint", "load_last", "not_of_this_run", "save_checkpoint"]
 
-#: What a run continues from.
-LAST: Fields = {
+LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
+
+# What a run continues from.
+STATE: Fields = {
     "saved": {
         "step": int,
         "seconds": float,
@@ -40,9 +45,29 @@ def load_checkpoint(path: Path, fields: Fields | None = None) -> dict[str, Any]:
     Raises:
         UserError: no such file, it is damaged, or holds something else.
     """
-    return read_checkpoint(path, fields or {}, cure_of(path))
+    return read_checkpoint(path, fields or {}, _cure(path))
 
 
-def cure_of(path: Path) -> str:
-    """What to do about a checkpoint that can't be used."""
+def load_last(folder: Path) -> dict[str, Any]:
+    """What a run continues from. Raises as `load_checkpoint` does."""
+    return load_checkpoint(folder / LAST, STATE)
+
+
+def load_best(folder: Path) -> dict[str, Any]:
+    """The best weights of a run, as `module`. Raises as `load_checkpoint` does."""
+    return load_checkpoint(folder / BEST, {"module": {}})
+
+
+@contextmanager
+def not_of_this_run(path: Path) -> Iterator[None]:
+    """What goes wrong while the contents of a checkpoint are put to use is a `UserError` that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, f"it is of another run or model ({error})", _cure(path)) from error
+
+
+def _cure(path: Path) -> str:
     return f"put a copy in its place, or remove {path.parent} and let --resume {path.parent.parent} begin again"

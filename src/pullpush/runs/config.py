@@ -169,6 +169,11 @@ class TextConfig(Checked):
     duplicates: Literal["positive", "mask", "apart", "negative"] = "positive"
     memory: Literal["both", "images", "texts"] = "both"
 
+    @property
+    def relation_column(self) -> Literal["label", "id"]:
+        """The column of the item table by which an image and a text belong together."""
+        return "label" if self.relation == "class" else "id"
+
 
 @dataclass
 class BatchConfig(Checked):
@@ -262,6 +267,8 @@ class Config(Checked):
         validate_every: steps between evaluations on the validation classes; 0 for eight in a run.
         checkpoint_every: steps between checkpoints.
         tensorboard: write TensorBoard's logs beside log.jsonl.
+        trackers: who else takes the numbers: csv, comet, mlflow, neptune, wandb (with the packages `lightning` and
+            theirs), or the full name of a class of Fabric's `Logger`.
         report: draw the report at the end.
         nmi: cluster the test embeddings too; of many classes that takes seconds.
     """
@@ -288,6 +295,7 @@ class Config(Checked):
     validate_every: Whole = 0
     checkpoint_every: Count = 50
     tensorboard: bool = True
+    trackers: list[str] = field(default_factory=list)
     report: bool = True
     nmi: bool = True
 

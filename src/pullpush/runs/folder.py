@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -173,10 +174,13 @@ def environment() -> dict[str, Any]:
     }
 
 
-def save_embeddings(folder: Path, name: str, embeddings: torch.Tensor) -> None:
-    """float32 [n, dim], in the order of that split's rows in items.parquet."""
-    with replacing(folder / "embeddings" / f"{name}.npy", _then(folder)) as part, part.open("wb") as file:
-        np.save(file, embeddings.float().cpu().numpy())
+def save_embeddings(folder: Path, name: str, embedded: Mapping[str, torch.Tensor]) -> None:
+    """The embeddings of a split by tower, float32 [n, dim] in the order of its table; those of images bear no tower's
+    name."""
+    for tower, embeddings in embedded.items():
+        file_name = name if tower == "image" else f"{name}-{tower}"
+        with replacing(folder / "embeddings" / f"{file_name}.npy", _then(folder)) as part, part.open("wb") as file:
+            np.save(file, embeddings.float().cpu().numpy())
 
 
 def save_items(folder: Path, items: Items) -> None:
@@ -185,7 +189,7 @@ def save_items(folder: Path, items: Items) -> None:
 
 
 def save_texts(folder: Path, texts: pd.DataFrame) -> None:
-    """The descriptions: split, label (what each belongs to), id (of the first such item), text."""
+    """The texts: split, label (what each belongs to), id (of the first such item), text."""
     with replacing(folder / "texts.parquet", _then(folder)) as part:
         texts[["split", "label", "id", "text"]].to_parquet(part, index=False)
 

@@ -1,13 +1,15 @@
-"""What a run writes down while it goes: log.jsonl, a line a step, and TensorBoard's files."""
+"""What a run writes down while it goes: log.jsonl, a line a step."""
 
 import json
-import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pullpush.files import append_text, read_jsonl, unwritable, write_text
 
-__all__ = ["RunLog", "append", "keep_until", "read_log"]
+__all__ = ["FINDINGS", "LOG", "RunLog", "append", "keep_until", "read_log"]
+
+LOG, FINDINGS = "log.jsonl", "findings.jsonl"
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -41,34 +43,21 @@ class RunLog:
     Args:
         folder: the run folder.
         step: steps already done; later lines, of steps that will be done again, are dropped.
-        tensorboard: write `folder/tensorboard` too.
-        quiet: write nothing (ranks other than the first).
     """
 
-    def __init__(self, folder: Path, step: int, tensorboard: bool, quiet: bool = False) -> None:
-        self._path = Path(os.devnull) if quiet else folder / "log.jsonl"
-        if not quiet:
-            keep_until(self._path, step)
+    def __init__(self, folder: Path, step: int) -> None:
+        self._path = folder / LOG
+        keep_until(self._path, step)
         self._file = self._path.open("a", encoding="utf-8")
-        self._board: Any = None
-        if tensorboard and not quiet:
-            from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def write(self, step: int, values: dict[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line.
 
         Raises:
             UserError: the disk is full.
         """
-        try:
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
-            self._file.flush()
-            for name, number in values.items() if self._board else ():
-                self._board.add_scalar(name, number, step)
-        except OSError as error:
-            raise unwritable(self._path, error, _then(self._path)) from error
+        self._try(lambda: self._file.write(json.dumps({"step": step, **values}) + "\n"))
+        self._try(self._file.flush)
 
     def close(self) -> None:
         """Flushes and closes.
@@ -76,9 +65,10 @@ class RunLog:
         Raises:
             UserError: the disk is full.
         """
+        self._try(self._file.close)
+
+    def _try(self, action: Callable[[], object]) -> None:
         try:
-            self._file.close()
-            if self._board:
-                self._board.close()
+            action()
         except OSError as error:
             raise unwritable(self._path, error, _then(self._path)) from error

@@ -21,7 +21,6 @@ from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.seeds import by_seed, plot_seeds
 from pullpush.studies.spread import meaning
 from pullpush.studies.table import write_table
-from pullpush.training.loaders import EvaluationInputs
 
 __all__ = ["SPANS", "Drift", "check_age", "draw_drift", "drift_of", "drift_runs", "suggested_start"]
 
@@ -41,7 +40,6 @@ class Drift:
         self._path = folder / "drift.csv"
         self._seen: list[NDArray[np.float32]] = []
         self._steps: list[int] = []
-        self._inputs: Any = None
 
     def __call__(self, run: Any, step: int) -> None:
         if step % EVERY == 0:
@@ -55,20 +53,9 @@ class Drift:
 
     def _embed(self, run: Any) -> NDArray[np.float32]:
         task, device = run.task, run.fabric.device
-        if self._inputs is None:
-            train = task.splits["train"]
-            rows = np.sort(np.random.default_rng(0).permutation(len(train))[:PROBE])
-            if task.features is None:
-                self._inputs = EvaluationInputs(train.select(rows), task.encoder.preprocessing, run.config.data)
-            else:
-                self._inputs = task.features[task.rows["train"][torch.from_numpy(rows)]]
-        if task.features is not None:
-            with torch.no_grad():
-                return np.asarray(task.step.encode(self._inputs.to(device)).float().cpu().numpy())
-        task.encoder.eval()
-        found = self._inputs.embed(task.encoder, device)
-        task.encoder.train()
-        return np.asarray(found.numpy())
+        train = task.first.entries("train")
+        rows = np.sort(np.random.default_rng(0).permutation(len(train))[:PROBE])
+        return np.asarray(task.first.embed(train[torch.from_numpy(rows)], device).numpy())
 
 
 def drift_of(

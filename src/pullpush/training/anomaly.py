@@ -5,15 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Watch"]
+__all__ = ["Anomaly"]
 
 
-class Watch:
+class Anomaly:
     """While it is entered, looks at each output of each module and at its gradient. Slow: for a step done again.
 
-        with Watch(module) as watch:
+        with Anomaly(module) as anomaly:
             module(batch).backward()
-        watch.found  # "output of encode.head", or None
+        anomaly.first  # "output of encode.head", or None
 
     Args:
         module: with everything in it.
@@ -21,10 +21,10 @@ class Watch:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.found: str | None = None
+        self.first: str | None = None
         self._hooks: list[Any] = []
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "Anomaly":
         self.weights()
         self._hooks.append(self.module.register_forward_pre_hook(self._inputs))
         for name, part in self.module.named_modules():
@@ -41,7 +41,8 @@ class Watch:
             self._see(f"weights {name}", parameter)
 
     def _inputs(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        for place, value in enumerate(args):
+        inputs, *_ = args
+        for place, value in enumerate(inputs):
             self._see(f"input {place}", value)
 
     def _outputs(self, name: str) -> Any:
@@ -54,7 +55,7 @@ class Watch:
         return hook
 
     def _see(self, name: str, value: Any) -> None:
-        if self.found is None and isinstance(value, Tensor) and value.is_floating_point():
+        if self.first is None and isinstance(value, Tensor) and value.is_floating_point():
             with torch.no_grad():
                 if not value.isfinite().all():
-                    self.found = name
+                    self.first = name

@@ -1,53 +1,60 @@
 """What a person sees while a run goes."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from pullpush import progress
 from pullpush.escape import printable
+from pullpush.training.callbacks import Callback
 
-__all__ = ["Display"]
+if TYPE_CHECKING:
+    from pullpush.training.loop import Run
+
+__all__ = ["Display", "say"]
 
 
-class Display:
-    """The progress of a run, and lines that stay.
+def say(sentence: str, style: str = "") -> None:
+    """A line that stays, unless the run is quiet."""
+    progress.say(printable(sentence), style)
 
-    Args:
-        steps: of the whole run.
-        quiet: show nothing (ranks other than the first).
-    """
 
-    def __init__(self, steps: int, quiet: bool = False) -> None:
-        self._total, self._quiet, self._stack = steps, quiet, ExitStack()
-        self._work: progress.Work | None = None
-        self._recall = "-"
+class Display(Callback):
+    """The progress of the steps, and a line a validation."""
 
-    def __enter__(self) -> "Display":
-        self._stack.enter_context(progress.showing(not self._quiet))
-        return self
+    def on_train_start(self, run: Run) -> None:
+        self._recall, self._stack = "-", ExitStack()
+        self._work = self._stack.enter_context(progress.work("training", run.config.steps, "steps", run.step))
 
-    def __exit__(self, *args: Any) -> None:
+    def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
+        if "train/loss" in numbers:
+            said = f"loss {numbers['train/loss']:.4f}, recall@1 {self._recall}"
+            self._work.advance(step - self._work.done, said)
+
+    def on_validation(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        """Those that the task follows are shown, the first on the bar too."""
+        names = run.task.followed
+        shown = {name: f"{metrics[key]:.3f}" for name in names if (key := f"validation/{name}") in metrics}
+        self._recall = shown.get(names[0], "-")
+        say(f"step {step}: validation {'  '.join(f'{name} {number}' for name, number in shown.items())}")
+
+    def on_train_end(self, run: Run) -> None:
         self._stack.close()
 
-    def say(self, sentence: str, style: str = "") -> None:
-        """A line that stays."""
-        if not self._quiet:
-            progress.say(printable(sentence), style)
-
-    @contextmanager
-    def training(self, done: int) -> Iterator[None]:
-        """The steps after `done`."""
-        with progress.work("training", self._total, "steps", done) as self._work:
-            yield
-
-    def advance(self, step: int, loss: float) -> None:
-        """Steps up to `step` are done."""
-        if self._work:
-            self._work.advance(step - self._work.done, f"loss {loss:.4f}, recall@1 {self._recall}")
-
-    def evaluated(self, step: int, metrics: Mapping[str, float], only: Sequence[str]) -> None:
-        """An evaluation on the validation classes; `only` these metrics are shown, the first on the bar too."""
-        shown = {name: f"{metrics[key]:.3f}" for name in only if (key := f"validation/{name}") in metrics}
-        self._recall = shown.get(only[0], "-")
-        self.say(f"step {step}: validation {'  '.join(f'{name} {number}' for name, number in shown.items())}")
+    def on_test(self, run: Run, metrics: Mapping[str, Any]) -> None:
+        """The metrics before and after training; what became worse stands out."""
+        before, after = metrics["test"]["before"], metrics["test"]["after"]
+        if not after:
+            say("no test: all classes are trained on (--data.test 0)")
+            return
+        classes = "seen in training" if metrics["test_classes"] == "seen" else "that were never trained on"
+        for name in run.task.shown:
+            worse = after[name] < before[name]
+            digits = 3 if not worse or f"{before[name]:.3f}" != f"{after[name]:.3f}" else 6
+            say(
+                f"test {name}: {before[name]:.{digits}f} before, {after[name]:.{digits}f} after, on classes {classes}"
+                + (": worse than untrained" if worse else ""),
+                style="bold red" if worse else "",
+            )

@@ -91,7 +91,7 @@ def texts_key(backbone: nn.Module, about: str, texts: Sequence[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _digest(backbone: nn.Module, about: str) -> Any:
+def _digest(backbone: nn.Module, about: str) -> "hashlib._Hash":
     digest = hashlib.sha256(about.encode())
     for name, tensor in backbone.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -16,15 +16,15 @@ from pullpush.runs.folder import check_free, hold, prepare, run_folder
 __all__ = ["flushed_denormals", "held_folder", "launch"]
 
 
-def launch(config: Config) -> Fabric:
-    """The processes that train.
+def launch(config: Config, callbacks: list[Any]) -> Fabric:
+    """The processes that train, and whom they tell of it.
 
     Raises:
         UserError: a device that is not there.
     """
     precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
     try:
-        fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision)
+        fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision, callbacks=callbacks)
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise UserError(
             f"--device {config.device} with --devices {config.devices} is not to be had here: {error}"

@@ -16,10 +16,8 @@ from pullpush.images.transforms import EvalTransform, eval_transform, train_tran
 from pullpush.progress import counted
 from pullpush.runs.config import Config, DataConfig
 
-__all__ = ["Batch", "EvaluationInputs", "feature_batches", "image_batches"]
+__all__ = ["EvaluationInputs", "image_batches"]
 
-# Inputs, row numbers in the training table.
-Batch = tuple[Tensor, Tensor]
 CACHE_BYTES = 2 << 30
 # Decoded a little larger than the encoder's input, so that crops keep their sharpness.
 MARGIN = 1.125
@@ -31,10 +29,12 @@ def fits_cache(items: int, size: int, choice: str) -> bool:
     return choice == "yes" or (choice == "auto" and items * 3 * size * size < CACHE_BYTES)
 
 
-def image_batches(items: Items, sampler: BatchSampler, preprocessing: Preprocessing, config: Config) -> Iterator[Batch]:
-    """Training batches from the sampler's position on, normalised float32 [n, 3, size, size].
+def image_batches(
+    items: Items, sampler: BatchSampler, preprocessing: Preprocessing, config: Config
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Training batches from the sampler's position on: images, normalised float32 [n, 3, size, size], and their rows.
 
-    What is random hangs on the seed, the step and the rank alone, so a resumed run sees what
+    What is random depends on the seed, the step and the rank alone, so a resumed run sees what
     the uninterrupted one would have seen.
     """
     size, mean, std = preprocessing.size, preprocessing.mean, preprocessing.std
@@ -65,14 +65,6 @@ def image_batches(items: Items, sampler: BatchSampler, preprocessing: Preprocess
             yield inputs, rows
 
 
-def feature_batches(features: Tensor, places: Tensor, sampler: BatchSampler) -> Iterator[Batch]:
-    """Training batches of cached features, from the sampler's position on; the features of a training row lie at its
-    place among all."""
-    for rows in sampler:
-        chosen = torch.tensor(rows)
-        yield features[places[chosen]], chosen
-
-
 class EvaluationInputs:
     """The images of a split as the model sees them in use; decoded once where they fit in memory."""
 
@@ -86,10 +78,11 @@ class EvaluationInputs:
     @torch.inference_mode()
     def embed(self, encode: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
         """`encode` of all images, float32 [n, dim], on the CPU."""
-        chunks = counted(self._chunks(), "embedding images", len(self.dataset))
+        chunks = counted(self.chunks(), "embedding images", len(self.dataset))
         return torch.cat([encode(inputs.to(device)).float().cpu() for inputs in chunks]).clone()
 
-    def _chunks(self) -> Iterator[Tensor]:
+    def chunks(self) -> Iterator[Tensor]:
+        """The images as the encoder takes them, some at a time."""
         if self.pixels is None:
             loader: Any = DataLoader(self.dataset, CHUNK, num_workers=self.workers)
             yield from (inputs for inputs, _, _ in loader)

@@ -2,75 +2,98 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.loggers.logger import Logger
 from torch import nn
 
+from pullpush import progress
 from pullpush.bounds import check
 from pullpush.data.items import Items
 from pullpush.data.splits import kind_of_classes
 from pullpush.errors import UserError
-from pullpush.files import damaged
-from pullpush.runs.checkpoint import LAST, cure_of, load_checkpoint, save_checkpoint
+from pullpush.runs.checkpoint import BEST, LAST, load_best, load_last, not_of_this_run
 from pullpush.runs.config import Config
-from pullpush.runs.folder import (
-    open_run,
-    remove_run,
-    save_classes_seen,
-    save_embeddings,
-    save_metrics,
-)
-from pullpush.runs.log import RunLog
+from pullpush.runs.folder import open_run, remove_run, save_classes_seen, save_embeddings, save_metrics
 from pullpush.runs.neighbours import save_neighbours
 from pullpush.runs.options import config_from
 from pullpush.training.allocator import keep_freed_memory
-from pullpush.training.anomaly import Watch
-from pullpush.training.display import Display
-from pullpush.training.images import Embedded, ImageTask
+from pullpush.training.anomaly import Anomaly
+from pullpush.training.callbacks import Callback, Checkpoints, EachStep, LogFile
+from pullpush.training.display import Display, say
 from pullpush.training.launch import flushed_denormals, held_folder, launch
 from pullpush.training.monitor import Monitor
 from pullpush.training.setup import make_items
 from pullpush.training.signals import Stopped, StopRequest
-from pullpush.training.step import step_in_chunks
-from pullpush.training.texts import ImageTextTask
+from pullpush.training.task import Task
+from pullpush.training.trackers import Trackers
 
-__all__ = ["train"]
+__all__ = ["Run", "train"]
 
-# Steps between looks at the loss: a look waits for the device.
-LOOK_EVERY = 10
-TASKS: dict[str, type[ImageTask] | type[ImageTextTask]] = {"image": ImageTask, "image-text": ImageTextTask}
+# Steps whose numbers are written together: reading them waits for the device.
+WRITE_EVERY = 10
 
 
 @dataclass
 class Run:
-    """A run under way. `saved` goes into checkpoints as it is."""
+    """A run under way, as callbacks see it.
+
+    Attributes:
+        config: its options.
+        folder: where it is written.
+        task: what is trained.
+        fabric: the processes that train, and whom they tell.
+        module: `task.step` as Fabric runs it.
+        optimizer: of all that is learned.
+        step: steps that are done.
+        before: metrics on the test classes before training.
+        best: step, score and metrics of the best validation.
+        since: when it began, in seconds of `time.perf_counter`; of a resumed run, without the pause.
+    """
 
     config: Config
     folder: Path
-    task: ImageTask | ImageTextTask
+    task: Task
     fabric: Fabric
-    display: Display
     module: nn.Module
     optimizer: torch.optim.Optimizer
-    log: RunLog
-    monitor: Monitor
-    since: float
-    saved: dict[str, Any] = field(
-        default_factory=lambda: {
-            "step": 0,
-            "seconds": 0.0,
-            "before": {},
-            "best": {"step": 0, "score": -1.0, "metrics": {}},
+    step: int = 0
+    before: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "score": -1.0, "metrics": {}})
+    since: float = field(default_factory=time.perf_counter)
+
+    def tell(self, event: str, *args: Any) -> None:
+        """Says to all callbacks what has happened."""
+        self.fabric.call(event, self, *args)
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Numbers of a step, by name, for the log and all trackers."""
+        self.tell("on_log", step, numbers)
+
+    def state(self) -> dict[str, Any]:
+        """What a run goes on from."""
+        seconds = time.perf_counter() - self.since
+        return {
+            "saved": {"step": self.step, "seconds": seconds, "before": self.before, "best": self.best},
+            "module": self.task.step.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
         }
-    )
 
-
-Callback = Callable[[Run, int], None]
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes back to what `state` gave."""
+        saved = state["saved"]
+        if not 0 <= saved["step"] <= self.config.steps:
+            raise ValueError(f"it is of step {saved['step']} of {self.config.steps}")
+        self.task.step.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        self.step, self.before, self.best = saved["step"], saved["before"], saved["best"]
 
 
 def train(
@@ -78,7 +101,8 @@ def train(
     *,
     resume: str | Path | None = None,
     items: Items | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback | Callable[[Run, int], None]] = (),
+    loggers: Sequence[Logger] = (),
     quiet: bool = False,
     **options: Any,
 ) -> Path:
@@ -91,7 +115,9 @@ def train(
         resume: a run folder to continue from its last checkpoint; it ends as the uninterrupted run would have. So does
             `out` with the options of an unfinished run.
         items: what `config.data` and the seed stand for, where it was read before (studies read it once).
-        callbacks: called after each step with the run and the number of the step.
+        callbacks: functions that are called after each step with the run and the number of the step, or objects with
+            methods of `Callback`.
+        loggers: Fabric's loggers, which take all numbers beside log.jsonl; `trackers` names some.
         quiet: show nothing while it goes.
         options: of the run, nested or dotted, where no `config` is given.
 
@@ -106,113 +132,95 @@ def train(
     keep_freed_memory()
     if config is not None and options:
         raise UserError(f"a Config says everything: set {', '.join(options)} in it")
-    given = options if config is None else check("config", config, Config).values()
     # A copy, checked again: the caller's is not changed, and may have been since it was made.
+    given = options if config is None else check("config", config, Config).values()
     resume = Path(resume) if resume else None
     config = open_run(resume) if resume else config_from(given)
+    heard = [each if isinstance(each, Callback) else as_callback(each) for each in callbacks]
     if config.gradient_cache and config.devices > 1:
-        raise UserError("the gradient cache runs in one process: leave --gradient_cache or --devices away")
-    fabric = launch(config)
+        raise UserError("the gradient cache runs in one process: leave out --gradient_cache or --devices")
+    fabric = launch(config, [LogFile(), Trackers(loggers), Display(), Monitor(), *heard, Checkpoints()])
     fabric.seed_everything(config.seed, verbose=False)
-    display = Display(config.steps, quiet=quiet or not fabric.is_global_zero)
-    with display, flushed_denormals(), held_folder(fabric, config, resume) as (folder, going_on):
-        run = _begin(config, fabric, display, folder, going_on, items)
+    shown = not quiet and fabric.is_global_zero
+    with progress.showing(shown), flushed_denormals(), held_folder(fabric, config, resume) as (folder, going_on):
+        run = _begin(config, fabric, folder, going_on, items)
         if resume and not going_on:
-            display.say("no checkpoint was written yet: the run begins at its first step")
-        _fit(run, callbacks)
-        run.log.close()
+            say("no checkpoint was written yet: the run begins at its first step")
+        _fit(run)
         if fabric.is_global_zero:
             _finish(run)
         fabric.barrier()
-    return run.folder
+    return folder
 
 
-def _begin(config: Config, fabric: Fabric, display: Display, folder: Path, going_on: bool, items: Items | None) -> Run:
+def as_callback(each: Any) -> Any:
+    """A function is called after each step; an object with methods of `Callback` is one."""
+    return EachStep(each) if callable(each) and not hasattr(each, "on_step") else each
+
+
+def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: Items | None) -> Run:
     """Everything up to the first step; of a run that goes on, up to the first step that is not done yet."""
     since = time.perf_counter()
-    last = folder / "checkpoints" / "last.pt"
-    state = load_checkpoint(last, LAST) if going_on else None
+    last = load_last(folder) if going_on else None
     try:
-        items = make_items(config.data, config.seed, display.say) if items is None else items
-        task = TASKS[config.task](config, items, fabric.global_rank, fabric.world_size)
+        items = make_items(config.data, config.seed, say) if items is None else items
+        task = Task(config, items, fabric.global_rank, fabric.world_size)
     except UserError:
         if not going_on and fabric.is_global_zero:
             remove_run(folder)
         raise
-    items = task.items
-    display.say(f"{len(items)} items of {items.table['label'].nunique()} classes; run folder {folder}")
+    say(f"{len(task.items)} items of {task.items.table['label'].nunique()} classes; run folder {folder}")
     for note in task.notes:
-        display.say(note)
+        say(note)
     module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups(), fused=True))
-    done, quiet = state["saved"]["step"] if state else 0, not fabric.is_global_zero
-    log = RunLog(folder, done, config.tensorboard, quiet=quiet)
-    monitor = Monitor(folder, config, task, log, display, done=done, quiet=quiet)
-    run = Run(config, folder, task, fabric, display, module, optimizer, log, monitor, since)
-    if state:
-        _restore(run, state, last)
-        run.since -= run.saved["seconds"]
-        display.say(f"continuing after step {run.saved['step']}")
+    run = Run(config, folder, task, fabric, module, optimizer, since=since)
+    if last:
+        with not_of_this_run(folder / LAST):
+            run.load(last)
+        run.since -= last["saved"]["seconds"]
+        run.tell("on_setup")
+        say(f"continuing after step {run.step}")
         return run
+    run.tell("on_setup")
     if fabric.is_global_zero:
         task.save_tables(folder)
-        monitor.start(task)
-        run.saved["before"] = _test(run, "before")
-    # What was drawn so far hangs on what was cached; what training draws must not.
+        run.before = _test(run, "before")
+    # What was drawn so far depends on what was cached; what training draws must not.
     fabric.seed_everything(config.seed, verbose=False)
-    _checkpoint(run, 0)
+    run.tell("on_checkpoint", 0)
     return run
 
 
-def _restore(run: Run, state: dict[str, Any], path: Path) -> None:
-    """Puts back what the checkpoint `path` holds.
-
-    Raises:
-        UserError: it is of another run.
-    """
-    if not 0 <= state["saved"]["step"] <= run.config.steps:
-        raise damaged(path, f"it is of step {state['saved']['step']} of {run.config.steps}", cure_of(path))
-    _load_weights(run, state, path)
-    try:
-        run.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, error, cure_of(path)) from error
-    run.saved = state["saved"]
-
-
-def _load_weights(run: Run, state: dict[str, Any], path: Path) -> None:
-    try:
-        run.task.step.load_state_dict(state["module"])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise damaged(path, f"it is of another model ({error})", cure_of(path)) from error
-
-
-def _fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
-    config, done = run.config, run.saved["step"]
+def _fit(run: Run) -> None:
+    """The steps that are not done yet."""
+    config, batches, waiting = run.config, run.task.batches(run.step), list[dict[str, Any]]()
     validate_every = config.validate_every or max(1, config.steps // 8)
-    batches = run.task.batches(done)
-    waiting: list[dict[str, Any]] = []
-    with StopRequest() as stop, run.display.training(done):
-        for step in range(done + 1, config.steps + 1):
-            waiting.append(_step(run, step, next(batches)))
-            for callback in callbacks:
-                callback(run, step)
+    run.tell("on_train_start")
+    try:
+        with StopRequest() as stop:
+            for step in range(run.step + 1, config.steps + 1):
+                waiting.append(_step(run, step, next(batches)))
+                run.step = step
+                run.tell("on_step", step)
 
-            last, stopped = step == config.steps, stop.number is not None
-            validate = last or step % validate_every == 0
-            keep = last or stopped or step % config.checkpoint_every == 0
-            if step == 1 or validate or keep or step % LOOK_EVERY == 0:
-                _look(run, step, waiting)
-            if validate:
-                _validate(run, step)
-            if step == 1 or validate or step % LOOK_EVERY == 0:
-                run.monitor.look(step, run.optimizer, validated=validate)
-            if keep:
-                _checkpoint(run, step)
-            if stop.number is not None and not last:
-                raise Stopped(
-                    f"stopped after step {step}, saved. Go on with: pullpush train --resume {run.folder}", stop.number
-                )
+                last, stopped = step == config.steps, stop.number is not None
+                validate = last or step % validate_every == 0
+                keep = last or stopped or step % config.checkpoint_every == 0
+                if step == 1 or validate or keep or step % WRITE_EVERY == 0:
+                    _write(run, step, waiting)
+                if validate:
+                    _validate(run, step)
+                if step == 1 or validate or step % WRITE_EVERY == 0:
+                    run.tell("on_look", step, validate)
+                if keep:
+                    run.tell("on_checkpoint", step)
+                if stop.number is not None and not last:
+                    raise Stopped(
+                        f"stopped after step {step}, saved. Go on with: pullpush train --resume {run.folder}",
+                        stop.number,
+                    )
+    finally:
+        run.tell("on_train_end")
 
 
 def _step(run: Run, step: int, batch: Any) -> dict[str, Any]:
@@ -229,11 +237,11 @@ def _step(run: Run, step: int, batch: Any) -> dict[str, Any]:
     return logged | run.task.logged(batch)
 
 
-def _backward(run: Run, arguments: Sequence[Any]) -> torch.Tensor:
+def _backward(run: Run, arguments: tuple[list[Any], torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """The loss, without a graph; the gradients are in the parameters."""
     if run.config.gradient_cache:
         with run.fabric.autocast():
-            return step_in_chunks(run.task.step, arguments, run.config.gradient_cache, run.fabric.backward)
+            return run.task.step.in_chunks(*arguments, run.config.gradient_cache, run.fabric.backward)
     loss: torch.Tensor = run.module(*arguments)
     run.fabric.backward(loss)
     return loss.detach()
@@ -252,27 +260,24 @@ def clip_gradients(module: nn.Module, limit: float) -> torch.Tensor:
     return torch.nn.utils.clip_grad_norm_(module.parameters(), limit or math.inf, foreach=True)
 
 
-def _look(run: Run, step: int, waiting: list[dict[str, Any]]) -> None:
-    """Writes down the steps since the last look. Their loss must be a number."""
-    first = step - len(waiting) + 1
-    for at, values in enumerate(waiting, first):
+def _write(run: Run, step: int, waiting: list[dict[str, Any]]) -> None:
+    """Logs the steps since the last time. Their loss must be a number."""
+    for at, values in enumerate(waiting, step - len(waiting) + 1):
         numbers = {name: float(value) for name, value in values.items()}
         if not (math.isfinite(numbers["train/loss"]) and math.isfinite(numbers["gradient_norm"])):
             raise _not_finite(run, at, numbers)
-        run.monitor.wrote(at, numbers)
-        run.log.write(at, numbers)
-    run.display.advance(step, numbers["train/loss"])
+        run.log(at, numbers)
     waiting.clear()
 
 
 def _not_finite(run: Run, step: int, numbers: dict[str, float]) -> UserError:
     """What to tell of a loss or a gradient that is no number."""
     loss, norm = numbers["train/loss"], numbers["gradient_norm"]
-    found = _first_bad_tensor(run, step) if run.fabric.world_size == 1 else None
-    run.monitor.not_finite(step, found)
+    tensor = _first_bad_tensor(run, step) if run.fabric.world_size == 1 else None
+    run.tell("on_not_finite", step, tensor)
     return UserError(
         f"the loss is {loss} and the norm of its gradient {norm} at step {step}"
-        f"{f'; the first tensor with such a number is the {found}' if found else ''}: lower --optimizer.lr or the "
+        f"{f'; the first tensor with such a number is the {tensor}' if tensor else ''}: lower --optimizer.lr or the "
         f"scale of the loss, or look for broken images with `pullpush data`. The checkpoints in {str(run.folder)!r} "
         "are from before."
     )
@@ -280,16 +285,15 @@ def _not_finite(run: Run, step: int, numbers: dict[str, float]) -> UserError:
 
 def _first_bad_tensor(run: Run, until: int) -> str | None:
     """Does the steps since the last checkpoint again, which end the same, and looks at every tensor."""
-    last = run.folder / "checkpoints" / "last.pt"
-    _restore(run, load_checkpoint(last, LAST), last)
-    done = run.saved["step"]
-    batches = run.task.batches(done)
-    with Watch(run.task.step) as watch:
+    with not_of_this_run(run.folder / LAST):
+        run.load(load_last(run.folder))
+    done, batches = run.step, run.task.batches(run.step)
+    with Anomaly(run.task.step) as anomaly:
         for step in range(done + 1, until + 1):
             _step(run, step, next(batches))
-            watch.weights()
-            if watch.found:
-                return f"{watch.found} at step {step}"
+            anomaly.weights()
+            if anomaly.first:
+                return f"{anomaly.first} at step {step}"
     return None
 
 
@@ -298,28 +302,12 @@ def _validate(run: Run, step: int) -> None:
     metrics = {f"validation/{name}": value for name, value in run.task.validate(run.fabric.device).items()}
     if not metrics:
         return
-    run.display.evaluated(step, metrics, run.task.followed)
-    run.monitor.wrote(step, metrics)
-    run.log.write(step, metrics)
+    run.log(step, metrics)
+    run.tell("on_validation", step, metrics)
     score = metrics[f"validation/{run.task.chosen_by}"]
-    if score > run.saved["best"]["score"]:
-        run.saved["best"] = {"step": step, "score": score, "metrics": metrics}
-        if run.fabric.is_global_zero:
-            save_checkpoint(
-                run.folder / "checkpoints" / "best.pt", {"step": step, "module": run.task.step.state_dict()}
-            )
-
-
-def _checkpoint(run: Run, step: int) -> None:
-    run.saved |= {"step": step, "seconds": time.perf_counter() - run.since}
-    if run.fabric.is_global_zero:
-        state = {
-            "saved": run.saved,
-            "module": run.task.step.state_dict(),
-            "optimizer": run.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-        }
-        save_checkpoint(run.folder / "checkpoints" / "last.pt", state)
+    if score > run.best["score"]:
+        run.best = {"step": step, "score": score, "metrics": metrics}
+        run.tell("on_best", step)
 
 
 def _test(run: Run, when: str) -> dict[str, float]:
@@ -327,53 +315,33 @@ def _test(run: Run, when: str) -> dict[str, float]:
     if not len(run.task.splits["test"]):
         return {}
     embedded = run.task.embed("test", run.fabric.device)
-    _save(run, f"test-{when}", embedded)
-    found = run.task.evaluate("test", embedded)
-    save_neighbours(run.folder, f"test-{when}", found)
-    return found.metrics
-
-
-def _save(run: Run, name: str, embedded: Embedded) -> None:
-    """The embeddings of each side; those of images carry the bare name."""
-    for side, embeddings in embedded.items():
-        save_embeddings(run.folder, name if side == "image" else f"{name}-{side}", embeddings)
+    save_embeddings(run.folder, f"test-{when}", embedded)
+    evaluation = run.task.evaluate("test", embedded)
+    save_neighbours(run.folder, f"test-{when}", evaluation)
+    return dict(evaluation.metrics)
 
 
 def _finish(run: Run) -> None:
     """The best weights: tested, saved as a model, written down."""
-    best = run.saved["best"]
+    task, best = run.task, run.best
     if best["step"]:
-        path = run.folder / "checkpoints" / "best.pt"
-        _load_weights(run, load_checkpoint(path, {"module": {}}), path)
-    save_classes_seen(run.folder, run.task.classes_seen(run.config.steps))
+        with not_of_this_run(run.folder / BEST):
+            task.step.load_state_dict(load_best(run.folder)["module"])
+    save_classes_seen(run.folder, task.classes_seen(run.config.steps))
     for split in ("train", "validation"):
-        if len(run.task.splits[split]):
-            _save(run, f"{split}-after", run.task.embed(split, run.fabric.device))
+        if len(task.splits[split]):
+            save_embeddings(run.folder, f"{split}-after", task.embed(split, run.fabric.device))
     after = _test(run, "after")
-    run.task.save_model(str(run.folder / "model"))
-    validation = {name.removeprefix("validation/"): value for name, value in best["metrics"].items()}
+    task.save_model(run.folder / "model")
     metrics = {
         "data": run.config.data.source,
         "loss": run.config.loss.name,
         "steps": run.config.steps,
         "best_step": best["step"],
         "seconds": round(time.perf_counter() - run.since, 1),
-        "test_classes": kind_of_classes(run.task.items, "test") if after else "none",
-        "test": {"before": run.saved["before"], "after": after},
-        "validation": validation,
+        "test_classes": kind_of_classes(task.items, "test") if after else "none",
+        "test": {"before": run.before, "after": after},
+        "validation": {name.removeprefix("validation/"): value for name, value in best["metrics"].items()},
     }
     save_metrics(run.folder, metrics)
-    if not after:
-        run.display.say("no test: all classes are trained on (--data.test 0)")
-        return
-    of = "seen in training" if metrics["test_classes"] == "seen" else "that were never trained on"
-    for name in run.task.shown:
-        before = run.saved["before"][name]
-        worse = after[name] < before
-        digits = 3 if not worse or f"{before:.3f}" != f"{after[name]:.3f}" else 6
-        run.display.say(
-            f"test {name}: {before:.{digits}f} before, {after[name]:.{digits}f} after, on classes {of}"
-            + (": worse than untrained" if worse else ""),
-            style="bold red" if worse else "",
-        )
-    run.monitor.ended(run.config.steps, metrics["test"])
+    run.tell("on_test", metrics)

@@ -1,11 +1,11 @@
 """The doctor at the bedside: looks at a run every few steps, and says once what is wrong."""
 
+from __future__ import annotations
+
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pullpush.data.items import Items
 from pullpush.doctor import (
@@ -20,114 +20,95 @@ from pullpush.doctor import (
     not_finite_step,
     objective_of,
 )
-from pullpush.runs.config import Config
-from pullpush.runs.log import RunLog, append, keep_until, read_log
-from pullpush.training.display import Display
-from pullpush.training.images import ImageTask
+from pullpush.runs.log import FINDINGS, LOG, append, keep_until, read_log
+from pullpush.training.callbacks import Callback
+from pullpush.training.display import say
 from pullpush.training.probes import LastBatch, learned_options, measure_batch, measure_updates
-from pullpush.training.texts import ImageTextTask
+
+if TYPE_CHECKING:
+    from pullpush.training.loop import Run
+    from pullpush.training.task import Task
 
 __all__ = ["Monitor"]
 
-Task = ImageTask | ImageTextTask
-
-FILE = "findings.jsonl"
 # Looks in a run, at most, and steps between them, at least.
 LOOKS, EVERY = 32, 10
 
 
-class Monitor:
+class Monitor(Callback):
     """Measures a run at every few steps and after each validation; a finding is said and written down once.
 
     It adds no work to a step: it reads the batch that the criterion saw last, the optimiser's state and the log.
-
-    Args:
-        folder: the run folder; findings go to its findings.jsonl.
-        config: of the run.
-        task: of the run.
-        log: takes the measures.
-        display: says what is found.
-        done: steps already done; findings of later steps are forgotten.
-        quiet: write nothing (ranks other than the first).
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        config: Config,
-        task: Task,
-        log: RunLog,
-        display: Display,
-        *,
-        done: int = 0,
-        quiet: bool = False,
-    ) -> None:
-        self.every = EVERY * max(1, config.steps // (EVERY * LOOKS))
-        self.criterion, self.log, self.display = task.criterion, log, display
+    def on_setup(self, run: Run) -> None:
+        task, done = run.task, run.step
+        self.every = EVERY * max(1, run.config.steps // (EVERY * LOOKS))
         self.batch = LastBatch(task.criterion, done, self.every)
         self.history = History(_classes(task.splits["validation"]))
-        self._objective = objective_of(_in_use(config, task), _limits(task.splits["train"]))
-        self._path = Path(os.devnull) if quiet else folder / FILE
-        self._said = set() if quiet else {line.get("finding") for line in keep_until(self._path, done or -1)}
-        for line in read_log(folder / "log.jsonl") if done else []:
+        self.objective = objective_of(_in_use(run), _limits(task.splits["train"]))
+        self._path = run.folder / FINDINGS if run.fabric.is_global_zero else None
+        self._said = {line.get("finding") for line in keep_until(self._path, done or -1)} if self._path else set()
+        for line in read_log(run.folder / LOG) if done else []:
             self.history.add(line)
+        if not done and self._path:
+            self._examine(0, _at_start(task))
 
-    def start(self, task: Task) -> None:
-        """Examines what is known before the first step: whether the weights came, whether the test has positives."""
-        loaded = task.encoder.loaded
-        found = Measures(frozen=float(task.encoder.freeze))
-        random = loaded.source == "none"
-        # Random weights that are asked for are no fault, unless they stay as they are.
-        found["weights_missing"] = float(len(loaded.missing) or (random and task.encoder.freeze))
-        found["weights_loaded"] = float(loaded.matched)
-        found |= measure_queries(task.splits["test"].table, *task.queries())
-        self._examine(0, found)
+    def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
+        self.history.add({"step": step, **numbers})
 
-    def wrote(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes what was written in the log."""
-        self.history.add({"step": step, **values})
-
-    def look(self, step: int, optimizer: Any, *, validated: bool) -> None:
+    def on_look(self, run: Run, step: int, validated: bool) -> None:
         """Looks at the last batch and the last update, when it is time to, as after the first step or a validation."""
         if step % self.every and step > 1 and not validated:
             return
         if self.batch.given:
-            found = measure_batch(self.batch, learned_options(self.criterion, self._objective))
-            found |= measure_updates(optimizer)
-            named = {PREFIX + name: float(value) for name, value in found.items() if math.isfinite(value)}
-            self.log.write(step, named)
-            self.history.add({"step": step, **named})
+            measures = measure_batch(self.batch, learned_options(self.batch.criterion, self.objective))
+            measures |= measure_updates(run.optimizer)
+            run.log(step, {PREFIX + name: float(x) for name, x in measures.items() if math.isfinite(x)})
         self._examine(step, self.history.measures())
 
-    def ended(self, step: int, test: Mapping[str, Mapping[str, float]]) -> None:
-        """Looks at the metrics on the test classes before and after training."""
-        self._examine(step, measure_result(test))
+    def on_not_finite(self, run: Run, step: int, tensor: str | None) -> None:
+        self.report(step, not_finite_step(step, tensor, self.objective))
 
-    def not_finite(self, step: int, tensor: str | None) -> None:
-        """The loss or its gradient was no number; `tensor` names the first one that was not."""
-        self.report(step, not_finite_step(step, tensor, self._objective))
+    def on_test(self, run: Run, metrics: Mapping[str, Any]) -> None:
+        """Looks at the metrics on the test classes before and after training."""
+        self._examine(run.config.steps, measure_result(metrics["test"]))
 
     def report(self, step: int, finding: Finding) -> None:
         """Says a finding and writes it down, unless that was done before, or with one that explains it."""
         if finding.finding in self._said or explained_by(finding.finding, self._said):
             return
         self._said.add(finding.finding)
-        append(self._path, {"step": step, **asdict(finding)})
-        self.display.say(f"step {step}: {finding}")
+        if self._path:
+            append(self._path, {"step": step, **asdict(finding)})
+        say(f"step {step}: {finding}")
 
     def _examine(self, step: int, measures: Measures) -> None:
-        for finding in examine(measures, learned_options(self.criterion, self._objective)):
+        for finding in examine(measures, learned_options(self.batch.criterion, self.objective)):
             self.report(step, finding)
+
+
+def _at_start(task: Task) -> Measures:
+    """What is known before the first step: whether the weights came, whether the test has positives."""
+    measures = measure_queries(task.splits["test"].table, *task.queries())
+    loaded, frozen = task.encoder.loaded, task.encoder.freeze
+    if loaded is not None:
+        measures["frozen"] = float(frozen)
+        # Random weights that are asked for are no fault, unless they stay as they are.
+        measures["weights_missing"] = float(len(loaded.missing) or (loaded.source == "none" and frozen))
+        measures["weights_loaded"] = float(loaded.matched)
+    return measures
 
 
 def _classes(items: Items) -> int:
     return len(items.labels.unique()) if len(items) else 0
 
 
-def _in_use(config: Config, task: Task) -> dict[str, Any]:
+def _in_use(run: Run) -> dict[str, Any]:
     """The options of the run, with the batch that follows the data."""
-    batch = {**asdict(config.batch), "classes": task.sampler.classes, "samples": task.sampler.samples}
-    return config.values() | {"batch": batch}
+    sampler = run.task.sampler
+    batch = {**asdict(run.config.batch), "classes": sampler.classes, "samples": sampler.samples}
+    return run.config.values() | {"batch": batch}
 
 
 def _limits(train: Items) -> dict[str, float]:

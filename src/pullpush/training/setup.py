@@ -82,7 +82,8 @@ def _fold(items: Items, config: DataConfig, seed: int) -> Items:
 
 def compact_labels(labels: torch.Tensor) -> torch.Tensor:
     """The same classes numbered 0 ... C - 1, as proxies need them."""
-    return torch.unique(labels, return_inverse=True)[1]
+    numbers: torch.Tensor = torch.unique(labels, return_inverse=True)[1]
+    return numbers
 
 
 def make_sampler(
@@ -119,7 +120,7 @@ def make_sampler(
 
 
 def make_criterion(
-    config: Config, *, classes: int, ids: torch.Tensor, training: bool = True, text_ids: torch.Tensor | None = None
+    config: Config, *, classes: int, ids: torch.Tensor, training: bool = True, other_ids: torch.Tensor | None = None
 ) -> Criterion:
     """The criterion of a run.
 
@@ -128,7 +129,7 @@ def make_criterion(
         classes: number of training classes.
         ids: of the training items, int64 [n].
         training: False leaves the memory out and takes no miner: the loss over all pairs.
-        text_ids: of their descriptions, int64 [n]: the criterion then compares images with descriptions, both ways.
+        other_ids: of the entries of a second tower, int64 [n]: the criterion then compares items with these, both ways.
 
     Raises:
         UserError: what does not go together.
@@ -137,9 +138,9 @@ def make_criterion(
     if config.loss.traits.proxies:
         per_class = config.loss.options.get("centers", 1)
         proxies = Proxies(classes, config.encoder.dim, per_class=per_class, seed=config.seed)
-    both = {} if text_ids is None else _both_ways(config, ids, training)
-    columns = ids if text_ids is None else text_ids
-    kept = training and (text_ids is None or config.text.memory != "images")
+    both = {} if other_ids is None else _both_ways(config, ids, training)
+    columns = ids if other_ids is None else other_ids
+    kept = training and (other_ids is None or config.text.memory != "images")
     return Criterion(
         config.loss,
         similarity=config.similarity,

@@ -1,192 +1,279 @@
-"""The two sides of a run: images with their encoder, descriptions with theirs. Each alone knows of frozen backbones."""
+"""Towers: an encoder a modality, with what it is fed. A further modality is one class here and one line in `TOWERS`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pullpush.data.captions import plain
+from pullpush.data.check import text_problems
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
+from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
-from pullpush.maths.similarity import normalize
+from pullpush.errors import UserError
+from pullpush.evaluation.embed import evaluating
+from pullpush.extras import need
 from pullpush.progress import counted
 from pullpush.runs.config import Config
 from pullpush.training.feature_cache import cached_features, features_key, texts_key
-from pullpush.training.loaders import Batch, EvaluationInputs, feature_batches, image_batches
+from pullpush.training.loaders import EvaluationInputs, image_batches
 
-__all__ = ["SPLITS", "ImageSide", "TextSide"]
+__all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower"]
 
 SPLITS = ("train", "validation", "test")
 CHUNK = 256
 
 
-class ImageSide:
-    """The images of a run.
+class Batch(NamedTuple):
+    """What a step takes of one tower.
+
+    Attributes:
+        inputs: what `Tower.encode` takes.
+        rows: of the training table, int64 [n].
+        entries: what was drawn for these rows, int64 [n].
+    """
+
+    inputs: Any
+    rows: Tensor
+    entries: Tensor
+
+
+class Tower(ABC):
+    """An encoder with its inputs, or with the features of its frozen backbone, which are computed once.
+
+    What a tower embeds are its entries, numbered from 0: an image an item, or the different texts of all items.
 
     Args:
         config: of the run.
         items: with their splits.
+        rank: which process this is.
 
     Attributes:
-        encoder: the whole image encoder.
+        name: of the modality.
+        encoder: the whole encoder.
         encode: what learns: the encoder, or its head where features are cached.
-        features: of all items [n, width] where the backbone is frozen, else None.
-        rows: split to row numbers in `features`.
+        features: of all entries [entries, width] where the backbone is frozen, else None.
+        backbone_scale: learning rate of the backbone as a share of the head's.
+        rows: of the tables of all splits.
+        own: the entries of each training row.
+        keys: of a tower that may stand second, entry to a number, int64 [entries]: equal numbers read the same.
         notes: what a person should know of the feature cache.
     """
 
-    def __init__(self, config: Config, items: Items) -> None:
-        self.config, self.items = config, items
+    name: ClassVar[str]
+    encoder: Encoder
+    backbone_scale: float
+    rows: pd.DataFrame
+    own: Sequence[NDArray[np.int64]]
+    keys: Tensor
+
+    def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
+        self.config, self.items, self.rank = config, items, rank
         self.notes: list[str] = []
-        self.splits = {name: items.split(name) for name in SPLITS}
-        options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip")}
-        self.encoder = ImageEncoder(**options, seed=config.seed)
-        self.features, self.rows = (self._features(), self._rows()) if config.encoder.freeze else (None, {})
-        self.encode: nn.Module = Head(self.encoder) if config.encoder.freeze else self.encoder
-        self._inputs: dict[str, EvaluationInputs] = {}
+        self.features = self._features() if self.encoder.freeze else None
+        self.encode: nn.Module = self.encoder if self.features is None else Head(self.encoder)
+
+    @staticmethod
+    def usable(config: Config, items: Items) -> tuple[Items, list[str]]:
+        """The items that have what this tower embeds, and sentences about the others.
+
+        Raises:
+            UserError: none has.
+        """
+        return items, []
+
+    def table(self, split: str) -> pd.DataFrame:
+        """A row an embedding of a split, in their order: `label` and `id` of what it belongs to."""
+        return self.rows[self.rows["split"] == split]
+
+    @abstractmethod
+    def entries(self, split: str) -> Tensor:
+        """The entries of a split, int64 [n], in the order of `table`."""
+
+    def draw(self, rows: Tensor, step: int) -> Tensor:
+        """One of the own entries of each training row, by the seed, the step and the rank alone."""
+        drawn = np.random.default_rng([self.config.seed, step, self.rank, 2]).random(len(rows))
+        own = [self.own[row] for row in rows.tolist()]
+        return torch.tensor([entries[int(u * len(entries))] for entries, u in zip(own, drawn, strict=True)])
+
+    @abstractmethod
+    def inputs(self, entries: Tensor) -> Any:
+        """What the encoder takes for these entries."""
+
+    @abstractmethod
+    def _compute(self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device) -> Tensor:
+        """`encode` of these entries, float32 [n, ...], on the CPU."""
+
+    @abstractmethod
+    def _features(self) -> Tensor:
+        """Of all entries, so that runs with other splits find them too."""
 
     def batches(self, sampler: BatchSampler) -> Iterator[Batch]:
         """Training batches from the sampler's position on."""
-        if self.features is not None:
-            return feature_batches(self.features, self.rows["train"], sampler)
-        return image_batches(self.splits["train"], sampler, self.encoder.preprocessing, self.config)
+        for rows in sampler:
+            yield self.batch(torch.tensor(rows), sampler.position - 1)
 
-    def embed(self, split: str, device: torch.device) -> Tensor:
-        """Embeddings of a split [n, dim], on the CPU."""
-        if self.features is not None:
-            return _embed_features(self.encode, self.features[self.rows[split]], device)
-        if split not in self._inputs:
-            self._inputs[split] = EvaluationInputs(self.splits[split], self.encoder.preprocessing, self.config.data)
-        self.encoder.eval()
-        found = self._inputs[split].embed(self.encoder, device)
-        self.encoder.train()
-        return found
+    def batch(self, rows: Tensor, step: int) -> Batch:
+        """What a step takes of these training rows."""
+        entries = self.draw(rows, step)
+        return Batch(self.inputs(entries) if self.features is None else self.features[entries], rows, entries)
 
-    def embed_training(self, rows: Tensor, device: torch.device) -> Tensor:
-        """Embeddings of some training rows [n, dim], on the CPU."""
+    def embed(self, entries: Tensor, device: torch.device) -> Tensor:
+        """Embeddings of these entries [n, dim], on the CPU."""
+        with evaluating(self.encoder):
+            if self.features is None:
+                return self._compute(self.encoder, entries, device)
+            with torch.inference_mode():
+                embeddings: Tensor = self.encode(self.features[entries].to(device))
+            return embeddings.float().cpu().clone()
+
+    def embed_split(self, split: str, device: torch.device) -> Tensor:
+        """Embeddings of a split [n, dim], on the CPU, in the order of `table`."""
+        return self.embed(self.entries(split), device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For the optimiser; each group holds its own highest learning rate."""
+        o = self.config.optimizer
+        return self.encoder.parameter_groups(o.lr, backbone_scale=self.backbone_scale, weight_decay=o.weight_decay)
+
+
+class ImageTower(Tower):
+    """The images of a run; an entry is a row of the item table."""
+
+    name = "image"
+
+    def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
+        options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip")}
+        self.encoder = ImageEncoder(**options, seed=config.seed)
+        self.backbone_scale = config.optimizer.backbone_scale
+        self.rows, splits = items.table, items.table["split"].to_numpy()
+        self._entries = {name: torch.from_numpy(np.flatnonzero(splits == name)) for name in SPLITS}
+        self._held: dict[str, EvaluationInputs] = {}
+        super().__init__(config, items, rank)
+
+    def entries(self, split: str) -> Tensor:
+        return self._entries[split]
+
+    def draw(self, rows: Tensor, step: int) -> Tensor:
+        return self._entries["train"][rows]
+
+    def inputs(self, entries: Tensor) -> Tensor:
+        return torch.cat(list(self._evaluation_inputs(entries).chunks()))
+
+    def batches(self, sampler: BatchSampler) -> Iterator[Batch]:
+        """Decoded ahead, and augmented."""
         if self.features is not None:
-            return _embed_features(self.encode, self.features[self.rows["train"][rows]], device)
-        drawn = self.splits["train"].select(rows.numpy())
-        self.encoder.eval()
-        found = EvaluationInputs(drawn, self.encoder.preprocessing, self.config.data).embed(self.encoder, device)
-        self.encoder.train()
-        return found
+            yield from super().batches(sampler)
+            return
+        for inputs, rows in image_batches(self.items.split("train"), sampler, self.encoder.preprocessing, self.config):
+            yield Batch(inputs, rows, self._entries["train"][rows])
+
+    def embed_split(self, split: str, device: torch.device) -> Tensor:
+        """The decoded images of a split are kept where they fit in memory."""
+        if self.features is not None:
+            return super().embed_split(split, device)
+        if split not in self._held:
+            self._held[split] = self._evaluation_inputs(self._entries[split])
+        with evaluating(self.encoder):
+            return self._held[split].embed(self.encoder, device)
+
+    def _compute(self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device) -> Tensor:
+        return self._evaluation_inputs(entries).embed(encode, device)
+
+    def _evaluation_inputs(self, entries: Tensor) -> EvaluationInputs:
+        return EvaluationInputs(self.items.select(entries.numpy()), self.encoder.preprocessing, self.config.data)
 
     def _features(self) -> Tensor:
-        """Of all items, so that runs with other splits find them too."""
-        encoder = self.encoder.eval()
+        encoder = self.encoder
         key = features_key(encoder.backbone, f"{encoder.name} {encoder.preprocessing}", self.items)
 
         def compute() -> Tensor:
-            inputs = EvaluationInputs(self.items, encoder.preprocessing, self.config.data)
-            return inputs.embed(encoder.features, torch.device("cpu"))
+            with evaluating(encoder):
+                return self._compute(encoder.features, torch.arange(len(self.items)), torch.device("cpu"))
 
-        features = cached_features(key, len(self.items), compute, self.notes)
-        encoder.train()
-        return features
-
-    def _rows(self) -> dict[str, Tensor]:
-        splits = self.items.table["split"].to_numpy()
-        return {name: torch.from_numpy(np.flatnonzero(splits == name)) for name in SPLITS}
+        return cached_features(key, len(self.items), compute, self.notes)
 
 
-class TextSide:
-    """The descriptions of a run.
-
-    Args:
-        config: of the run.
-        items: with their splits; each item has a description or more.
+class TextTower(Tower):
+    """The texts of a run; an entry is one of the different texts, of which an item may have several.
 
     Attributes:
-        encoder: the whole text encoder.
-        encode: what learns: the encoder, or its head where features are cached.
-        texts: the different descriptions, in order.
-        of: for each training row, the numbers of its descriptions.
-        table: the rows of evaluation: `split`, `label` (what a description belongs to), `id` (the first item that it
-            is of), `text`, `number` (in `texts`); each description once a label.
-        by: the column of the items that a text's label is of.
-        features: of `texts` [n, width] where the backbone is frozen, else None.
-        notes: what a person should know of the feature cache.
+        texts: the different texts, in order.
     """
 
-    def __init__(self, config: Config, items: Items) -> None:
-        self.notes: list[str] = []
-        self.encoder = TextEncoder(
-            config.text.name,
-            dim=config.encoder.dim,
-            head=config.text.head,
-            hidden=config.text.hidden,
-            dropout=config.text.dropout,
-            freeze=config.text.freeze,
-            seed=config.seed,
-        )
-        said = items.table["text"]
-        self.texts = sorted({text for texts in said for text in texts})
-        number = {text: place for place, text in enumerate(self.texts)}
-        splits = items.table["split"].to_numpy()
-        self.of = [np.array([number[t] for t in texts]) for texts in said[splits == "train"]]
-        self.by = "label" if config.text.relation == "class" else "id"
-        table = (
-            items.table[["split", "id", "text"]].assign(label=items.table[self.by]).explode("text", ignore_index=True)
-        )
-        self.table: pd.DataFrame = table.drop_duplicates(["split", "label", "text"], ignore_index=True)
-        self.table["number"] = self.table["text"].map(number).astype(np.int64)
-        self.features = self._features() if config.text.freeze else None
-        self.encode: nn.Module = Head(self.encoder) if config.text.freeze else self.encoder
+    name = "text"
 
-    def split(self, name: str) -> pd.DataFrame:
-        """The rows of a split, in the order of its embeddings."""
-        return self.table[self.table["split"] == name]
+    def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
+        options = {k: v for k, v in vars(config.text).items() if k in ("name", "head", "hidden", "dropout", "freeze")}
+        self.encoder = TextEncoder(**options, dim=config.encoder.dim, seed=config.seed)
+        self.backbone_scale = config.text.lr_scale
+        texts_of = items.table["text"]
+        self.texts = sorted({text for texts in texts_of for text in texts})
+        entry = {text: place for place, text in enumerate(self.texts)}
+        self.own = [np.array([entry[t] for t in texts]) for texts in texts_of[items.table["split"] == "train"]]
+        read = {text: place for place, text in enumerate(dict.fromkeys(map(plain, self.texts)))}
+        self.keys = torch.tensor([read[plain(text)] for text in self.texts])
+        columns = items.table[["split", "id", "text"]].assign(label=items.table[config.text.relation_column])
+        rows = columns.explode("text", ignore_index=True).drop_duplicates(["split", "label", "text"])
+        self.rows = rows.assign(entry=rows["text"].map(entry).astype(np.int64)).reset_index(drop=True)
+        super().__init__(config, items, rank)
 
-    def inputs(self, numbers: Tensor) -> Tensor | list[str]:
-        """What `encode` takes for these descriptions."""
-        if self.features is not None:
-            return self.features[numbers]
-        return [self.texts[number] for number in numbers.tolist()]
+    @staticmethod
+    def usable(config: Config, items: Items) -> tuple[Items, list[str]]:
+        has_text = items.table["text"].map(len).to_numpy() > 0
+        if not has_text.any():
+            raise UserError(
+                f"{items.name} has no texts: give a manifest with a column 'text', a folder with captions.csv or a "
+                "caption file (photo.txt) beside each image, or leave out --task image-text"
+            )
+        need("text")  # before anything is embedded
+        left_out = int((~has_text).sum())
+        notes = [f"{left_out} items have no text and are left out"] if left_out else []
+        items = items.select(has_text)
+        shared = text_problems(items, config.text.relation_column)
+        items.notes += shared  # for the report too
+        return items, notes + shared
 
-    def embed(self, numbers: Tensor, device: torch.device) -> Tensor:
-        """Embeddings of these descriptions [n, dim], on the CPU."""
-        if self.features is not None:
-            return _embed_features(self.encode, self.features[numbers], device)
-        self.encoder.eval()
-        found = _in_chunks(self.encoder, [self.texts[number] for number in numbers.tolist()])
-        self.encoder.train()
-        return found
+    def entries(self, split: str) -> Tensor:
+        return torch.tensor(self.table(split)["entry"].to_numpy())
+
+    def inputs(self, entries: Tensor) -> list[str]:
+        return [self.texts[entry] for entry in entries.tolist()]
+
+    @torch.inference_mode()
+    def _compute(self, encode: Callable[[Sequence[str]], Tensor], entries: Tensor, device: torch.device) -> Tensor:
+        texts = self.inputs(entries)
+        chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
+        embedded = [encode(chunk).float().cpu() for chunk in counted(chunks, "embedding texts", len(texts), "texts")]
+        return torch.cat(embedded).clone()
 
     def _features(self) -> Tensor:
         key = texts_key(self.encoder.backbone, self.encoder.name, self.texts)
-        self.encoder.eval()
-        features = cached_features(
-            key, len(self.texts), lambda: _in_chunks(self.encoder.features, self.texts), self.notes
-        )
-        self.encoder.train()
-        return features
+
+        def compute() -> Tensor:
+            with evaluating(self.encoder):
+                return self._compute(self.encoder.features, torch.arange(len(self.texts)), torch.device("cpu"))
+
+        return cached_features(key, len(self.texts), compute, self.notes)
+
+
+# Name: tower. A task is the names of its towers, the anchors' first.
+TOWERS: dict[str, type[Tower]] = {tower.name: tower for tower in (ImageTower, TextTower)}
 
 
 class Head(nn.Module):
     """An encoder after its backbone: features to embeddings."""
 
-    def __init__(self, encoder: ImageEncoder | TextEncoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.head, self.normalize = encoder.head, encoder.normalize
+        self.head, self.from_features = encoder.head, encoder.from_features
 
     def forward(self, features: Tensor) -> Tensor:
-        embeddings: Tensor = self.head(features)
-        return normalize(embeddings) if self.normalize else embeddings
-
-
-@torch.inference_mode()
-def _embed_features(head: nn.Module, features: Tensor, device: torch.device) -> Tensor:
-    was = head.training
-    found: Tensor = head.eval()(features.to(device)).float().cpu().clone()
-    head.train(was)
-    return found
-
-
-@torch.inference_mode()
-def _in_chunks(encode: Callable[[Sequence[str]], Tensor], texts: Sequence[str]) -> Tensor:
-    chunks = (texts[i : i + CHUNK] for i in range(0, len(texts), CHUNK))
-    return torch.cat([encode(c).float().cpu() for c in counted(chunks, "embedding texts", len(texts), "texts")]).clone()
+        return self.from_features(features)

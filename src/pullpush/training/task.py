@@ -1,0 +1,310 @@
+"""What is trained: one tower by class, or two into one space."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from pullpush.criterion import Criterion, cached_step, chunked
+from pullpush.data.items import Items
+from pullpush.data.sampler import ClassBalancedSampler, seen_per_class
+from pullpush.encoders import bundle
+from pullpush.errors import UserError
+from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, evaluate_items
+from pullpush.evaluation.protocols import protocol_for
+from pullpush.runs.config import Config
+from pullpush.runs.folder import save_items, save_texts
+from pullpush.training.setup import compact_labels, make_criterion, make_sampler
+from pullpush.training.towers import SPLITS, TOWERS, Batch, Tower
+
+__all__ = ["Step", "Task"]
+
+Rows = slice | list[int]
+# The ids of a second tower's entries differ by this from those of the items: a text is never the item it belongs to.
+OTHER_IDS = 1 << 48
+
+
+class Step(nn.Module):
+    """Forward pass and loss as one module, so that whatever is learned lies in one place.
+
+    Args:
+        encoders: by the name of their tower; each takes its inputs to embeddings [n, dim].
+        criterion: embeddings, labels and ids to the loss, always in float32. Of two towers the embeddings of the first
+            are the anchors, those of the second the references.
+    """
+
+    def __init__(self, encoders: Mapping[str, nn.Module], criterion: Criterion) -> None:
+        super().__init__()
+        self._names = list(encoders) if len(encoders) > 1 else ["encode"]
+        for name, encode in zip(self._names, encoders.values(), strict=True):
+            self.add_module(name, encode)
+        self.criterion = criterion
+
+    @property
+    def encoders(self) -> list[nn.Module]:
+        """In the order of the inputs."""
+        return [self.get_submodule(name) for name in self._names]
+
+    def forward(self, inputs: Sequence[Any], labels: Tensor, ids: Tensor) -> Tensor:
+        """The loss.
+
+        Args:
+            inputs: of each tower.
+            labels: int64 [n], or [n, 2] with two towers.
+            ids: of the items, int64 [n].
+        """
+        return self.loss([encode(x) for encode, x in zip(self.encoders, inputs, strict=True)], labels, ids)
+
+    def loss(self, embeddings: Sequence[Tensor], labels: Tensor, ids: Tensor) -> Tensor:
+        """The loss of the embeddings of each tower."""
+        with torch.autocast(embeddings[0].device.type, enabled=False):
+            return compare(self.criterion, embeddings, labels, ids)
+
+    def in_chunks(
+        self, inputs: Sequence[Any], labels: Tensor, ids: Tensor, chunk: int, backward: Callable[[Tensor], None]
+    ) -> Tensor:
+        """The loss of a batch and its gradients, embedding `chunk` inputs at a time; see `criterion.cached_step`."""
+        chunks = [chunked(each, chunk) for each in inputs]
+        return cached_step(self.encoders, chunks, lambda *x: self.loss(x, labels, ids), backward=backward)
+
+
+def compare(criterion: Criterion, embeddings: Sequence[Tensor], labels: Tensor, ids: Tensor) -> Tensor:
+    """The loss among the embeddings of one tower, or between those of two, a row a pair."""
+    anchors, *others = (x.float() for x in embeddings)
+    references = (
+        {"references": others[0], "reference_labels": labels, "reference_ids": ids + OTHER_IDS} if others else {}
+    )
+    loss: Tensor = criterion(anchors, labels, ids, **references)
+    return loss
+
+
+class Task:
+    """The towers of a run, the sampler of their batches, and the criterion.
+
+    With one tower a label is a class. With two, an item of the first is compared with an entry of the second, both
+    ways; a label then is what belongs together (class or item) and what the entry says, so that equal texts are told.
+
+    Args:
+        config: of the run; `task` names the towers.
+        items: with their splits.
+        rank: which process this is.
+        world: of how many.
+
+    Attributes:
+        chosen_by: the metric of the best checkpoint. map@r looks at all positives, recall@1 at the nearest only; of
+            two towers recall@1, as recall@10 is at its height long before.
+        shown: the metrics that are printed at the end.
+        followed: those that are printed at each validation; log.jsonl has all.
+
+    Raises:
+        UserError: data without what a tower needs, a loss with class proxies for two towers.
+    """
+
+    def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
+        kinds = [TOWERS[name] for name in config.task.split("-")]
+        notes: list[str] = []
+        for kind in kinds:
+            items, told = kind.usable(config, items)
+            notes += told
+        if len(kinds) > 1 and config.loss.traits.proxies:
+            raise UserError(
+                f"loss {config.loss.name!r} compares with class proxies, not with texts: give --loss n_pair, nt_xent, "
+                "siglip, triplet, circle or any other without proxies"
+            )
+        self.config, self.items = config, items
+        self.towers = [kind(config, items, rank) for kind in kinds]
+        self.encoder = self.towers[0].encoder
+        self.first, self.other = self.towers[0], self.towers[1] if len(kinds) > 1 else None
+        self.splits = {name: items.split(name) for name in SPLITS}
+        train = self.splits["train"]
+        self.ids, self.labels = train.ids, compact_labels(train.labels)
+        self.sampler = make_sampler(config, self.labels, rank, world, self._apart())
+        self.notes = [*notes, *(note for tower in self.towers for note in tower.notes), *self.sampler.notes]
+        classes, others = int(self.labels.max()) + 1, None if self.other is None else self.ids + OTHER_IDS
+        self.criterion = make_criterion(config, classes=classes, ids=self.ids, other_ids=others)
+        self.all_pairs = (  # proxies stand for training classes only
+            None
+            if self.criterion.proxies
+            else make_criterion(config, classes=0, ids=self.ids, other_ids=others, training=False)
+        )
+        self.step = Step({tower.name: tower.encode for tower in self.towers}, self.criterion)
+        self.chosen_by, self.shown, self.followed = self._metrics()
+
+    def _metrics(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        if self.other is not None:
+            search, back = "text_to_image/recall@1", "image_to_text/recall@1"
+            return search, (search, "text_to_image/recall@10", back), (search, back, "loss_miner")
+        if protocol_for(self.items).draws:  # VehicleID: a figure without its way says little
+            ways = ("all_against_all/recall@1", "one_gallery_image/recall@1")
+            return "map@r", ways, ways
+        return "map@r", ("recall@1", "map@r"), ("recall@1", "recall@10", "map@r", "loss_miner", "loss_all")
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For the optimiser; each group holds its own highest learning rate."""
+        o = self.config.optimizer
+        groups = [
+            {**group, "name": f"{tower.name}/{group['name']}" if self.other else group["name"]}
+            for tower in self.towers
+            for group in tower.parameter_groups()
+        ]
+        if learned := list(self.criterion.parameters()):
+            groups.append({"name": "criterion", "params": learned, "lr": o.lr * o.criterion_scale, "weight_decay": 0.0})
+        return [{**group, "initial_lr": group["lr"]} for group in groups]
+
+    def batches(self, done: int) -> Iterator[list[Batch]]:
+        """What the steps after `done` take of each tower."""
+        self.sampler.seek(done)
+        for step, batch in enumerate(self.first.batches(self.sampler), done):
+            yield [batch] if self.other is None else [batch, self.other.batch(batch.rows, step)]
+
+    def arguments(self, batch: Sequence[Batch], device: torch.device) -> tuple[list[Any], Tensor, Tensor]:
+        """What `step` takes."""
+        inputs = [each.inputs.to(device) if isinstance(each.inputs, Tensor) else each.inputs for each in batch]
+        rows = batch[0].rows
+        return inputs, self._labels(rows, batch[-1].entries).to(device), self.ids[rows].to(device)
+
+    def fill_memory(self, device: torch.device) -> None:
+        """With `memory.fill`, once, before the first step that reads the memory: embeddings of a seeded draw of
+        training items by the model as it is in use."""
+        if not self.config.memory.fill:
+            return
+        # A memory holds references: of the anchors' own tower, or of the other one, and in reverse.
+        memories = [(self.towers[-1], self.criterion.memory), (self.first, self.criterion.reverse_memory)]
+        for tower, memory in memories:
+            if memory is None or not (memory.warm and memory.empty):
+                continue
+            drawn = torch.randperm(len(self.ids), generator=torch.Generator().manual_seed(self.config.seed))
+            rows = drawn[: memory.size].sort().values
+            entries = {each.name: each.draw(rows, 0) for each in self.towers}
+            labels = self._labels(rows, entries[self.towers[-1].name])
+            ids = self.ids[rows] if tower is self.first else self.ids[rows] + OTHER_IDS
+            memory.fill(nn.Identity(), [(tower.embed(entries[tower.name], device), labels, ids)])
+
+    def logged(self, batch: Sequence[Batch]) -> dict[str, float]:
+        """What is logged of a batch beside its loss: with two towers, the share of entries that also stand beside an
+        item which they do not belong to."""
+        if self.other is None:
+            return {}
+        match, key = self._labels(batch[0].rows, batch[1].entries).T
+        twice = (key[:, None] == key[None]) & (match[:, None] != match[None])
+        return {"train/duplicates": float(twice.any(1).double().mean())}
+
+    def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
+        """Embeddings of a split by tower, [n, dim], on the CPU."""
+        return {tower.name: tower.embed_split(split, device) for tower in self.towers}
+
+    def evaluate(self, split: str, embedded: Mapping[str, Tensor]) -> Evaluation | CrossModal:
+        """Retrieval by the protocol of the data; with two towers in both directions over all entries, and among
+        the items alone where classes have several."""
+        items, x = self.splits[split], embedded[self.first.name]
+        if self.other is None:
+            return evaluate_items(x, items, nmi=split == "test" and self.config.nmi)
+        belongs = self.other.table(split)["label"].to_numpy()
+        both_ways = evaluate_image_text(x, self._match(items), embedded[self.other.name], belongs)
+        if len(items.labels.unique()) == len(items):
+            return both_ways
+        return both_ways.with_images(evaluate_items(x, items, nmi=False))
+
+    def validate(self, device: torch.device) -> dict[str, float]:
+        """Metrics on the validation classes, and the loss there: on batches as in training, on these without the miner,
+        and over all pairs."""
+        items = self.splits["validation"]
+        if not len(items):
+            return {}
+        embedded = self.embed("validation", device)
+        metrics = dict(self.evaluate("validation", embedded).metrics)
+        if self.all_pairs is None:
+            return metrics
+        x, labels, ids = [embedded[self.first.name].to(device)], items.labels, items.ids.to(device)
+        if self.other is not None:
+            rows, labels = self._first_entries(self.other, items)
+            x.append(embedded[self.other.name][rows].to(device))
+        labels = labels.to(device)
+
+        def loss(criterion: Criterion, rows: Rows) -> Tensor:
+            return compare(criterion, [each[rows] for each in x], labels[rows], ids[rows])
+
+        return metrics | validation_losses(self.criterion, self.all_pairs.to(device), items.labels, self.sampler, loss)
+
+    def queries(self) -> tuple[pd.DataFrame | None, str]:
+        """What the test asks with, where that is not its items, and by which column of the items it is answered."""
+        if self.other is None:
+            return None, "label"
+        return self.other.table("test"), self.config.text.relation_column
+
+    def classes_seen(self, steps: int) -> pd.DataFrame:
+        """How often the sampler draws items of each class in so many steps: class, items, drawn."""
+        train = self.splits["train"]
+        labels, sizes, drawn = seen_per_class(self.sampler, train.labels, steps)
+        return pd.DataFrame({"class": [train.classes[label] for label in labels], "items": sizes, "drawn": drawn})
+
+    def save_tables(self, folder: Path) -> None:
+        """The item table with its splits, and the entries of a second tower in the order of their embeddings."""
+        save_items(folder, self.items)
+        if self.other is not None:
+            save_texts(folder, self.other.rows)
+
+    def save_model(self, folder: Path) -> None:
+        """The bundle, which says what made it."""
+        about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss.named())}
+        encoders = [tower.encoder for tower in self.towers]
+        then = f"then go on with --resume {folder.parent}"
+        bundle.save(str(folder), *encoders, extra=about, replace=True, then=then)
+
+    def _match(self, items: Items) -> Tensor:
+        """By which an item and an entry of the second tower belong together, int64 [n]."""
+        return items.labels if self.config.text.relation_column == "label" else items.ids
+
+    def _labels(self, rows: Tensor, entries: Tensor) -> Tensor:
+        if self.other is None:
+            return self.labels[rows]
+        return torch.stack([self._match(self.splits["train"])[rows], self.other.keys[entries]], 1)
+
+    def _first_entries(self, tower: Tower, items: Items) -> tuple[Tensor, Tensor]:
+        """For each validation item the row of its first entry among their embeddings, and the labels [n, 2]."""
+        table, match = tower.table("validation"), self._match(items)
+        place = {pair: row for row, pair in enumerate(zip(table["label"], table["text"], strict=True))}
+        texts = items.table["text"]
+        first = torch.tensor([place[int(label), own[0]] for label, own in zip(match, texts, strict=True)])
+        return first, torch.stack([match, tower.keys[tower.entries("validation")[first]]], 1)
+
+    def _apart(self) -> list[frozenset[int]] | None:
+        """What the sampler keeps out of one batch: with text.duplicates apart, items that read the same."""
+        if self.other is None or self.config.text.duplicates != "apart":
+            return None
+        return [frozenset(self.other.keys[own].tolist()) for own in self.other.own]
+
+
+def validation_losses(
+    criterion: Criterion,
+    everything: Criterion,
+    labels: Tensor,
+    training: ClassBalancedSampler,
+    loss: Callable[[Criterion, Rows], Tensor],
+) -> dict[str, float]:
+    """The loss on validation items.
+
+    Args:
+        criterion: of the run; left in training mode.
+        everything: the same without miner and memory.
+        labels: classes of the items [n].
+        training: the sampler of the run, whose batches are like those here.
+        loss: the loss of a criterion on some rows.
+    """
+    classes = min(training.classes, len(labels.unique()))
+    sampler = ClassBalancedSampler(labels, classes, training.samples, seed=training.seed)
+    criterion.eval()
+    everything.learned.load_state_dict(criterion.learned.state_dict())
+    with torch.no_grad():
+        batches = list(sampler)
+        losses = {
+            "loss_miner": sum(float(loss(criterion, rows)) for rows in batches) / len(batches),
+            "loss_no_miner": sum(float(loss(everything, rows)) for rows in batches) / len(batches),
+            "loss_all": float(loss(everything, slice(None))),
+        }
+    criterion.train()
+    return losses

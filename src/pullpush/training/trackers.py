@@ -1,0 +1,92 @@
+"""Where numbers go beside log.jsonl: TensorBoard, and each tracker that a run names, by Fabric's loggers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+from pullpush.errors import UserError
+from pullpush.files import unwritable
+from pullpush.signatures import of
+from pullpush.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from pullpush.training.loop import Run
+
+__all__ = ["TRACKERS", "Trackers", "make_tracker"]
+
+# What people type, and the class that it stands for; any other class is named in full.
+TRACKERS = {
+    "csv": "lightning_fabric.loggers.CSVLogger",
+    "comet": "lightning.pytorch.loggers.CometLogger",
+    "mlflow": "lightning.pytorch.loggers.MLFlowLogger",
+    "neptune": "lightning.pytorch.loggers.NeptuneLogger",
+    "wandb": "lightning.pytorch.loggers.WandbLogger",
+}
+
+
+class Trackers(Callback):
+    """Hands numbers to Fabric's loggers.
+
+    Args:
+        loggers: of the caller, beside those that the configuration names.
+    """
+
+    def __init__(self, loggers: Sequence[Logger] = ()) -> None:
+        self.loggers = list(loggers)
+
+    def on_setup(self, run: Run) -> None:
+        config = run.config
+        loggers = [*(make_tracker(name, run.folder) for name in config.trackers), *self.loggers]
+        for logger in loggers:
+            logger.log_hyperparams(config.values())
+        if config.tensorboard:
+            loggers.append(TensorBoardLogger(run.folder, "tensorboard", "", purge_step=run.step + 1))
+        run.fabric.loggers.extend(loggers)
+
+    def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
+        try:
+            run.fabric.log_dict(numbers, step)
+        except (OSError, ValueError) as error:
+            raise _unwritable(run, error) from error
+
+    def on_train_end(self, run: Run) -> None:
+        try:
+            for logger in run.fabric.loggers:
+                logger.finalize("success" if run.step == run.config.steps else "aborted")
+        except OSError as error:
+            raise _unwritable(run, error) from error
+
+
+def make_tracker(name: str, folder: Path) -> Logger:
+    """The Fabric logger of a name.
+
+    Args:
+        name: one of `TRACKERS`, or the full name of a class (`package.module.Class`).
+        folder: the run folder, for loggers that write files.
+
+    Raises:
+        UserError: there is no such class, or its package is not installed.
+    """
+    module, _, kind = TRACKERS.get(name, name).rpartition(".")
+    try:
+        cls: Any = vars(importlib.import_module(module))[kind] if module else None
+    except (ImportError, KeyError) as error:
+        raise UserError(
+            f"the tracker {name!r} can't be loaded: {error}; install its package, or correct the name"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, Logger)):
+        known = ", ".join(TRACKERS)
+        raise UserError(f"{name!r} is no tracker: give {known}, or the full name of a class of Fabric's `Logger`")
+    places = {option: str(folder) for option in ("root_dir", "save_dir") if option in of(cls).options}
+    return cls(**places)
+
+
+def _unwritable(run: Run, error: Exception) -> UserError:
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return unwritable(run.folder / "tensorboard", cause, f"then go on with --resume {run.folder}")
