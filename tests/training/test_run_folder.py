@@ -60,8 +60,8 @@ def test_a_run_without_a_checkpoint_begins_again(
     def stop(*_: Any) -> None:
         raise Stop
 
-    module = "pullpush.training." + {"environment": "run", "save_items": "images", "hold": "launch"}[at]
-    monkeypatch.setattr(f"{module}.{at}", stop)
+    module = {"environment": "runs.folder", "save_items": "training.task", "hold": "training.launch"}[at]
+    monkeypatch.setattr(f"pullpush.{module}.{at}", stop)
     out = tmp_path / "run"
     with pytest.raises(Stop):
         train(**tiny, out=str(out))

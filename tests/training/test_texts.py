@@ -164,9 +164,9 @@ def test_other_losses_and_memory_on_either_side(pairs: Options, tmp_path: Path, 
 
 
 def test_proxies_and_data_without_texts_are_refused(pairs: Options, photos: Path) -> None:
-    with pytest.raises(UserError, match=r"proxies, not with descriptions.*n_pair"):
+    with pytest.raises(UserError, match=r"proxies, not with texts.*n_pair"):
         task_of({**pairs, "loss": "proxy_anchor"})
-    with pytest.raises(UserError, match=r"no descriptions.*'text'.*captions\.csv"):
+    with pytest.raises(UserError, match=r"no texts.*'text'.*captions\.csv"):
         task_of({**pairs, "data": {"source": str(photos)}})
 
 

@@ -48,7 +48,7 @@ class Monitor(Callback):
         self.history = History(_classes(task.splits["validation"]))
         self.objective = objective_of(_in_use(run), _limits(task.splits["train"]))
         self._path = run.folder / FINDINGS if run.fabric.is_global_zero else None
-        self._said = {line.get("finding") for line in keep_until(self._path, done or -1)} if self._path else set()
+        self._said = {str(line.get("finding")) for line in keep_until(self._path, done or -1)} if self._path else set()
         for line in read_log(run.folder / LOG) if done else []:
             self.history.add(line)
         if not done and self._path:

@@ -148,6 +148,7 @@ class ImageTower(Tower):
     """The images of a run; an entry is a row of the item table."""
 
     name = "image"
+    encoder: ImageEncoder
 
     def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
         options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip")}
@@ -209,6 +210,7 @@ class TextTower(Tower):
     """
 
     name = "text"
+    encoder: TextEncoder
 
     def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
         options = {k: v for k, v in vars(config.text).items() if k in ("name", "head", "hidden", "dropout", "freeze")}
