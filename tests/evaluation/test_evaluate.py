@@ -15,7 +15,7 @@ from pullpush.evaluation.metrics import per_query
 from pullpush.evaluation.metrics.base import Standing, first_rank
 
 KS = (1, 2, 5, 50)
-METRICS = [*(f"recall@{k}" for k in KS), "r_precision", "map@r"]
+METRICS = [*(f"recall@{k}" for k in KS), "r_precision", "map@r", "mrr"]
 
 
 def clustered(n=240, classes=40, dim=16, noise=0.9, seed=0):
@@ -47,6 +47,7 @@ def oracle(queries, labels, ids, gallery, gallery_labels, gallery_ids, similarit
         rows.append(
             [float(any(hits[:k])) for k in KS]
             + [precision[-1], sum(p for p, hit in zip(precision, hits[:r], strict=True) if hit) / r]
+            + [1 / (1 + hits.index(True))]
         )
     return dict(zip(METRICS, np.mean(rows, axis=0), strict=True)), len(queries) - len(rows)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pullpush.evaluation.metrics import METRICS, metric_of, per_query, title_of
 from pullpush.evaluation.metrics.base import Standing, first_rank, precision_within
 from pullpush.evaluation.metrics.map_at_r import map_at_r
+from pullpush.evaluation.metrics.mrr import mrr
 from pullpush.evaluation.metrics.r_precision import r_precision
 from pullpush.evaluation.metrics.recall import recall_at_k
 
@@ -65,6 +66,7 @@ ORACLES: dict[str, Callable[..., Fraction]] = {
     "recall@k": recall,
     "r_precision": lambda hits: precision(hits, sum(hits)),
     "map@r": average_precision_at_r,
+    "mrr": lambda hits: 1 / rank(hits),
 }
 
 
@@ -125,6 +127,8 @@ def test_all_tied_is_chance_in_large_numbers():
         assert recall_at_k(at, k).item() == pytest.approx(float(1 - miss), rel=1e-5)
     assert r_precision(at).item() == pytest.approx(r / n)
     assert first_rank(at).item() == pytest.approx((n + 1) / (r + 1))
+    chances = (math.comb(n - j, r - 1) / math.comb(n, r) for j in range(1, n - r + 2))  # of rank j
+    assert mrr(at).item() == pytest.approx(math.fsum(chance / j for j, chance in enumerate(chances, 1)), rel=1e-9)
 
 
 def test_a_query_without_positives_has_no_metric():
