@@ -28,7 +28,6 @@ from pullpush.data.splits import split_by_class
 from pullpush.doctor import FINDINGS, Finding
 from pullpush.errors import UserError
 from pullpush.evaluation import embed
-from pullpush.images.transforms import eval_transform
 from pullpush.reports import diagnose_run
 from pullpush.training import train
 
@@ -296,7 +295,7 @@ def features_of(items: Items) -> list[Finding]:
     """What is found in features as the backbone gives them, to a loss that compares their lengths too."""
     encoder = pullpush.ImageEncoder(size=SMALL["encoder.size"], head="none", normalize=False)
     prepared = encoder.preprocessing
-    images = ImageDataset(items, eval_transform(prepared.size, prepared.mean, prepared.std))
+    images = ImageDataset(items, prepared.transform)
     features, labels, ids = embed(encoder, images)
     return pullpush.diagnose(features, labels, ids, loss="n_pair")
 

@@ -6,13 +6,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from pullpush.data.images import ImageDataset, with_steps
+from pullpush.data.images import ImageDataset, WithSteps
 from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.data.sources import open_items
 from pullpush.data.synthetic import make_tree
 from pullpush.errors import UserError
-from pullpush.images.augment import GREY, Augmentation, normalise, step_generator
-from pullpush.images.transforms import cache_transform, eval_transform, train_transform
+from pullpush.images.augment import GREY, Augmentation, step_generator
+from pullpush.images.preprocessing import Preprocessing, normalise, square
+from pullpush.images.transforms import train_transform
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 STILL = {"scale": (1, 1), "ratio": (1, 1), "flip": 0, "brightness": 0, "contrast": 0, "saturation": 0}
@@ -29,8 +30,8 @@ def batch():
 
 
 def test_dataset_with_and_without_cache_agree(items):
-    cached = ImageDataset(items, eval_transform(48, MEAN, STD), cache=48)
-    plain = ImageDataset(items, eval_transform(48, MEAN, STD))
+    cached = ImageDataset(items, Preprocessing(48, MEAN, STD).transform, cache=48)
+    plain = ImageDataset(items, Preprocessing(48, MEAN, STD).transform)
     assert cached.pixels.shape == (32, 3, 48, 48)
     for row in (0, 7, 31):
         image, label, item_id = plain[row]
@@ -78,23 +79,23 @@ def test_random_views_hang_on_seed_step_and_row(items):
 def test_workers_and_resuming_give_the_same_images(items):
     dataset = ImageDataset(items, train_transform(16, MEAN, STD), seed=3)
     sampler = ClassBalancedSampler(items.labels, 4, 2, passes=2)
-    whole = [images for images, _, _ in DataLoader(dataset, batch_sampler=with_steps(sampler), num_workers=2)]
+    whole = [images for images, _, _ in DataLoader(dataset, batch_sampler=WithSteps(sampler), num_workers=2)]
     assert len(whole) == 4
     sampler.seek(2)
-    rest = [images for images, _, _ in DataLoader(dataset, batch_sampler=with_steps(sampler))]
+    rest = [images for images, _, _ in DataLoader(dataset, batch_sampler=WithSteps(sampler))]
     assert torch.equal(rest[0], whole[2])
     assert torch.equal(rest[1], whole[3])
 
 
-def test_eval_and_cache_transforms_keep_the_middle():
+def test_preprocessing_and_cache_keep_the_middle():
     wide = Image.new("RGB", (40, 20), "white")
     wide.paste("red", (10, 0, 30, 20))
-    square = cache_transform(20)(wide)
-    assert square.shape == (3, 20, 20)
-    assert (square[0] == 255).all()
-    assert (square[1] == 0).all()
-    assert cache_transform(8)(Image.new("RGB", (1, 1))).shape == (3, 8, 8)
-    assert eval_transform(16, MEAN, STD)(wide).shape == (3, 16, 16)
+    middle = square(wide, 20)
+    assert middle.shape == (3, 20, 20)
+    assert (middle[0] == 255).all()
+    assert (middle[1] == 0).all()
+    assert square(Image.new("RGB", (1, 1)), 8).shape == (3, 8, 8)
+    assert Preprocessing(16, MEAN, STD).transform(wide).shape == (3, 16, 16)
 
 
 def test_augmentation_that_changes_nothing_normalises(batch):

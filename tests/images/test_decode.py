@@ -20,7 +20,6 @@ from pullpush.errors import UserError
 from pullpush.images import any_rgb, decode, find_images, image_format, open_rgb, opened, resize_and_center, to_rgb
 from pullpush.images.formats import FORMATS
 from pullpush.images.preprocessing import Preprocessing
-from pullpush.images.transforms import eval_transform
 from pullpush.server import uploads
 
 HEIC = Path(__file__).with_name("turned.heic")
@@ -371,4 +370,4 @@ def test_evaluation_in_training_and_the_encoder_preprocess_alike(size: tuple[int
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     wanted = Preprocessing(32, mean, std)([image])[0]
     assert wanted.shape == (3, 32, 32)
-    assert (eval_transform(32, mean, std)(image) == wanted).all()
+    assert (Preprocessing(32, mean, std).transform(image) == wanted).all()

@@ -68,24 +68,24 @@ def _data(
             items = split_by_class(items, seed=seed)
         except UserError as error:
             trouble = str(error)
-    found = summary(items, inspect(items) if look else None)
+    shown = summary(items, inspect(items) if look else None)
     console = Console(highlight=False, soft_wrap=True)
     console.print(plain(items.name, style="bold"), end="")
     console.print(f": {len(items)} items, {items.table['label'].nunique()} classes", markup=False)
-    for problem in [*([trouble] if trouble else []), *found.problems]:
+    for problem in [*([trouble] if trouble else []), *shown.problems]:
         console.print("  [bold red]![/] ", end="")
         console.print(plain(problem))
-    if not (trouble or found.problems):
+    if not (trouble or shown.problems):
         console.print("  no problems found")
-    for note in found.notes:
+    for note in shown.notes:
         console.print(plain(f"  {note}"))
     for title, frame in (
         ("against the published numbers", published),
-        ("splits", found.splits),
-        ("formats", found.formats),
-        ("sizes of the images", found.pixels),
-        ("sizes of the classes", found.sizes),
-        ("a few items", found.examples),
+        ("splits", shown.splits),
+        ("formats", shown.formats),
+        ("sizes of the images", shown.pixels),
+        ("sizes of the classes", shown.sizes),
+        ("a few items", shown.examples),
     ):
         if frame is not None and len(frame):
             console.print(_table(title, frame))

@@ -86,21 +86,21 @@ def _evaluate(
         items = open_items(data, root=root, **(options or {}))
         items = _split(items, split or ("test" if (items.table["split"] == "test").any() else ""), data)
     embeddings, items = _embed_readable(loaded, items)
-    found = evaluate_items(embeddings, items, nmi=nmi)
+    result = evaluate_items(embeddings, items, nmi=nmi)
     if per_class:
-        frame = found.per_class.copy()
+        frame = result.per_class.copy()
         frame.insert(0, "class", [items.classes[label] for label in frame.index])
         write_text(per_class, frame.to_csv(), "or choose another --per_class")
     if json:
-        print(dumps({"protocol": found.protocol, "left_out": found.left_out, **found.metrics}))
+        print(dumps({"protocol": result.protocol, "left_out": result.left_out, **result.metrics}))
         return
-    shown = Table(title=plain(f"{model} on {items.name}: {len(items)} items, protocol {found.protocol}"))
+    shown = Table(title=plain(f"{model} on {items.name}: {len(items)} items, protocol {result.protocol}"))
     shown.add_column("metric")
     shown.add_column("value", justify="right")
-    for name, value in found.metrics.items():
+    for name, value in result.metrics.items():
         shown.add_row(name, f"{value:.4f}")
     Console().print(shown)
-    for note in (f"{found.left_out} queries without a positive left out" if found.left_out else "", *found.notes):
+    for note in (f"{result.left_out} queries without a positive left out" if result.left_out else "", *result.notes):
         if note:
             print(printable(note))
 
@@ -145,8 +145,10 @@ def _embed(
         if path.suffix == ".npy":
             np.save(file, embeddings)
         elif path.suffix == ".npz":
-            about = {"ids": items.ids.numpy(), "labels": items.labels.numpy(), "classes": classes, "paths": paths}
-            np.savez(file, embeddings=embeddings, **{name: np.asarray(values) for name, values in about.items()})
+            ids, labels = items.ids.numpy(), items.labels.numpy()
+            np.savez(
+                file, embeddings=embeddings, ids=ids, labels=labels, classes=np.array(classes), paths=np.array(paths)
+            )
         else:
             table = items.table.assign(**{"class": classes, "embedding": list(embeddings)})
             import pyarrow.parquet as pq

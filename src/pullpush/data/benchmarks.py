@@ -83,12 +83,12 @@ def counts(items: Items) -> dict[str, dict[str, int]]:
 
 def compare(items: Items, expected: Counts) -> pd.DataFrame:
     """`part, what, published, found, missing`: one row for each published number."""
-    found = counts(items)
+    here = counts(items)
     rows = []
     for part, numbers in expected.items():
         for what, published in numbers.items():
-            here = found.get(part, {}).get(what, 0)
-            rows.append((part, what, published, here, published - here))
+            number = here.get(part, {}).get(what, 0)
+            rows.append((part, what, published, number, published - number))
     return pd.DataFrame(rows, columns=["part", "what", "published", "found", "missing"])
 
 

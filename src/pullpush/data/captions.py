@@ -27,11 +27,11 @@ def read_captions(root: Path, files: Sequence[Path]) -> tuple[dict[str, list[str
     """
     table = root / TABLE
     notes: list[str] = []
-    found = _from_table(table, root, files, notes) if table.is_file() else _from_files(files)
-    if not found:
+    texts = _from_table(table, root, files, notes) if table.is_file() else _from_files(files)
+    if not texts:
         return None, []
-    without = sum(str(file) not in found for file in files)
-    return found, [*notes, *([f"{without} images have no description"] if without else [])]
+    without = sum(str(file) not in texts for file in files)
+    return texts, [*notes, *([f"{without} images have no description"] if without else [])]
 
 
 def plain(text: str) -> str:
@@ -85,18 +85,18 @@ def _from_table(table: Path, root: Path, files: Sequence[Path], notes: list[str]
     for column in ("path", "text"):
         if column not in frame:
             raise UserError(f"{table} has no column {column!r}; its columns: {', '.join(map(str, frame.columns))}")
-    found: dict[str, list[str]] = {}
+    listed: dict[str, list[str]] = {}
     for path, text in zip(frame["path"], frame["text"], strict=True):
-        found.setdefault(str(root / path), []).extend(said for part in text.split("|") if (said := part.strip()))
+        listed.setdefault(str(root / path), []).extend(said for part in text.split("|") if (said := part.strip()))
     known = {str(file) for file in files}
-    named = {path: texts for path, texts in found.items() if path in known and texts}
+    named = {path: texts for path, texts in listed.items() if path in known and texts}
     if not named:
         raise UserError(f"{table} describes no image of {root}: its paths must be relative to that folder")
     return named
 
 
 def _from_files(files: Sequence[Path]) -> dict[str, list[str]]:
-    found = {}
+    texts: dict[str, list[str]] = {}
     for file in files:
         beside = file.with_suffix(SUFFIX)
         if beside.is_file():
@@ -104,6 +104,6 @@ def _from_files(files: Sequence[Path]) -> dict[str, list[str]]:
                 lines = beside.read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"cannot read the caption file {beside}: {error}. Save it as UTF-8.") from error
-            if texts := [line.strip() for line in lines if line.strip()]:
-                found[str(file)] = texts
-    return found
+            if said := [line.strip() for line in lines if line.strip()]:
+                texts[str(file)] = said
+    return texts

@@ -73,24 +73,24 @@ def inspect(items: Items) -> Findings:
     twice. `across_classes` are those duplicates whose labels differ.
     """
     seen = [look for chunk in by_chunks(partial(_look_at, items), len(items), "checking images") for look in chunk]
-    found = Findings()
+    findings = Findings()
     same: dict[bytes, list[int]] = defaultdict(list)
     for row, look in enumerate(seen):
         if look.reason:
-            found.bad.append(BadItem(row, items.path(row), look.reason))
+            findings.bad.append(BadItem(row, items.path(row), look.reason))
             continue
         same[look.digest].append(row)
-        found.kinds[look.kind] += 1
-        found.formats[look.format] += 1
-        found.sizes.append(look.size)
+        findings.kinds[look.kind] += 1
+        findings.formats[look.format] += 1
+        findings.sizes.append(look.size)
         if look.animated:
-            found.animated.append(row)
+            findings.animated.append(row)
         if min(look.size) < TINY:
-            found.tiny.append(row)
+            findings.tiny.append(row)
     labels = items.table["label"].to_numpy()
-    found.duplicates = [rows for rows in same.values() if len(rows) > 1]
-    found.across_classes = [rows for rows in found.duplicates if len(set(labels[rows])) > 1]
-    return found
+    findings.duplicates = [rows for rows in same.values() if len(rows) > 1]
+    findings.across_classes = [rows for rows in findings.duplicates if len(set(labels[rows])) > 1]
+    return findings
 
 
 def _look_at(items: Items, rows: range) -> list[_Seen]:
@@ -101,17 +101,17 @@ def _look(items: Items, row: int) -> _Seen:
     path = items.path(row)
     seen = _Seen()
     try:
-        found = archived(path)
-        lazy = opened(read_regular(path)) if found is None else Image.fromarray(found)
+        inside = archived(path)
+        lazy = opened(read_regular(path)) if inside is None else Image.fromarray(inside)
         seen.kind, seen.animated = lazy.mode, getattr(lazy, "is_animated", False)
         seen.format = lazy.format or seen.format
-        picture = crop(to_rgb(lazy), items.box(row), path)
+        image = crop(to_rgb(lazy), items.box(row), path)
     except DECODE_ERRORS as error:
         return _Seen(reason=reason(error))
     except UserError as error:
         return _Seen(reason=str(error))
-    seen.size = picture.size
-    seen.digest = hashlib.blake2b(np.asarray(picture).tobytes() + repr(picture.size).encode(), digest_size=16).digest()
+    seen.size = image.size
+    seen.digest = hashlib.blake2b(np.asarray(image).tobytes() + repr(image.size).encode(), digest_size=16).digest()
     return seen
 
 
@@ -148,30 +148,31 @@ def summary(items: Items, findings: Findings | None = None, *, examples: int = 5
     )
 
 
-def _image_problems(items: Items, found: Findings) -> list[str]:
-    lines = [f"cannot be read: {bad.path} ({bad.reason})" for bad in found.bad[:10]]
-    if len(found.bad) > 10:
-        lines.append(f"... and {len(found.bad) - 10} more images that cannot be read")
+def _image_problems(items: Items, findings: Findings) -> list[str]:
+    lines = [f"cannot be read: {bad.path} ({bad.reason})" for bad in findings.bad[:10]]
+    if len(findings.bad) > 10:
+        lines.append(f"... and {len(findings.bad) - 10} more images that cannot be read")
     table = items.table
-    for rows in found.across_classes[:3]:
+    for rows in findings.across_classes[:3]:
         names = ", ".join(dict.fromkeys(items.classes[label] for label in table["label"].iloc[rows]))
         lines.append(
             f"the same image in {len(rows)} items of different classes ({names}): {table['path'].iloc[rows[0]]}"
         )
-    if len(found.across_classes) > 3:
-        lines.append(f"... and {len(found.across_classes) - 3} more images in different classes")
-    spare = sum(len(rows) - 1 for rows in found.duplicates)
+    if len(findings.across_classes) > 3:
+        lines.append(f"... and {len(findings.across_classes) - 3} more images in different classes")
+    spare = sum(len(rows) - 1 for rows in findings.duplicates)
     if spare:
         lines.append(f"{spare} of {len(items)} items have the same pixels as another item")
-    if found.tiny:
+    if findings.tiny:
         lines.append(
-            f"{len(found.tiny)} images are smaller than {TINY} pixels, the first is {items.path(found.tiny[0])}"
+            f"{len(findings.tiny)} images are smaller than {TINY} pixels, the first is {items.path(findings.tiny[0])}"
         )
-    if found.animated:
+    if findings.animated:
         lines.append(
-            f"{len(found.animated)} images are animated; their first frame counts: {items.path(found.animated[0])}"
+            f"{len(findings.animated)} images are animated, their first frame counts: "
+            f"{items.path(findings.animated[0])}"
         )
-    other = {kind: count for kind, count in found.kinds.items() if kind != "RGB"}
+    other = {kind: count for kind, count in findings.kinds.items() if kind != "RGB"}
     if other:
         lines.append("converted to RGB: " + ", ".join(f"{count} {kind}" for kind, count in sorted(other.items())))
     return lines

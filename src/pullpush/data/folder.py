@@ -6,10 +6,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
 from pullpush.data.captions import CAPTION_SUFFIXES, classes_by_text, read_captions
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.images import NAMES, find_images
+
+__all__ = ["SPLIT_FOLDERS", "folder_images", "read_folder"]
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -41,45 +45,29 @@ def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
         raise UserError(
             f"the folder {root} {'is a file' if root.exists() else 'does not exist'}; it should hold a folder a class"
         )
-    found, skipped = find_images(root)
-    files = [Path(path) for path in found]
+    files, skipped = find_images(root)
     if not files:
         raise UserError(
             f"the folder {root} holds no images{_what(skipped)}; it should hold a folder a class: CLASS/IMAGE.jpg"
         )
-    texts, notes = read_captions(root, files)
-    splits = _split_folders(root)
-    flat = texts is not None and len({_below_split(file, root, splits) for file in files}) == 1
+    texts, notes = read_captions(root, [Path(file) for file in files])
     if texts is not None:
         skipped = Counter({suffix: count for suffix, count in skipped.items() if suffix not in CAPTION_SUFFIXES})
-    paths, classes, split, loose = [], [], [], 0
-    for file in files:
-        parts = file.relative_to(root).parts[:-1]
-        given = ""
-        if splits and parts and parts[0] in splits:
-            given, parts = splits[parts[0]], parts[1:]
-        if not parts and not flat:
-            loose += 1
-            continue
-        paths.append(str(file))
-        classes.append("/".join(parts))
-        split.append(given if given_splits else "")
-    if flat and texts is not None:
-        names = [os.path.relpath(path, root) for path in paths]
-        classes, note = classes_by_text(names, [texts.get(path) for path in paths])
+    table = _places(root, files)
+    if texts is not None and len(set(table["class"])) == 1:
+        names = [os.path.relpath(file, root) for file in files]
+        table["class"], note = classes_by_text(names, [texts.get(file) for file in files])
         notes.append(f"no class folders: {note}")
-    if len(set(classes)) < 2:
-        found = f"the one class {classes[0]!r}" if classes else f"{loose} images beside each other and no class folder"
-        raise UserError(
-            f"the folder {root} holds {found}; two classes or more are needed, one folder each: CLASS/IMAGE.jpg "
-            "(`pullpush embed` and `pullpush index` need none)"
-        )
-    if loose:
-        notes.append(f"{loose} images lie in no class folder and are left out")
+    loose = table["class"] == ""
+    _check_classes(root, table["class"][~loose], int(loose.sum()))
+    if loose.any():
+        notes.append(f"{loose.sum()} images lie in no class folder and are left out")
     if skipped:
         notes.append(f"{sum(skipped.values())} files are left out{_what(skipped)}; images are {NAMES}")
-    columns = {} if texts is None else {"text": [texts.get(path, []) for path in paths]}
-    return Items.build(root.resolve().name, paths, classes, notes, split=split, **columns)
+    table = table[~loose]
+    columns = {} if texts is None else {"text": [texts.get(path, []) for path in table["path"]]}
+    split = table["split"].to_list() if given_splits else ""
+    return Items.build(root.resolve().name, list(table["path"]), list(table["class"]), notes, split=split, **columns)
 
 
 def folder_images(root: str | Path) -> Items:
@@ -97,15 +85,28 @@ def folder_images(root: str | Path) -> Items:
     return Items.build(root.resolve().name, paths, ["" if label == "." else label for label in labels], notes)
 
 
-def _below_split(file: Path, root: Path, splits: dict[str, str]) -> tuple[str, ...]:
-    parts = file.relative_to(root).parts[:-1]
-    return parts[1:] if parts and parts[0] in splits else parts
+def _places(root: Path, files: list[str]) -> pd.DataFrame:
+    """`path`, `class` and `split` by the folders in which the files lie."""
+    there = {entry.name for entry in root.iterdir() if entry.is_dir()}
+    splits = {name: SPLIT_FOLDERS[name.lower()] for name in there if name.lower() in SPLIT_FOLDERS}
+    if "train" not in splits.values() or len(set(splits.values())) < 2:
+        splits = {}
+    rows = []
+    for file in files:
+        parts = Path(file).relative_to(root).parts[:-1]
+        split = splits.get(parts[0], "") if parts else ""
+        rows.append((file, "/".join(parts[1:] if split else parts), split))
+    return pd.DataFrame(rows, columns=["path", "class", "split"])
 
 
-def _split_folders(root: Path) -> dict[str, str]:
-    names = {entry.name for entry in root.iterdir() if entry.is_dir()}
-    found = {name: SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in SPLIT_FOLDERS}
-    return found if "train" in found.values() and len(set(found.values())) > 1 else {}
+def _check_classes(root: Path, classes: pd.Series[str], loose: int) -> None:
+    if classes.nunique() < 2:
+        flat = f"{loose} images beside each other and no class folder"
+        held = f"the one class {classes.iloc[0]!r}" if len(classes) else flat
+        raise UserError(
+            f"the folder {root} holds {held}; two classes or more are needed, one folder each: CLASS/IMAGE.jpg "
+            "(`pullpush embed` and `pullpush index` need none)"
+        )
 
 
 def _what(skipped: Counter[str]) -> str:

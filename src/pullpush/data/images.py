@@ -10,9 +10,12 @@ import torch
 from torch.utils.data import Dataset
 
 from pullpush.data.items import Items
+from pullpush.data.sampler import BatchSampler
 from pullpush.data.workers import by_chunks
 from pullpush.images.augment import step_generator
-from pullpush.images.transforms import cache_transform
+from pullpush.images.preprocessing import square
+
+__all__ = ["ImageDataset", "WithSteps", "load_pixels"]
 
 Index = int | tuple[int, int]
 
@@ -26,7 +29,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
             tensor itself.
         cache: Side of the squares that are kept in memory as uint8 after decoding once (3 * cache^2 bytes an item);
             None: every reading decodes. Filled here, in worker processes; later worker processes share it.
-        seed: With an index `(row, step)` the transform draws from (seed, step, row) and nothing else; see `with_steps`.
+        seed: With an index `(row, step)` the transform draws from (seed, step, row) and nothing else; see `WithSteps`.
 
     Raises:
         UserError: (at reading, or here with a cache) an image cannot be decoded.
@@ -49,15 +52,15 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
 
     def __getitem__(self, index: Index) -> tuple[torch.Tensor, int, int]:
         row, step = index if isinstance(index, tuple) else (index, None)
-        image = self.items.open(row) if self.pixels is None else self.pixels[row]
+        given = self.items.open(row) if self.pixels is None else self.pixels[row]
         if self.transform is None:
-            image = cache_transform(min(image.size))(image) if self.pixels is None else image
+            image = given if isinstance(given, torch.Tensor) else square(given, min(given.size))
         elif step is None:
-            image = self.transform(image)
+            image = self.transform(given)
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(step_generator(self.seed, step, row).initial_seed())
-                image = self.transform(image)
+                image = self.transform(given)
         return image, int(self.labels[row]), int(self.ids[row])
 
     def batch(self, rows: Iterable[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -82,19 +85,16 @@ def load_pixels(items: Items, side: int) -> torch.Tensor:
 
 
 def _squares(items: Items, side: int, rows: range) -> torch.Tensor:
-    square = cache_transform(side)
-    return torch.stack([square(items.open(row)) for row in rows])
-
-
-def with_steps(sampler: Any) -> WithSteps:
-    """The sampler's batches with the step number at each row, for an `ImageDataset` whose transform is random."""
-    return WithSteps(sampler)
+    return torch.stack([square(items.open(row), side) for row in rows])
 
 
 class WithSteps:
-    """`[(row, step), ...]` for each batch; the step is the sampler's position before the batch."""
+    """A sampler's batches as `[(row, step), ...]`, for an `ImageDataset` whose transform is random.
 
-    def __init__(self, sampler: Any) -> None:
+    The step is the sampler's position before the batch.
+    """
+
+    def __init__(self, sampler: BatchSampler) -> None:
         self.sampler = sampler
 
     def __len__(self) -> int:

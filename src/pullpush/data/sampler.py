@@ -10,14 +10,18 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pullpush.bounds import Bound, Count, Seed, Whole, checked
 from pullpush.data.labels import numbered
 from pullpush.errors import UserError
 
+__all__ = ["BatchSampler", "ClassBalancedSampler", "ShuffledSampler", "seen_per_class"]
+
 # Items are repeated where a class has fewer.
 Samples = Annotated[int, Bound(1, 4096)]
-Labels = torch.Tensor | np.ndarray | Sequence[int] | Sequence[str]
+Rows = NDArray[np.int64]
+Labels = torch.Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 
 
 class BatchSampler:
@@ -34,13 +38,13 @@ class BatchSampler:
         self.position = 0
         self.notes: list[str] = []
         self._rows = rows
-        self._plan: tuple[int, int, list[np.ndarray]] = (-1, 0, [])  # pass, its first batch, its batches
+        self._plan: tuple[int, int, list[Rows]] = (-1, 0, [])  # pass, its first batch, its batches
 
-    def plan(self, number: int) -> list[np.ndarray]:
+    def plan(self, number: int) -> list[Rows]:
         """What the global batches of a pass are made of (classes, or rows)."""
         raise NotImplementedError
 
-    def rows(self, number: int, part: np.ndarray) -> np.ndarray:
+    def rows(self, number: int, part: Rows) -> Rows:
         """The rows of one global batch of pass `number`."""
         raise NotImplementedError
 
@@ -84,7 +88,7 @@ class BatchSampler:
                 raise UserError(f"the sampler's state was saved with {key}={state[key]}, this sampler has {key}={mine}")
         self.seek(state["batches"])
 
-    def _at(self, position: int) -> tuple[int, int, list[np.ndarray]]:
+    def _at(self, position: int) -> tuple[int, int, list[Rows]]:
         number, start, parts = self._plan
         if number < 0 or position < start:
             number, start, parts = 0, 0, self.plan(0)
@@ -164,7 +168,7 @@ class ClassBalancedSampler(BatchSampler):
             else {name: set[Any]().union(*(_key_set(keys[row]) for row in rows)) for name, rows in members.items()}
         )
 
-    def plan(self, number: int) -> list[np.ndarray]:
+    def plan(self, number: int) -> list[Rows]:
         draw = np.random.default_rng([self.seed, number])
         order = draw.permutation(self._names)
         if self._keys is not None:
@@ -173,14 +177,14 @@ class ClassBalancedSampler(BatchSampler):
         order = np.concatenate([order, draw.permutation(order[: len(order) - self.classes + tail])[:tail]])
         return list(order.reshape(-1, self.classes))
 
-    def rows(self, number: int, part: np.ndarray) -> np.ndarray:
+    def rows(self, number: int, part: Rows) -> Rows:
         return np.concatenate([self._visit(int(name), number) for name in part])
 
     def contents(self) -> str:
         items = sum(len(rows) for rows in self._members.values())
         return f"{self.classes} classes x {self.samples} samples of {len(self._members)} classes, {items} items"
 
-    def _visit(self, name: int, number: int) -> np.ndarray:
+    def _visit(self, name: int, number: int) -> Rows:
         members = self._members[name]
         windows = max(1, len(members) // self.samples)
         place = int(np.searchsorted(self._names, name))
@@ -221,13 +225,13 @@ class ShuffledSampler(BatchSampler):
             raise UserError(f"a batch of {batch} cannot be shared among {world} ranks; take a multiple of {world}")
         self._keys = None if keys is None else {row: {keys[row]} for row in range(rows)}
 
-    def plan(self, number: int) -> list[np.ndarray]:
+    def plan(self, number: int) -> list[Rows]:
         order = np.random.default_rng([self.seed, number]).permutation(self._rows)
         if self._keys is not None:
             return _apart(order, self.batch, self._keys, fill=False)
         return list(order[: len(order) // self.batch * self.batch].reshape(-1, self.batch))
 
-    def rows(self, number: int, part: np.ndarray) -> np.ndarray:
+    def rows(self, number: int, part: Rows) -> Rows:
         return part
 
 
@@ -235,12 +239,12 @@ def _key_set(key: Any) -> frozenset[Any]:
     return key if isinstance(key, frozenset) else frozenset([key])
 
 
-def _apart(order: np.ndarray, size: int, keys: dict[int, set[Any]], fill: bool = True) -> list[np.ndarray]:
+def _apart(order: Rows, size: int, keys: dict[int, set[Any]], fill: bool = True) -> list[Rows]:
     """Batches of `size` of the members of `order`, in this order as far as no key comes twice in a batch.
 
     What does not fit waits for the next batch. `fill`: the last batches are filled up with members that came before.
     """
-    waiting, batches = order.tolist(), []
+    waiting, batches = order.tolist(), list[Rows]()
     while waiting:
         batch, later = _fill([], waiting, size, keys)
         if len(batch) < size and fill:
@@ -259,7 +263,7 @@ def _apart(order: np.ndarray, size: int, keys: dict[int, set[Any]], fill: bool =
 def _fill(batch: list[int], pool: list[int], size: int, keys: dict[int, set[Any]]) -> tuple[list[int], list[int]]:
     """`batch` filled up from `pool` without a key coming twice, and what of the pool is left."""
     used = set().union(*(keys[member] for member in batch))
-    batch, left = list(batch), []
+    batch, left = list(batch), list[int]()
     for place, member in enumerate(pool):
         if len(batch) == size:
             return batch, left + pool[place:]
@@ -271,16 +275,16 @@ def _fill(batch: list[int], pool: list[int], size: int, keys: dict[int, set[Any]
     return batch, left
 
 
-def _classes(labels: Labels) -> tuple[np.ndarray, np.ndarray | None]:
+def _classes(labels: Labels) -> tuple[Rows, NDArray[Any] | None]:
     """int64 labels, and the names that they stand for, if any."""
-    (found,), names = numbered("labels", labels)
-    array = found.cpu().numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+    (given,), names = numbered("labels", labels)
+    array = given.cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
     if array.size and (array.dtype.kind not in "iub" or array.ndim != 1):
         raise UserError(f"labels are {array.dtype} {list(array.shape)}: give one integer or one name for each row")
     return array.astype(np.int64), names
 
 
-def seen_per_class(sampler: BatchSampler, labels: Labels, batches: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def seen_per_class(sampler: BatchSampler, labels: Labels, batches: int) -> tuple[NDArray[Any], Rows, Rows]:
     """How often the first `batches` global batches show each class: (labels, their items, times shown), most items
     first.
 

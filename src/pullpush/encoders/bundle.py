@@ -127,7 +127,8 @@ def _kinds() -> dict[str, type[Encoder]]:
 
 def _options(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The options of each encoder by its kind."""
-    return {kind: config[kind] for kind in FIRST if config[kind] is not None} | config["encoders"]
+    first = {kind: config[kind] for kind in FIRST if config[kind] is not None}
+    return {**first, **config["encoders"]}
 
 
 def _write(folder: Path, encoders: list[Encoder], extra: dict[str, Any] | None) -> str:

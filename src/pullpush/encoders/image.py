@@ -181,7 +181,8 @@ def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
 def _freeze_stages(backbone: nn.Module, stages: int, name: str) -> None:
     if not stages:
         return
-    groups_of = group_parameters(backbone, backbone.group_matcher(coarse=True))
+    matcher: Any = backbone.group_matcher
+    groups_of = group_parameters(backbone, matcher(coarse=True))
     if not 0 < stages <= len(groups_of):
         raise UserError(
             f"frozen_stages (--encoder.frozen_stages) is {stages}, but {name!r} has {len(groups_of)} stages, the stem "

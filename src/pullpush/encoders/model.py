@@ -84,7 +84,7 @@ class Model:
         Raises:
             UserError: an image cannot be read; the first of them is named.
         """
-        return self.embed_as("image", [images] if _is_one(images) else images, batch_size, progress)
+        return self.embed_as("image", _several(images), batch_size, progress)
 
     def embed_text(self, texts: str | Iterable[str], batch_size: int = 64, progress: bool = False) -> Embeddings:
         """Embeddings of texts, in the space of the images; Args and Returns as of `embed`.
@@ -115,10 +115,11 @@ class Model:
         return self.encoders[kind]
 
 
-def _is_one(images: Any) -> bool:
+def _several(images: Given | Iterable[Given]) -> Iterable[Given]:
     if isinstance(images, np.ndarray):
-        return images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (3, 4))
-    return isinstance(images, str | os.PathLike | Image.Image)
+        one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (3, 4))
+        return [images] if one else images
+    return [images] if isinstance(images, str | os.PathLike | Image.Image) else images
 
 
 def _batches(given: Iterable[Any], size: int, progress: str) -> Iterator[tuple[int, list[Any]]]:

@@ -154,8 +154,9 @@ def _load(name: str) -> Any:
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
     """transformers draws bars while it loads even the smallest model."""
-    from transformers.utils import logging
+    from transformers.utils import logging as _logging
 
+    logging: Any = _logging  # untyped
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

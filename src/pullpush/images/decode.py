@@ -61,22 +61,22 @@ class TooLarge(ValueError):
 def decode(
     data: bytes, *, formats: Iterable[str] = FORMATS, max_pixels: int = MAX_PIXELS, max_side: int = MAX_PIXELS
 ) -> Image.Image:
-    """The image in `data` as 8-bit RGB, as `to_rgb` gives it. Args and Raises as of `opened`."""
+    """The image in `data` as 8-bit RGB, as `to_rgb` gives it; Args and Raises as of `opened`."""
     return to_rgb(opened(data, formats=formats, max_pixels=max_pixels, max_side=max_side))
 
 
 def open_rgb(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     """The image of a path, or of an open binary file, as 8-bit RGB; `FILE-ubyte.gz#7` is image 7 of an idx archive.
 
-    Raises: `Unreadable` naming the file and the reason: missing, no regular file, truncated, no image.
+    Raises:
+        Unreadable: with the file and the reason: missing, no regular file, truncated, no image.
     """
-    stream = not isinstance(file, str | os.PathLike)
-    name = getattr(file, "name", "(bytes)") if stream else os.fspath(file)
+    name = os.fspath(file) if isinstance(file, str | os.PathLike) else getattr(file, "name", "(bytes)")
     try:
-        if stream:
+        if not isinstance(file, str | os.PathLike):
             return decode(file.read())
-        found = archived(file)
-        return decode(read_regular(file)) if found is None else Image.fromarray(found).convert("RGB")
+        inside = archived(file)
+        return decode(read_regular(file)) if inside is None else Image.fromarray(inside).convert("RGB")
     except DECODE_ERRORS as error:
         raise Unreadable(str(name), reason(error)) from error
 
@@ -117,7 +117,9 @@ def opened(
         formats: those that are taken, of `FORMATS`.
         max_pixels, max_side: limits of width x height and of either, by the header, before anything is decoded.
 
-    Raises: `TooLarge`; `ValueError` for another format; and what decoders raise (`DECODE_ERRORS`).
+    Raises:
+        TooLarge: more pixels than the limits.
+        ValueError: another format; and what decoders raise (`DECODE_ERRORS`).
     """
     if not data:
         raise ValueError("the file is empty (0 bytes)")
@@ -142,8 +144,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     - 32-bit integer and float grey (`I`, `F`) have no fixed white. White is the first of 1, 255 and 65,535 that no
       value exceeds; where values are negative or exceed all three, the smallest becomes black and the largest white.
 
-    Raises: what PIL raises for a file that it cannot decode (`DECODE_ERRORS`), `ValueError` for pixels that are no
-    finite numbers.
+    Raises:
+        ValueError: pixels that are no finite numbers; and what PIL raises for a file that it cannot decode
+            (`DECODE_ERRORS`).
     """
     if image.tell():
         image.seek(0)
@@ -159,7 +162,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resize_and_center(image: Image.Image, size: int) -> np.ndarray:
+def resize_and_center(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """The central square of an RGB image at `size` x `size`: uint8 `[size, size, 3]`.
 
     The shorter side fits, the aspect is kept, the ends of the longer side fall away; bicubic with antialiasing.
@@ -212,7 +215,7 @@ def _check_size(size: tuple[int, int], max_pixels: int, max_side: int) -> None:
         raise TooLarge(f"it has {size[0]} x {size[1]} pixels; the limit is {max_pixels:,}{sides}")
 
 
-def _from_grey(grey: np.ndarray, mode: str) -> Image.Image:
+def _from_grey(grey: NDArray[Any], mode: str) -> Image.Image:
     grey = grey.astype(np.float64)
     low, high = float(grey.min()), float(grey.max())
     if not np.isfinite([low, high]).all():

@@ -47,10 +47,10 @@ def hide_exif(data: bytes, name: str) -> tuple[bytes, bytes]:
     if name != "JPEG":
         return data, b""
     exif = b""
-    for found in _SEGMENTS.finditer(data):
-        if found[2] is not None and not exif:
-            exif = data[found.end() : found.start() + 2 + int.from_bytes(found[2], "big")]
-    return _SEGMENTS.sub(lambda found: found[0][:4] + b"none\x00\x00"[: len(found[0]) - 4], data), exif
+    for segment in _SEGMENTS.finditer(data):
+        if segment[2] is not None and not exif:
+            exif = data[segment.end() : segment.start() + 2 + int.from_bytes(segment[2], "big")]
+    return _SEGMENTS.sub(lambda segment: segment[0][:4] + b"none\x00\x00"[: len(segment[0]) - 4], data), exif
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -76,7 +76,8 @@ def orientation_in(exif: bytes) -> int:
 def check_tiff(data: bytes) -> None:
     """Refuses a TIFF whose directory announces more than the file holds: its entries share their bytes.
 
-    Raises: `ValueError`.
+    Raises:
+        ValueError: it announces more.
     """
     order, big, place = _header(data)
     wide, total, waiting, seen = ("Q" if big else "I"), 0, [place], set()

@@ -35,7 +35,9 @@ _KINDS = {
 def read_regular(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a regular file; a pipe, socket, device or folder is refused without waiting for it.
 
-    Raises: `OSError`; `ValueError` where it is no regular file, or larger than `MAX_BYTES`.
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, or larger than `MAX_BYTES`.
     """
     _refuse(os.stat(path).st_mode)  # before it is opened: opening a device may already do something
     # O_NONBLOCK, for the case that a pipe takes the file's place between the two calls.

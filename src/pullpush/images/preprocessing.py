@@ -9,32 +9,58 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import center_crop, resize
 
 from pullpush.images.decode import resize_and_center
 
-__all__ = ["Preprocessing", "normalise"]
+__all__ = ["Preprocessing", "normalise", "square"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Side length in pixels, and mean and standard deviation per channel (RGB, on a 0..1 scale)."""
+    """The central square of an image resized, then (pixel / 255 - mean) / std.
+
+    Args:
+        size: side length in pixels.
+        mean: of each channel (RGB), on a 0..1 scale.
+        std: standard deviation of each channel.
+    """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB images to float32 `[n, 3, size, size]`: the central square resized, then (pixel / 255 - mean) / std."""
+        """RGB images to float32 `[n, 3, size, size]`, channels last in memory."""
         if not images:
             return torch.empty(0, 3, self.size, self.size)
-        return self.normalise(np.stack([resize_and_center(image, self.size) for image in images]))
-
-    def normalise(self, pixels: np.ndarray) -> Tensor:
-        """uint8 `[n, s, s, 3]` to float32 `[n, 3, s, s]`, channels last in memory."""
+        pixels = np.stack([resize_and_center(image, self.size) for image in images])
         return normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), self.mean, self.std)
 
+    def transform(self, image: Image.Image | Tensor) -> Tensor:
+        """One RGB image, or uint8 tensor `[3, h, w]`, to float32 `[3, size, size]`."""
+        return normalise(square(image, self.size)[None], self.mean, self.std)[0]
 
-def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(pixel / 255 - mean) / std of a uint8 batch `[n, 3, h, w]`, float32."""
+
+def square(image: Image.Image | Tensor, side: int) -> Tensor:
+    """The central square of an RGB image, or of a uint8 tensor `[3, h, w]`, resized: uint8 `[3, side, side]`."""
+    if isinstance(image, Image.Image):
+        return torch.from_numpy(resize_and_center(image, side).copy()).permute(2, 0, 1).contiguous()
+    if image.shape[-2:] == (side, side):
+        return image
+    return center_crop(resize(image, [side], antialias=True), [side, side])
+
+
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], size: int | None = None) -> Tensor:
+    """(pixel / 255 - mean) / std of a batch `[n, 3, h, w]` with values 0 to 255, float32.
+
+    Args:
+        pixels: uint8, or float32 of the same scale.
+        mean: of each channel, on a 0..1 scale.
+        std: standard deviation of each channel.
+        size: the side that images are resized to before; None: as they are.
+    """
+    if size is not None:
+        pixels = resize(pixels, [size, size], antialias=True)
     shift, scale = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) * 255 for v in (mean, std))
     return pixels.to(torch.float32, copy=True).sub_(shift).div_(scale)

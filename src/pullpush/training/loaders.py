@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pullpush.data.images import ImageDataset, load_pixels, with_steps
+from pullpush.data.images import ImageDataset, WithSteps, load_pixels
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
-from pullpush.images.augment import Augmentation, normalise, step_generator
-from pullpush.images.preprocessing import Preprocessing
-from pullpush.images.transforms import EvalTransform, eval_transform, train_transform
+from pullpush.images.augment import Augmentation, step_generator
+from pullpush.images.preprocessing import Preprocessing, normalise
+from pullpush.images.transforms import train_transform
 from pullpush.progress import counted
 from pullpush.runs.config import Config, DataConfig
 
@@ -52,12 +52,12 @@ def image_batches(
                 inputs = normalise(images, mean, std, size)
             yield inputs.contiguous(memory_format=torch.channels_last), torch.tensor(rows)
     else:
-        transform = train_transform(size, mean, std, flip=flip) if augment else _of(preprocessing)
+        transform = train_transform(size, mean, std, flip=flip) if augment else preprocessing.transform
         rows_as_ids = items.assign(id=range(len(items)))
         dataset = ImageDataset(rows_as_ids, transform, seed=seed)
         loader: Any = DataLoader(
             dataset,
-            batch_sampler=with_steps(sampler),
+            batch_sampler=WithSteps(sampler),
             num_workers=config.data.workers,
             persistent_workers=config.data.workers > 0,
         )
@@ -70,7 +70,7 @@ class EvaluationInputs:
 
     def __init__(self, items: Items, preprocessing: Preprocessing, config: DataConfig) -> None:
         self.preprocessing = preprocessing
-        self.dataset = ImageDataset(items, _of(preprocessing))
+        self.dataset = ImageDataset(items, preprocessing.transform)
         self.workers = config.workers
         fits = fits_cache(len(items), preprocessing.size, config.cache)
         self.pixels = load_pixels(items, preprocessing.size) if fits else None
@@ -89,7 +89,3 @@ class EvaluationInputs:
         else:
             for chunk in self.pixels.split(CHUNK):
                 yield normalise(chunk, self.preprocessing.mean, self.preprocessing.std)
-
-
-def _of(preprocessing: Preprocessing) -> EvalTransform:
-    return eval_transform(preprocessing.size, preprocessing.mean, preprocessing.std)

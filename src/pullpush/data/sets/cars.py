@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 
 from pullpush.data.benchmarks import Images, Layouts, Published, finish, save
@@ -78,12 +80,12 @@ def _devkit(tree: Path) -> tuple[list[str], list[int], list[str]]:
     return paths, numbers, names
 
 
-def _mat(path: Path, *variables: str) -> dict[str, Any]:
+def _mat(path: Path, *variables: str) -> Mapping[str, NDArray[Any]]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
     try:
-        content = loadmat(str(path), squeeze_me=True)
+        content: dict[str, NDArray[Any]] = loadmat(str(path), squeeze_me=True)
     except (*DECODE_ERRORS, NotImplementedError, MatReadError) as error:
         why = "the file is missing" if isinstance(error, FileNotFoundError) else str(error).splitlines()[0]
         raise UserError(f"cannot read {path}: {why}") from error
@@ -93,7 +95,7 @@ def _mat(path: Path, *variables: str) -> dict[str, Any]:
     return content
 
 
-def _fields(path: Path, annotations: np.ndarray, *names: str) -> list[tuple[Any, ...]]:
+def _fields(path: Path, annotations: NDArray[Any], *names: str) -> list[tuple[Any, ...]]:
     annotations = np.atleast_1d(annotations)
     for name in names:
         if name not in (annotations.dtype.names or ()):
@@ -103,15 +105,15 @@ def _fields(path: Path, annotations: np.ndarray, *names: str) -> list[tuple[Any,
     return list(zip(*(annotations[name].tolist() for name in names), strict=True))
 
 
-def _names(names: np.ndarray) -> list[str]:
+def _names(names: NDArray[Any]) -> list[str]:
     return [str(name) for name in np.atleast_1d(names)]
 
 
-def _car_names(content: Images) -> np.ndarray:
+def _car_names(content: Images) -> NDArray[Any]:
     return np.array([f"Make Model {number:03d} 2012" for number in range(1, len(content) + 1)], dtype=object)
 
 
-def _annotations(rows: list[tuple[str, int, Image.Image]], path_field: str) -> np.ndarray:
+def _annotations(rows: list[tuple[str, int, Image.Image]], path_field: str) -> NDArray[Any]:
     boxes = [(f"bbox_{axis}{i}", object) for i in (1, 2) for axis in "xy"]
     kind = [(path_field, object), *boxes, ("class", object), ("test", object)]
     return np.array([(p, 1, 1, im.width, im.height, number, 0) for p, number, im in rows], dtype=kind)

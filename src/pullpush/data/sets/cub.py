@@ -49,7 +49,7 @@ def read_cub(*, root: str | Path | None = None, missing: Missing = "error") -> I
 
 
 def _cub(folder: Path, content: Images) -> Path:
-    names, images, labels = [], [], []
+    names, images, labels = list[str](), list[str](), list[str]()
     for number, images_of_class in enumerate(content, 1):
         name = f"{number:03d}.Bird_{number}"
         names.append(f"{number} {name}")

@@ -91,7 +91,7 @@ def _names(language: str) -> dict[str, tuple[str, list[str]]]:
     if language not in emoji.LANGUAGES:
         raise UserError(f"emoji names in {language!r} are not known; languages: {', '.join(sorted(emoji.LANGUAGES))}")
     emoji.config.load_language(language)
-    result = {}
+    result: dict[str, tuple[str, list[str]]] = {}
     for sequence, entry in emoji.EMOJI_DATA.items():
         raw = (
             [entry[language], *(entry.get("alias", []) if language == "en" else [])]

@@ -10,7 +10,7 @@ import pandas as pd
 from pullpush.data.benchmarks import Images, Layouts, Published, find_tree, finish, read_list, save
 from pullpush.data.items import Items
 from pullpush.data.readers import Missing
-from pullpush.errors import UserError
+from pullpush.names import look_up
 
 __all__ = ["LAYOUTS", "PUBLISHED", "read_vehicleid"]
 
@@ -35,18 +35,16 @@ def read_vehicleid(*, root: str | Path | None = None, size: Size = "small", miss
         size: The test list: `small` (800 vehicles), `medium` (1600) or `large` (2400).
         missing: `error`, or `skip` to go on without listed images that do not exist.
     """
-    by_number = {str(vehicles): name for name, vehicles in SIZES.items()}
-    given, size = size, by_number.get(str(size), str(size))
-    if size not in SIZES:
-        raise UserError(f"--data.size {given!r} is no list of VehicleID; it can be {', '.join(SIZES)}")
+    names = {**{name: name for name in SIZES}, **{str(vehicles): name for name, vehicles in SIZES.items()}}
+    test = look_up("--data.size", str(size), names)
     mark = "train_test_split/train_list.txt"
     tree = find_tree(root, "VehicleID", ["VehicleID_V1.0"], mark)
     frames = []
-    for split, name in (("train", "train_list.txt"), ("test", f"test_list_{SIZES[size]}.txt")):
+    for split, name in (("train", "train_list.txt"), ("test", f"test_list_{SIZES[test]}.txt")):
         listed = read_list(tree / "train_test_split" / name, ["image", "vehicle"])
         paths = [str(tree / "image" / (n if n.endswith(".jpg") else f"{n}.jpg")) for n in listed["image"]]
         frames.append(pd.DataFrame({"path": paths, "class": listed["vehicle"], "split": split}))
-    return finish(f"vehicleid-{size}", pd.concat(frames, ignore_index=True), tree, missing)
+    return finish(f"vehicleid-{test}", pd.concat(frames, ignore_index=True), tree, missing)
 
 
 def _vehicleid(folder: Path, content: Images) -> Path:
