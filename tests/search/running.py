@@ -95,7 +95,7 @@ def forking() -> None:
     import logging
 
     from pullpush import search, server
-    from pullpush.search import index, layout
+    from pullpush.search import embedding, layout
     from pullpush.server import app, service  # noqa: F401 - so that no child has to
 
     from .fake import FakeModel
@@ -109,7 +109,7 @@ def forking() -> None:
         server.serve(index, model=FakeModel(**model), port=0, ready=lambda url: put(address, url), **options)
 
     def build(source: str, out: str) -> None:
-        index.CHUNK = 6
+        embedding.CHUNK = 6
         search.build_index(FakeModel(), source, out, projection="pca")
 
     def hold(path: str, held: str) -> None:

@@ -83,7 +83,7 @@ def test_unreadable_files_are_reported_and_passed_over(model: FakeModel, picture
 def test_a_stopped_build_goes_on_where_it_stopped(
     model: FakeModel, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pullpush.search.index.CHUNK", 4)
+    monkeypatch.setattr("pullpush.search.embedding.CHUNK", 4)
     broken = FakeModel()
 
     def embed(images: list, batch_size: int = 64) -> np.ndarray:

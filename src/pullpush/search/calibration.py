@@ -31,9 +31,9 @@ def calibrate(ids: np.ndarray, texts: Sequence[str], view: Vectors, model: Model
     Where no item has a description, a text's `typical` is five standard deviations above its noise.
     """
     rows = np.sort(np.random.default_rng(1).permutation(len(ids))[:PROBES])
-    scores, found = view.search(view.get(ids[rows]), 2)
-    others = scores[:, 1][found[:, 1] >= 0]
-    images = _best(view, model.embed(nonsense_pictures()))
+    scores, nearest = view.search(view.get(ids[rows]), 2)
+    others = scores[:, 1][nearest[:, 1] >= 0]
+    images = _best(view, model.embed(nonsense_images()))
     result: dict[str, Scale | None] = {"image": _scale(images, others), "text": None}
     if model.text is not None:
         described = [row for row in rows if texts[row]]
@@ -59,7 +59,7 @@ def nonsense_texts(seed: int = 0) -> list[str]:
     return [" ".join(three[: rng.integers(1, 4)]) for three in words]
 
 
-def nonsense_pictures(seed: int = 0, side: int = 64) -> list[np.ndarray]:
+def nonsense_images(seed: int = 0, side: int = 64) -> list[np.ndarray]:
     """Random colours in 4 x 4 to 64 x 64 patches (fewer look like flags and squares): uint8 `[side, side, 3]`."""
     rng = np.random.default_rng(seed)
     patches = [rng.integers(0, 256, (2 ** (2 + i % 5),) * 2 + (3,), dtype=np.uint8) for i in range(NOISE)]
@@ -68,7 +68,8 @@ def nonsense_pictures(seed: int = 0, side: int = 64) -> list[np.ndarray]:
 
 def _best(view: Vectors, queries: np.ndarray) -> np.ndarray:
     scores = view.search(queries, 1)[0][:, 0]
-    return scores[np.isfinite(scores)]
+    finite: np.ndarray = scores[np.isfinite(scores)]
+    return finite
 
 
 def _scale(noise: np.ndarray, right: np.ndarray) -> Scale:

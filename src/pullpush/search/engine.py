@@ -35,7 +35,7 @@ WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
 MOST = 1_000
 SHOWN = ("id", "path", "label", "text", "category", "domain")
 
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Engine:
     def query(
         self,
         text: str | Sequence[str] | None = None,
-        image: Picture | Sequence[Picture] | None = None,
+        image: ImageLike | Sequence[ImageLike] | None = None,
         like: int | Sequence[int] | None = None,
         minus: str | int | Sequence[str | int] | None = None,
         *,
@@ -211,7 +211,7 @@ class Engine:
     def find(self, wanted: Sequence[Lookup]) -> list[list[Hit]]:
         """The hits of each, which were checked; those that look in the same version among the same items read it
         once."""
-        found: dict[int, list[Hit]] = {}
+        hits: dict[int, list[Hit]] = {}
         groups: dict[Any, list[int]] = {}
         for place, each in enumerate(wanted):
             groups.setdefault((id(each.version), *sorted(each.where.items())), []).append(place)
@@ -220,8 +220,8 @@ class Engine:
             for place, each, (scores, rows) in zip(places, group, _search(group), strict=True):
                 near = closeness(scores, each.version.manifest.calibration["text" if each.text else "image"])
                 keep = near >= each.cut_off if each.cut_off is not None else np.ones(len(rows), bool)
-                found[place] = each.version.hits(rows[keep], scores[keep], near[keep])
-        return [found[place] for place in range(len(wanted))]
+                hits[place] = each.version.hits(rows[keep], scores[keep], near[keep])
+        return [hits[place] for place in range(len(wanted))]
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 `[n, dim]`."""
@@ -234,7 +234,7 @@ class Engine:
             raise BadQuery("the model of this index has no text encoder; search by images or items")
         return self.model.embed_text(list(texts))
 
-    def embed_images(self, images: Sequence[Picture]) -> np.ndarray:
+    def embed_images(self, images: Sequence[ImageLike]) -> np.ndarray:
         """float32 `[n, dim]`."""
         if not len(images):
             return np.zeros((0, self.manifest.dim), np.float32)
@@ -340,7 +340,7 @@ def _search(group: Sequence[Lookup]) -> list[tuple[np.ndarray, np.ndarray]]:
     version, queries = group[0].version, np.stack([each.vector for each in group])
     more = max(each.k + len(each.exclude) for each in group)
     while True:
-        found = []
+        results = []
         for each, scores, ids in zip(group, *version.vectors.search(queries, more, group[0].where), strict=True):
             rows = version.rows(ids)
             keep = rows >= 0
@@ -348,9 +348,9 @@ def _search(group: Sequence[Lookup]) -> list[tuple[np.ndarray, np.ndarray]]:
                 keep &= ~np.isin(ids, each.exclude)
             if keep.sum() < each.k and not (ids < 0).any() and more <= 16 * MOST:
                 break
-            found.append((scores[keep][: each.k], rows[keep][: each.k]))
+            results.append((scores[keep][: each.k], rows[keep][: each.k]))
         else:
-            return found
+            return results
         more *= 2
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,11 +19,12 @@ from pullpush.encoders import bundle
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.files import sync
-from pullpush.images import open_rgb, resize_and_center, to_rgb
+from pullpush.images import open_rgb, to_rgb
 from pullpush.progress import showing, work
 from pullpush.search import layout, version
+from pullpush.search.embedding import embed, keys_of
 from pullpush.search.errors import BadQuery, NoItem
-from pullpush.search.journal import Journal, Key
+from pullpush.search.journal import Journal
 from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS, KEYS, read_source
 from pullpush.search.staging import keep, staged
@@ -33,9 +33,9 @@ from pullpush.search.stores.base import FILTERS, recall_in_words
 from pullpush.search.thumbnails import thumbnail
 from pullpush.search.version import Draft, Opened, owner, read, write, writing
 
+__all__ = ["Ready", "Report", "add", "build_index", "check_fingerprint", "default_index", "put", "remove", "tidy"]
+
 INDEXES = Path("indexes")
-CHUNK = 256
-"""Images between two marks from which a stopped build continues."""
 
 
 def default_index(folder: str | os.PathLike[str] = INDEXES) -> Path:
@@ -43,12 +43,12 @@ def default_index(folder: str | os.PathLike[str] = INDEXES) -> Path:
 
     Raises: `UserError` when there is none.
     """
-    found = [path.parent for path in Path(folder).glob(f"*/{layout.POINTER}")]
-    if not found:
+    indexes = [path.parent for path in Path(folder).glob(f"*/{layout.POINTER}")]
+    if not indexes:
         raise UserError(
             f"there is no index in {folder}; build one with: pullpush index RUN --images FOLDER, or name one"
         )
-    return max(found, key=lambda index: (index / layout.POINTER).stat().st_mtime_ns)
+    return max(indexes, key=lambda index: (index / layout.POINTER).stat().st_mtime_ns)
 
 
 @dataclass
@@ -120,8 +120,8 @@ def build_index(
     writes it, and for an unknown source or store.
     """
     started = time.perf_counter()
-    given = isinstance(model, str | os.PathLike)
-    loaded, name = (bundle.load(model), os.path.abspath(model)) if given else (model, "")
+    loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model
+    name = os.path.abspath(model) if isinstance(model, str | os.PathLike) else ""
     index = Path(out) if out is not None else INDEXES / default_name(name)
     with showing(progress), work("reading the source"):
         items, wanted = read_source(source)
@@ -133,23 +133,22 @@ def build_index(
             _same(index, old.manifest, loaded, label, store)
         trusted(store or (old.manifest.store if old is not None else DEFAULT), store)  # before the long work
         wanted, open_row = _wanted(index, items, wanted, old, rebuild)
-        fresh, gone, changed = _difference(old if not rebuild else None, wanted)
+        fresh, gone, before = _difference(old if not rebuild else None, wanted)
         journal = Journal(index / layout.BUILDING, loaded.fingerprint)
-        _embed(loaded, open_row, wanted, fresh, journal, batch_size, progress)
-        keys = _keys(wanted)
+        embed(loaded, open_row, wanted, fresh, journal, batch_size, progress)
+        keys = keys_of(wanted)
         rows = [row for row in fresh if keys[row] not in journal.unreadable]
         bad = [(wanted["path"][row], journal.unreadable[keys[row]]) for row in fresh if keys[row] in journal.unreadable]
         if rebuild and old is not None:
             gone = old.table["id"].to_numpy()
-        draft = Draft(
-            wanted.iloc[rows], journal.read([keys[row] for row in rows]), gone, loaded, projection, rebuild, store
-        )
+        pairs = journal.read([keys[row] for row in rows])
+        draft = Draft(wanted.iloc[rows], pairs, gone, loaded, projection, rebuild, store)
         manifest = _manifest(index, loaded, name, label, store, old)
-        manifest.unreadable = [[path, reason] for path, reason in bad]
+        manifest.unreadable = [[file, reason] for file, reason in bad]
         if old is None or len(rows) or len(gone):
             manifest = write(index, manifest, draft, old)
         journal.clear()
-    changed = 0 if rebuild else len({keys[row][0] for row in rows} & changed)
+    changed = 0 if rebuild else len({keys[row][0] for row in rows} & before)
     removed = 0 if rebuild else len(gone) - changed
     kept = manifest.count - len(rows)
     seconds = time.perf_counter() - started
@@ -176,22 +175,21 @@ def add(
     process is still writing, or the disk is full; then nothing is added.
     """
     index = Path(index)
-    pictures = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
+    decoded = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
     manifest = _published(index).manifest
     loaded = model if model is not None else bundle.load(manifest.model)
     check_fingerprint(index, manifest, loaded)
-    vectors = loaded.embed(pictures)
+    vectors = loaded.embed(decoded)
     with staged(index) as folder:
         ready = [
-            Ready(keep(picture, folder), vector, thumbnail(picture))
-            for picture, vector in zip(pictures, vectors, strict=True)
+            Ready(keep(image, folder), vector, thumbnail(image)) for image, vector in zip(decoded, vectors, strict=True)
         ]
         return put(index, ready, loaded, label=label, category=category, text=text, wait=wait, store=store)
 
 
 def put(
     index: Path,
-    pictures: Sequence[Ready],
+    images: Sequence[Ready],
     model: Model,
     *,
     label: str = "",
@@ -207,7 +205,7 @@ def put(
     with writing(index, wait):
         old = _published(index)
         check_fingerprint(index, old.manifest, model)
-        paths = [f"{layout.UPLOADS}/{picture.file.name}.png" for picture in pictures]
+        paths = [f"{layout.UPLOADS}/{image.file.name}.png" for image in images]
         ids = dict(zip(old.table["path"], old.table["id"], strict=True))
         new = [row for row, path in enumerate(paths) if path not in ids and path not in paths[:row]]
         if new:
@@ -215,10 +213,10 @@ def put(
             frame = frame.assign(
                 key=frame["path"], size=0, mtime=0, domain="", split="", text=[[text] if text else []] * len(new)
             )
-            pairs = ((pictures[row].vector, pictures[row].thumbnail) for row in new)
+            pairs = ((images[row].vector, images[row].thumbnail) for row in new)
             draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), model, store=store)
             back = [path for path in old.manifest.excluded if path not in paths]
-            _move([pictures[row].file for row in new], [index / paths[row] for row in new])
+            _move([images[row].file for row in new], [index / paths[row] for row in new])
             write(index, replace(old.manifest, excluded=back), draft, old)
             ids.update(zip(frame["path"], draft.ids, strict=True))
     return [int(ids[path]) for path in paths]
@@ -345,50 +343,6 @@ def _difference(old: Opened | None, wanted: pd.DataFrame) -> tuple[list[int], np
 def _identities(table: pd.DataFrame) -> list[tuple[Any, ...]]:
     texts = ["\n".join(text) for text in table["text"]]
     return list(zip(*(table[name] for name in (*KEYS, *FILTERS)), texts, strict=True))
-
-
-def _keys(table: pd.DataFrame) -> list[Key]:
-    return [(str(key), int(size), int(mtime)) for key, size, mtime in table[KEYS].itertuples(index=False)]
-
-
-def _embed(
-    model: Model,
-    open_row: Callable[[int], Image.Image],
-    wanted: pd.DataFrame,
-    fresh: Sequence[int],
-    journal: Journal,
-    batch_size: int,
-    progress: bool,
-) -> None:
-    """Fills the journal with all of `fresh`. The next images are decoded while the model works."""
-    keys = _keys(wanted)
-    todo = [row for row in fresh if keys[row] not in journal]
-    size = model.preprocessing.size
-    chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
-    with showing(progress), work("embedding images", len(todo)) as current, ThreadPoolExecutor(4) as pool:
-        ahead = [pool.submit(_decode, open_row, row, size) for row in chunks[0]] if chunks else []
-        for number, chunk in enumerate(chunks):
-            decoded = [future.result() for future in ahead]
-            following = chunks[number + 1] if number + 1 < len(chunks) else []
-            ahead = [pool.submit(_decode, open_row, row, size) for row in following]
-            good = [
-                (keys[row], picture)
-                for row, picture in zip(chunk, decoded, strict=True)
-                if not isinstance(picture, str)
-            ]
-            bad = {keys[row]: reason for row, reason in zip(chunk, decoded, strict=True) if isinstance(reason, str)}
-            vectors = model.embed([picture for _, (picture, _) in good], batch_size=batch_size)
-            journal.add([key for key, _ in good], vectors, [small for _, (_, small) in good], bad)
-            current.advance(len(chunk))
-
-
-def _decode(open_row: Callable[[int], Image.Image], row: int, size: int) -> tuple[np.ndarray, bytes] | str:
-    """The image at the size that the model wants, and its thumbnail; or why it cannot be read."""
-    try:
-        picture = open_row(row)
-    except UserError as error:
-        return str(error)
-    return resize_and_center(picture, size), thumbnail(picture)
 
 
 def _move(files: Sequence[Path], places: Sequence[Path]) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -15,6 +16,15 @@ from pullpush.files.arrays import read_npz
 
 Key = tuple[str, int, int]
 """Key, size and time of an image (`source.KEYS`)."""
+
+
+class Head(TypedDict):
+    """What a chunk holds: the keys of its rows, and key and reason of the images that cannot be read."""
+
+    keys: Sequence[Key]
+    unreadable: Sequence[tuple[str, int, int, str]]
+
+
 CHUNK = {"head": "u", "vectors": "f", "lengths": "i", "images": "u"}
 
 
@@ -47,10 +57,10 @@ class Journal:
         return key in self._places or key in self.unreadable
 
     def add(
-        self, keys: Sequence[Key], vectors: np.ndarray, pictures: Sequence[bytes], unreadable: dict[Key, str]
+        self, keys: Sequence[Key], vectors: np.ndarray, images: Sequence[bytes], unreadable: dict[Key, str]
     ) -> None:
         """One chunk: embeddings and thumbnails of `keys`, and the reasons of those that cannot be read."""
-        head = {"keys": list(keys), "unreadable": [[*key, reason] for key, reason in unreadable.items()]}
+        head: Head = {"keys": list(keys), "unreadable": [(*key, reason) for key, reason in unreadable.items()]}
         number = int(self._chunks[-1].stem) + 1 if self._chunks else 0
         path = self.folder / f"{number:06d}.npz"
         with replacing(path) as part, part.open("wb") as file:
@@ -58,33 +68,29 @@ class Journal:
                 file,
                 head=np.frombuffer(json.dumps(head).encode(), np.uint8),
                 vectors=np.asarray(vectors, np.float32),
-                lengths=np.array([len(picture) for picture in pictures], np.int64),
-                images=np.frombuffer(b"".join(pictures), np.uint8),
+                lengths=np.array([len(image) for image in images], np.int64),
+                images=np.frombuffer(b"".join(images), np.uint8),
             )
         self._note(len(self._chunks), head)
         self._chunks.append(path)
 
     def read(self, keys: Sequence[Key]) -> Iterator[tuple[np.ndarray, bytes]]:
         """Embedding and thumbnail of each key. Chunks are read once when `keys` come in the order they were added."""
-        loaded, vectors, pictures, ends = -1, np.empty(0), b"", np.empty(0, int)
+        loaded, vectors, images, ends = -1, np.empty(0), b"", np.empty(0, int)
         for key in keys:
             number, row = self._places[key]
             if number != loaded:
-                with np.load(self._chunks[number]) as arrays:
-                    vectors, pictures, ends = (
-                        arrays["vectors"],
-                        arrays["images"].tobytes(),
-                        np.cumsum(arrays["lengths"]),
-                    )
+                arrays = read_npz(self._chunks[number], CHUNK)
+                vectors, images, ends = arrays["vectors"], arrays["images"].tobytes(), np.cumsum(arrays["lengths"])
                 loaded = number
             start = int(ends[row - 1]) if row else 0
-            yield vectors[row], pictures[start : int(ends[row])]
+            yield vectors[row], images[start : int(ends[row])]
 
     def clear(self) -> None:
         shutil.rmtree(self.folder)
 
-    def _note(self, number: int, head: dict[str, list]) -> None:
-        for row, key in enumerate(head["keys"]):
-            self._places[tuple(key)] = (number, row)
-        for *key, reason in head["unreadable"]:
-            self.unreadable[tuple(key)] = reason
+    def _note(self, number: int, head: Head) -> None:
+        for row, (key, size, mtime) in enumerate(head["keys"]):
+            self._places[key, size, mtime] = (number, row)
+        for key, size, mtime, reason in head["unreadable"]:
+            self.unreadable[key, size, mtime] = reason

@@ -44,7 +44,7 @@ def place(vectors: np.ndarray, known: np.ndarray, places: np.ndarray, seed: int 
         return np.zeros((len(vectors), 2), np.float32)
     nearest = exact.search(np.asarray(vectors), np.asarray(known), min(NEIGHBOURS, len(known)))[1]
     apart = np.random.default_rng(seed).normal(scale=0.002 * np.ptp(places, axis=0).max(), size=(len(vectors), 2))
-    return (places[nearest].mean(axis=1) + apart).astype(np.float32)
+    return np.asarray(places[nearest].mean(axis=1) + apart, np.float32)
 
 
 def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
@@ -52,23 +52,20 @@ def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
 
     with warnings.catch_warnings():  # that a seed means one thread, and that small graphs may fall apart
         warnings.simplefilter("ignore")
-        return umap.UMAP(n_neighbors=min(15, len(vectors) - 1), metric="cosine", random_state=seed).fit_transform(
-            vectors
-        )
+        neighbours = min(15, len(vectors) - 1)
+        return np.asarray(umap.UMAP(neighbours, metric="cosine", random_state=seed).fit_transform(vectors))
 
 
 def _pca(vectors: np.ndarray) -> np.ndarray:
     centred = vectors - vectors.mean(axis=0)
     covariance = centred.T @ centred
     directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :2]
-    directions = directions * np.sign(
-        directions[np.abs(directions).argmax(axis=0), [0, 1]]
-    )  # else the sign is arbitrary
-    return centred @ directions
+    signs = np.sign(directions[np.abs(directions).argmax(axis=0), [0, 1]])  # else they are arbitrary
+    return np.asarray(centred @ (directions * signs))
 
 
 def _framed(places: np.ndarray) -> np.ndarray:
     """Into [-1, 1], aspect kept; far outliers (beyond the 0.2% and 99.8% quantiles) are drawn to the edge."""
     low, high = np.quantile(places, [0.002, 0.998], axis=0)
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-9)
-    return np.clip((places - middle) / half / 1.02, -1, 1).astype(np.float32)
+    return np.asarray(np.clip((places - middle) / half / 1.02, -1, 1), np.float32)

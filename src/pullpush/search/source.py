@@ -30,7 +30,7 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
     Raises: `UserError` when the source is unknown or holds no image.
     """
     if not isinstance(source, Items) and str(source) not in PLACES and Path(source).is_dir():
-        items = folder_images(source)
+        items = folder_images(Path(source))
     else:
         items = open_items(source if isinstance(source, Items) else str(source))
     if not len(items):

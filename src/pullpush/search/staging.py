@@ -54,8 +54,8 @@ def clean(index: Path) -> None:
             os.close(held)
 
 
-def keep(picture: Image.Image, folder: Path) -> Path:
+def keep(image: Image.Image, folder: Path) -> Path:
     """Writes an RGB image into `folder` as PNG, under the checksum of its pixels."""
-    file = folder / hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
-    picture.save(file, "PNG", compress_level=1)  # a large photograph in one second instead of six
+    file = folder / hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+    image.save(file, "PNG", compress_level=1)  # a large photograph in one second instead of six
     return file

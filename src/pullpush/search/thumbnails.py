@@ -42,17 +42,17 @@ def write(folder: Path, table: pd.DataFrame, previous: Path | None, new: Iterabl
     table = table.copy()
     old = table["pack"].to_numpy() >= 0
     files = sorted(previous.glob(f"{PREFIX}*")) if previous is not None else []
-    order, number, pictures = np.flatnonzero(~old), len(files), iter(new)
+    order, number, images = np.flatnonzero(~old), len(files), iter(new)
     size = sum(file.stat().st_size for file in files)
     if previous is not None and (len(files) >= PACKS or size > 2 * int(table.loc[old, "length"].sum())):
         packs, places = Packs(previous), table.loc[old, ["pack", "offset", "length"]].to_numpy()
         order, number = np.concatenate([np.flatnonzero(old), order]), 0
-        pictures = chain((packs.read(*place) for place in places), pictures)
+        images = chain((packs.read(*place) for place in places), images)
     else:
         for file in files:
             os.link(file, folder / file.name)
     if len(order):
-        lengths = _pack(folder / f"{PREFIX}{number:03d}.pack", pictures)
+        lengths = _pack(folder / f"{PREFIX}{number:03d}.pack", images)
         for name, values in {"pack": number, "offset": np.cumsum(lengths) - lengths, "length": lengths}.items():
             column = table[name].to_numpy(np.int64, copy=True)
             column[order] = values
@@ -60,11 +60,11 @@ def write(folder: Path, table: pd.DataFrame, previous: Path | None, new: Iterabl
     return table
 
 
-def _pack(path: Path, pictures: Iterable[bytes]) -> np.ndarray:
+def _pack(path: Path, images: Iterable[bytes]) -> np.ndarray:
     lengths = []
     with path.open("wb") as file:
-        for picture in pictures:
-            lengths.append(file.write(picture))
+        for image in images:
+            lengths.append(file.write(image))
     return np.array(lengths, np.int64)
 
 

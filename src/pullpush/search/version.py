@@ -193,9 +193,9 @@ def _new_rows(draft: Draft) -> pd.DataFrame:
 
 def _filling(vectors: np.ndarray, pairs: Iterable[tuple[np.ndarray, bytes]]) -> Iterator[bytes]:
     """The images of `pairs`; their embeddings are put into `vectors` in passing, so that both are read once."""
-    for row, (vector, picture) in enumerate(pairs):
+    for row, (vector, image) in enumerate(pairs):
         vectors[row] = vector
-        yield picture
+        yield image
 
 
 def _map(table: pd.DataFrame, view: Vectors, new: np.ndarray | None, projection: str) -> None:

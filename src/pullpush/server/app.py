@@ -76,7 +76,8 @@ router = APIRouter(prefix="/api")
 
 
 def _service(request: Request) -> Service:
-    return request.app.state.service
+    service: Service = request.app.state.service
+    return service
 
 
 TheService = Annotated[Service, Depends(_service)]
@@ -143,7 +144,7 @@ async def get_thumbnail(service: TheService, item: int) -> Response:
     "/items/{item}/image", tags=["items"], summary="Its image, at most 1024 pixels a side", response_class=Response
 )
 async def get_image(service: TheService, item: int) -> Response:
-    return Response(await service.picture(item), media_type="image/webp", headers=FOR_EVER)
+    return Response(await service.image(item), media_type="image/webp", headers=FOR_EVER)
 
 
 @router.post("/items", tags=["items"], summary="Add images", status_code=201, dependencies=[Depends(_writable)])

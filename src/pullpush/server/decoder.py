@@ -18,6 +18,7 @@ import signal
 import struct
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -106,7 +107,7 @@ def _thumbnail(given: list[bytes], path: str, side: int, max_work: int | None) -
         raise Costly from error
 
 
-_JOBS = {"pixels": _pixels, "keep": _keep, "thumbnail": _thumbnail}
+_JOBS: dict[str, Callable[..., Message]] = {"pixels": _pixels, "keep": _keep, "thumbnail": _thumbnail}
 
 
 def _limit(memory: int) -> int:

@@ -7,11 +7,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -107,7 +107,8 @@ class Service:
             )
             # Before the batch, where an error is everybody's; in a worker, as a filter looks through a column.
             await self._run(lambda: engine.check(wanted))
-            return await self.lookups(wanted)
+            hits: list[Hit] = await self.lookups(wanted)
+            return hits
 
     async def start(self) -> None:
         """Starts the decoders; removes what additions of killed servers left behind."""
@@ -136,7 +137,7 @@ class Service:
                 lambda wait: changes.remove(self.engine.index, [item], wait=wait, store=self.engine.store)
             )
 
-    async def picture(self, item: int) -> bytes:
+    async def image(self, item: int) -> bytes:
         """An item's image as WebP, decoded and encoded anew; its thumbnail where the file is gone, or not to be shown
         (see `origin.py`)."""
         with self._slot():
@@ -222,16 +223,17 @@ class Service:
     async def _image(self, data: bytes) -> np.ndarray:
         async def embed() -> np.ndarray:
             size = self.engine.model.preprocessing.size
-            return await self.images(await self.decoders.pixels(data, size))
+            vector: np.ndarray = await self.images(await self.decoders.pixels(data, size))
+            return vector
 
         return await self._cached(checksum(self.engine.manifest.fingerprint, "image", data), embed)
 
-    async def _cached(self, key: bytes, embed: Callable[[], Any]) -> np.ndarray:
-        vector = self.cache.get(key)
-        if vector is None:
-            vector = await embed()
-            self.cache.put(key, vector)
-        return vector
+    async def _cached(self, key: bytes, embed: Callable[[], Awaitable[np.ndarray]]) -> np.ndarray:
+        known = self.cache.get(key)
+        if known is None:
+            known = await embed()
+            self.cache.put(key, known)
+        return known
 
     async def _run(self, work: Callable[[], Result], pool: ThreadPoolExecutor | None = None) -> Result:
         return await asyncio.get_running_loop().run_in_executor(pool or self.workers, work)

@@ -6,7 +6,6 @@ What is uploaded is only ever decoded to pixels; the bytes themselves are neithe
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 
 from PIL import Image, ImageFile
@@ -87,32 +86,27 @@ def decode(
 
 def _end(data: bytes, name: str) -> int:
     """Where the image ends and anything else may begin; the length of `data` where that cannot be told."""
-    try:
-        if name == "PNG":
-            return _png_end(data)
-        if name == "WEBP":
-            return 8 + struct.unpack("<I", data[4:8])[0]
-        if name == "JPEG":
-            return _jpeg_end(data)
-        if name in ("AVIF", "HEIF"):
-            return _boxes_end(data)
-        return data.rfind(b"\x00\x3b") + 2 or len(data)
-    except (struct.error, IndexError):
-        return len(data)
+    if name == "PNG":
+        return _png_end(data)
+    if name == "WEBP":
+        return 8 + int.from_bytes(data[4:8], "little")
+    if name == "JPEG":
+        return next((end for mark, end in _jpeg_marks(data) if mark == END), len(data))
+    if name in ("AVIF", "HEIF"):
+        return _boxes_end(data)
+    return data.rfind(b"\x00\x3b") + 2 or len(data)
 
 
 def _png_end(data: bytes) -> int:
     place = 8
     for _ in range(_PARTS):
-        length, kind = struct.unpack(">I4s", data[place : place + 8])
-        place += 12 + length
+        kind = data[place + 4 : place + 8]
+        if len(kind) < 4:
+            break
+        place += 12 + int.from_bytes(data[place : place + 4])
         if kind == b"IEND":
             return place
     return len(data)
-
-
-def _jpeg_end(data: bytes) -> int:
-    return next((end for mark, end in _jpeg_marks(data) if mark == END), len(data))
 
 
 def _jpeg_marks(data: bytes) -> Iterator[tuple[bytes, int]]:
@@ -127,7 +121,7 @@ def _jpeg_marks(data: bytes) -> Iterator[tuple[bytes, int]]:
         length = data[mark.end() : mark.end() + 2]
         if mark[0] == END or len(length) < 2:
             return
-        place = mark.end() + struct.unpack(">H", length)[0]
+        place = mark.end() + int.from_bytes(length)
     raise Refused(413, f"the JPEG image has more than {_PARTS:,} parts")
 
 
@@ -137,9 +131,9 @@ def _boxes_end(data: bytes) -> int:
     for _ in range(_PARTS):
         if place + 8 > len(data):
             return place
-        length = struct.unpack(">I", data[place : place + 4])[0]
+        length = int.from_bytes(data[place : place + 4])
         if length == 1:
-            length = struct.unpack(">Q", data[place + 8 : place + 16])[0]
+            length = int.from_bytes(data[place + 8 : place + 16])
         if length < 8 or not data[place + 4 : place + 8].isalnum():
             return len(data) if length == 0 else place
         place += length

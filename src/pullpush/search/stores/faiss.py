@@ -134,7 +134,7 @@ class FaissVectors:
     def _allowed(self, where: Where | None) -> np.ndarray | None:
         if not where:
             return None if self._alive.all() else self._alive
-        allowed = self._alive.copy()
+        allowed: np.ndarray = self._alive.copy()
         for name, value in where.items():
             codes, values = self._codes[name]
             allowed &= codes == (values.get_loc(value) if value in values else -2)
@@ -169,8 +169,8 @@ def tune(
     effort, recall = 64, {name: 0.0 for name in asked}
     for effort in EFFORTS if asked else ():
         for name, each in asked.items():
-            found = _approximate(index, vectors, each, k, effort, mask)[1]
-            recall[name] = float(np.mean([len(set(a) & set(b)) / k for a, b in zip(found, truth[name], strict=True)]))
+            rows = _approximate(index, vectors, each, k, effort, mask)[1]
+            recall[name] = float(np.mean([len(set(a) & set(b)) / k for a, b in zip(rows, truth[name], strict=True)]))
         if min(recall.values()) >= RECALL + 0.01:  # a little more than asked for: the queries are a sample
             break
     measured = {name: {"queries": len(asked[name]), "recall@10": round(recall[name], 4)} for name in asked}

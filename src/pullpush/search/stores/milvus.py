@@ -145,7 +145,7 @@ class MilvusVectors:
             f"born <= {self.version}",
             *(f"{name} == {_quoted(value)}" for name, value in (where or {}).items()),
         ]
-        found = self.client.search(
+        answers = self.client.search(
             self.name,
             data=list(np.ascontiguousarray(queries, np.float32)),
             limit=k,
@@ -154,7 +154,7 @@ class MilvusVectors:
             search_params={"metric_type": "IP", "params": {"ef": max(128, 2 * k), "nprobe": 64}},
             consistency_level="Bounded",
         )
-        for row, hits in enumerate(found):
+        for row, hits in enumerate(answers):
             scores[row, : len(hits)] = [hit["distance"] for hit in hits]
             ids[row, : len(hits)] = [hit["id"] for hit in hits]
         return scores, ids

@@ -123,7 +123,7 @@ function fromAddress() {
 
 function change(part) { query = { ...query, ...part }; run(); }
 function similar(id) { show("grid"); query = { ...blank(), where: query.where, like: [id] }; $("text").value = ""; run(); scrollTo(0, 0); }
-function picture(file) {
+function searchByImage(file) {
   if (!file) return;
   if (!/^image\/(png|jpeg|gif|webp|avif|hei[cf])$/.test(file.type) && !/\.hei[cf]$/i.test(file.name))
     return say("", "Images can be PNG, JPEG, GIF, WebP, AVIF or HEIC.", true);
@@ -146,7 +146,7 @@ function thumbnail(id, alt = "") {
     const w = image.naturalWidth, h = image.naturalHeight, tile = image.closest(".tile");
     if (!tile || (Math.max(w, h) <= 120 && Math.abs(w / h - 1) < 0.1)) return;  // an icon keeps its margin
     tile.classList.add("photo");  // shown whole; what it leaves of the tile is filled with itself, out of focus
-    tile.style.setProperty("--picture", `url("${image.src}")`);
+    tile.style.setProperty("--image", `url("${image.src}")`);
   };
   return image;
 }
@@ -323,7 +323,7 @@ class Atlas {
     tip.style.left = `${Math.min(Math.max(x + 16, 4), w - 150)}px`;
     tip.style.top = `${y + 200 > h ? Math.max(y - 190, 4) : y + 16}px`;
   }
-  picture(id) {
+  image(id) {
     if (!this.images.has(id)) {
       const image = new Image();
       image.onload = () => this.draw();
@@ -345,11 +345,11 @@ class Atlas {
     }
     const radius = Math.min(Math.max(70 / Math.sqrt(n), 1.4), 5) * Math.min(this.view.zoom ** 0.45, 4), faded = this.marked.size > 0;
     const dot = (i, r) => { c.beginPath(); c.arc(screen[2 * i], screen[2 * i + 1], r, 0, 7); };
-    const pictures = this.side() && seen.length <= 700;
+    const drawn = this.side() && seen.length <= 700;
     for (const i of seen) {
       c.globalAlpha = faded && !this.marked.has(data.ids[i]) ? 0.32 : 0.85;
       c.fillStyle = COLOURS[data.group[i]] ?? REST;
-      const image = pictures ? this.picture(data.ids[i]) : null;
+      const image = drawn ? this.image(data.ids[i]) : null;
       if (image?.naturalWidth) {
         const side = this.side(), x = screen[2 * i] - side / 2, y = screen[2 * i + 1] - side / 2;
         c.globalAlpha = faded && !this.marked.has(data.ids[i]) ? 0.6 : 1;
@@ -360,8 +360,8 @@ class Atlas {
       } else { dot(i, radius); c.fill(); }
     }
     c.globalAlpha = 1; c.lineWidth = 2; c.strokeStyle = getComputedStyle(canvas).color;
-    for (const i of seen) if (this.marked.has(data.ids[i]) && !pictures) { dot(i, radius + 2.5); c.stroke(); }
-    if (this.over >= 0) { dot(this.over, Math.max(radius + 5, pictures ? this.side() * 0.75 : 0)); c.stroke(); }
+    for (const i of seen) if (this.marked.has(data.ids[i]) && !drawn) { dot(i, radius + 2.5); c.stroke(); }
+    if (this.over >= 0) { dot(this.over, Math.max(radius + 5, drawn ? this.side() * 0.75 : 0)); c.stroke(); }
   }
   legend() {
     const { groups, group, by } = this.data, entry = (code, name) => {
@@ -388,13 +388,13 @@ function listen() {
   };
   $("more").onclick = showMore;
   $("pick").onclick = () => $("file").click();
-  $("file").onchange = () => { picture($("file").files[0]); $("file").value = ""; };
+  $("file").onchange = () => { searchByImage($("file").files[0]); $("file").value = ""; };
   $("tab-grid").onclick = () => show("grid");
   $("tab-map").onclick = () => show("map");
-  addEventListener("paste", (e) => picture([...e.clipboardData.files].find((file) => file.type.startsWith("image/"))));
+  addEventListener("paste", (e) => searchByImage([...e.clipboardData.files].find((file) => file.type.startsWith("image/"))));
   addEventListener("dragover", (e) => { e.preventDefault(); if (e.dataTransfer.types.includes("Files")) $("drop").classList.add("on"); });
   addEventListener("dragleave", (e) => { if (!e.relatedTarget) $("drop").classList.remove("on"); });
-  addEventListener("drop", (e) => { e.preventDefault(); $("drop").classList.remove("on"); picture(e.dataTransfer.files[0]); });
+  addEventListener("drop", (e) => { e.preventDefault(); $("drop").classList.remove("on"); searchByImage(e.dataTransfer.files[0]); });
   addEventListener("popstate", (e) => { query = e.state ?? fromAddress(); run({ remember: false }); });
   addEventListener("keydown", keys);
 }
