@@ -36,7 +36,7 @@ from pullpush.errors import UserError
 from pullpush.files import damaged, write_text
 from pullpush.reports.diagnosis_figures import draw_finding
 from pullpush.reports.render import render
-from pullpush.reports.run import Missing, Run
+from pullpush.runs.reader import Missing, RunFolder
 
 __all__ = ["Diagnosis", "diagnose_run", "diagnosis_page"]
 
@@ -89,7 +89,7 @@ def diagnose_run(path: Path | str) -> Diagnosis:
     Raises:
         UserError: no run folder, or a file in it is damaged.
     """
-    run, not_seen, notes = Run(Path(path)), list[str](), list[str]()
+    run, not_seen, notes = RunFolder(Path(path)), list[str](), list[str]()
     objective, history, found = _objective(run), _history(run), dict[str, Finding]()
     for name, (step, finding) in replay(_lines(run, not_seen), objective, history).items():
         found[name] = replace(finding, evidence={**finding.evidence, "step": float(step)})
@@ -114,7 +114,7 @@ def diagnosis_page(path: Path | str, diagnosis: Diagnosis) -> Path:
 
     Returns: the path of the page, one file that opens without a network.
     """
-    run = Run(Path(path))
+    run = RunFolder(Path(path))
     parts = [(f, FINDINGS[f.finding].meaning, draw_finding(f, diagnosis.history, run)) for f in diagnosis.findings]
     html = render(
         "pullpush.reports",
@@ -135,7 +135,7 @@ def _typed(text: str) -> Markup:
     return Markup(marked)
 
 
-def _objective(run: Run) -> Objective:
+def _objective(run: RunFolder) -> Objective:
     try:
         return objective_of(run.config)
     except Missing as error:
@@ -144,7 +144,7 @@ def _objective(run: Run) -> Objective:
         raise damaged(run.path / "config.yaml", error) from error
 
 
-def _found_live(run: Run) -> dict[str, Finding]:
+def _found_live(run: RunFolder) -> dict[str, Finding]:
     found = {}
     for line in run.findings:
         if line["finding"] in FINDINGS and line["severity"] in SEVERITIES:  # else of another version
@@ -153,14 +153,14 @@ def _found_live(run: Run) -> dict[str, Finding]:
     return found
 
 
-def _history(run: Run) -> History:
+def _history(run: RunFolder) -> History:
     try:
         return History(float(run.split("validation").table["label"].nunique()))
     except Missing:
         return History()
 
 
-def _lines(run: Run, not_seen: list[str]) -> list[dict[str, Any]]:
+def _lines(run: RunFolder, not_seen: list[str]) -> list[dict[str, Any]]:
     """The log, a line a step, as the monitor saw it."""
     try:
         lines = [{"step": step, **row.dropna()} for step, row in run.log.iterrows()]
@@ -174,7 +174,7 @@ def _lines(run: Run, not_seen: list[str]) -> list[dict[str, Any]]:
     return lines
 
 
-def _result(run: Run, not_seen: list[str]) -> Measures:
+def _result(run: RunFolder, not_seen: list[str]) -> Measures:
     try:
         found = measure_result(run.metrics.get("test") or {})
     except Missing as missing:
@@ -187,7 +187,7 @@ def _result(run: Run, not_seen: list[str]) -> Measures:
     return found
 
 
-def _embeddings(run: Run, not_seen: list[str]) -> list[Measures]:
+def _embeddings(run: RunFolder, not_seen: list[str]) -> list[Measures]:
     """Measures of the test embeddings after training, of both modalities where there are two; and of duplicates among
     the training items, whose labels the loss saw."""
     found = []
@@ -201,7 +201,7 @@ def _embeddings(run: Run, not_seen: list[str]) -> list[Measures]:
     return found
 
 
-def _trained(run: Run, trained: Tensor, not_seen: list[str]) -> Measures:
+def _trained(run: RunFolder, trained: Tensor, not_seen: list[str]) -> Measures:
     found = measure_sides({"embeddings": trained})
     whole = trained.isfinite().all(1)
     if not whole.all():
@@ -228,7 +228,7 @@ def _not_finite(split: str, embeddings: Tensor) -> str:
     )
 
 
-def _matrix(run: Run, name: str, not_seen: list[str]) -> Tensor | None:
+def _matrix(run: RunFolder, name: str, not_seen: list[str]) -> Tensor | None:
     split = name.partition("-")[0]
     try:
         return torch.from_numpy(run.matrix(name))
@@ -238,7 +238,7 @@ def _matrix(run: Run, name: str, not_seen: list[str]) -> Tensor | None:
         return None
 
 
-def _evaluation(run: Run, objective: Objective, not_seen: list[str]) -> Measures:
+def _evaluation(run: RunFolder, objective: Objective, not_seen: list[str]) -> Measures:
     try:
         items = run.split("test").table
         texts = run.texts("test") if objective.run.get("task") == "image-text" else None

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from pullpush.doctor import FINDINGS, Curves, Finding, History, Spread
 from pullpush.reports import style
-from pullpush.reports.curves import Curve, plot_curves
-from pullpush.reports.run import Missing, Run
+from pullpush.reports.curves import plot_curves
 from pullpush.reports.style import Picture, Theme
+from pullpush.runs.reader import Curve, Missing, RunFolder
 
 __all__ = ["draw_finding"]
 
 
-def draw_finding(finding: Finding, history: History, run: Run) -> Picture | None:
+def draw_finding(finding: Finding, history: History, run: RunFolder) -> Picture | None:
     """The figure that the finding declares, also in `plots/`; None where there is nothing to draw."""
     path, declared = run.path / "plots" / f"finding_{finding.finding}.png", FINDINGS[finding.finding].figure
     if isinstance(declared, Spread):
@@ -50,7 +50,7 @@ def _draw_curves(declared: Curves, curves: Sequence[Curve], levels: dict[str, fl
     return figure
 
 
-def _deviations(run: Run) -> NDArray[np.float32] | None:
+def _deviations(run: RunFolder) -> NDArray[np.float32] | None:
     try:
         return np.sort(run.embeddings("test", "after").std(0))[::-1]
     except Missing:
