@@ -205,6 +205,7 @@ SICK = [
         ("over_fitting",),
         "--steps",
     ),
+    Setting("too_short", {"steps": 1, "batch.classes": 2}, ("classes_never_drawn",), "--steps"),
     Setting("no_positive", {}, ("evaluation_without_positives",), "label the items", items=single),
     Setting("random", {"encoder.weights": "none"}, ("weights_not_loaded",), "--encoder.weights auto"),
     Setting(

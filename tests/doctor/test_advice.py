@@ -1,6 +1,7 @@
 """What the doctor advises is possible in the run that it looks at, and is not what the run has already."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -54,6 +55,7 @@ TRIGGERS: dict[str, dict[str, float]] = {
         "kept_step": 90.0,
     },
     "worse_than_start": {"map@r_before": 0.4, "map@r_after": 0.3, "recall@1_before": 0.6, "recall@1_after": 0.5},
+    "classes_never_drawn": {},
     "evaluation_without_positives": {"queries": 50.0, "queries_with_positive": 0.0},
     "weights_not_loaded": {"weights_missing": 9.0, "weights_loaded": 1.0, "frozen": 1.0},
 }
@@ -77,6 +79,8 @@ OPTION = re.compile(r"--([\w.]+) ([\w.+-]*\w)")
 
 def advice_of(name: str, config: Config) -> str:
     objective = objective_of(config.values(), {"batch.classes": 40, "batch.samples": 3})
+    if name == "classes_never_drawn":
+        objective = replace(objective, run={**objective.run, "steps": 2, "batch.classes": 8})
     finding = FINDINGS[name](Measures(TRIGGERS[name]), objective)
     if name == "not_normalised":  # never of a run whose similarity is the cosine
         bare = Objective(losses.n_pair(), run=objective.run)

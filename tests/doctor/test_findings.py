@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -181,6 +182,26 @@ def test_batches_without_positives(small: Options, tmp_path: Path) -> None:
     finding = of("no_positives", run)
     assert (finding["severity"], finding["evidence"]["anchors_with_positive"]) == ("critical", 0)
     assert "--batch.samples 4" in finding["advice"]
+
+
+def test_classes_that_no_batch_ever_holds(small: Options, tmp_path: Path) -> None:
+    options = {**small, "batch": {"classes": 2, "samples": 2}}
+    short = train(**{**options, "steps": 1}, out=str(tmp_path / "short"))
+    finding = of("classes_never_drawn", short)
+    drawn = pd.read_csv(short / "classes_seen.csv")["drawn"]
+    assert finding["step"] == 0  # before anything is trained
+    assert (
+        finding["evidence"]
+        == {"classes": len(drawn), "never_drawn": (drawn == 0).sum()}
+        == {"classes": 4, "never_drawn": 2}
+    )
+    assert "--steps 2" in finding["advice"]
+    assert "--batch.classes 4" in finding["advice"]
+    assert "classes_never_drawn" in [each.finding for each in diagnose_run(short).findings]
+    # As many steps as it names draw each class, and nothing is said.
+    cured = train(**{**options, "steps": 2}, out=str(tmp_path / "cured"))
+    assert (pd.read_csv(cured / "classes_seen.csv")["drawn"] > 0).all()
+    assert "classes_never_drawn" not in (cured / "findings.jsonl").read_text()
 
 
 def test_equal_pictures_under_two_labels(small: Options, photos: Path, tmp_path: Path) -> None:
