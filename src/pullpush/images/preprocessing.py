@@ -48,7 +48,8 @@ def square(image: Image.Image | Tensor, side: int) -> Tensor:
         return torch.from_numpy(resize_and_center(image, side).copy()).permute(2, 0, 1).contiguous()
     if image.shape[-2:] == (side, side):
         return image
-    return center_crop(resize(image, [side], antialias=True), [side, side])
+    middle: Tensor = center_crop(resize(image, [side], antialias=True), [side, side])
+    return middle
 
 
 def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], size: int | None = None) -> Tensor:

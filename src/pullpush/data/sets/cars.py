@@ -127,8 +127,8 @@ def _cars(folder: Path, content: Images) -> Path:
         for image in images:
             rows.append((f"car_ims/{len(rows) + 1:06d}.jpg", number, image))
             save(image, folder / rows[-1][0])
-    content = {"annotations": _annotations(rows, "relative_im_path"), "class_names": _car_names(content)}
-    savemat(folder / "cars_annos.mat", content)
+    variables = {"annotations": _annotations(rows, "relative_im_path"), "class_names": _car_names(content)}
+    savemat(folder / "cars_annos.mat", variables)
     return folder
 
 
