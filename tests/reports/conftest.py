@@ -12,6 +12,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pullpush.data.items import Items
+from tests.support.browser import browser
+
+__all__ = ["browser"]
 
 CLASSES = {"train": 20, "validation": 6, "test": 24}
 EACH = 6

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH (Debian: apt-get install chromium)")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 
 POINT = """() => {
   const plot = Bokeh.documents[0].roots()[0]
@@ -22,17 +21,9 @@ POINT = """() => {
 SELECTED = "() => Bokeh.documents[0].roots()[0].renderers[0].data_source.selected.indices.length"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_no_errors_no_requests_and_nothing_wider_than_the_window(
-    browser: playwright.Browser, page: Path, width: int, scheme: str
+    browser: Browser, page: Path, width: int, scheme: str
 ) -> None:
     view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     problems: list[str] = []
@@ -51,9 +42,7 @@ def test_no_errors_no_requests_and_nothing_wider_than_the_window(
     view.close()
 
 
-def test_the_map_shows_the_picture_under_the_pointer_and_lights_up_its_class(
-    browser: playwright.Browser, page: Path
-) -> None:
+def test_the_map_shows_the_picture_under_the_pointer_and_lights_up_its_class(browser: Browser, page: Path) -> None:
     view = browser.new_page(viewport={"width": 1280, "height": 900})
     view.goto(page.as_uri())
     view.wait_for_selector(".map canvas")

@@ -13,9 +13,8 @@ import pytest
 
 from pullpush import search
 from pullpush.search import layout
-
-from .fake import FakeModel, write_folder
-from .running import spawn, wait_end
+from tests.support.fake import FakeModel, write_folder
+from tests.support.running import spawn, wait_end
 
 
 def answer(out: Path) -> dict[str, float]:

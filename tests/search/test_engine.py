@@ -13,8 +13,7 @@ from pullpush import search
 from pullpush.errors import UserError
 from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.engine import Lookup, mix
-
-from .fake import COLOURS, FakeModel, picture
+from tests.support.fake import COLOURS, FakeModel, picture
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from pullpush import search
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.search import layout
-
-from .fake import COLOURS, FakeModel, picture, write_folder
-from .running import spawn, wait_end, wait_for
+from tests.support.fake import COLOURS, FakeModel, picture, write_folder
+from tests.support.running import spawn, wait_end, wait_for
 
 
 def build(model: FakeModel, source: object, out: Path, **options: object) -> search.Report:

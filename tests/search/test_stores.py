@@ -24,8 +24,7 @@ from pullpush.search import layout
 from pullpush.search.stores import Change, Store, Vectors, declared, names, open_store
 from pullpush.search.stores.base import FILTERS, recall_in_words
 from pullpush.server import serve
-
-from .fake import FakeModel, picture
+from tests.support.fake import FakeModel, picture
 
 DIM = 8
 _number = itertools.count()

@@ -10,9 +10,8 @@ import pytest
 
 from pullpush import search
 from pullpush.cli.main import main
-
-from .fake import FakeModel, write_folder
-from .running import running
+from tests.support.fake import FakeModel, write_folder
+from tests.support.running import running
 
 
 def test_the_terminal_shows_k_hits_marks_weak_ones_and_says_how_to_see_more(

@@ -1,5 +1,6 @@
 """The fixtures of the search tests: a server serves their index."""
 
-from search.conftest import built, index, model, nursery, pictures
+from tests.support.browser import browser
+from tests.support.indexes import built, index, model, nursery, pictures
 
-__all__ = ["built", "index", "model", "nursery", "pictures"]
+__all__ = ["browser", "built", "index", "model", "nursery", "pictures"]

@@ -20,9 +20,8 @@ from benchmarks.attack import attacked, attackers_pool, memory, report
 from benchmarks.attackers import ATTACKS, large, many_scans
 from pullpush import search
 from pullpush.server.connections import Connections
-from search.running import Running, running
-
-from .hostile import good
+from tests.support.hostile import good
+from tests.support.running import Running, running
 
 KEPT = 200e6
 STOPPED = 60.0

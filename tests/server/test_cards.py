@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 from PIL import Image
 
 from pullpush import search
-from search.fake import COLOURS, FakeModel
-from search.running import Running, running
+from tests.support.fake import COLOURS, FakeModel
+from tests.support.running import Running, running
 
-from .test_page import CHROMIUM, api
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SHAPES = {"tall": (60, 240), "wide": (300, 60), "square": (150, 150)}
 # What of the image's box is on the screen, and its share of the tile; the tile's own colour would be a hole.
@@ -54,15 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[api.Browser]:
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
-def test_pictures_are_whole_titles_are_texts_and_bars_have_one_scale(browser: api.Browser, server: Running) -> None:
+def test_pictures_are_whole_titles_are_texts_and_bars_have_one_scale(browser: Browser, server: Running) -> None:
     page = browser.new_page(viewport={"width": 1100, "height": 800})
     page.set_default_timeout(90_000)
     page.goto(server.url)
@@ -89,7 +81,7 @@ def test_pictures_are_whole_titles_are_texts_and_bars_have_one_scale(browser: ap
     page.close()
 
 
-def test_the_map_names_items_by_their_text(browser: api.Browser, server: Running) -> None:
+def test_the_map_names_items_by_their_text(browser: Browser, server: Running) -> None:
     page = browser.new_page(viewport={"width": 1100, "height": 800})
     page.goto(server.url)
     page.click("#tab-map")
@@ -102,7 +94,7 @@ def test_the_map_names_items_by_their_text(browser: api.Browser, server: Running
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_links_of_the_api_docs_are_readable(browser: api.Browser, server: Running, scheme: str) -> None:
+def test_links_of_the_api_docs_are_readable(browser: Browser, server: Running, scheme: str) -> None:
     page = browser.new_page(color_scheme=scheme)
     page.goto(f"{server.url}/docs")
     found = page.evaluate(CONTRAST)

@@ -21,9 +21,8 @@ from benchmarks.attackers import costly_jpeg, encoded, large, many_frames, many_
 from pullpush.images import resize_and_center, to_rgb
 from pullpush.server.decoders import Busy, Decoders, Kept, Limits
 from pullpush.server.uploads import MAX_SCANS, Refused, decode
-from search.fake import picture
-
-from .hostile import HOSTILE, good
+from tests.support.fake import picture
+from tests.support.hostile import HOSTILE, good
 
 Result = Any
 

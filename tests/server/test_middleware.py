@@ -21,9 +21,8 @@ from pullpush.server.bodies import Bodies, TooLarge, TooMuch, TooSlow
 from pullpush.server.log import LogLimit
 from pullpush.server.metrics import Metrics
 from pullpush.server.middleware import HEAD, Rules, SecurityMiddleware
-from search.running import Running, running
-
-from .hostile import good
+from tests.support.hostile import good
+from tests.support.running import Running, running
 
 TOKEN = "s0mesecret"
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pullpush import search
-from search.fake import FakeModel, picture
-from search.running import Running, running
+from tests.support.fake import FakeModel, picture
+from tests.support.running import Running, running
 
-api = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 PASTE = """async (url) => {
     const blob = await (await fetch(url)).blob(), data = new DataTransfer();
@@ -29,18 +28,8 @@ def server(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         yield started
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[api.Browser]:
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
-def page(browser: api.Browser, server: Running) -> Iterator[api.Page]:
+def page(browser: Browser, server: Running) -> Iterator[Page]:
     """The page, opened; at the end: no error in its console, no request to another site."""
     with_errors, elsewhere = [], []
     context = browser.new_context(viewport={"width": 1100, "height": 800})
@@ -57,12 +46,12 @@ def page(browser: api.Browser, server: Running) -> Iterator[api.Page]:
     assert not elsewhere
 
 
-def labels(page: api.Page) -> set[str]:
+def labels(page: Page) -> set[str]:
     page.wait_for_selector("#grid:not(.waiting) meter")
     return set(page.locator("#grid .label").all_inner_texts()[:10])
 
 
-def test_words_similar_and_less(page: api.Page) -> None:
+def test_words_similar_and_less(page: Page) -> None:
     assert "120 items" in page.inner_text("#status")
     page.keyboard.press("/")
     page.keyboard.type("red square")
@@ -90,7 +79,7 @@ def test_words_similar_and_less(page: api.Page) -> None:
     page.wait_for_selector("text=Here are some of them")
 
 
-def test_a_picture_is_picked_pasted_and_refused(page: api.Page, tmp_path: Path) -> None:
+def test_a_picture_is_picked_pasted_and_refused(page: Page, tmp_path: Path) -> None:
     picture("yellow", 3).save(tmp_path / "a.png")
     page.set_input_files("#file", tmp_path / "a.png")
     page.wait_for_selector("#parts canvas")
@@ -107,7 +96,7 @@ def test_a_picture_is_picked_pasted_and_refused(page: api.Page, tmp_path: Path) 
     page.wait_for_selector("text=Images can be PNG")
 
 
-def test_nothing_close_more_and_a_filter(page: api.Page) -> None:
+def test_nothing_close_more_and_a_filter(page: Page) -> None:
     page.fill("#text", "zebra")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Nothing is close to what you asked for")
@@ -140,7 +129,7 @@ def test_nothing_close_more_and_a_filter(page: api.Page) -> None:
     page.wait_for_selector("text=20 items, closest first")
 
 
-def test_the_keyboard_walks_the_grid(page: api.Page) -> None:
+def test_the_keyboard_walks_the_grid(page: Page) -> None:
     page.keyboard.press("ArrowRight")
     focused = "[...document.querySelectorAll('button.card')].indexOf(document.activeElement)"
     assert page.evaluate(focused) == 1 or page.evaluate(focused) == 0
@@ -158,7 +147,7 @@ def test_the_keyboard_walks_the_grid(page: api.Page) -> None:
     page.wait_for_selector("#canvas", state="visible")
 
 
-def test_the_map(page: api.Page) -> None:
+def test_the_map(page: Page) -> None:
     page.click("#tab-map")
     page.wait_for_selector("#legend button")
     assert {b.inner_text() for b in page.locator("#legend button").all()} >= {"red", "blue"}
@@ -184,7 +173,7 @@ def test_the_map(page: api.Page) -> None:
     assert labels(page) == {places["label"][0]}
 
 
-def test_a_phone(browser: api.Browser, server: Running) -> None:
+def test_a_phone(browser: Browser, server: Running) -> None:
     context = browser.new_context(viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
     page = context.new_page()
     page.goto(f"{server.url}/?text=green")
@@ -199,7 +188,7 @@ def test_a_phone(browser: api.Browser, server: Running) -> None:
     context.close()
 
 
-def test_without_a_text_tower_and_with_a_token(pictures: Path, browser: api.Browser, tmp_path: Path) -> None:
+def test_without_a_text_tower_and_with_a_token(pictures: Path, browser: Browser, tmp_path: Path) -> None:
     search.build_index(FakeModel(text=False), pictures, tmp_path / "index", projection="pca")
     with running(tmp_path / "index", tmp_path / "log", model={"text": False}, token="letmein123") as server:
         context = browser.new_context()
@@ -219,7 +208,7 @@ def test_without_a_text_tower_and_with_a_token(pictures: Path, browser: api.Brow
         context.close()
 
 
-def test_a_server_that_is_gone(built: Path, browser: api.Browser, tmp_path: Path) -> None:
+def test_a_server_that_is_gone(built: Path, browser: Browser, tmp_path: Path) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.set_default_timeout(90_000)

@@ -19,10 +19,9 @@ from pullpush import search
 from pullpush.errors import UserError
 from pullpush.server import serve
 from pullpush.server.middleware import Rules
-from search.fake import FakeModel
-from search.running import Running, running
-
-from .hostile import HOSTILE, good
+from tests.support.fake import FakeModel
+from tests.support.hostile import HOSTILE, good
+from tests.support.running import Running, running
 
 
 @pytest.fixture(scope="module")

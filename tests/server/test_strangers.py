@@ -17,8 +17,8 @@ from pullpush import search
 from pullpush.errors import UserError
 from pullpush.files.tables import from_arrow, to_arrow
 from pullpush.search import layout
-from search.fake import FakeModel, picture
-from search.running import running
+from tests.support.fake import FakeModel, picture
+from tests.support.running import running
 
 
 @pytest.fixture

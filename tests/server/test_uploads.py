@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from pullpush.server.uploads import Refused, decode
-from search.fake import picture
-
-from .hostile import HOSTILE, good
+from tests.support.fake import picture
+from tests.support.hostile import HOSTILE, good
 
 
 @pytest.mark.parametrize("name", ["PNG", "JPEG", "GIF", "WEBP"])

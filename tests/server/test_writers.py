@@ -29,10 +29,9 @@ from pullpush.search.errors import DiskFull
 from pullpush.server.app import make_app
 from pullpush.server.middleware import Rules
 from pullpush.server.service import Service
-from search.fake import FakeModel, picture, write_folder
-from search.running import running, spawn, wait_end, wait_for
-
-from .hostile import good
+from tests.support.fake import FakeModel, picture, write_folder
+from tests.support.hostile import good
+from tests.support.running import running, spawn, wait_end, wait_for
 
 
 def send(client: httpx.Client, seed: int) -> httpx.Response:

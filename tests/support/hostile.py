@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 
-from search.fake import picture
+from tests.support.fake import picture
 
 
 def good(name: str = "PNG", colour: str = "red", seed: int = 1) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-HERE = Path(__file__).parent
+from tests.support import ROOT
 
 
 @dataclass
@@ -32,11 +32,9 @@ class Running:
 @functools.cache
 def nursery() -> subprocess.Popen[str]:
     """The process that forks; ended by `close`."""
-    package = __name__.rpartition(".")[0]
     code = f"from {__name__} import forking\nforking()"
-    root = HERE.parents[package.count(".")]
     return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 
@@ -97,8 +95,7 @@ def forking() -> None:
     from pullpush import search, server
     from pullpush.search import embedding, layout
     from pullpush.server import app, service  # noqa: F401 - so that no child has to
-
-    from .fake import FakeModel
+    from tests.support.fake import FakeModel
 
     def put(path: str, text: str) -> None:
         Path(path + ".part").write_text(text)
