@@ -14,10 +14,11 @@ from PIL import Image
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
+from pullpush.evaluation.projection import project
 from pullpush.evaluation.protocols import evaluate_items
 from pullpush.reports import grids, histograms, style, tables
 from pullpush.reports.interactive import COLOURS, groupings_of
-from pullpush.reports.projection import Map, colored_classes, project, subsample
+from pullpush.reports.projection import Map, colored_classes, subsample
 from pullpush.runs.reader import Missing
 
 

@@ -207,9 +207,14 @@ def keys(rows: Ints, values: Floats, scale: NDArray[np.float64]) -> NDArray[np.f
     return 4.0 * rows - values / scale[rows]
 
 
-def nearest(block: Floats, near: Shortlist, k: int, scale: NDArray[np.float64]) -> Neighbours:
-    """The k largest of each row of a block, largest first, from its shortlist made for k or more."""
+def nearest(block: Floats, near: Shortlist, k: int, scale: NDArray[np.float64] | None = None) -> Neighbours:
+    """The k largest of each row of a block, largest first, from its shortlist made for k or more.
+
+    `scale` as of `keys`; by default what bounds the values of the shortlist.
+    """
     count = len(near.starts) - 1
+    if scale is None:
+        scale = np.full(count, np.abs(near.values).max(initial=np.finfo(np.float32).tiny), np.float64)
     order = np.argsort(keys(near.rows, near.values, scale))
     place = near.starts[:-1, None] + np.arange(k)
     there = place < near.starts[1:, None]
@@ -239,9 +244,9 @@ def mask_own(rows: Floats, own: Ints) -> None:
 
 
 def _norm(array: Floats) -> NDArray[np.float64]:
-    return np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))[:, None]
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64)), np.float64)[:, None]
 
 
 def _unit(array: Floats) -> Floats:
     norm = _norm(array)
-    return array / np.where(norm > 0, norm, 1).astype(np.float32)
+    return np.asarray(array / np.where(norm > 0, norm, 1).astype(np.float32), np.float32)

@@ -1,17 +1,16 @@
-"""Maps: embeddings in two dimensions, by UMAP from exact neighbours, the same for the same seed."""
+"""Maps of the embeddings of a split, and their drawing."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pullpush.data.items import Items
+from pullpush.evaluation.projection import project
 from pullpush.reports.style import MARKERS, Theme, panels
 
 COLORED = 8
@@ -23,7 +22,7 @@ class Map:
 
     items: Items
     rows: NDArray[np.int64]
-    points: NDArray[np.float64]
+    points: NDArray[np.float32]
     method: str
 
 
@@ -45,47 +44,10 @@ def subsample(labels: NDArray[np.int64], limit: int = 3000, seed: int = 0) -> ND
     return np.sort(kept[:limit])
 
 
-def project(embeddings: NDArray[np.float32], seed: int = 0, neighbours: int = 15) -> tuple[NDArray[np.float64], str]:
-    """Embeddings `[n, dim]`, normalised, in two dimensions: `(points [n, 2], method)`.
-
-    UMAP (McInnes et al. 2018) by cosine distance, with exact neighbours and a start from PCA: that is quicker than the
-    package's own search and spectral start, and keeps the coarse layout of many small classes. Below 3 x `neighbours`
-    points, or where all points agree, PCA alone: a neighbour graph of so few says nothing.
-    """
-    centered = embeddings - embeddings.mean(0)
-    left, scale, _ = np.linalg.svd(centered.astype(np.float64), full_matrices=False)
-    flat = np.zeros((len(embeddings), 2))
-    flat[:, : min(2, len(scale))] = (left * scale)[:, :2]
-    flat *= np.where(flat.sum(0) < 0, -1, 1)
-    spread = flat.std(0)
-    if len(embeddings) < 3 * neighbours or spread.min() < 1e-6:
-        return flat, "PCA"
-    from umap import UMAP  # imports numba: seconds
-
-    x = torch.from_numpy(embeddings)
-    similarity = x @ x.T
-    similarity.fill_diagonal_(2.0)  # each point is its own first neighbour, as UMAP expects
-    top, index = similarity.topk(neighbours, dim=1)
-    distance = (1 - top).clamp_min(0)
-    distance[:, 0] = 0
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="umap")
-        points = UMAP(
-            n_neighbors=neighbours,
-            min_dist=0.25,
-            metric="cosine",
-            n_epochs=200,
-            init=(flat / spread).astype(np.float32),
-            precomputed_knn=(index.numpy().astype(np.int32), distance.numpy(), None),
-            random_state=seed,
-        ).fit_transform(embeddings)
-    return np.asarray(points, dtype=np.float64), "UMAP"
-
-
 def make_map(items: Items, embeddings: NDArray[np.float32], limit: int = 3000, seed: int = 0) -> Map:
     """The map of a split from its embeddings `[n, dim]`."""
     rows = subsample(items.table["label"].to_numpy(), limit, seed)
-    points, method = project(embeddings[rows], seed)
+    points, method = project(embeddings[rows], seed=seed)
     return Map(items, rows, points, method)
 
 
@@ -108,11 +70,13 @@ def _draw_map(axes: Axes, title: str, one: Map, theme: Theme) -> None:
     labels = one.items.table["label"].to_numpy()[one.rows]
     chosen = colored_classes(labels)
     grey = ~np.isin(labels, chosen)
-    axes.scatter(*one.points[grey].T, s=5, color=theme.muted, linewidths=0, alpha=0.45)
+    x, y = one.points.T
+    axes.scatter(x[grey], y[grey], s=5, color=theme.muted, linewidths=0, alpha=0.45)
     for label, color, marker in zip(chosen, theme.series, MARKERS, strict=False):
         name = one.items.classes[int(label)].replace("_", " ")
         axes.scatter(
-            *one.points[labels == label].T,
+            x[labels == label],
+            y[labels == label],
             s=42,
             color=color,
             marker=marker,

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
+from pullpush.evaluation.projection import place, project
 from pullpush.files import damaged, read_text, write_text
 from pullpush.files.tables import from_arrow, to_arrow
 from pullpush.search import layout, origin, staging, thumbnails
 from pullpush.search.calibration import calibrate
 from pullpush.search.layout import Manifest
-from pullpush.search.projection import place, project
 from pullpush.search.source import COLUMNS
 from pullpush.search.stores import Change, Store, Vectors, open_store, trusted
 
@@ -210,7 +210,7 @@ def _map(table: pd.DataFrame, view: Vectors, new: np.ndarray | None, projection:
         places = place(new, view.get(table["id"].to_numpy()[known]), old_places, seed=len(table))
     else:
         rows = np.sort(np.random.default_rng(2).permutation(len(table))[:MAPPED])
-        places = project(view.get(table["id"].to_numpy()[rows]), projection)
+        places = project(view.get(table["id"].to_numpy()[rows]), projection)[0]
     both = (
         np.full((len(table), 2), np.nan, np.float32)
         if new is None

@@ -1,4 +1,7 @@
-"""Exact nearest neighbours as one matrix product a block, for vectors that lie in memory or in a mapped file."""
+"""Exact nearest neighbours of a few queries: one matrix product a block of vectors, in memory or in a mapped file.
+
+`evaluation.knn.search` goes by blocks of queries instead; both select by the same code.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from pullpush.evaluation.knn import Floats, Ints, nearest, shortlist
 
 _CELLS = 1 << 24  # scores held at a time: 64 MB
-_GROUP = 256
 _FEW = 32  # rows of a group, and how many times fewer candidates than rows are worth being gathered
 _STEP = 1 << 16
 _LANES = 32  # the product of codes reads that many columns at a time, also beyond the last
@@ -36,7 +41,7 @@ class Quantized:
     length: float
 
     @classmethod
-    def of(cls, vectors: np.ndarray) -> Quantized:
+    def of(cls, vectors: Floats) -> Quantized:
         """Of float32 `[n, dim]`."""
         count, dim = vectors.shape
         codes = torch.zeros(count, -(-dim // _LANES) * _LANES, dtype=torch.int8)
@@ -52,7 +57,7 @@ class Quantized:
             length = max(length, float(part.norm(dim=1).max()))
         return cls(codes, scales, error, length)
 
-    def candidates(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray | None:
+    def candidates(self, query: Floats, k: int, allowed: NDArray[np.bool_] | None = None) -> Ints | None:
         """Numbers of the rows that can be among the `k` nearest, ascending; None where they are too many to be worth
         it.
 
@@ -78,12 +83,12 @@ class Quantized:
 
 
 def search(
-    queries: np.ndarray,
-    vectors: np.ndarray,
+    queries: Floats,
+    vectors: Floats,
     k: int,
-    allowed: np.ndarray | None = None,
+    allowed: NDArray[np.bool_] | None = None,
     quantized: Quantized | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Floats, Ints]:
     """Scores float32 `[q, k]` descending and row numbers int64 `[q, k]` by inner product; -inf and -1 where there
     are fewer.
 
@@ -105,7 +110,7 @@ def search(
             return product[:, order], near[None, order]
     count = len(vectors) if rows is None else len(rows)
     scores = np.full((len(queries), k), -np.inf, np.float32)
-    found = np.full((len(queries), k), -1, np.int64)
+    places = np.full((len(queries), k), -1, np.int64)
     step = max(_CELLS // max(len(queries), 1), 1)
     for start in range(0, count, step):
         stop = min(start + step, count)
@@ -113,44 +118,22 @@ def search(
         product = _product(queries, block)
         if allowed is not None:
             product[:, ~allowed[start:stop]] = -np.inf
-        best = _top(product, min(k, stop - start))
-        scores, found = _merge(scores, found, np.take_along_axis(product, best, 1), best + start)
-    if rows is not None:
-        found[found >= 0] = rows[found[found >= 0]]
-    found[np.isneginf(scores)] = -1
-    return scores, found
+        best = nearest(product, shortlist(product, k, 0.0), k)
+        scores, places = _merge(scores, places, best.similarities, best.indices + start)
+    if rows is not None and count:
+        places = rows[places]
+    return scores, np.where(np.isneginf(scores), -1, places)
 
 
-def _product(queries: np.ndarray, block: np.ndarray) -> np.ndarray:
+def _product(queries: Floats, block: Floats) -> Floats:
     """By torch, as the encoder's threads are torch's too: those of numpy's BLAS would wait busily beside them."""
     x, y = torch.from_numpy(queries), torch.from_numpy(block)
     return (torch.mv(y, x[0])[None] if len(x) == 1 else torch.nn.functional.linear(x, y)).numpy()
 
 
-def _top(product: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the `k` largest of each row, in any order.
-
-    The k largest lie in the k groups of columns whose maxima are the largest, so only those are looked at.
-    """
-    n, columns = product.shape
-    groups = columns // _GROUP
-    if groups <= 4 * k:
-        return np.argpartition(product, columns - k, axis=1)[:, columns - k :]
-    whole = product[:, : groups * _GROUP].reshape(n, groups, _GROUP)
-    chosen = np.argpartition(whole.max(axis=2), groups - k, axis=1)[:, groups - k :]
-    places = (chosen[:, :, None] * _GROUP + np.arange(_GROUP)).reshape(n, -1)
-    rest = np.broadcast_to(np.arange(groups * _GROUP, columns), (n, columns - groups * _GROUP))
-    places = np.concatenate([places, rest], axis=1)
-    values = np.take_along_axis(product, places, 1)
-    best = np.argpartition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :]
-    return np.take_along_axis(places, best, 1)
-
-
-def _merge(
-    scores: np.ndarray, found: np.ndarray, more: np.ndarray, places: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _merge(scores: Floats, places: Ints, more: Floats, more_places: Ints) -> tuple[Floats, Ints]:
     """The best of both, sorted; equal scores by row number, so that an answer does not depend on the blocks."""
     k = scores.shape[1]
-    scores, found = np.concatenate([scores, more], 1), np.concatenate([found, places], 1)
-    order = np.lexsort((found, -scores), axis=1)[:, :k]
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
+    scores, places = np.concatenate([scores, more], 1), np.concatenate([places, more_places], 1)
+    order = np.lexsort((places, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
