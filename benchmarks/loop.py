@@ -30,7 +30,7 @@ class _Bare:
         self.task = Task(config, make_items(config.data, config.seed, lambda sentence: None))
         self.step = self.task.step
         self.optimizer = torch.optim.AdamW(self.task.parameter_groups(), fused=True)
-        self.batch = self.task.arguments(next(self.task.batches(0)), torch.device("cpu"))
+        self.batch = self.task.prepare(next(self.task.batches(0)), torch.device("cpu"))
         self.clip = config.optimizer.clip
 
     def __call__(self) -> None:

@@ -7,7 +7,7 @@ from pullpush import losses, miners
 from pullpush.errors import UserError
 from pullpush.runs.options import options_of, parse
 from pullpush.signatures import of
-from pullpush.training.setup import make_criterion
+from pullpush.training.setup import make_criteria
 
 CLASSES, DIM = 4, 8
 
@@ -17,7 +17,7 @@ def gradient(*words: str) -> torch.Tensor:
     torch.manual_seed(0)
     x = torch.nn.functional.normalize(torch.randn(16, DIM)).requires_grad_()
     labels, ids = torch.arange(16) % CLASSES, torch.arange(16)
-    make_criterion(config, classes=CLASSES, ids=ids)(x, labels, ids).backward()
+    make_criteria(config, CLASSES, ids)[0](x, labels, ids).backward()
     return x.grad
 
 

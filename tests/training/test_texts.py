@@ -199,7 +199,7 @@ def test_matching_pairs_are_never_dropped_and_relation_says_who_matches(pairs: O
     for relation, expected in (("class", 4 * 4), ("item", 2 * 4)):
         task = task_of({**pairs, "text": {**pairs["text"], "relation": relation, "duplicates": "mask"}})
         batch = next(task.batches(0))
-        _, labels, ids = task.arguments(batch, torch.device("cpu"))
+        _, labels, ids = task.prepare(batch, torch.device("cpu"))
         found = make_pairs(labels, ids, labels, ids + OTHER_IDS, same_text(duplicates="mask"))
         assert found.positive.diagonal().all()
         assert int(found.positive.sum()) == expected
@@ -239,7 +239,7 @@ def test_gradient_cache_of_two_towers_is_the_whole_batch(pairs: Options, memory:
     gradients, values = [], []
     for chunk in (0, 3):
         task = task_of({**without_dropout(pairs), "memory": {"size": memory}})
-        arguments = task.arguments(next(task.batches(0)), torch.device("cpu"))
+        arguments = task.prepare(next(task.batches(0)), torch.device("cpu"))
         task.step(*arguments)  # fills the memory
         if chunk:
             value = task.step.in_chunks(*arguments, chunk, torch.Tensor.backward)

@@ -80,6 +80,23 @@ def equal_texts(items: Items, by: str = "label") -> tuple[int, int, str]:
     return len(labels), len(several), example[several[0]] if several else ""
 
 
+def text_problems(items: Items, by: str = "label") -> list[str]:
+    """A sentence where descriptions belong to several classes (`by="id"`: items): between images and descriptions they
+    are wrong matches for all but their own."""
+    texts, several, example = equal_texts(items, by)
+    if not several:
+        return []
+    if by == "id":
+        of, cure = "several items", "--text.relation class, or say more in them"
+    else:
+        of = "items of several classes"
+        cure = "say more in them, or leave the labels out, then items with the same description are of one class"
+    return [
+        f"{several:,} of {texts:,} descriptions belong to {of}, such as {example!r}: between images and descriptions "
+        f"they count as wrong matches; {cure}"
+    ]
+
+
 def _from_table(table: Path, root: Path, files: Sequence[Path], notes: list[str]) -> dict[str, list[str]]:
     frame = read_list_of_items(table, notes).fillna("")
     for column in ("path", "text"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pullpush.data.captions import equal_texts
+from pullpush.data.captions import text_problems
 from pullpush.data.items import Items, crop
 from pullpush.data.splits import kind_of_classes
 from pullpush.data.workers import by_chunks
@@ -24,6 +24,8 @@ from pullpush.images.files import archived, read_regular
 
 TINY = 8
 IMBALANCE = 10
+# Bad images that are named.
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,31 @@ class _Seen:
     animated: bool = False
     size: tuple[int, int] = (0, 0)
     digest: bytes = b""
+
+
+def without_bad(items: Items, on_bad_item: str, say: Callable[[str], None]) -> Items:
+    """The items whose images can be read.
+
+    Args:
+        items: to check, decoding each image once.
+        on_bad_item: `stop` at bad ones, or `skip` them.
+        say: takes a sentence about those that are skipped.
+
+    Raises:
+        UserError: some are bad, and they are not to be skipped.
+    """
+    bad = check(items)
+    if not bad:
+        return items
+    named = "\n".join(f"  {b.path}: {b.reason}" for b in bad[:SHOWN])
+    more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    told = f"{len(bad)} of {len(items)} images can't be read:\n{named}{more}"
+    if on_bad_item == "stop":
+        raise UserError(f"{told}\nMend or remove them, or go on without them: --on-bad-item skip")
+    say(f"{told}\nGoing on without them.")
+    keep = np.ones(len(items), dtype=bool)
+    keep[[b.row for b in bad]] = False
+    return items.select(keep)
 
 
 def check(items: Items) -> list[BadItem]:
@@ -202,23 +229,6 @@ def _class_problems(items: Items) -> list[str]:
         both = split.index[split > 1]
         lines.append(f"{len(both)} classes are in two splits, the first is {items.classes[both[0]]}")
     return lines
-
-
-def text_problems(items: Items, by: str = "label") -> list[str]:
-    """A sentence where descriptions belong to several classes (`by="id"`: items): between images and descriptions they
-    are wrong matches for all but their own."""
-    texts, several, example = equal_texts(items, by)
-    if not several:
-        return []
-    if by == "id":
-        of, cure = "several items", "--text.relation class, or say more in them"
-    else:
-        of = "items of several classes"
-        cure = "say more in them, or leave the labels out, then items with the same description are of one class"
-    return [
-        f"{several:,} of {texts:,} descriptions belong to {of}, such as {example!r}: between images and descriptions "
-        f"they count as wrong matches; {cure}"
-    ]
 
 
 def _pixels(sizes: Sequence[tuple[int, int]]) -> pd.DataFrame:

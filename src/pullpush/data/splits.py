@@ -93,6 +93,18 @@ def class_folds(items: Items, folds: int = 4, *, seed: int = 0) -> list[Items]:
     return result
 
 
+def fold_as_test(items: Items, folds: int, fold: int, *, seed: int = 0) -> Items:
+    """The items with one of the class-disjoint folds as their test and the others as training.
+
+    Raises:
+        UserError: there is no such fold, or there are fewer classes than folds.
+    """
+    if not 0 <= fold < folds:
+        raise UserError(f"--data.fold {fold} must be from 0 to {folds - 1}, as there are --data.folds {folds}")
+    one = class_folds(items.assign(split=""), folds, seed=seed)[fold]
+    return one.assign(split=np.where(one.table["split"] == "validation", "test", "train"))
+
+
 def long_tail(items: Items, *, seed: int = 0, ratio: float = 10.0) -> Items:
     """Makes the training items long-tailed: class i of C keeps n_max * ratio^(-i / (C - 1)) items, at least one.
 

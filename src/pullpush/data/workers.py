@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from torch.utils.data import DataLoader, Dataset
 
 from pullpush.errors import UserError
-from pullpush.progress import work
+from pullpush.progress import counted
 
 Result = TypeVar("Result")
 CHUNK = 64
@@ -43,9 +43,9 @@ def by_chunks(
     """
     if workers is None:
         workers = (os.cpu_count() or 1) if count >= FEW else 0
-    with work(what, count) as current:
-        for result in DataLoader(_Chunks(function, count), batch_size=None, num_workers=workers):
-            if isinstance(result, UserError):
-                raise result
-            yield result
-            current.advance(min(CHUNK, count - current.done))
+    results = DataLoader(_Chunks(function, count), batch_size=None, num_workers=workers)
+    sizes = iter([min(CHUNK, count - start) for start in range(0, count, CHUNK)])
+    for result in counted(results, what, count, each=lambda _: next(sizes)):
+        if isinstance(result, UserError):
+            raise result
+        yield result

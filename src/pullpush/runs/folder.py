@@ -1,6 +1,5 @@
 """The run folder: made once, gone on with, never overwritten."""
 
-import json
 import os
 import platform
 import shutil
@@ -25,6 +24,7 @@ from pullpush.runs.options import config_from
 __all__ = [
     "check_free",
     "environment",
+    "flat",
     "hold",
     "open_run",
     "prepare",
@@ -35,7 +35,6 @@ __all__ = [
     "save_items",
     "save_metrics",
     "save_texts",
-    "values_of",
 ]
 
 LOCK = ".lock"
@@ -109,28 +108,23 @@ def check_free(folder: Path, config: Config) -> None:
         if there - skeleton:
             raise UserError(f"{str(folder)!r} exists and is no run folder: choose another --out")
         return
-    mine, theirs = values_of(config), values_of(open_run(folder))
-    changed = [name for name in mine if mine[name] != theirs.get(name)]
+    mine, theirs = flat(config.values()), flat(Config().values()) | flat(read_yaml(folder / "config.yaml"))
+    changed = [name for name in mine if mine[name] != theirs.get(name) and name != "out"]
     if changed:
         raise UserError(f"{str(folder)!r} exists, with another --{', --'.join(changed)}: {anew}")
     if (folder / "metrics.json").exists():
         raise UserError(f"{str(folder)!r} exists and is finished: choose another --out, or see --resume {folder}")
 
 
-def values_of(config: Config) -> dict[str, Any]:
-    """All options by their dotted names, as a file gives them back, without `out`."""
-    flat: dict[str, Any] = {}
-
-    def add(values: dict[str, Any], prefix: str) -> None:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                add(value, f"{prefix}{name}.")
-            else:
-                flat[prefix + name] = value
-
-    add(json.loads(json.dumps(config.values())), "")  # tuples are lists
-    flat.pop("out")
-    return flat
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by their dotted names, as a file gives them back."""
+    names: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            names |= flat(value, f"{prefix}{name}.")
+        else:
+            names[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return names
 
 
 def remove_run(folder: Path) -> None:

@@ -1,11 +1,37 @@
 """The first tensor that was not finite, by name."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Anomaly"]
+from pullpush.runs.checkpoint import LAST, load_last, not_of_this_run
+from pullpush.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from pullpush.training.loop import Run
+
+__all__ = ["Anomaly", "FirstBadTensor"]
+
+
+class FirstBadTensor(Callback):
+    """Where the loss is no number: does the steps since the last checkpoint again, and looks at every tensor."""
+
+    def on_not_finite(self, run: Run, step: int) -> None:
+        if run.fabric.world_size > 1:
+            return
+        with not_of_this_run(run.folder / LAST):
+            run.load(load_last(run.folder))
+        batches = run.task.batches(run.step)
+        with Anomaly(run.task.step) as anomaly:
+            for again in range(run.step + 1, step + 1):
+                run.do(again, next(batches))
+                anomaly.weights()
+                if anomaly.first:
+                    run.not_finite = f"{anomaly.first} at step {again}"
+                    return
 
 
 class Anomaly:
@@ -24,7 +50,7 @@ class Anomaly:
         self.first: str | None = None
         self._hooks: list[Any] = []
 
-    def __enter__(self) -> "Anomaly":
+    def __enter__(self) -> Anomaly:
         self.weights()
         self._hooks.append(self.module.register_forward_pre_hook(self._inputs))
         for name, part in self.module.named_modules():

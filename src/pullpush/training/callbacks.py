@@ -28,6 +28,9 @@ class Callback:
     def on_setup(self, run: Run) -> None:
         """Task, optimiser and folder are there; `run.step` steps are done. A wrong option is best refused here."""
 
+    def on_begin(self, run: Run) -> None:
+        """The same, of a run that is not resumed: nothing was computed yet."""
+
     def on_train_start(self, run: Run) -> None:
         """Before the first step, or the first that is not done yet."""
 
@@ -36,6 +39,9 @@ class Callback:
 
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
         """Numbers by name, of a step, a validation or the monitor; those of several steps may come together."""
+
+    def on_validate(self, run: Run, step: int) -> None:
+        """It is time to validate."""
 
     def on_validation(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics on the validation classes, after they were logged."""
@@ -49,11 +55,14 @@ class Callback:
     def on_checkpoint(self, run: Run, step: int) -> None:
         """The state is to be kept."""
 
-    def on_not_finite(self, run: Run, step: int, tensor: str | None) -> None:
-        """The loss or its gradient is no number; `tensor` is the first that was none, where that is known."""
+    def on_not_finite(self, run: Run, step: int) -> None:
+        """The loss or its gradient is no number; `run.not_finite` names the first tensor, where that is known."""
 
     def on_train_end(self, run: Run) -> None:
         """After the last step, also when the run is stopped or fails."""
+
+    def on_finish(self, run: Run) -> None:
+        """All steps are done; the run is tested and its model saved."""
 
     def on_test(self, run: Run, metrics: Mapping[str, Any]) -> None:
         """What goes into metrics.json."""

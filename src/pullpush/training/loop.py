@@ -15,19 +15,18 @@ from torch import nn
 from pullpush import progress
 from pullpush.bounds import check
 from pullpush.data.items import Items
-from pullpush.data.splits import kind_of_classes
 from pullpush.errors import UserError
-from pullpush.runs.checkpoint import BEST, LAST, load_best, load_last, not_of_this_run
+from pullpush.runs.checkpoint import LAST, load_last, not_of_this_run
 from pullpush.runs.config import Config
-from pullpush.runs.folder import open_run, remove_run, save_classes_seen, save_embeddings, save_metrics
-from pullpush.runs.neighbours import save_neighbours
+from pullpush.runs.folder import open_run, remove_run
 from pullpush.runs.options import config_from
 from pullpush.training.allocator import keep_freed_memory
-from pullpush.training.anomaly import Anomaly
+from pullpush.training.anomaly import FirstBadTensor
 from pullpush.training.callbacks import Callback, Checkpoints, EachStep, LogFile
 from pullpush.training.display import Display, say
 from pullpush.training.launch import flushed_denormals, held_folder, launch
 from pullpush.training.monitor import Monitor
+from pullpush.training.results import Results
 from pullpush.training.setup import make_items
 from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.task import Task
@@ -53,6 +52,7 @@ class Run:
         step: steps that are done.
         before: metrics on the test classes before training.
         best: step, score and metrics of the best validation.
+        not_finite: the first tensor that held a number that is not finite, once one was found.
         since: when it began, in seconds of `time.perf_counter`; of a resumed run, without the pause.
     """
 
@@ -65,6 +65,7 @@ class Run:
     step: int = 0
     before: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "score": -1.0, "metrics": {}})
+    not_finite: str | None = None
     since: float = field(default_factory=time.perf_counter)
 
     def tell(self, event: str, *args: Any) -> None:
@@ -94,6 +95,52 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         self.step, self.before, self.best = saved["step"], saved["before"], saved["best"]
+
+    def do(self, step: int, batch: Any) -> dict[str, Any]:
+        """One step of the optimiser. Returns what is logged of it; nothing waits for the device."""
+        rate = learning_rate(step, self.config.steps, self.config.optimizer.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * rate
+        loss = self._backward(self.task.prepare(batch, self.fabric.device))
+        norm = clip_gradients(self.module, self.config.optimizer.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step = step
+        logged = {"train/loss": loss, "gradient_norm": norm, "lr": self.config.optimizer.lr * rate}
+        return logged | self.task.logged(batch)
+
+    def _backward(self, arguments: tuple[Any, ...]) -> torch.Tensor:
+        """The loss, without a graph; the gradients are in the parameters."""
+        if self.config.gradient_cache:
+            with self.fabric.autocast():
+                return self.task.gradients(arguments, self.config.gradient_cache, self.fabric.backward)
+        loss: torch.Tensor = self.module(*arguments)
+        self.fabric.backward(loss)
+        return loss.detach()
+
+    def write(self, step: int, waiting: list[dict[str, Any]]) -> None:
+        """Logs the steps since the last time, up to `step`.
+
+        Raises:
+            UserError: a loss or a gradient is no number.
+        """
+        for at, values in enumerate(waiting, step - len(waiting) + 1):
+            numbers = {name: float(value) for name, value in values.items()}
+            if not (math.isfinite(numbers["train/loss"]) and math.isfinite(numbers["gradient_norm"])):
+                raise self._not_finite(at, numbers)
+            self.log(at, numbers)
+        waiting.clear()
+
+    def _not_finite(self, step: int, numbers: Mapping[str, float]) -> UserError:
+        """What to tell of a loss or a gradient that is no number."""
+        self.tell("on_not_finite", step)
+        loss, norm = numbers["train/loss"], numbers["gradient_norm"]
+        first = f"; the first tensor with such a number is the {self.not_finite}" if self.not_finite else ""
+        return UserError(
+            f"the loss is {loss} and the norm of its gradient {norm} at step {step}{first}: lower --optimizer.lr or "
+            "the scale of the loss, or look for broken images with `pullpush data`. "
+            f"The checkpoints in {str(self.folder)!r} are from before."
+        )
 
 
 def train(
@@ -139,7 +186,9 @@ def train(
     heard = [each if isinstance(each, Callback) else as_callback(each) for each in callbacks]
     if config.gradient_cache and config.devices > 1:
         raise UserError("the gradient cache runs in one process: leave out --gradient_cache or --devices")
-    fabric = launch(config, [LogFile(), Trackers(loggers), Display(), Monitor(), *heard, Checkpoints()])
+    fabric = launch(
+        config, [LogFile(), Trackers(loggers), Display(), FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
+    )
     fabric.seed_everything(config.seed, verbose=False)
     shown = not quiet and fabric.is_global_zero
     with progress.showing(shown), flushed_denormals(), held_folder(fabric, config, resume) as (folder, going_on):
@@ -147,8 +196,7 @@ def train(
         if resume and not going_on:
             say("no checkpoint was written yet: the run begins at its first step")
         _fit(run)
-        if fabric.is_global_zero:
-            _finish(run)
+        run.tell("on_finish")
         fabric.barrier()
     return folder
 
@@ -182,9 +230,7 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
         say(f"continuing after step {run.step}")
         return run
     run.tell("on_setup")
-    if fabric.is_global_zero:
-        task.save_tables(folder)
-        run.before = _test(run, "before")
+    run.tell("on_begin")
     # What was drawn so far depends on what was cached; what training draws must not.
     fabric.seed_everything(config.seed, verbose=False)
     run.tell("on_checkpoint", 0)
@@ -199,17 +245,16 @@ def _fit(run: Run) -> None:
     try:
         with StopRequest() as stop:
             for step in range(run.step + 1, config.steps + 1):
-                waiting.append(_step(run, step, next(batches)))
-                run.step = step
+                waiting.append(run.do(step, next(batches)))
                 run.tell("on_step", step)
 
                 last, stopped = step == config.steps, stop.number is not None
                 validate = last or step % validate_every == 0
                 keep = last or stopped or step % config.checkpoint_every == 0
                 if step == 1 or validate or keep or step % WRITE_EVERY == 0:
-                    _write(run, step, waiting)
+                    run.write(step, waiting)
                 if validate:
-                    _validate(run, step)
+                    run.tell("on_validate", step)
                 if step == 1 or validate or step % WRITE_EVERY == 0:
                     run.tell("on_look", step, validate)
                 if keep:
@@ -223,30 +268,6 @@ def _fit(run: Run) -> None:
         run.tell("on_train_end")
 
 
-def _step(run: Run, step: int, batch: Any) -> dict[str, Any]:
-    """One step of the optimiser. Returns what is logged of it; nothing waits for the device."""
-    rate = learning_rate(step, run.config.steps, run.config.optimizer.warmup)
-    for group in run.optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * rate
-    run.task.fill_memory(run.fabric.device)
-    loss = _backward(run, run.task.arguments(batch, run.fabric.device))
-    norm = clip_gradients(run.module, run.config.optimizer.clip)
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
-    logged = {"train/loss": loss, "gradient_norm": norm, "lr": run.config.optimizer.lr * rate}
-    return logged | run.task.logged(batch)
-
-
-def _backward(run: Run, arguments: tuple[list[Any], torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """The loss, without a graph; the gradients are in the parameters."""
-    if run.config.gradient_cache:
-        with run.fabric.autocast():
-            return run.task.step.in_chunks(*arguments, run.config.gradient_cache, run.fabric.backward)
-    loss: torch.Tensor = run.module(*arguments)
-    run.fabric.backward(loss)
-    return loss.detach()
-
-
 def learning_rate(step: int, steps: int, warmup: float) -> float:
     """Share of the highest rate at `step` (from 1): linear up over `warmup` of the steps, then half a cosine down."""
     rising = warmup * steps
@@ -258,90 +279,3 @@ def learning_rate(step: int, steps: int, warmup: float) -> float:
 def clip_gradients(module: nn.Module, limit: float) -> torch.Tensor:
     """Norm of all gradients, which are scaled down to `limit` where they exceed it (0: never)."""
     return torch.nn.utils.clip_grad_norm_(module.parameters(), limit or math.inf, foreach=True)
-
-
-def _write(run: Run, step: int, waiting: list[dict[str, Any]]) -> None:
-    """Logs the steps since the last time. Their loss must be a number."""
-    for at, values in enumerate(waiting, step - len(waiting) + 1):
-        numbers = {name: float(value) for name, value in values.items()}
-        if not (math.isfinite(numbers["train/loss"]) and math.isfinite(numbers["gradient_norm"])):
-            raise _not_finite(run, at, numbers)
-        run.log(at, numbers)
-    waiting.clear()
-
-
-def _not_finite(run: Run, step: int, numbers: dict[str, float]) -> UserError:
-    """What to tell of a loss or a gradient that is no number."""
-    loss, norm = numbers["train/loss"], numbers["gradient_norm"]
-    tensor = _first_bad_tensor(run, step) if run.fabric.world_size == 1 else None
-    run.tell("on_not_finite", step, tensor)
-    return UserError(
-        f"the loss is {loss} and the norm of its gradient {norm} at step {step}"
-        f"{f'; the first tensor with such a number is the {tensor}' if tensor else ''}: lower --optimizer.lr or the "
-        f"scale of the loss, or look for broken images with `pullpush data`. The checkpoints in {str(run.folder)!r} "
-        "are from before."
-    )
-
-
-def _first_bad_tensor(run: Run, until: int) -> str | None:
-    """Does the steps since the last checkpoint again, which end the same, and looks at every tensor."""
-    with not_of_this_run(run.folder / LAST):
-        run.load(load_last(run.folder))
-    done, batches = run.step, run.task.batches(run.step)
-    with Anomaly(run.task.step) as anomaly:
-        for step in range(done + 1, until + 1):
-            _step(run, step, next(batches))
-            anomaly.weights()
-            if anomaly.first:
-                return f"{anomaly.first} at step {step}"
-    return None
-
-
-def _validate(run: Run, step: int) -> None:
-    """Metrics on the validation classes; the best weights so far are kept."""
-    metrics = {f"validation/{name}": value for name, value in run.task.validate(run.fabric.device).items()}
-    if not metrics:
-        return
-    run.log(step, metrics)
-    run.tell("on_validation", step, metrics)
-    score = metrics[f"validation/{run.task.chosen_by}"]
-    if score > run.best["score"]:
-        run.best = {"step": step, "score": score, "metrics": metrics}
-        run.tell("on_best", step)
-
-
-def _test(run: Run, when: str) -> dict[str, float]:
-    """Embeds the test items, keeps the embeddings and what they find, and gives their metrics."""
-    if not len(run.task.splits["test"]):
-        return {}
-    embedded = run.task.embed("test", run.fabric.device)
-    save_embeddings(run.folder, f"test-{when}", embedded)
-    evaluation = run.task.evaluate("test", embedded)
-    save_neighbours(run.folder, f"test-{when}", evaluation)
-    return dict(evaluation.metrics)
-
-
-def _finish(run: Run) -> None:
-    """The best weights: tested, saved as a model, written down."""
-    task, best = run.task, run.best
-    if best["step"]:
-        with not_of_this_run(run.folder / BEST):
-            task.step.load_state_dict(load_best(run.folder)["module"])
-    save_classes_seen(run.folder, task.classes_seen(run.config.steps))
-    for split in ("train", "validation"):
-        if len(task.splits[split]):
-            save_embeddings(run.folder, f"{split}-after", task.embed(split, run.fabric.device))
-    after = _test(run, "after")
-    task.save_model(run.folder / "model")
-    metrics = {
-        "data": run.config.data.source,
-        "loss": run.config.loss.name,
-        "steps": run.config.steps,
-        "best_step": best["step"],
-        "seconds": round(time.perf_counter() - run.since, 1),
-        "test_classes": kind_of_classes(task.items, "test") if after else "none",
-        "test": {"before": run.before, "after": after},
-        "validation": {name.removeprefix("validation/"): value for name, value in best["metrics"].items()},
-    }
-    save_metrics(run.folder, metrics)
-    run.tell("on_test", metrics)

@@ -67,8 +67,8 @@ class Monitor(Callback):
             run.log(step, {PREFIX + name: float(x) for name, x in measures.items() if math.isfinite(x)})
         self._examine(step, self.history.measures())
 
-    def on_not_finite(self, run: Run, step: int, tensor: str | None) -> None:
-        self.report(step, not_finite_step(step, tensor, self.objective))
+    def on_not_finite(self, run: Run, step: int) -> None:
+        self.report(step, not_finite_step(step, run.not_finite, self.objective))
 
     def on_test(self, run: Run, metrics: Mapping[str, Any]) -> None:
         """Looks at the metrics on the test classes before and after training."""

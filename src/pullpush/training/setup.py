@@ -3,22 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
-from pullpush.data.check import check
+from pullpush.data.check import without_bad
 from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.data.sources import open_items
-from pullpush.data.splits import class_folds, long_tail, split_by_class
+from pullpush.data.splits import fold_as_test, long_tail, split_by_class
 from pullpush.errors import UserError
 from pullpush.maths.relations import same_text
 from pullpush.runs.config import BATCH, Config, DataConfig
 
-__all__ = ["compact_labels", "make_criterion", "make_items", "make_sampler", "read_items", "split_items"]
-
-SHOWN = 10
+__all__ = ["make_criteria", "make_items", "make_sampler", "read_items", "split_items"]
 
 
 def make_items(config: DataConfig, seed: int, say: Callable[[str], None]) -> Items:
@@ -32,19 +29,20 @@ def make_items(config: DataConfig, seed: int, say: Callable[[str], None]) -> Ite
     Raises:
         UserError: what the reader finds wrong, and unreadable images unless they are to be skipped.
     """
-    return split_items(read_items(config, say), config, seed, say)
+    items = read_items(config, say)
+    return split_items(items, config, seed, say)
 
 
 def read_items(config: DataConfig, say: Callable[[str], None]) -> Items:
     """The items as their reader finds them, checked. Args and Raises as of `make_items`."""
     items = open_items(config.source, root=config.root, **config.options)
-    return _without_bad(items, config.on_bad_item, say) if config.check else items
+    return without_bad(items, config.on_bad_item, say) if config.check else items
 
 
 def split_items(items: Items, config: DataConfig, seed: int, say: Callable[[str], None]) -> Items:
     """The items split by class and thinned out. Args and Raises as of `make_items`."""
     if config.folds > 1:
-        items = _fold(items, config, seed)
+        items = fold_as_test(items, config.folds, config.fold, seed=seed)
     items = split_by_class(items, seed=seed, test=config.test, validation=config.validation)
     if config.long_tail > 1:
         items = long_tail(items, seed=seed, ratio=config.long_tail)
@@ -54,36 +52,6 @@ def split_items(items: Items, config: DataConfig, seed: int, say: Callable[[str]
         if items.split(name).table["label"].nunique() == 1:
             say(f"{name} has one class only, so every retrieval metric there is 1: give more classes or --data.{name}")
     return items
-
-
-def _without_bad(items: Items, on_bad_item: str, say: Callable[[str], None]) -> Items:
-    bad = check(items)
-    if not bad:
-        return items
-    named = "\n".join(f"  {b.path}: {b.reason}" for b in bad[:SHOWN])
-    more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    found = f"{len(bad)} of {len(items)} images can't be read:\n{named}{more}"
-    if on_bad_item == "stop":
-        raise UserError(f"{found}\nMend or remove them, or go on without them: --on-bad-item skip")
-    say(f"{found}\nGoing on without them.")
-    keep = np.ones(len(items), dtype=bool)
-    keep[[b.row for b in bad]] = False
-    return items.select(keep)
-
-
-def _fold(items: Items, config: DataConfig, seed: int) -> Items:
-    if not 0 <= config.fold < config.folds:
-        raise UserError(
-            f"--data.fold {config.fold} must be from 0 to {config.folds - 1}, as there are --data.folds {config.folds}"
-        )
-    fold = class_folds(items.assign(split=""), config.folds, seed=seed)[config.fold]
-    return fold.assign(split=np.where(fold.table["split"] == "validation", "test", "train"))
-
-
-def compact_labels(labels: torch.Tensor) -> torch.Tensor:
-    """The same classes numbered 0 ... C - 1, as proxies need them."""
-    numbers: torch.Tensor = torch.unique(labels, return_inverse=True)[1]
-    return numbers
 
 
 def make_sampler(
@@ -119,48 +87,41 @@ def make_sampler(
     return sampler
 
 
-def make_criterion(
-    config: Config, *, classes: int, ids: torch.Tensor, training: bool = True, other_ids: torch.Tensor | None = None
-) -> Criterion:
-    """The criterion of a run.
+def make_criteria(
+    config: Config, classes: int, ids: torch.Tensor, other_ids: torch.Tensor | None = None
+) -> tuple[Criterion, Criterion | None]:
+    """The criterion of a run, and the same over all pairs: without memory and miner.
 
     Args:
         config: of the run.
         classes: number of training classes.
         ids: of the training items, int64 [n].
-        training: False leaves the memory out and takes no miner: the loss over all pairs.
         other_ids: of the entries of a second tower, int64 [n]: the criterion then compares items with these, both ways.
+
+    Returns:
+        The two; the second is None with class proxies, which stand for training classes only.
 
     Raises:
         UserError: what does not go together.
     """
+    loss, columns = config.loss, ids if other_ids is None else other_ids
     proxies = None
-    if config.loss.traits.proxies:
-        per_class = config.loss.options.get("centers", 1)
+    if loss.traits.proxies:
+        per_class = loss.options.get("centers", 1)
         proxies = Proxies(classes, config.encoder.dim, per_class=per_class, seed=config.seed)
-    both = {} if other_ids is None else _both_ways(config, ids, training)
-    columns = ids if other_ids is None else other_ids
-    kept = training and (other_ids is None or config.text.memory != "images")
-    return Criterion(
-        config.loss,
-        similarity=config.similarity,
-        miner=config.miner if training else None,
-        memory=_make_memory(config, columns) if kept else None,
-        proxies=proxies,
-        learn=_learned(config),
-        compile=config.compile,
-        **both,
-    )
-
-
-def _both_ways(config: Config, ids: torch.Tensor, training: bool) -> dict[str, Any]:
-    kept = training and config.text.memory != "texts"
+    memory = _make_memory(config, columns) if other_ids is None or config.text.memory != "images" else None
+    reverse = _make_memory(config, ids) if other_ids is not None and config.text.memory != "texts" else None
+    learned = _learned(config)
     duplicates = "positive" if config.text.duplicates == "apart" else config.text.duplicates
-    return {
-        "symmetric": True,
-        "relation": same_text(duplicates=duplicates),
-        "reverse_memory": _make_memory(config, ids) if kept else None,
+    shared: dict[str, Any] = {
+        "similarity": config.similarity,
+        "learn": learned,
+        "compile": config.compile,
+        "symmetric": other_ids is not None,
+        "relation": "same_class" if other_ids is None else same_text(duplicates=duplicates),
     }
+    criterion = Criterion(loss, miner=config.miner, memory=memory, reverse_memory=reverse, proxies=proxies, **shared)
+    return criterion, None if proxies else Criterion(loss, **shared)
 
 
 def _learned(config: Config) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, eva
 from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_items, save_texts
-from pullpush.training.setup import compact_labels, make_criterion, make_sampler
+from pullpush.training.setup import make_criteria, make_sampler
 from pullpush.training.towers import SPLITS, TOWERS, Batch, Tower
 
 __all__ = ["Step", "Task"]
@@ -95,10 +96,10 @@ class Task:
         world: of how many.
 
     Attributes:
-        chosen_by: the metric of the best checkpoint. map@r looks at all positives, recall@1 at the nearest only; of
-            two towers recall@1, as recall@10 is at its height long before.
-        shown: the metrics that are printed at the end.
-        followed: those that are printed at each validation; log.jsonl has all.
+        step: the module that learns.
+        towers: one or two.
+        splits: the items of each split.
+        notes: what a person should know before the first step.
 
     Raises:
         UserError: data without what a tower needs, a loss with class proxies for two towers.
@@ -121,27 +122,40 @@ class Task:
         self.first, self.other = self.towers[0], self.towers[1] if len(kinds) > 1 else None
         self.splits = {name: items.split(name) for name in SPLITS}
         train = self.splits["train"]
-        self.ids, self.labels = train.ids, compact_labels(train.labels)
-        self.sampler = make_sampler(config, self.labels, rank, world, self._apart())
-        self.notes = [*notes, *(note for tower in self.towers for note in tower.notes), *self.sampler.notes]
+        self.ids = train.ids
+        self.labels: Tensor = torch.unique(train.labels, return_inverse=True)[1]  # 0 ... C - 1, as proxies need them
+        # With text.duplicates apart, items that read the same are never in one batch.
+        apart = None
+        if self.other is not None and config.text.duplicates == "apart":
+            apart = [frozenset(self.other.keys[own].tolist()) for own in self.other.own]
+        self.sampler = make_sampler(config, self.labels, rank, world, apart)
         classes, others = int(self.labels.max()) + 1, None if self.other is None else self.ids + OTHER_IDS
-        self.criterion = make_criterion(config, classes=classes, ids=self.ids, other_ids=others)
-        self.all_pairs = (  # proxies stand for training classes only
-            None
-            if self.criterion.proxies
-            else make_criterion(config, classes=0, ids=self.ids, other_ids=others, training=False)
-        )
+        self.criterion, self.all_pairs = make_criteria(config, classes, self.ids, others)
+        self.notes = [*notes, *(note for tower in self.towers for note in tower.notes), *self.sampler.notes]
         self.step = Step({tower.name: tower.encode for tower in self.towers}, self.criterion)
-        self.chosen_by, self.shown, self.followed = self._metrics()
 
-    def _metrics(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    @cached_property
+    def shown(self) -> tuple[str, ...]:
+        """The metrics that are printed at the end."""
         if self.other is not None:
-            search, back = "text_to_image/recall@1", "image_to_text/recall@1"
-            return search, (search, "text_to_image/recall@10", back), (search, back, "loss_miner")
+            return "text_to_image/recall@1", "text_to_image/recall@10", "image_to_text/recall@1"
         if protocol_for(self.items).draws:  # VehicleID: a figure without its way says little
-            ways = ("all_against_all/recall@1", "one_gallery_image/recall@1")
-            return "map@r", ways, ways
-        return "map@r", ("recall@1", "map@r"), ("recall@1", "recall@10", "map@r", "loss_miner", "loss_all")
+            return "all_against_all/recall@1", "one_gallery_image/recall@1"
+        return "recall@1", "map@r"
+
+    @cached_property
+    def followed(self) -> tuple[str, ...]:
+        """Those that are printed at each validation; log.jsonl has all."""
+        if self.other is not None:
+            return "text_to_image/recall@1", "image_to_text/recall@1", "loss_miner"
+        plain = ("recall@1", "recall@10", "map@r", "loss_miner", "loss_all")
+        return self.shown if protocol_for(self.items).draws else plain
+
+    @property
+    def chosen_by(self) -> str:
+        """The metric of the best checkpoint. map@r looks at all positives, recall@1 at the nearest only; of two towers
+        recall@1, as recall@10 is at its height long before."""
+        return "map@r" if self.other is None else "text_to_image/recall@1"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For the optimiser; each group holds its own highest learning rate."""
@@ -158,16 +172,17 @@ class Task:
     def batches(self, done: int) -> Iterator[list[Batch]]:
         """What the steps after `done` take of each tower."""
         self.sampler.seek(done)
-        for step, batch in enumerate(self.first.batches(self.sampler), done):
+        for step, batch in enumerate(self.first.loader(self.sampler), done):
             yield [batch] if self.other is None else [batch, self.other.batch(batch.rows, step)]
 
-    def arguments(self, batch: Sequence[Batch], device: torch.device) -> tuple[list[Any], Tensor, Tensor]:
-        """What `step` takes."""
+    def prepare(self, batch: Sequence[Batch], device: torch.device) -> tuple[list[Any], Tensor, Tensor]:
+        """What `step` takes. Fills the memory where that is to be done."""
+        self._fill_memory(device)
         inputs = [each.inputs.to(device) if isinstance(each.inputs, Tensor) else each.inputs for each in batch]
         rows = batch[0].rows
         return inputs, self._labels(rows, batch[-1].entries).to(device), self.ids[rows].to(device)
 
-    def fill_memory(self, device: torch.device) -> None:
+    def _fill_memory(self, device: torch.device) -> None:
         """With `memory.fill`, once, before the first step that reads the memory: embeddings of a seeded draw of
         training items by the model as it is in use."""
         if not self.config.memory.fill:
@@ -183,6 +198,12 @@ class Task:
             labels = self._labels(rows, entries[self.towers[-1].name])
             ids = self.ids[rows] if tower is self.first else self.ids[rows] + OTHER_IDS
             memory.fill(nn.Identity(), [(tower.embed(entries[tower.name], device), labels, ids)])
+
+    def gradients(
+        self, arguments: tuple[list[Any], Tensor, Tensor], chunk: int, backward: Callable[[Tensor], None]
+    ) -> Tensor:
+        """The loss of a batch and its gradients, embedding `chunk` inputs at a time."""
+        return self.step.in_chunks(*arguments, chunk, backward)
 
     def logged(self, batch: Sequence[Batch]) -> dict[str, float]:
         """What is logged of a batch beside its loss: with two towers, the share of entries that also stand beside an
@@ -271,12 +292,6 @@ class Task:
         texts = items.table["text"]
         first = torch.tensor([place[int(label), own[0]] for label, own in zip(match, texts, strict=True)])
         return first, torch.stack([match, tower.keys[tower.entries("validation")[first]]], 1)
-
-    def _apart(self) -> list[frozenset[int]] | None:
-        """What the sampler keeps out of one batch: with text.duplicates apart, items that read the same."""
-        if self.other is None or self.config.text.duplicates != "apart":
-            return None
-        return [frozenset(self.other.keys[own].tolist()) for own in self.other.own]
 
 
 def validation_losses(

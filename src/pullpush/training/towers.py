@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pullpush.data.captions import plain
-from pullpush.data.check import text_problems
+from pullpush.data.captions import plain, text_problems
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.encoders.encoder import Encoder
@@ -115,7 +114,7 @@ class Tower(ABC):
     def _features(self) -> Tensor:
         """Of all entries, so that runs with other splits find them too."""
 
-    def batches(self, sampler: BatchSampler) -> Iterator[Batch]:
+    def loader(self, sampler: BatchSampler) -> Iterator[Batch]:
         """Training batches from the sampler's position on."""
         for rows in sampler:
             yield self.batch(torch.tensor(rows), sampler.position - 1)
@@ -168,10 +167,10 @@ class ImageTower(Tower):
     def inputs(self, entries: Tensor) -> Tensor:
         return torch.cat(list(self._evaluation_inputs(entries).chunks()))
 
-    def batches(self, sampler: BatchSampler) -> Iterator[Batch]:
+    def loader(self, sampler: BatchSampler) -> Iterator[Batch]:
         """Decoded ahead, and augmented."""
         if self.features is not None:
-            yield from super().batches(sampler)
+            yield from super().loader(sampler)
             return
         for inputs, rows in image_batches(self.items.split("train"), sampler, self.encoder.preprocessing, self.config):
             yield Batch(inputs, rows, self._entries["train"][rows])
