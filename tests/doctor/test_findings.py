@@ -314,3 +314,17 @@ def test_arrays() -> None:
         pullpush.diagnose(healthy, labels[:-1])
     with pytest.raises(UserError, match="no option"):
         pullpush.diagnose(healthy, labels, loss="nt_xent", temperatur=1.0)
+    with pytest.raises(UserError, match="which loss"):
+        pullpush.diagnose(healthy, labels, temperature=1.0)
+
+
+def test_lengths_count_only_where_the_loss_sees_them() -> None:
+    x, labels, _ = digits()
+
+    def names(**named: Any) -> set[str]:
+        return {finding.finding for finding in pullpush.diagnose(x, labels, **named)}
+
+    assert "not_normalised" in names(loss="n_pair")
+    assert "not_normalised" in names(loss=losses.n_pair(temperature=0.5))
+    assert "not_normalised" not in names(loss="n_pair", similarity="cosine")
+    assert "not_normalised" not in names(loss="margin")  # which the criterion hands unit vectors

@@ -17,7 +17,7 @@ import pullpush
 from pullpush.cli import main
 from pullpush.criterion import Criterion, CrossBatchMemory
 from pullpush.data.sources import open_items
-from pullpush.doctor import FINDINGS, Finding, Objective, examine, measure_course
+from pullpush.doctor import FINDINGS, Finding, Objective, examine, explained_by, measure_course
 from pullpush.reports import diagnose_run, diagnosis_page
 from pullpush.reports.diagnosis import Diagnosis
 from pullpush.runs.log import read_log
@@ -221,6 +221,23 @@ def test_old_findings_are_judged_by_the_thresholds_of_today(healthy: Path, tmp_p
     found = changed(healthy, tmp_path, say)
     assert [f.finding for f in found.findings] == ["weights_not_loaded"]  # which the folder does not tell again
     assert ["loss at chance at step 8" in note for note in found.notes] == [True]
+
+
+def test_what_another_finding_explains_is_a_note(healthy: Path, tmp_path: Path) -> None:
+    def reach_the_floor(run: Path) -> None:
+        bare = {"monitor/floor": 3.8, "monitor/chance": 4.8, "monitor/temperature": 1.0}
+        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        for line in lines:
+            line.update({"train/loss": 4.8 if line["step"] == 1 else 3.85} if "train/loss" in line else {})
+            line.update(bare if "monitor/nearest" in line else {})
+        (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    found = changed(healthy, tmp_path, reach_the_floor)
+    assert [f.finding for f in found.findings] == ["loss_at_floor"]
+    assert found.findings[0].evidence["step"] > 1
+    assert found.notes == ["Temperature too high was seen as well: loss at floor explains it."]
+    assert explained_by("near_collapse", ["moving_fast", "collapse"]) == "collapse"  # the first of another version
+    assert explained_by("collapse", ["near_collapse"]) == ""
 
 
 def test_one_finding_is_not_the_first_of_several(healthy: Path) -> None:

@@ -1,6 +1,6 @@
 """The doctor: what is wrong with a training run, with the evidence and the cure."""
 
-from pullpush.doctor.declaration import SEVERITIES, Curves, Finding, Spread, shown, words
+from pullpush.doctor.declaration import SEVERITIES, Curves, Finding, shown, words
 from pullpush.doctor.diagnose import diagnose, examine, explained_by, ranked
 from pullpush.doctor.findings import FINDINGS
 from pullpush.doctor.findings.not_finite import not_finite_step
@@ -24,7 +24,6 @@ __all__ = [
     "History",
     "Measures",
     "Objective",
-    "Spread",
     "diagnose",
     "examine",
     "explained_by",

@@ -1,7 +1,7 @@
 """What a finding is, how one is declared, and all that a declaration is written with."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from pullpush.doctor.advice import Cure, Value, advise, lower_rate
@@ -16,11 +16,11 @@ __all__ = [
     "Cure",
     "Curves",
     "Declaration",
+    "Figure",
     "Finding",
     "Measures",
     "Objective",
     "Severity",
-    "Spread",
     "Symptom",
     "Value",
     "finding",
@@ -51,6 +51,10 @@ class Finding:
     severity: Severity
     evidence: Mapping[str, float | str]
     advice: str
+
+    def at(self, step: int) -> "Finding":
+        """The same with the step in its evidence."""
+        return replace(self, evidence={**self.evidence, "step": float(step)})
 
     def __str__(self) -> str:
         seen = ", ".join(f"{words(name)} {shown(value)}" for name, value in self.evidence.items())
@@ -87,11 +91,7 @@ class Curves:
     levels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A figure of the standard deviation of each dimension of the test embeddings, the widest first."""
-
-    title: str = "Spread of each dimension"
+Figure = Curves | Literal["spread"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Declaration:
         seen: what is measured and its threshold, for docs/doctor.md.
         cure: what mends it, for docs/doctor.md.
         words: names of evidence that are not plain, each with what it is called in a sentence.
-        figure: that shows it on the page of a diagnosis.
+        figure: that shows it on the page of a diagnosis: curves, or the spread of each dimension of the embeddings.
         hides: findings that it explains, which are then not named.
         live: only the monitor of training can see it: the run folder does not hold what it is measured from.
     """
@@ -114,7 +114,7 @@ class Declaration:
     seen: str
     cure: str
     words: Mapping[str, str]
-    figure: Curves | Spread | None
+    figure: Figure | None
     hides: tuple[str, ...]
     live: bool
 
@@ -143,7 +143,7 @@ def finding(
     seen: str,
     cure: str,
     words: Mapping[str, str] | None = None,
-    figure: Curves | Spread | None = None,
+    figure: Figure | None = None,
     hides: tuple[str, ...] = (),
     live: bool = False,
 ) -> Callable[[Callable[[Measures, Objective], Symptom | None]], Declaration]:

@@ -67,23 +67,24 @@ class History:
         return [(int(look["step"]), look[name]) for look in self.looks if name in look]
 
 
-def replay(
-    lines: Iterable[Mapping[str, Any]], objective: Objective, history: History
-) -> dict[str, tuple[int, Finding]]:
-    """What the monitor would have said of a run, with the thresholds of today: each finding with its first step.
+def replay(lines: Iterable[Mapping[str, Any]], objective: Objective, history: History) -> dict[str, Finding]:
+    """What the monitor would have said of a run, with the thresholds of today, by name.
 
     Args:
         lines: of log.jsonl.
         objective: of the run.
         history: an empty one, which then holds the lines.
+
+    Returns:
+        Each finding as it was first seen, with the step in its evidence.
     """
-    found: dict[str, tuple[int, Finding]] = {}
+    first: dict[str, Finding] = {}
     for line in lines:
         history.add(line)
         if any(name.startswith((PREFIX, "validation/")) for name in line):
             for finding in examine(history.measures(), objective):
-                found.setdefault(finding.finding, (line["step"], finding))
-    return found
+                first.setdefault(finding.finding, finding.at(line["step"]))
+    return first
 
 
 def measure_course(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,23 +90,21 @@ def diagnose_run(path: Path | str) -> Diagnosis:
         UserError: no run folder, or a file in it is damaged.
     """
     run, not_seen, notes = RunFolder(Path(path)), list[str](), list[str]()
-    objective, history, found = _objective(run), _history(run), dict[str, Finding]()
-    for name, (step, finding) in replay(_lines(run, not_seen), objective, history).items():
-        found[name] = replace(finding, evidence={**finding.evidence, "step": float(step)})
-    live = _found_live(run)
-    found |= {name: finding for name, finding in live.items() if FINDINGS[name].live}
+    objective, history = _objective(run), _history(run)
+    findings, live = replay(_lines(run, not_seen), objective, history), _said_live(run)
+    findings |= {name: finding for name, finding in live.items() if FINDINGS[name].live}
     for measures in (_result(run, not_seen), *_embeddings(run, not_seen), _evaluation(run, objective, not_seen)):
-        found |= {finding.finding: finding for finding in examine(measures, objective)}
+        findings |= {finding.finding: finding for finding in examine(measures, objective)}
     if run.damaged:
         raise UserError(f"{str(run.path)!r} is damaged: {'; '.join(run.damaged)}")
-    for name in sorted(live.keys() - found.keys()):
+    for name in sorted(live.keys() - findings.keys()):
         said = f"The monitor said {name.replace('_', ' ')} at step {live[name].evidence['step']:.0f}"
         notes.append(f"{said}; with the thresholds of today, or with what followed, it is no finding.")
-    for name in found:
-        if by := explained_by(name, found):
+    for name in findings:
+        if by := explained_by(name, findings):
             said = f"{name.replace('_', ' ').capitalize()} was seen as well"
             notes.append(f"{said}: {by.replace('_', ' ')} explains it.")
-    return Diagnosis(ranked(found.values()), not_seen, [*notes, *run.notes], history)
+    return Diagnosis(ranked(findings.values()), not_seen, [*notes, *run.notes], history)
 
 
 def diagnosis_page(path: Path | str, diagnosis: Diagnosis) -> Path:
@@ -144,13 +142,13 @@ def _objective(run: RunFolder) -> Objective:
         raise damaged(run.path / "config.yaml", error) from error
 
 
-def _found_live(run: RunFolder) -> dict[str, Finding]:
-    found = {}
-    for line in run.findings:
-        if line["finding"] in FINDINGS and line["severity"] in SEVERITIES:  # else of another version
-            evidence = {**line["evidence"], "step": line["step"]}
-            found[line["finding"]] = Finding(line["finding"], line["severity"], evidence, line["advice"])
-    return found
+def _said_live(run: RunFolder) -> dict[str, Finding]:
+    """What the monitor said, as far as this version knows such a finding."""
+    known = [line for line in run.findings if line["finding"] in FINDINGS and line["severity"] in SEVERITIES]
+    said = [
+        Finding(line["finding"], line["severity"], line["evidence"], line["advice"]).at(line["step"]) for line in known
+    ]
+    return {finding.finding: finding for finding in said}
 
 
 def _history(run: RunFolder) -> History:
@@ -176,33 +174,33 @@ def _lines(run: RunFolder, not_seen: list[str]) -> list[dict[str, Any]]:
 
 def _result(run: RunFolder, not_seen: list[str]) -> Measures:
     try:
-        found = measure_result(run.metrics.get("test") or {})
+        measures = measure_result(run.metrics.get("test") or {})
     except Missing as missing:
         not_seen.append(f"The result against the untrained model: {missing} The run did not come to its end.")
         return Measures()
-    if not any(name.endswith("_before") for name in found):
+    if not any(name.endswith("_before") for name in measures):
         not_seen.append(
             "The result against the untrained model: metrics.json holds no metrics of a test before training."
         )
-    return found
+    return measures
 
 
 def _embeddings(run: RunFolder, not_seen: list[str]) -> list[Measures]:
     """Measures of the test embeddings after training, of both modalities where there are two; and of duplicates among
     the training items, whose labels the loss saw."""
-    found = []
+    measures = []
     images, texts = (_matrix(run, f"test-after{side}", not_seen) for side in ("", "-text"))
     if images is not None:
         sides = {"embeddings": images} if texts is None else {"image": images, "text": texts}
-        found.append(measure_sides(sides))
+        measures.append(measure_sides(sides))
         not_seen.extend(_not_finite("test", x) for x in sides.values() if not x.isfinite().all())
     if texts is None and (trained := _matrix(run, "train-after", not_seen)) is not None:
-        found.append(_trained(run, trained, not_seen))
-    return found
+        measures.append(_trained(run, trained, not_seen))
+    return measures
 
 
 def _trained(run: RunFolder, trained: Tensor, not_seen: list[str]) -> Measures:
-    found = measure_sides({"embeddings": trained})
+    measures = measure_sides({"embeddings": trained})
     whole = trained.isfinite().all(1)
     if not whole.all():
         not_seen.append(_not_finite("train", trained))
@@ -210,15 +208,15 @@ def _trained(run: RunFolder, trained: Tensor, not_seen: list[str]) -> Measures:
         items = run.split("train")
     except Missing as missing:
         not_seen.append(f"Equal items among the training items: {missing}")
-        return found
+        return measures
     if len(items) != len(trained):
         not_seen.append(f"Equal items among the training items: {len(trained)} embeddings for {len(items)} items.")
-        return found
+        return measures
     rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(int(whole.sum()))[:ROWS]))
     if len(rows) > 1:
         rows = whole.nonzero()[:, 0][rows]
-        found |= measure_duplicates([(trained[rows], items.labels[rows], items.ids[rows])])
-    return found
+        measures |= measure_duplicates([(trained[rows], items.labels[rows], items.ids[rows])])
+    return measures
 
 
 def _not_finite(split: str, embeddings: Tensor) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pullpush.doctor import FINDINGS, Curves, Finding, History, Spread
+from pullpush.doctor import FINDINGS, Curves, Finding, History
 from pullpush.reports import style
 from pullpush.reports.curves import plot_curves
 from pullpush.reports.style import Picture, Theme
@@ -20,9 +20,9 @@ __all__ = ["draw_finding"]
 def draw_finding(finding: Finding, history: History, run: RunFolder) -> Picture | None:
     """The figure that the finding declares, also in `plots/`; None where there is nothing to draw."""
     path, declared = run.path / "plots" / f"finding_{finding.finding}.png", FINDINGS[finding.finding].figure
-    if isinstance(declared, Spread):
+    if declared == "spread":
         deviation = _deviations(run)
-        return None if deviation is None else style.save(lambda theme: _draw_spread(declared, deviation, theme), path)
+        return None if deviation is None else style.save(lambda theme: _draw_spread(deviation, theme), path)
     curves = _curves(declared, history) if declared else []
     if declared is None or not curves:
         return None
@@ -57,9 +57,9 @@ def _deviations(run: RunFolder) -> NDArray[np.float32] | None:
         return None
 
 
-def _draw_spread(declared: Spread, deviation: NDArray[np.float32], theme: Theme) -> Figure:
+def _draw_spread(deviation: NDArray[np.float32], theme: Theme) -> Figure:
     figure, axes = style.subplots(width=5.2, height=2.7)
     axes.bar(np.arange(len(deviation)), deviation, width=1.0, color=theme.after)
     axes.grid(axis="x", visible=False)
-    style.label(axes, declared.title, "dimension, widest first", "standard deviation")
+    style.label(axes, "Spread of each dimension", "dimension, widest first", "standard deviation")
     return figure

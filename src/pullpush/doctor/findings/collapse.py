@@ -6,7 +6,6 @@ from pullpush.doctor.declaration import (
     Curves,
     Measures,
     Objective,
-    Spread,
     Symptom,
     Value,
     finding,
@@ -74,7 +73,7 @@ def near_collapse(m: Measures, o: Objective) -> Symptom | None:
     seen="dimensions that are the same for all items",
     cure="a smaller `--encoder.dim`, a head that ends with a linear layer",
     words={"dead": "dimensions that are the same for all items"},
-    figure=Spread(),
+    figure="spread",
 )
 def dead_dimensions(m: Measures, o: Objective) -> Symptom | None:
     """Some dimensions are the same for all items. They cost memory and carry nothing."""
@@ -95,7 +94,7 @@ def dead_dimensions(m: Measures, o: Objective) -> Symptom | None:
     seen=f"one dimension has over {LOUD:.0%} of the variance",
     cure="a lower `--optimizer.lr`, `--optimizer.weight_decay`, standardised features",
     words={"share": "share of the variance in one dimension"},
-    figure=Spread(),
+    figure="spread",
 )
 def dominating_dimension(m: Measures, o: Objective) -> Symptom | None:
     """One dimension has most of the variance, so it alone decides which items are similar."""
