@@ -1,12 +1,13 @@
-"""The nearest right name, for messages."""
+"""Names: the nearest right one, for messages, and fresh ones."""
 
+import uuid
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
 from pullpush.errors import UserError
 
-__all__ = ["did_you_mean", "look_up"]
+__all__ = ["did_you_mean", "fresh", "look_up"]
 
 T = TypeVar("T")
 
@@ -26,6 +27,11 @@ def did_you_mean(
     """
     near = get_close_matches(str(choice), list(known), most, cutoff)
     return f"did you mean {' or '.join(map(show.format, near))}?" if near else otherwise
+
+
+def fresh() -> str:
+    """A name that nothing has had before: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
 
 
 def look_up(kind: str, name: str, known: Mapping[str, T], otherwise: str = "") -> T:

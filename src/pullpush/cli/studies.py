@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 from pullpush.bounds import Bound, Count, Positive, Share, Window
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
+from pullpush.names import did_you_mean
 from pullpush.signatures import of
 
 __all__ = ["study", "tune"]
@@ -44,8 +44,7 @@ def study(argv: list[str]) -> int:
         print(f"usage: pullpush study {{{','.join(kinds)}}} [options]\n\nexamples:\n{EXAMPLES}")
         sys.exit(0)
     if argv[0] not in kinds:
-        near = get_close_matches(argv[0], kinds, 1)
-        raise UserError(f"unknown study {argv[0]!r}: {f'did you mean {near[0]}?' if near else 'see pullpush study -h'}")
+        raise UserError(f"unknown study {argv[0]!r}: {did_you_mean(argv[0], kinds, 'see pullpush study -h')}")
     _call(kinds[argv[0]], argv[1:], f"pullpush study {argv[0]}", EXAMPLES)
     return 0
 
@@ -90,10 +89,10 @@ def _is_number(word: str) -> bool:
 def _check_near(name: str, own: set[str]) -> None:
     from pullpush.runs.config import Config
 
-    near = get_close_matches(name, own, 1, cutoff=0.75)
+    hint = did_you_mean(name, own, "", "--{}", 0.75)
     known = name in {field.name for field in fields(Config)} - {"loss"} or (name == "loss" and "losses" not in own)
-    if near and not known:
-        raise UserError(f"unknown option --{name}: did you mean --{near[0]}?")
+    if hint and not known:
+        raise UserError(f"unknown option --{name}: {hint}")
 
 
 def _configs(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pullpush.errors import UserError
+from pullpush.names import fresh
 
 __all__ = ["append_text", "replacing", "sync", "unwritable", "write_bytes", "write_json", "write_text"]
 
@@ -141,7 +142,7 @@ def _part_of(path: Path) -> tuple[Path, int]:
             _remove_if_dead(old)
     while True:
         # Names have a limit of 255 bytes; the middle of a long one is enough to tell whose part it is.
-        part = path.with_name(f".{_short(path.name)}.{os.getpid()}-{os.urandom(4).hex()}.part")
+        part = path.with_name(f".{_short(path.name)}.{fresh()}.part")
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import threading
@@ -20,6 +19,7 @@ from pullpush.encoders import bundle
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.files.tables import from_arrow
+from pullpush.names import did_you_mean
 from pullpush.search import layout, origin, thumbnails
 from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.errors import BadQuery, NoIndex, NoItem
@@ -360,8 +360,7 @@ def _check_where(known: Mapping[str, Mapping[str, None]], where: Mapping[str, st
             raise BadQuery(f"items cannot be narrowed by {column!r}; by {', '.join(known)}")
         if value not in known[column]:
             values = [str(v) for v in known[column] if v]
-            near = difflib.get_close_matches(str(value), values, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it can be {', '.join(values[:8])}"
+            hint = did_you_mean(value, values, f"it can be {', '.join(values[:8])}", "{!r}")
             hint = hint if values else f"no item of this index has a {column}"
             raise BadQuery(f"no item has the {column} {value!r}; {hint}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from pullpush.errors import UserError
 from pullpush.evaluation.projection import place, project
 from pullpush.files import damaged, read_text, write_text
 from pullpush.files.tables import from_arrow, to_arrow
+from pullpush.names import fresh
 from pullpush.search import layout, origin, staging, thumbnails
 from pullpush.search.calibration import calibrate
 from pullpush.search.layout import Manifest
@@ -86,7 +86,7 @@ def owner(index: Path) -> str:
     """
     path = index / UID
     if not path.is_file():
-        write_text(path, uuid.uuid4().hex)
+        write_text(path, fresh())
     cure = "remove it, and the same command builds the index"
     uid = read_text(path, cure)
     if len(uid) != 32 or set(uid) - set(hexdigits):
