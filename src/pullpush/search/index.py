@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -184,21 +184,19 @@ def add(
         ready = [
             Ready(keep(image, folder), vector, thumbnail(image)) for image, vector in zip(decoded, vectors, strict=True)
         ]
-        return put(index, ready, loaded, label=label, category=category, text=text, wait=wait, store=store)
+        return put(index, ready, loaded, {"label": label, "category": category, "text": text}, wait, store)
 
 
 def put(
     index: Path,
     images: Sequence[Ready],
     model: Model,
-    *,
-    label: str = "",
-    category: str = "",
-    text: str = "",
+    about: Mapping[str, str],
     wait: float | None = None,
     store: str | None = None,
 ) -> list[int]:
-    """Adds images that lie `staged`, and returns their ids. Those that were added before keep their ids.
+    """Adds images that lie `staged`, and returns their ids. Those that were added before keep their ids. `about`: their
+    `label`, `category` and `text`.
 
     Raises: as `add`.
     """
@@ -209,10 +207,9 @@ def put(
         ids = dict(zip(old.table["path"], old.table["id"], strict=True))
         new = [row for row, path in enumerate(paths) if path not in ids and path not in paths[:row]]
         if new:
-            frame = pd.DataFrame({"path": [paths[row] for row in new], "label": label, "category": category})
-            frame = frame.assign(
-                key=frame["path"], size=0, mtime=0, domain="", split="", text=[[text] if text else []] * len(new)
-            )
+            texts = [[about["text"]] if about["text"] else []] * len(new)
+            frame = pd.DataFrame({"path": [paths[row] for row in new], **about, "text": texts})
+            frame = frame.assign(key=frame["path"], size=0, mtime=0, domain="", split="")
             pairs = ((images[row].vector, images[row].thumbnail) for row in new)
             draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), model, store=store)
             back = [path for path in old.manifest.excluded if path not in paths]

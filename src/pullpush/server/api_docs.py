@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+__all__ = ["api_docs_page"]
+
 
 def api_docs_page(schema: dict[str, Any]) -> str:
     """HTML for an OpenAPI schema: routes by tag, their parameters and answers."""
@@ -44,7 +46,8 @@ def _route(schema: dict[str, Any], path: str, method: str, route: dict[str, Any]
     answers = ", ".join(sorted(route["responses"]))
     return (
         f"<section><h3><b>{escape(method.upper())}</b> <code>{escape(path)}</code></h3>"
-        f"<p>{escape(route.get('summary', ''))}. Answers: {escape(answers)}.</p>{table}</section>"
+        f"<p>{escape(route.get('summary', ''))}. {escape(route.get('description', ''))} Answers: {escape(answers)}.</p>"
+        f"{table}</section>"
     )
 
 
@@ -54,9 +57,10 @@ def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(field: dict[str, Any]) -> str:
-    kind = str(field.get("type", "value"))
+    kinds = (part.get("type") for part in (field, *field.get("anyOf", ())))
+    kind = next((kind for kind in kinds if kind not in (None, "null")), "value")
     if kind == "array":
-        kind = f"list of {_kind(field.get('items', {}))}"
+        kind = f"list of {_kind(field.get('items', {}))}s"
     bounds = [f"{word} {field[key]}" for key, word in (("minimum", "at least"), ("maximum", "at most")) if key in field]
     default = f"default {field['default']}" if field.get("default") not in (None, "", []) else ""
     return ", ".join(part for part in (kind, *bounds, default) if part)

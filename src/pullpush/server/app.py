@@ -24,21 +24,22 @@ from pullpush.server.connections import Connections
 from pullpush.server.error_answers import add_errors
 from pullpush.server.metrics import CONTENT_TYPE_LATEST, Metrics
 from pullpush.server.middleware import Rules, SecurityMiddleware, cookie_name, same
-from pullpush.server.service import Query as Asked
-from pullpush.server.service import Service
+from pullpush.server.service import SearchQuery, Service
 from pullpush.server.uploads import FORMATS, MAX_BYTES, MAX_PIXELS
 
+__all__ = ["make_app"]
+
 PAGE = Path(__file__).parent / "page"
-FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # an id stands for one image, always
+IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}  # an id always stands for one image
 FRESH = {"cache-control": "no-cache"}
 MOST_HITS, LONGEST, MOST_VALUES, MOST_MAPPED = 200, 500, 200, 30_000
 MOST_SKIPPED = MOST - MOST_HITS - 1
 DRAWN = 12
-"""Groups that the map tells apart by colour; the rest is one more."""
+"""Groups that the map distinguishes by colour; the rest is one more."""
 
 
-class Found(BaseModel):
-    """One item found; `weak`: it is hardly closer than what nonsense finds."""
+class ItemResponse(BaseModel):
+    """An item; `weak`: it is hardly closer than what nonsense finds."""
 
     id: int
     score: float
@@ -50,18 +51,22 @@ class Found(BaseModel):
     domain: str
 
 
-class Results(BaseModel):
+class SearchResponse(BaseModel):
     """Hits, closest first: `k` of them, unless there are no more items; `more`: there are others after them."""
 
-    hits: list[Found]
+    hits: list[ItemResponse]
     more: bool
 
 
-class Added(BaseModel):
+class AddResponse(BaseModel):
+    """The ids of the images that were added, in their order."""
+
     ids: list[int]
 
 
-class Session(BaseModel):
+class SessionRequest(BaseModel):
+    """What opens a session."""
+
     token: str
 
 
@@ -102,10 +107,11 @@ async def search(
     domain: Value = "",
     split: Value = "",
     cut_off: Close = None,
-) -> Results:
+) -> SearchResponse:
+    """Items closest to words and to items, away from others."""
     where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
-    asked = Asked(_words(text), (), like, _words(minus), minus_id, {}, skip + k + 1, where, cut_off)
-    return _results(await service.search(asked), skip, k)
+    query = SearchQuery(_words(text), (), like, _words(minus), minus_id, {}, skip + k + 1, where, cut_off)
+    return _page(await service.search(query), skip, k)
 
 
 @router.post("/search", tags=["search"], summary="Search by an image, alone or with words")
@@ -123,28 +129,34 @@ async def search_upload(
     domain: Annotated[str, Form(max_length=LONGEST)] = "",
     split: Annotated[str, Form(max_length=LONGEST)] = "",
     cut_off: Annotated[float | None, Form(ge=-10, le=10)] = None,
-) -> Results:
+) -> SearchResponse:
+    """Items closest to an uploaded image, alone or with words; it is decoded in a process of its own."""
     where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
     weights = {"text": text_weight, "image": image_weight}
-    asked = Asked(_words(text), [await _bytes(image)], (), _words(minus), (), weights, skip + k + 1, where, cut_off)
-    return _results(await service.search(asked), skip, k)
+    query = SearchQuery(
+        _words(text), [await _bytes(image)], (), _words(minus), (), weights, skip + k + 1, where, cut_off
+    )
+    return _page(await service.search(query), skip, k)
 
 
 @router.get("/items/{item}", tags=["items"], summary="What is known of an item")
-async def get_item(service: TheService, item: int) -> Found:
-    return _found(service.engine.item(item))
+async def get_item(service: TheService, item: int) -> ItemResponse:
+    """What the index holds of an item, without the path of its file."""
+    return _item(service.engine.item(item))
 
 
 @router.get("/items/{item}/thumbnail", tags=["items"], summary="Its small image", response_class=Response)
 async def get_thumbnail(service: TheService, item: int) -> Response:
-    return Response(service.engine.thumbnail(item), media_type="image/webp", headers=FOR_EVER)
+    """WebP; the same bytes for ever, as an id stands for one image."""
+    return Response(service.engine.thumbnail(item), media_type="image/webp", headers=IMMUTABLE)
 
 
 @router.get(
     "/items/{item}/image", tags=["items"], summary="Its image, at most 1024 pixels a side", response_class=Response
 )
 async def get_image(service: TheService, item: int) -> Response:
-    return Response(await service.image(item), media_type="image/webp", headers=FOR_EVER)
+    """WebP, encoded anew; the thumbnail where the file is gone, or not to be shown."""
+    return Response(await service.image(item), media_type="image/webp", headers=IMMUTABLE)
 
 
 @router.post("/items", tags=["items"], summary="Add images", status_code=201, dependencies=[Depends(_writable)])
@@ -154,17 +166,20 @@ async def add_items(
     label: Annotated[str, Form(max_length=LONGEST)] = "",
     category: Annotated[str, Form(max_length=LONGEST)] = "",
     text: Annotated[str, Form(max_length=LONGEST)] = "",
-) -> Added:
-    return Added(ids=await service.add([await _bytes(image) for image in images], label, category, text))
+) -> AddResponse:
+    """All images are added, or none."""
+    return AddResponse(ids=await service.add([await _bytes(image) for image in images], label, category, text))
 
 
 @router.delete("/items/{item}", tags=["items"], summary="Remove an item", dependencies=[Depends(_writable)])
 async def remove_item(service: TheService, item: int) -> dict[str, int]:
+    """The source's file stays; later builds skip it."""
     return {"removed": await service.remove(item)}
 
 
 @router.get("/index", tags=["index"], summary="What is being searched")
 async def describe(request: Request, service: TheService) -> dict[str, Any]:
+    """The index's size, version and model, its filters with their values, and the limits of requests."""
     version = service.engine.version
     manifest = version.manifest
     few = {name: [v for v in known if v] for name, known in version.values.items() if len(known) <= MOST_VALUES + 1}
@@ -195,6 +210,7 @@ async def describe(request: Request, service: TheService) -> dict[str, Any]:
     "/map", tags=["index"], summary="The map of the collection, coloured by a column", response_class=JSONResponse
 )
 async def get_map(service: TheService, by: Annotated[str, Query(max_length=LONGEST)] = "") -> Response:
+    """Up to 30,000 places, computed once a version and column."""
     if by and by not in FILTERS:
         raise BadQuery(f"the map cannot be coloured by {by!r}; by {', '.join(FILTERS)}")
     # 30,000 places take a tenth of a second to write down: once a version, and not where requests are answered.
@@ -225,7 +241,8 @@ def _map(table: pd.DataFrame, by: str) -> bytes:
 
 
 @router.post("/session", tags=["session"], summary="Give the token once; a cookie keeps it", status_code=204)
-async def begin_session(request: Request, session: Session) -> Response:
+async def begin_session(request: Request, session: SessionRequest) -> Response:
+    """Compares the token in a time that does not tell how much of it is right."""
     token = request.app.state.token
     if not token or not same(session.token, token):
         raise HTTPException(401, "that is not the token")
@@ -270,7 +287,7 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def icon() -> Response:
-        return Response(status_code=204, headers=FOR_EVER)
+        return Response(status_code=204, headers=IMMUTABLE)
 
     for name, kind in (("app.js", "text/javascript"), ("style.css", "text/css")):
         app.add_api_route(f"/page/{name}", _file(PAGE / name, kind), include_in_schema=False, response_class=Response)
@@ -330,9 +347,9 @@ def _words(text: str) -> list[str]:
     return [text] if text.strip() else []
 
 
-def _found(hit: Hit) -> Found:
+def _item(hit: Hit) -> ItemResponse:
     """Without the path: where a file lies is nothing to a client."""
-    return Found(
+    return ItemResponse(
         id=hit.id,
         score=round(hit.score, 4),
         closeness=round(hit.closeness, 3),
@@ -344,5 +361,5 @@ def _found(hit: Hit) -> Found:
     )
 
 
-def _results(hits: list[Hit], skip: int, k: int) -> Results:
-    return Results(hits=[_found(hit) for hit in hits[skip : skip + k]], more=len(hits) > skip + k)
+def _page(hits: list[Hit], skip: int, k: int) -> SearchResponse:
+    return SearchResponse(hits=[_item(hit) for hit in hits[skip : skip + k]], more=len(hits) > skip + k)

@@ -37,7 +37,7 @@ UNREADABLE = "a new version of the index cannot be opened; version {} is served 
 
 
 @dataclass
-class Query:
+class SearchQuery:
     """What a client asks for; `images` are the uploaded bytes."""
 
     texts: Sequence[str] = ()
@@ -81,7 +81,7 @@ class Service:
             self.engine.embed_texts(["warm"])
         self.engine.find([Lookup(self.engine.version, vector, cut_off=None)])
 
-    async def search(self, query: Query) -> list[Hit]:
+    async def search(self, query: SearchQuery) -> list[Hit]:
         """The hits. Raises: `Busy`, and `UserError` as `Engine.query` does."""
         with self._slot():
             engine, version = self.engine, self.engine.version
@@ -127,7 +127,7 @@ class Service:
             ]
             engine, about = self.engine, {"label": label, "category": category, "text": text}
             return await self._change(
-                lambda wait: changes.put(engine.index, ready, engine.model, **about, wait=wait, store=engine.store)
+                lambda wait: changes.put(engine.index, ready, engine.model, about, wait, engine.store)
             )
 
     async def remove(self, item: int) -> int:
