@@ -23,17 +23,10 @@ if TYPE_CHECKING:
     from pullpush.search.index import remove as remove
     from pullpush.search.index import tidy as tidy
 
-# Name: module and name there. Loaded at first use: a process that only decodes needs neither torch nor pandas.
+# Name: its module. Loaded at first use: a process that only decodes needs neither torch nor pandas.
 _HOME = {
-    "Engine": ("engine", "Engine"),
-    "Hit": ("engine", "Hit"),
-    "Report": ("index", "Report"),
-    "add": ("index", "add"),
-    "build_index": ("index", "build_index"),
-    "default_index": ("index", "default_index"),
-    "open": ("engine", "open_index"),
-    "remove": ("index", "remove"),
-    "tidy": ("index", "tidy"),
+    **dict.fromkeys(("Engine", "Hit", "open"), "engine"),
+    **dict.fromkeys(("Report", "add", "build_index", "default_index", "remove", "tidy"), "index"),
 }
 
 __all__ = ["Engine", "Hit", "Report", "add", "build_index", "default_index", "open", "remove", "tidy"]
@@ -43,5 +36,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'pullpush.search' has no attribute {name!r}")
     need("search")
-    module, there = _HOME[name]
-    return vars(importlib.import_module(f"pullpush.search.{module}"))[there]
+    module = importlib.import_module(f"pullpush.search.{_HOME[name]}")
+    return vars(module)["open_index" if name == "open" else name]

@@ -17,6 +17,8 @@ import numpy as np
 from pullpush.encoders.model import Model
 from pullpush.search.stores import Vectors
 
+__all__ = ["NOISE", "WEAK", "calibrate", "closeness", "nonsense_images", "nonsense_texts"]
+
 PROBES, NOISE = 256, 48
 WEAK = 0.2
 """Hits below this closeness are marked as weak."""

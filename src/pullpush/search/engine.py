@@ -30,6 +30,8 @@ from pullpush.search.stores import Vectors, open_store, trusted
 from pullpush.search.stores.base import FILTERS
 from pullpush.search.version import TABLE
 
+__all__ = ["MOST", "Engine", "Hit", "Lookup", "Version", "mix", "open_index"]
+
 WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
 """Default weights of the parts of a query."""
 MOST = 1_000

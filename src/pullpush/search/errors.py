@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pullpush.errors import UserError
 
+__all__ = ["BadQuery", "BeingWritten", "DiskFull", "NoIndex", "NoItem"]
+
 
 class BadQuery(UserError):
     """Something that cannot be asked for. The message holds nothing but what was asked and what the index is for: no

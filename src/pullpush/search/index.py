@@ -127,11 +127,7 @@ def build_index(
         items, wanted = read_source(source)
     label = _source_name(source)
     with writing(index, create=True):
-        version.tidy(index)
-        old = read(index)
-        if old is not None and not rebuild:
-            _same(index, old.manifest, loaded, label, store)
-        trusted(store or (old.manifest.store if old is not None else DEFAULT), store)  # before the long work
+        old = _checked(index, loaded, label, store, rebuild)
         wanted, open_row = _wanted(index, items, wanted, old, rebuild)
         fresh, gone, before = _difference(old if not rebuild else None, wanted)
         journal = Journal(index / layout.BUILDING, loaded.fingerprint)
@@ -272,6 +268,16 @@ def check_fingerprint(index: Path, manifest: Manifest, model: Model) -> None:
             f"{model.fingerprint[:12]}; embeddings of two models cannot be compared. Use that model, or build "
             f"again with rebuild."
         )
+
+
+def _checked(index: Path, model: Model, source: str, store: str | None, rebuild: bool) -> Opened | None:
+    """The published version. Raises: `UserError`, before the long work, for another model, source or store."""
+    version.tidy(index)
+    old = read(index)
+    if old is not None and not rebuild:
+        _same(index, old.manifest, model, source, store)
+    trusted(store or (old.manifest.store if old is not None else DEFAULT), store)
+    return old
 
 
 def _same(index: Path, manifest: Manifest, model: Model, source: str, store: str | None) -> None:

@@ -14,6 +14,8 @@ from pullpush.errors import UserError
 from pullpush.files import replacing
 from pullpush.files.arrays import read_npz
 
+__all__ = ["Head", "Journal", "Key"]
+
 Key = tuple[str, int, int]
 """Key, size and time of an image (`source.KEYS`)."""
 

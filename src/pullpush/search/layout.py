@@ -30,6 +30,30 @@ from pullpush.files import sync, write_text
 from pullpush.files.write import FULL
 from pullpush.search.errors import BeingWritten, DiskFull, NoIndex
 
+__all__ = [
+    "BUILDING",
+    "KEPT",
+    "LOCK",
+    "POINTER",
+    "RECORD",
+    "UPLOADS",
+    "VERSIONS",
+    "WAIT",
+    "Manifest",
+    "current",
+    "digest",
+    "drop_unfinished",
+    "explained",
+    "is_full",
+    "no_index",
+    "prune",
+    "publish",
+    "staging",
+    "stamp",
+    "verify",
+    "writer",
+]
+
 FORMAT = 1
 POINTER, LOCK, VERSIONS, BUILDING, RECORD = "CURRENT", "writer.lock", "versions", "building", "manifest.json"
 UPLOADS = "uploads"

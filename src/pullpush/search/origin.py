@@ -20,6 +20,8 @@ from pullpush.files.cache import cache_folder
 from pullpush.search import layout
 from pullpush.search.layout import Manifest
 
+__all__ = ["check_uploads", "made_here", "note", "within"]
+
 KEPT = 100
 """Versions of an index that are noted; copies of it go on by themselves."""
 

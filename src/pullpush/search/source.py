@@ -17,6 +17,8 @@ from pullpush.files.tables import path_column
 from pullpush.images.files import file_of
 from pullpush.search.stores.base import FILTERS
 
+__all__ = ["COLUMNS", "KEYS", "read_source"]
+
 KEYS = ["key", "size", "mtime"]
 """Two rows with the same values are the same image, and its embedding is not computed again."""
 COLUMNS = [*KEYS, "path", *FILTERS, "text"]

@@ -15,6 +15,8 @@ from PIL import Image
 
 from pullpush.search.layout import explained
 
+__all__ = ["clean", "keep", "staged"]
+
 PREFIX = "adding-"
 
 

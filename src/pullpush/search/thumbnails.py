@@ -19,6 +19,8 @@ from PIL import Image
 if TYPE_CHECKING:  # a decoder process, which makes thumbnails, starts in half the time without it
     import pandas as pd
 
+__all__ = ["PREFIX", "Packs", "thumbnail", "write"]
+
 PREFIX = "thumbnails-"
 SIDE, QUALITY = 160, 80
 PACKS = 16

@@ -26,6 +26,8 @@ from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS
 from pullpush.search.stores import Change, Store, Vectors, open_store, trusted
 
+__all__ = ["TABLE", "Draft", "Opened", "owner", "read", "tidy", "write", "writing"]
+
 TABLE, REMOVED, UID = "items.parquet", "removed.npy", "uid"
 MAPPED = 100_000
 """The map shows at most this many items, a fixed random choice."""

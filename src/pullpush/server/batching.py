@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["Batcher", "Cache", "checksum"]
+
 
 class Batcher:
     """Computes single inputs in batches, without waiting for a batch to fill: while one is computed, the next one

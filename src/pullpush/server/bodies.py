@@ -11,6 +11,8 @@ from itertools import count
 
 from starlette.types import Message, Receive
 
+__all__ = ["CHUNK", "Bodies", "Gone", "TooLarge", "TooMuch", "TooSlow"]
+
 GRACE, RATE = 10.0, 16 * 1024
 """A body may take so many seconds, and one more for every so many bytes that have arrived."""
 BUDGET = 128 * 1024 * 1024

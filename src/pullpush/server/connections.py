@@ -19,6 +19,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pullpush.server.middleware import HEAD
 
+__all__ = ["ACCEPTED", "BACKLOG", "PART", "SILENT", "Connection", "Connections", "most_connections"]
+
 MOST = 512
 SILENT = 15.0
 """Seconds from opening, or from the last answer, to a whole request head."""

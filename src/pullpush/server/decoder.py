@@ -33,6 +33,8 @@ from pullpush.search.staging import keep
 from pullpush.search.thumbnails import thumbnail
 from pullpush.server.uploads import Costly, Refused, decode
 
+__all__ = ["LONGEST", "Message", "main", "pack"]
+
 LONGEST = 1 << 20
 """Bytes of JSON in a message."""
 GROWN = 64 << 20

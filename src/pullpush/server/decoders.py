@@ -18,6 +18,8 @@ import numpy as np
 from pullpush.server.decoder import LONGEST, Message, pack
 from pullpush.server.uploads import MAX_BYTES, MAX_PIXELS, Refused
 
+__all__ = ["Busy", "Decoders", "Kept", "Limits"]
+
 logger = logging.getLogger("pullpush.serve")
 
 SMALL = 12_000_000

@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 
+__all__ = ["LogLimit", "prepare"]
+
 SECONDS = 10.0
 """A window, in which each place of the code may write so many lines:"""
 WARNINGS, LINES = 20, 2_000

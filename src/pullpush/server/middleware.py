@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pullpush.server.bodies import CHUNK, Bodies, Gone, TooLarge, TooMuch, TooSlow
 from pullpush.server.metrics import Metrics
 
+__all__ = ["HEAD", "LOOPBACK", "Refusal", "Rules", "SecurityMiddleware", "cookie_name", "same"]
+
 logger = logging.getLogger("pullpush.serve")
 
 HEADERS = {

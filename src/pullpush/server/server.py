@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pullpush.server.middleware import Rules
     from pullpush.server.service import Service
 
+__all__ = ["make_server", "serve"]
+
 logger = logging.getLogger("pullpush.serve")
 TOKEN = "PULLPUSH_TOKEN"
 """The environment variable with the token that clients must send."""
@@ -70,16 +72,9 @@ def serve(
     from pullpush.server.middleware import LOOPBACK, Rules
     from pullpush.server.service import Service
 
-    token = token or os.environ.get(TOKEN) or None
-    if token is not None and not (token.isascii() and token.isalnum() and len(token) >= 8):
-        raise UserError("the token must be 8 or more ASCII letters and digits, as it travels in headers and cookies")
-    index = Path(index if index is not None else default_index())
     local = host in LOOPBACK
-    if not (local or token):
-        raise UserError(
-            f"at {host} other machines reach the server, so it needs a token: set the environment variable {TOKEN}, or "
-            f"give --token"
-        )
+    token = _token(token, "" if local else host)
+    index = Path(index if index is not None else default_index())
     if not read_only:
         tidy(index)
     engine = open_index(index, model, store=store)
@@ -96,6 +91,19 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listener.getsockname()[1]}")
     server.run(sockets=[listener])
+
+
+def _token(given: str | None, host: str) -> str | None:
+    """The token, checked; where other machines reach the server, at `host`, there must be one."""
+    token = given or os.environ.get(TOKEN) or None
+    if token is not None and not (token.isascii() and token.isalnum() and len(token) >= 8):
+        raise UserError("the token must be 8 or more ASCII letters and digits, as it travels in headers and cookies")
+    if host and token is None:
+        raise UserError(
+            f"at {host} other machines reach the server, so it needs a token: set the environment variable {TOKEN}, or "
+            f"give --token"
+        )
+    return token
 
 
 def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvicorn.Server:

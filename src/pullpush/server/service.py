@@ -25,6 +25,8 @@ from pullpush.server.batching import Batcher, Cache, checksum
 from pullpush.server.decoders import Busy, Decoders
 from pullpush.server.uploads import Refused
 
+__all__ = ["GONE", "SearchQuery", "Service"]
+
 logger = logging.getLogger("pullpush.serve")
 Result = TypeVar("Result")
 

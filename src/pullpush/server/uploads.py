@@ -14,6 +14,8 @@ from pullpush.errors import UserError
 from pullpush.images import TooLarge, image_format
 from pullpush.images import decode as decode_image
 
+__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "MAX_SCANS", "Costly", "Refused", "decode"]
+
 MAX_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 20_000

@@ -61,8 +61,6 @@ class Vectors(Protocol):
         """The vectors of `ids`, float32 `[n, dim]`. Raises `KeyError` for an id that is not there."""
         ...
 
-    def close(self) -> None: ...
-
 
 class Store(ABC):
     """Writes versions in two steps, so that the index can be published in between by renaming.

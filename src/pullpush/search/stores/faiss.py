@@ -77,8 +77,6 @@ class FaissStore(Store):
             quantized = exact.Quantized.of(np.ascontiguousarray(made.vectors, np.float32))
             torch.save(vars(quantized), folder / "quantized.pt")
         (folder / "store.json").write_text(json.dumps(facts), encoding="utf-8")
-        if old is not None:
-            old.close()
         return facts
 
     def settle(self, version: int, change: Change) -> None:
@@ -127,9 +125,6 @@ class FaissVectors:
         if (rows < 0).any():
             raise KeyError(int(ids[rows < 0][0]))
         return np.array(self.vectors[rows])
-
-    def close(self) -> None:
-        """The mapping ends with the last reference to it."""
 
     def _allowed(self, where: Where | None) -> np.ndarray | None:
         if not where:

@@ -169,9 +169,6 @@ class MilvusVectors:
             vectors |= {row["id"]: row["vector"] for row in rows if row["born"] <= self.version}
         return np.array([vectors[i] for i in wanted], np.float32).reshape(len(wanted), -1)
 
-    def close(self) -> None:
-        self.client.close()
-
 
 def _connect(address: str, url: str) -> Any:
     try:

@@ -145,9 +145,6 @@ class PgvectorVectors:
         vectors: dict[int, list[float]] = dict(self.table.run(asked, [wanted, self.version]))
         return np.array([vectors[i] for i in wanted], np.float32).reshape(len(wanted), -1)
 
-    def close(self) -> None:
-        self.table.close()
-
     def tune(self, change: Change) -> dict[str, Any]:
         """Raises the effort until the recall is enough, as facts; without a graph there is nothing to raise."""
         if not self.graph:
@@ -224,7 +221,7 @@ class _Table:
                 if self._connection is not None:
                     self._connection.execute("")
             except psycopg.OperationalError:  # the server has ended it meanwhile
-                self.close()
+                self._connection = None
             try:
                 opened = self._connection or psycopg.connect(self._place, autocommit=True, connect_timeout=10)
             except psycopg.OperationalError as error:
@@ -234,13 +231,6 @@ class _Table:
                 ) from error
             self._connection = opened
             yield opened
-
-    def close(self) -> None:
-        """A later search opens it again."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
 
 
 def _vector(values: np.ndarray) -> str:
