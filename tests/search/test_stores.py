@@ -356,7 +356,7 @@ def test_a_graph_grows_and_is_built_anew_when_many_rows_are_dead_or_it_has_doubl
 
 
 def test_exact_search_in_blocks_equals_one_sort(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pullpush.search.stores import exact
+    from pullpush.search import exact
 
     monkeypatch.setattr(exact, "_CELLS", 7000)
     base, queries = vectors(5000, 0), vectors(9, 1)
@@ -381,7 +381,7 @@ def spread(length: float, seed: int, near: float = 1.0) -> np.ndarray:
 @pytest.mark.parametrize("near", [1.0, 0.1, 1e-3])
 @pytest.mark.parametrize("share", [None, 0.6])
 def test_a_first_pass_in_8_bits_loses_none_of_the_nearest(length: float, near: float, share: float | None) -> None:
-    from pullpush.search.stores import exact
+    from pullpush.search import exact
 
     base = spread(length, 3, near)
     quantized = exact.Quantized.of(base)
@@ -396,7 +396,7 @@ def test_a_first_pass_in_8_bits_loses_none_of_the_nearest(length: float, near: f
 
 
 def test_the_first_pass_leaves_few_rows_and_gives_up_where_all_are_alike() -> None:
-    from pullpush.search.stores import exact
+    from pullpush.search import exact
 
     apart = exact.Quantized.of(vectors(6000, 3, 24)).candidates(vectors(1, 9, 24)[0], 10)
     assert apart is not None

@@ -24,7 +24,7 @@ STORE = "PULLPUSH_STORE"
 def names() -> tuple[str, ...]:
     """The stores that there are: the names of their files, which are what their URLs begin with."""
     files = Path(__file__).parent.glob("*.py")
-    return tuple(sorted(path.stem for path in files if path.stem not in ("__init__", "base", "exact")))
+    return tuple(sorted(path.stem for path in files if path.stem not in ("__init__", "base")))
 
 
 def declared(url: str) -> type[Store]:

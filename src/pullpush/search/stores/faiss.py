@@ -24,8 +24,8 @@ import torch
 
 from pullpush.errors import UserError
 from pullpush.files.tables import from_arrow, to_arrow
+from pullpush.search import exact
 from pullpush.search.rows import Rows
-from pullpush.search.stores import exact
 from pullpush.search.stores.base import FILTERS, Change, Store, Where
 
 __all__ = ["FaissStore"]

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from pullpush.evaluation.knn import Floats, Ints, nearest, shortlist
 
+__all__ = ["Quantized", "search"]
+
 _CELLS = 1 << 24  # scores held at a time: 64 MB
 _FEW = 32  # rows of a group, and how many times fewer candidates than rows are worth being gathered
 _STEP = 1 << 16
