@@ -39,7 +39,13 @@ stopped; a larger --trials prolongs it."""
 
 def study(argv: list[str]) -> int:
     """Runs a study and draws its page."""
-    kinds = {"margin": _margin, "losses": _losses, "grid": _grid, "memory": _memory, "drift": _drift}
+    kinds: dict[str, Callable[..., Verb]] = {
+        "margin": _margin,
+        "losses": _losses,
+        "grid": _grid,
+        "memory": _memory,
+        "drift": _drift,
+    }
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: pullpush study {{{','.join(kinds)}}} [options]\n\nexamples:\n{EXAMPLES}")
         sys.exit(0)

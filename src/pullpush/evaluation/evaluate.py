@@ -151,8 +151,8 @@ def summarised(per_query: pd.DataFrame, neighbours: Neighbours, references: int,
 
 
 def _counted(per_query: pd.DataFrame) -> NDArray[np.bool_]:
-    counted = per_query["positives"].to_numpy() > 0
-    return counted & ~per_query["id"].duplicated().to_numpy() if "id" in per_query else counted
+    counted = per_query["positives"] > 0
+    return np.asarray(counted & ~per_query["id"].duplicated() if "id" in per_query else counted, np.bool_)
 
 
 def _sides(
@@ -222,4 +222,5 @@ def _nmi(queries: Side, references: Side, seed: int) -> tuple[float, int]:
             more = more[~np.isin(references.ids[more], queries.ids)]
         embeddings = np.concatenate([embeddings, references.embeddings[more]])
         labels = np.concatenate([labels, references.labels[more]])
-    return nmi_of(embeddings, labels, seed)
+    value, clustered = nmi_of(embeddings, labels, seed)
+    return float(value), int(clustered)

@@ -104,4 +104,4 @@ def _framed(points: NDArray[np.floating]) -> Floats:
     """Into [-1, 1], aspect kept; far outliers (beyond the 0.2% and 99.8% quantiles) are drawn to the edge."""
     low, high = np.quantile(points, [0.002, 0.998], axis=0)
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-9)
-    return np.clip((points - middle) / half / 1.02, -1, 1).astype(np.float32)
+    return np.asarray(np.clip((points - middle) / half / 1.02, -1, 1), np.float32)

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from pullpush.evaluation import Evaluation
 from pullpush.reports import grids, histograms, style, tables
 from pullpush.reports.context import Block, Material
-from pullpush.reports.curves import RAW, Curve, fitting_window, plot_curves
+from pullpush.reports.curves import RAW, fitting_window, plot_curves
 from pullpush.reports.interactive import interactive_map
 from pullpush.reports.projection import COLORED, Map, draw_maps, make_map
 from pullpush.reports.style import Theme
-from pullpush.runs.reader import Absent, Missing, RunFolder
+from pullpush.runs.reader import Absent, Curve, Missing, RunFolder
 
 FEW = 5
 """A bootstrap over fewer classes than these says nothing."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from pullpush.data.items import SPLITS, Items
 from pullpush.evaluation import Evaluation
@@ -95,18 +96,18 @@ class Material:
     def everything(self) -> Map:
         """One map of all splits that have embeddings after training."""
         splits = self.run.items.table["split"].to_numpy()
-        rows, found = [], []
+        rows, kept = list[NDArray[np.int64]](), list[NDArray[np.float32]]()
         for split in SPLITS:
             try:
                 embeddings = self.run.embeddings(split, "after")
             except Missing:
                 continue
-            if not found or embeddings.shape[1] == found[0].shape[1]:
-                found.append(embeddings)
+            if not kept or embeddings.shape[1] == kept[0].shape[1]:
+                kept.append(embeddings)
                 rows.append(np.flatnonzero(splits == split))
-        if not found:
+        if not kept:
             raise Missing("No split has embeddings after training.")
-        return make_map(self.run.items.select(np.concatenate(rows)), np.concatenate(found), limit=POINTS)
+        return make_map(self.run.items.select(np.concatenate(rows)), np.concatenate(kept), limit=POINTS)
 
     def picture(self, name: str, draw: Callable[[Theme], Figure], *, alt: str, caption: str) -> Block:
         path = self.run.path / "plots" / f"{name}.png"

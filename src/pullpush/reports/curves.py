@@ -40,7 +40,7 @@ def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:
 
     def window_sum(x: NDArray[np.float64]) -> NDArray[np.float64]:
         sums = np.concatenate([[0.0], np.cumsum(x)])
-        return sums[width:] - sums[:-width]
+        return np.asarray(sums[width:] - sums[:-width], np.float64)
 
     # Sums around the first value: a constant comes out exact, and a large offset costs no digits.
     origin = values[present][0]
@@ -51,7 +51,7 @@ def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:
     if half:
         out[:half] = _line(apart[:width], present[:width])[:half]
         out[-half:] = _line(apart[-width:], present[-width:])[-half:]
-    return np.clip(origin + out, values[present].min(), values[present].max())
+    return np.asarray(np.clip(origin + out, values[present].min(), values[present].max()), np.float64)
 
 
 def _line(values: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -63,7 +63,7 @@ def _line(values: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np
     mean = values[present].mean()
     spread = (place[present] ** 2).sum()
     slope = (place[present] * (values[present] - mean)).sum() / spread if spread else 0.0
-    return mean + slope * place
+    return np.asarray(mean + slope * place, np.float64)
 
 
 def fitting_window(length: int, window: int = 50) -> int:

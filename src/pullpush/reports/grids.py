@@ -217,7 +217,7 @@ def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Fig
     return figure
 
 
-def heading(axes: Axes, x: float, size: int, text: str, theme: Theme) -> None:
+def heading(axes: Axes, x: float, size: float, text: str, theme: Theme) -> None:
     """A heading over `size` tiles, with a thin rule under it."""
     end = x + (size - 1) * STEP + CELL
     axes.text(x, 0.56, text, va="center", size=8.5, color=theme.muted)
@@ -227,7 +227,8 @@ def heading(axes: Axes, x: float, size: int, text: str, theme: Theme) -> None:
 def canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """An axes whose unit is the inch, origin at the top left, with a margin around."""
     margin = 0.1
-    figure = Figure(figsize=(width + margin + 0.02, height + 2 * margin), layout="none")
+    figure = Figure(figsize=(width + margin + 0.02, height + 2 * margin))
+    figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(-0.02, width + margin)  # the left edge stands under the page's text
     axes.set_ylim(height + margin, -margin)

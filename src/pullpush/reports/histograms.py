@@ -58,7 +58,7 @@ def sample_pairs(labels: NDArray[np.int64], count: int = 100_000, seed: int = 0)
 
 def _all_positive(order: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
     places = [first + np.stack(np.triu_indices(n, 1), 1) for first, n in zip(start, size, strict=True) if n > 1]
-    return order[np.concatenate(places)]
+    return np.asarray(order[np.concatenate(places)])
 
 
 def _all_negative(order: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -66,7 +66,7 @@ def _all_negative(order: NDArray[np.int64], start: NDArray[np.int64], size: NDAr
     behind = np.repeat(len(order) - start - size, size)
     first = np.repeat(np.arange(len(order)), behind)
     second = np.concatenate([np.arange(len(order) - n, len(order)) for n in behind])
-    return order[np.stack([first, second], 1)]
+    return np.asarray(order[np.stack([first, second], 1)])
 
 
 def _drawn_positive(
@@ -76,7 +76,7 @@ def _drawn_positive(
     chosen = rng.choice(len(size), count, p=weight / weight.sum())
     first = rng.integers(size[chosen])
     second = (first + 1 + rng.integers(size[chosen] - 1)) % size[chosen]
-    return order[np.stack([start[chosen] + first, start[chosen] + second], axis=1)]
+    return np.asarray(order[np.stack([start[chosen] + first, start[chosen] + second], axis=1)])
 
 
 def _drawn_negative(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -89,7 +89,8 @@ def _drawn_negative(labels: NDArray[np.int64], count: int, rng: np.random.Genera
 
 def similarities(embeddings: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Cosine similarity of normalised embeddings `[n, dim]` at pairs of rows `[m, 2]`."""
-    return np.einsum("md,md->m", embeddings[pairs[:, 0]], embeddings[pairs[:, 1]], dtype=np.float64)
+    one, other = embeddings[pairs[:, 0]], embeddings[pairs[:, 1]]
+    return np.asarray(np.einsum("md,md->m", one, other, dtype=np.float64), np.float64)
 
 
 def separation(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
@@ -128,7 +129,7 @@ def draw_similarities(
             weight="normal",
         )
         panel.grid(False)
-    figure.get_layout_engine().set(h_pad=0.08)
+    figure.set_layout_engine("constrained", h_pad=0.08)
     figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")
     axes[-1, 0].set_xlabel("cosine similarity")
     handles, names = axes[0, 0].get_legend_handles_labels()

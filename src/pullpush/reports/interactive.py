@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -165,6 +166,6 @@ def picture_uri(one: Map, row: int, size: int) -> str:
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _detail(item) -> str:
+def _detail(item: pd.Series) -> str:
     parts = [str(item[column]) for column in ("category", "domain", "split") if item[column]]
     return ", ".join([*parts, f"id {item['id']}"])

@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedFormatter
 from pullpush.escape import printable
 from pullpush.files import write_bytes
 
-#: Marks that go with the colours, so that no meaning hangs on colour alone.
+#: Marks that go with the colours, so that no meaning depends on colour alone.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 
 #: Fonts with the scripts that DejaVu Sans lacks, one of each system at least; those that are there are used.
@@ -125,7 +125,7 @@ def _families() -> list[str]:
     return [*matplotlib.rcParamsDefault["font.sans-serif"][:1], *(name for name in SCRIPTS if name in there)]
 
 
-def settings(theme: Theme) -> dict[str, Any]:
+def settings(theme: Theme) -> dict[Any, Any]:
     """matplotlib settings of a theme."""
     return {
         "font.sans-serif": _families(),
@@ -172,7 +172,7 @@ def subplots(
     return figure, figure.subplots(rows, columns, **options)
 
 
-def panels(theme: Theme, count: int, *, width: float = 4.8, height: float = 3.8, **options: Any) -> Any:
+def panels(theme: Theme, count: int, *, width: float = 4.8, height: float = 3.8, **options: Any) -> tuple[Figure, Any]:
     """`(figure, axes [count])`: panels of `width` x `height` inches side by side, on a phone above one another."""
     if theme.narrow:
         figure, axes = subplots(count, 1, width=min(width, NARROW), height=height * count, squeeze=False, **options)

@@ -58,11 +58,11 @@ def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:
 
 def category_table(items: Items, evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     """recall@1 of each category (index), a column an evaluation, `classes` and `queries`; empty without categories."""
-    frames = {name: found.per_category for name, found in evaluations.items()}
-    frame = pd.DataFrame({name: each["recall@1"] for name, each in frames.items() if each is not None})
-    if items.table["category"].nunique() < 2 or frame.empty:
+    frames = {name: found.per_category for name, found in evaluations.items() if found.per_category is not None}
+    if items.table["category"].nunique() < 2 or not frames:
         return pd.DataFrame()
-    frame["queries"] = frames[frame.columns[-1]]["queries"]
+    frame = pd.DataFrame({name: each["recall@1"] for name, each in frames.items()})
+    frame["queries"] = next(iter(frames.values()))["queries"]
     frame["classes"] = items.table.groupby("category")["label"].nunique()
     frame.index = [name or "(none)" for name in frame.index]
     return frame.sort_values(list(evaluations)[-1], ascending=False)

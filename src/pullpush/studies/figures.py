@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pullpush.reports import style
 from pullpush.reports.curves import fitting_window, smooth
+from pullpush.reports.histograms import similarities
 from pullpush.reports.projection import Map, draw_maps, make_map
 from pullpush.runs.config import Config
 from pullpush.runs.reader import Missing, RunFolder
@@ -123,10 +124,9 @@ def _plane_points(run: RunFolder, when: str, seed: int = 0) -> Points:
     positives = np.array(
         [rng.choice(gallery[label].drop(anchor, errors="ignore")) for anchor, label in known["label"].items()]
     )
-    return tuple(
-        np.einsum("md,md->m", embeddings[anchors], embeddings[others], dtype=np.float64)
-        for others in (known["nearest_negative"].to_numpy(), positives)
-    )
+    negatives = known["nearest_negative"].to_numpy()
+    pairs = np.stack([anchors, negatives], 1), np.stack([anchors, positives], 1)
+    return similarities(embeddings, pairs[0]), similarities(embeddings, pairs[1])
 
 
 def boundary(config: Config) -> tuple[Points, bool]:
@@ -140,10 +140,10 @@ def boundary(config: Config) -> tuple[Points, bool]:
         angle = np.linspace(0, 2 * np.pi, 200)
         radius = np.sqrt(2) * margin
         return (radius * np.cos(angle), 1 + radius * np.sin(angle)), True
-    exact = name == "triplet" and margin is not None and similarity in ("cosine", "negative_squared_euclidean")
-    offset = (margin / 2 if similarity == "negative_squared_euclidean" else margin) if exact else 0.0
     ends = np.array([-0.5, 1.05])
-    return (ends, ends + offset), exact
+    if name != "triplet" or margin is None or similarity not in ("cosine", "negative_squared_euclidean"):
+        return (ends, ends), False
+    return (ends, ends + (margin / 2 if similarity == "negative_squared_euclidean" else margin)), True
 
 
 def maps_of(run: RunFolder) -> list[tuple[str, Map]]:

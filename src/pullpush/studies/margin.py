@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from pullpush.errors import UserError
 from pullpush.maths import losses
 from pullpush.reports import style
-from pullpush.reports.curves import Curve, fitting_window, smooth
+from pullpush.reports.curves import fitting_window, smooth
 from pullpush.runs.config import Config
+from pullpush.runs.reader import Curve
 from pullpush.studies.obtained import how_obtained, margin_meaning
 from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -28,7 +28,8 @@ from pullpush.studies.table import table_of, within_seeds, write_table
 
 __all__ = ["HALF", "batch_settings", "draw_memory", "memory_cost", "memory_runs"]
 
-HALF = ("bfloat16", "float16")
+HALF: tuple[Literal["bfloat16", "float16"], ...] = ("bfloat16", "float16")
+STORAGES: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", *HALF)
 PLACES = (4096, 16_384, 65_536)
 DIM = 128
 COST = ("places", "storage", "megabytes", "ms", "compiled_ms", "bare_ms")
@@ -54,7 +55,7 @@ def memory_runs(configs: Sequence[Config]) -> list[StudyRun]:
     """A run a configuration, named by loss, batch, memory, storage and seed; equal ones once."""
     runs = {}
     for c in configs:
-        facts = {
+        facts: dict[str, Any] = {
             "loss": c.loss.name,
             "batch": c.batch.classes * c.batch.samples,
             "memory": c.memory.size,
@@ -97,16 +98,16 @@ def memory_cost(places: Sequence[int] = PLACES, batch: int = 64) -> pd.DataFrame
     anchors, labels, ids = draw(batch)
     anchors.requires_grad_()
     rows = []
-    for size, storage in [(0, "none"), *((n, s) for n in places for s in ("float32", *HALF))]:
+    for size, storage in [(0, None), *((n, s) for n in places for s in STORAGES)]:
         held = draw(max(size, batch))
-        memory = CrossBatchMemory(size, DIM, combine="sum", storage=storage) if size else None
+        memory = CrossBatchMemory(size, DIM, combine="sum", storage=storage) if storage else None
         if memory is not None:
             memory.enqueue(*held)
         used = sum(b.numel() * b.element_size() for b in memory.buffers()) if memory else 0
         rows.append(
             {
                 "places": size,
-                "storage": storage,
+                "storage": storage or "none",
                 "megabytes": used / 1e6,
                 "ms": step(False, memory),
                 "compiled_ms": step(True, memory),

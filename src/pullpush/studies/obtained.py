@@ -120,8 +120,8 @@ def _budget(runs: Sequence[StudyRun], out: Path) -> str:
     rate = f"at {lr:g}" if lr is not None else "at the rates of the table"
     taken = f"{steps:,} steps of" if steps is not None else "the steps of the table, of"
     batches, every = _batches(runs, out)
-    every = " for every setting" if every and steps is not None else ""
-    return f"Budget: {taken} {batches}{every}, AdamW {rate} with warm-up and cosine decay."
+    setting = " for every setting" if every and steps is not None else ""
+    return f"Budget: {taken} {batches}{setting}, AdamW {rate} with warm-up and cosine decay."
 
 
 def _batches(runs: Sequence[StudyRun], out: Path) -> tuple[str, bool]:

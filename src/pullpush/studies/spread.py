@@ -1,6 +1,6 @@
 """Repeats over seeds: what is said of them, and of the difference between two settings."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,13 +79,13 @@ def differences(
 
 def meaning(counts: Iterable[int]) -> str:
     """What stands in brackets and in bands, for settings of so many repeats each."""
-    found: Collection[int] = set(counts)
-    if found <= {1}:
+    repeats = set(counts)
+    if repeats <= {1}:
         return "One repeat: small differences say nothing. Give --seeds 4 or more."
     said = []
-    if max(found) >= ENOUGH:
+    if max(repeats) >= ENOUGH:
         said.append("Intervals (a to b) and bands are 95% by Student's t over the seeds.")
-    if any(1 < n < ENOUGH for n in found):
+    if any(1 < n < ENOUGH for n in repeats):
         said.append(
             "Of fewer than four repeats the runs themselves are given (a, b) and drawn: so few have no interval that "
             "says anything."

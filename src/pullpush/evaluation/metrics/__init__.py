@@ -18,7 +18,8 @@ __all__ = ["METRICS", "metric_of", "per_query", "title_of"]
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in sorted(
-        collect(__name__, __path__, skip={"base"}).values(), key=lambda m: (m.of_clusters, not m.takes_k, m.name)
+        (found for found in collect(__name__, __path__, skip={"base"}).values() if isinstance(found, Metric)),
+        key=lambda metric: (metric.of_clusters, not metric.takes_k, metric.name),
     )
 }
 """By name, as in `Evaluation.metrics`; those with a k first, that of clusters last."""
