@@ -6,6 +6,7 @@ from pullpush.maths.losses.binomial_deviance import binomial_deviance as binomia
 from pullpush.maths.losses.circle import circle as circle
 from pullpush.maths.losses.contrastive import contrastive as contrastive
 from pullpush.maths.losses.contrastive import snr_contrastive as snr_contrastive
+from pullpush.maths.losses.hard_negative_contrastive import hard_negative_contrastive as hard_negative_contrastive
 from pullpush.maths.losses.intra_pair_variance import intra_pair_variance as intra_pair_variance
 from pullpush.maths.losses.lifted_structure import generalized_lifted_structure as generalized_lifted_structure
 from pullpush.maths.losses.lifted_structure import lifted_structure as lifted_structure
