@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from pullpush.maths import reduce
+from pullpush.maths.reduce import cells_of
+from pullpush.maths.similarity import dot, normalize
 
 MASK = torch.tensor([[True, False, True], [False, False, False], [True, True, True]])
 X = torch.tensor([[1.0, math.nan, 3.0], [5.0, 6.0, 7.0], [-900.0, 1.0, 2.0]])
@@ -63,3 +65,29 @@ def test_two_sums_of_exponentials_compiled_are_those_of_each():
         gradients = [torch.autograd.grad(each[:3].sum(), x, retain_graph=True)[0][:3] for each in (ours, wanted)]
         torch.testing.assert_close(*gradients)
         assert gradients[0].isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (5, 7), (16, 16)])
+def test_cells_of_a_mask_are_its_cells_where_they_are_few(shape):
+    g = torch.Generator().manual_seed(0)
+    few = torch.rand(shape, generator=g) < 0.01
+    few[2, 3] = few[-1, -1] = True
+    for mask in (few, few[1:], few[:, 1:], few.T):
+        found = cells_of(mask)
+        if found is not None:
+            assert torch.equal(found, mask.reshape(-1).nonzero().view(-1))
+    assert (cells_of(few) is None) == (few.numel() % 8 != 0)
+    assert cells_of(torch.ones(shape, dtype=torch.bool)) is None
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_unit_vectors_and_their_products_have_gradients_of_the_gradient(rows):
+    x = torch.randn(rows, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    for function in (normalize, lambda x: dot(x, x)):
+        assert torch.autograd.gradcheck(function, x)
+        assert torch.autograd.gradgradcheck(function, x)
+    torch.testing.assert_close(normalize(x).detach(), normalize(x.detach()))
+    torch.testing.assert_close(dot(x, x), dot(x, x.clone()))
+    far = torch.cat([x.detach(), 1e200 * x.detach(), 0 * x.detach()]).requires_grad_()
+    torch.testing.assert_close(normalize(far)[rows : 2 * rows], normalize(x))
+    assert not normalize(far)[2 * rows :].any()

@@ -71,8 +71,8 @@ class Comparison:
         similarity = self._between(anchors.embeddings, vectors)
         among: Tensor | None = None
         if self.wants_references:
-            same = len(vectors) == 1 and vectors[0] is anchors.embeddings
-            among = similarity if same else self._between(torch.cat(list(vectors)), vectors)
+            joined = vectors[0] if len(vectors) == 1 else torch.cat(list(vectors))
+            among = similarity if joined is anchors.embeddings else self._between(joined, vectors)
         loss: AnchorLoss = computed_again(self._of_cells, similarity, among, anchors, columns, learned)
         return loss
 

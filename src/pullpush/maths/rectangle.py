@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pullpush.maths.pairs import Pairs
+from pullpush.maths.reduce import eager
 
 __all__ = ["AnchorLoss", "Rectangle", "per_anchor", "value"]
 
@@ -48,6 +49,8 @@ class AnchorLoss(NamedTuple):
 def value(loss: AnchorLoss) -> Tensor:
     """The number to minimise; 0, with a graph, where nothing counts."""
     total, count = loss.total.sum(0), loss.count.sum(0)
+    if not total.ndim and eager(total):
+        return total / count if count > 0 else total * 0.0
     return torch.where(count > 0, total / torch.where(count > 0, count, 1.0), total * 0.0).sum()
 
 

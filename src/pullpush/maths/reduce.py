@@ -11,7 +11,9 @@ from torch import Tensor
 
 __all__ = [
     "any_of",
+    "cells_of",
     "count_of",
+    "eager",
     "largest_exponent",
     "log1p_sum_exp",
     "logsumexp_of",
@@ -33,6 +35,12 @@ def widen(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
+def eager(x: Tensor) -> bool:
+    """Whether what is done with it is done at once, on a CPU, where its values can be asked for."""
+    tracing: bool = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return x.device.type == "cpu" and not tracing
+
+
 def any_of(mask: Tensor, dim: int = -1) -> Tensor:
     """True where a row has at least one cell."""
     # bool reductions are slow: eager ones take bytes, compiled ones numbers.
@@ -50,7 +58,7 @@ def count_of(mask: Tensor, dim: int = -1, dtype: torch.dtype = torch.float32) ->
 
 def sum_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     """Sum of a row; 0 where it is empty."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if not eager(x):
         return torch.where(mask, x, 0.0).sum(dim)
     return _Sum.apply(x, mask, dim)  # type: ignore[no-untyped-call, no-any-return]
 
@@ -70,6 +78,19 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return (gradient.unsqueeze(ctx.dim) * ctx.saved_tensors[0]).sum_to_size(ctx.shape), None, None
+
+
+def cells_of(mask: Tensor) -> Tensor | None:
+    """Numbers of the cells [k] of a mask [rows, columns], counted along the rows, where they are few and can be asked
+    for; else None, and a pass over all cells is the better way."""
+    if not eager(mask) or mask.numel() % 8 or mask.storage_offset() % 8 or not mask.is_contiguous():
+        return None
+    # Eight cells at a time: most hold none.
+    eights = mask.view(-1).view(torch.int64).nonzero().view(-1)
+    if len(eights) * 16 > mask.numel():
+        return None
+    place, within = mask.view(-1, 8)[eights].nonzero().unbind(1)
+    return eights[place] * 8 + within
 
 
 def mean_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:

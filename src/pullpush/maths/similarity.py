@@ -3,10 +3,12 @@
 Larger means closer.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from pullpush.maths.reduce import widen
+from pullpush.maths.reduce import eager, widen
 
 __all__ = ["SIMILARITIES", "cosine", "dot", "negative_euclidean", "negative_squared_euclidean", "normalize", "snr"]
 
@@ -14,6 +16,10 @@ __all__ = ["SIMILARITIES", "cosine", "dot", "negative_euclidean", "negative_squa
 def normalize(x: Tensor) -> Tensor:
     """x / |x| for each row, of any length from 1e-30 to 1e30; a zero row stays zero, with gradient zero."""
     x = widen(x)
+    if x.requires_grad and eager(x) and len(x):
+        unit, length = _Normalize.apply(x)  # type: ignore[no-untyped-call]
+        if length.min() > 1e-15 and length.max() < 1e15:
+            return unit  # type: ignore[no-any-return]
     # Brought to size 1 before it is squared: the square of 1e-30 or 1e30 is no number in float32.
     size = x.detach().abs().amax(-1, keepdim=True)
     some = size != 0  # a NaN too
@@ -21,8 +27,44 @@ def normalize(x: Tensor) -> Tensor:
     return x / torch.where(some, torch.linalg.vector_norm(x, dim=-1, keepdim=True), 1.0)
 
 
+class _Normalize(torch.autograd.Function):
+    """In three passes, and its gradient in four. The length is an output too, so that the gradient has a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        unit = x / length
+        ctx.save_for_backward(unit, length)
+        return unit, length
+
+    @staticmethod
+    def backward(ctx: Any, of_unit: Tensor | None, of_length: Tensor | None) -> Tensor | None:
+        unit, length = ctx.saved_tensors
+        slope: Tensor | None = None if of_length is None else of_length * unit
+        if of_unit is None:
+            return slope
+        across: Tensor = (of_unit - unit * (of_unit * unit).sum(-1, keepdim=True)) / length
+        return across if slope is None else slope + across
+
+
+class _Gram(torch.autograd.Function):
+    """x with itself, whose gradient is one product, not two."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x @ x.mT
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return (gradients[0] + gradients[0].mT) @ ctx.saved_tensors[0]  # type: ignore[no-any-return]
+
+
 def dot(x: Tensor, y: Tensor) -> Tensor:
     r"""$s_{ij} = x_i \cdot y_j$."""
+    if x is y and x.requires_grad and eager(x):
+        return _Gram.apply(widen(x))  # type: ignore[no-untyped-call, no-any-return]
     return widen(x) @ widen(y).mT
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from pullpush.errors import UserError
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import AnchorLoss
-from pullpush.maths.reduce import any_of, count_of, logsumexp_of, sum_of
+from pullpush.maths.reduce import any_of, cells_of, count_of, logsumexp_of, sum_of
 
 __all__ = ["against_negatives", "by_class", "of_the_batch", "without_itself"]
 
@@ -25,9 +25,15 @@ def against_negatives(positive_logits: Tensor, negative_logits: Tensor, pairs: P
     Returns:
         AnchorLoss [anchors], counting positive pairs.
     """
-    negatives = logsumexp_of(negative_logits, pairs.negative)[:, None]
-    each = torch.nn.functional.softplus(negatives - positive_logits)
-    return AnchorLoss(sum_of(each, pairs.positive), count_of(pairs.positive, dtype=each.dtype))
+    negatives = logsumexp_of(negative_logits, pairs.negative)
+    count = count_of(pairs.positive, dtype=negatives.dtype)
+    cells = cells_of(pairs.positive)
+    if cells is None:
+        each = torch.nn.functional.softplus(negatives[:, None] - positive_logits)
+        return AnchorLoss(sum_of(each, pairs.positive), count)
+    rows = cells // pairs.positive.shape[1]
+    found = torch.nn.functional.softplus(negatives[rows] - positive_logits.reshape(-1)[cells])
+    return AnchorLoss(torch.zeros_like(negatives).scatter_add(0, rows, found), count)
 
 
 def without_itself(logits: Tensor, pairs: Pairs) -> AnchorLoss:
