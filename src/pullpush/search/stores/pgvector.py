@@ -225,8 +225,9 @@ class _Table:
             try:
                 opened = self._connection or psycopg.connect(self._place, autocommit=True, connect_timeout=10)
             except psycopg.OperationalError as error:
+                why = str(error).splitlines()[0]
                 raise UserError(
-                    f"no PostgreSQL server lets us in at {self.url}: {error}; start it, correct the address, or set "
+                    f"no PostgreSQL server lets us in at {self.url} ({why}); start it, correct the address, or set "
                     "PGUSER and PGPASSWORD"
                 ) from error
             self._connection = opened
