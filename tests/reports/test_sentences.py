@@ -25,7 +25,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures themselves have their own tests; here is what is said of them."""
     monkeypatch.setattr(style, "save", lambda draw, path: style.Picture(path, b"", b"", 5.0))
     monkeypatch.setattr(projection, "project", lambda embeddings, seed: (embeddings[:, :2], "PCA"))
-    monkeypatch.setattr(interactive, "picture_uri", lambda one, row, size: "")
+    monkeypatch.setattr(interactive, "thumbnail_uri", lambda one, row, size: "")
 
 
 class Said:

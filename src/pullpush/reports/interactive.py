@@ -1,4 +1,4 @@
-"""The interactive map: Bokeh, coloured by a column, with the picture and class of the item under the pointer."""
+"""The interactive map: Bokeh, coloured by a column, with the image and class of the item under the pointer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ from pullpush.reports.projection import Map
 
 TOOLTIP = """
 <div style="display:flex;gap:10px;align-items:center;max-width:260px;padding:2px">
-  <img src="@picture" width="64" height="64" alt="" style="border-radius:6px;object-fit:contain">
+  <img src="@image" width="64" height="64" alt="" style="border-radius:6px;object-fit:contain">
   <div style="font:13px/1.35 system-ui,sans-serif;color:#1d2129"><b>@name{safe}</b><br>
   <span style="color:#767c86">@detail{safe}</span></div>
 </div>"""
-
+# All points of the class of the one under the pointer are selected.
+LIGHT_UP = """
+const at = cb_data.index.indices
+const label = source.data.label
+const same = at.length ? Array.from(label.keys()).filter((i) => label[i] === label[at[0]]) : []
+if (same.join() !== source.selected.indices.join()) source.selected.indices = same
+"""
 
 #: Those of the map of the search page; the groups that have none of them share the last.
 COLOURS = (
@@ -84,13 +90,12 @@ def groupings_of(one: Map, rows: NDArray[np.int64]) -> list[Grouping]:
 
 
 def interactive_map(one: Map, size: int = 56) -> Chart:
-    """The map; each point carries a picture as a data URI, its longer side `size` pixels, so give few points.
+    """The map; each point carries an image as a data URI, its longer side `size` pixels, so give few points.
 
     The class of the item under the pointer lights up.
     """
     from bokeh.embed import components
-    from bokeh.models import ColumnDataSource, CustomJS, HoverTool
-    from bokeh.plotting import figure
+    from bokeh.models import ColumnDataSource
     from bokeh.resources import Resources
 
     rows = one.rows
@@ -103,18 +108,29 @@ def interactive_map(one: Map, size: int = 56) -> Chart:
             "y": one.points[:, 1],
             "label": table["label"].to_numpy()[rows],
             "colour": [REST if code < 0 else COLOURS[code] for code in codes],
-            "picture": [picture_uri(one, int(row), size) for row in rows],
+            "image": [thumbnail_uri(one, int(row), size) for row in rows],
             "name": [html.escape(title(one.items, int(row)).replace("_", " ")) for row in rows],
             "detail": [html.escape(_detail(table.iloc[int(row)])) for row in rows],
         }
     )
+    script, div = components(_plot(source, one.method))
+    # mode "inline" with the core alone: no widgets or tables are on the page
+    library = Resources(mode="inline", components=["bokeh"]).render_js()
+    return Chart(library, script, div, groupings)
+
+
+def _plot(source: Any, method: str) -> Any:
+    """The figure of the points in a Bokeh `ColumnDataSource`."""
+    from bokeh.models import CustomJS, HoverTool
+    from bokeh.plotting import figure
+
     plot = figure(
         height=560,
         sizing_mode="stretch_width",
         tools="pan,wheel_zoom,reset",
         active_scroll=None,
-        x_axis_label=f"{one.method} 1",
-        y_axis_label=f"{one.method} 2",
+        x_axis_label=f"{method} 1",
+        y_axis_label=f"{method} 2",
         match_aspect=True,
         toolbar_location="above",
     )
@@ -130,15 +146,7 @@ def interactive_map(one: Map, size: int = 56) -> Chart:
         selection_alpha=1,
         nonselection_alpha=0.15,
     )
-    light_up = CustomJS(
-        args={"source": source},
-        code="""
-        const at = cb_data.index.indices
-        const label = source.data.label
-        const same = at.length ? Array.from(label.keys()).filter((i) => label[i] === label[at[0]]) : []
-        if (same.join() !== source.selected.indices.join()) source.selected.indices = same
-        """,
-    )
+    light_up = CustomJS(args={"source": source}, code=LIGHT_UP)
     plot.add_tools(
         HoverTool(tooltips=TOOLTIP, renderers=[dots], callback=light_up, point_policy="follow_mouse", limit=1)
     )
@@ -150,14 +158,11 @@ def interactive_map(one: Map, size: int = 56) -> Chart:
     plot.axis.major_tick_line_color = plot.axis.minor_tick_line_color = None
     plot.axis.axis_line_color = plot.axis.axis_label_text_color = "#8a909a"
     plot.axis.axis_label_text_font_style = "normal"
-    script, div = components(plot)
-    # mode "inline" with the core alone: no widgets or tables are on the page
-    library = Resources(mode="inline", components=["bokeh"]).render_js()
-    return Chart(library, script, div, groupings)
+    return plot
 
 
-def picture_uri(one: Map, row: int, size: int) -> str:
-    """The picture of a row as a WebP data URI; a grey square when it cannot be opened."""
+def thumbnail_uri(one: Map, row: int, size: int) -> str:
+    """The image of a row as a WebP data URI; a grey square when it cannot be opened."""
     pixels = thumbnail(one.items, row, size)
     if pixels is None:
         pixels = np.full((size, size, 3), 221, np.uint8)
