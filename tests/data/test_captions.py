@@ -1,5 +1,6 @@
 """Descriptions beside the images: caption files, captions.csv, manifests without labels."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,7 @@ def test_a_text_file_beside_each_image_has_a_description_a_line(pictures: Path) 
     (pictures / "b.txt").write_text("a dog", encoding="utf-8")
     assert texts_of(pictures) == {"a.png": ["a cat", "eine Katze"], "b.jpg": ["a dog"], "c.png": []}
     assert open_items(pictures).notes == [
-        "1 images have no description",
+        "1 images have no text",
         "no class folders: each image is a class of its own",
     ]
 
@@ -71,8 +72,20 @@ def test_manifest_without_labels_has_a_class_a_description(pictures: Path, suffi
     frame.to_csv(file, index=False) if suffix == ".csv" else frame.to_parquet(file)
     assert texts_of(file) == {"a.png": ["a cat", "feline"], "b.jpg": ["a dog"], "c.png": ["a dog"]}
     items = open_items(file)
-    assert any("but 1 that repeat the description of another are of its class" in note for note in items.notes)
+    assert any("but 1 that repeat the text of another are of its class" in note for note in items.notes)
     assert items.labels[0] == items.labels[2] != items.labels[1]
     frame.drop(columns="text").to_csv(file.with_suffix(".csv"), index=False)
     with pytest.raises(UserError, match="no column 'label'"):
         open_items(file.with_suffix(".csv"))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_names_that_are_not_unicode(tmp_path, flat):
+    for number, name in enumerate((b"caf\xe9", b"th\xe9", b"eau")):
+        folder = tmp_path if flat else tmp_path / f"class_{number % 2}"
+        folder.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(folder / f"{os.fsdecode(name)}.png")
+        (folder / f"{os.fsdecode(name)}.txt").write_text(f"drink {number}")
+    items = open_items(tmp_path)
+    assert (len(items), len(items.classes)) == (3, 3 if flat else 2)
+    assert sorted(items.open(row).getpixel((0, 0))[0] for row in range(3)) == [0, 1, 2]

@@ -35,7 +35,7 @@ def test_what_spreadsheets_write_is_read(images: Path, separator: str, encoding:
     assert items.classes == ["Käse", "NA"]
     assert items.table["text"].tolist() == [["ein Käse"], ["noch einer"], ["nichts; gar nichts"]]
     assert any("cp1252" in note for note in items.notes) == (encoding == "cp1252")
-    assert any("parted by" in note for note in items.notes) == (separator != ",")
+    assert any("separated by" in note for note in items.notes) == (separator != ",")
 
 
 def test_captions_csv_too_and_a_tsv_with_commas(images: Path) -> None:
@@ -63,7 +63,7 @@ def test_where_no_labels_are_given_equal_texts_are_positives(images: Path) -> No
     items = open_items(images)
     assert items.labels.tolist() == [0, 0, 1]
     assert summary(items).problems == [
-        "1 of 2 classes have one item, so no positive but its description (--task image-text) (c.png)"
+        "1 of 2 classes have one item, so no positive but its text (--task image-text) (c.png)"
     ]
 
 
@@ -73,7 +73,7 @@ def test_equal_texts_of_several_classes_are_counted_and_warned_of(images: Path) 
     )
     frame.to_csv(images / "list.csv", index=False)
     problems = summary(open_items(images / "list.csv")).problems
-    assert any("1 of 2 descriptions belong to items of several classes, such as 'A frog.'" in line for line in problems)
+    assert any("1 of 2 texts belong to items of several classes, such as 'A frog.'" in line for line in problems)
 
 
 def test_what_the_images_are_and_what_was_left_out(images: Path) -> None:

@@ -82,7 +82,7 @@ def test_folds_cover_each_class_once_and_spare_the_test(fake_items):
     for fold in folds:
         check_disjoint(fold)
         assert classes_of(fold, "test") == classes_of(items, "test")
-    with pytest.raises(UserError, match="cannot be parted"):
+    with pytest.raises(UserError, match="cannot be divided"):
         class_folds(fake_items([2] * 3), 4)
 
 

@@ -41,7 +41,7 @@ def find_tree(root: str | Path | None, name: str, below: Sequence[str], mark: st
 
 
 def read_list(path: Path, columns: Sequence[str], *, skip: int = 0) -> pd.DataFrame:
-    """A list in plain text, columns parted by white space, `skip` lines of heading; all values as strings."""
+    """A list in plain text, columns separated by white space, `skip` lines of heading; all values as strings."""
     if not path.is_file():
         raise UserError(f"the list {path} is missing; the official layout has it")
     rows = []

@@ -17,10 +17,10 @@ CAPTION_SUFFIXES = (SUFFIX, ".csv")
 
 
 def read_captions(root: Path, files: Sequence[Path]) -> tuple[dict[str, list[str]] | None, list[str]]:
-    """The descriptions of each image by its path, None where the folder has none; and sentences about what is missing.
+    """The texts of each image by its path, None where the folder has none; and sentences about what is missing.
 
-    `captions.csv` has the columns `path` (relative to the folder) and `text`; several descriptions of an image are
-    several rows, or separated by `|`. Else `photo.txt` beside `photo.jpg` has a description a line.
+    `captions.csv` has the columns `path` (relative to the folder) and `text`; several texts of an image are
+    several rows, or separated by `|`. Else `photo.txt` beside `photo.jpg` has one text per line.
 
     Raises:
         UserError: captions.csv is unreadable, lacks a column, or names no image of the folder.
@@ -31,20 +31,20 @@ def read_captions(root: Path, files: Sequence[Path]) -> tuple[dict[str, list[str
     if not texts:
         return None, []
     without = sum(str(file) not in texts for file in files)
-    return texts, [*notes, *([f"{without} images have no description"] if without else [])]
+    return texts, [*notes, *([f"{without} images have no text"] if without else [])]
 
 
 def plain(text: str) -> str:
-    """A description by which two are the same: without case, and any white space as one blank."""
+    """A text in the form by which two are the same: without case, and any white space as one blank."""
     return " ".join(text.casefold().split())
 
 
 def classes_by_text(names: Sequence[str], texts: Sequence[Sequence[str] | None]) -> tuple[list[str], str]:
-    """A class for each item where no labels are given, and a sentence: items that share a description are of one class.
+    """A class for each item where no labels are given, and a sentence: items that share a text are of one class.
 
     Args:
         names: one an item; a class has that of its first item.
-        texts: the descriptions of each item.
+        texts: the texts of each item.
     """
     first: dict[str, int] = {}
     of = list(range(len(names)))
@@ -60,14 +60,14 @@ def classes_by_text(names: Sequence[str], texts: Sequence[Sequence[str] | None])
             of[max(one, other)] = min(one, other)
     roots = [root(row) for row in range(len(names))]
     shared = len(names) - len(set(roots))
-    together = f", but {shared} that repeat the description of another are of its class" if shared else ""
+    together = f", but {shared} that repeat the text of another are of its class" if shared else ""
     return [names[row] for row in roots], f"each image is a class of its own{together}"
 
 
 def equal_texts(items: Items, by: str = "label") -> tuple[int, int, str]:
-    """How many different descriptions there are, how many of them belong to several classes, and one of these.
+    """How many different texts there are, how many of them belong to several classes, and one of these.
 
-    Between images and descriptions such a description is a wrong match for all but its own class. `by`: `label`, or
+    Between images and texts such a text is a wrong match for all but its own class. `by`: `label`, or
     `id` where each item counts as a class.
     """
     labels: dict[str, set[int]] = {}
@@ -81,7 +81,7 @@ def equal_texts(items: Items, by: str = "label") -> tuple[int, int, str]:
 
 
 def text_problems(items: Items, by: str = "label") -> list[str]:
-    """A sentence where descriptions belong to several classes (`by="id"`: items): between images and descriptions they
+    """A sentence where texts belong to several classes (`by="id"`: items): between images and texts they
     are wrong matches for all but their own."""
     texts, several, example = equal_texts(items, by)
     if not several:
@@ -90,9 +90,9 @@ def text_problems(items: Items, by: str = "label") -> list[str]:
         of, cure = "several items", "--text.relation class, or say more in them"
     else:
         of = "items of several classes"
-        cure = "say more in them, or leave the labels out, then items with the same description are of one class"
+        cure = "say more in them, or leave the labels out, then items with the same text are of one class"
     return [
-        f"{several:,} of {texts:,} descriptions belong to {of}, such as {example!r}: between images and descriptions "
+        f"{several:,} of {texts:,} texts belong to {of}, such as {example!r}: between images and texts "
         f"they count as wrong matches; {cure}"
     ]
 
@@ -120,7 +120,7 @@ def _from_files(files: Sequence[Path]) -> dict[str, list[str]]:
             try:
                 lines = beside.read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"cannot read the caption file {beside}: {error}. Save it as UTF-8.") from error
+                raise UserError(f"cannot read the caption file {beside}: {error}; save it as UTF-8") from error
             if said := [line.strip() for line in lines if line.strip()]:
                 texts[str(file)] = said
     return texts

@@ -217,7 +217,7 @@ def _class_problems(items: Items) -> list[str]:
         told = items.table["text"][single_items].map(len).all()
         lines.append(
             f"{len(single)} of {len(sizes)} classes have one item, so no positive"
-            f"{' but its description (--task image-text)' if told else ''} ({few}{dots})"
+            f"{' but its text (--task image-text)' if told else ''} ({few}{dots})"
         )
     if len(sizes) and sizes.max() >= IMBALANCE * sizes.min():
         lines.append(

@@ -56,7 +56,8 @@ def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
     table = _places(root, files)
     if texts is not None and len(set(table["class"])) == 1:
         names = [os.path.relpath(file, root) for file in files]
-        table["class"], note = classes_by_text(names, [texts.get(file) for file in files])
+        classes, note = classes_by_text(names, [texts.get(file) for file in files])
+        table["class"] = pd.Series(classes, dtype=object)
         notes.append(f"no class folders: {note}")
     loose = table["class"] == ""
     _check_classes(root, table["class"][~loose], int(loose.sum()))
@@ -96,7 +97,7 @@ def _places(root: Path, files: list[str]) -> pd.DataFrame:
         parts = Path(file).relative_to(root).parts[:-1]
         split = splits.get(parts[0], "") if parts else ""
         rows.append((file, "/".join(parts[1:] if split else parts), split))
-    return pd.DataFrame(rows, columns=["path", "class", "split"])
+    return pd.DataFrame(rows, columns=["path", "class", "split"], dtype=object)  # paths may be other bytes than UTF-8
 
 
 def _check_classes(root: Path, classes: pd.Series[str], loose: int) -> None:

@@ -31,7 +31,7 @@ class Items:
     """Images with their classes.
 
     `table` has one row an item: `id` (int64, kept by `select`), `label` (int64), `split` (`train`, `validation`, `test`
-    or empty), `role` (`query`, `gallery`, `both`), `category`, `domain`, `text` (a list of descriptions), `path`.
+    or empty), `role` (`query`, `gallery`, `both`), `category`, `domain`, `text` (a list of texts), `path`.
     Optional columns: `x_1, y_1, x_2, y_2` (the box to crop, in pixels) and `held_out` (bool: a domain that training
     must not see). Only `path` and `label` must be given, the others have defaults.
 

@@ -29,9 +29,7 @@ def numbered(name: str, *columns: Any) -> tuple[list[Any], NDArray[Any] | None]:
     if not any(named):
         return list(columns), None
     if not all(named):
-        raise UserError(
-            f"{name} are names on one side and numbers on the other; give both as names or both as numbers."
-        )
+        raise UserError(f"{name} are names on one side and numbers on the other; give both as names or both as numbers")
     arrays = [np.asarray(column, dtype=object) for column in given]
     names, numbers = np.unique(np.concatenate([a.ravel() for a in arrays]), return_inverse=True)
     parts = iter(np.split(numbers, np.cumsum([a.size for a in arrays])[:-1]))

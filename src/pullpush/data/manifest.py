@@ -26,9 +26,9 @@ def read_manifest(file: str | Path, *, root: str | Path | None = None, missing: 
     """Images listed in a CSV, TSV or Parquet file, with Open Metric Learning's column names.
 
     Needed: `path` (relative to `root`, by default the file's folder), and `label` (any name or number) or `text`:
-    without `label`, rows belong together where they share a description (`classes_by_text`). Known besides:
+    without `label`, rows belong together where they share a text (`classes_by_text`). Known besides:
     `split` (train, validation or val, test, or empty), `is_query`, `is_gallery`, `category`, `domain`, `x_1, x_2, y_1,
-    y_2` (box to crop), `text` (a description; several are separated by `|`, or a list in Parquet). Other columns are
+    y_2` (box to crop), `text` (one; several are separated by `|`, or a list in Parquet). Other columns are
     left out and named in the notes. `read_list_of_items` says which encodings and separators are read.
 
     Args:
@@ -88,8 +88,8 @@ def existing(frame: pd.DataFrame, origin: str, missing: str, notes: list[str]) -
     few = ", ".join([*gone.iloc[:3], *(["..."] if len(gone) > 3 else [])])
     if missing == "error" or not there.any():
         raise UserError(
-            f"{len(gone)} of {len(frame)} images listed in {origin} do not exist: {few}. "
-            "Fetch them, or leave them out: --data.missing skip (--options '{missing: skip}' outside of training)."
+            f"{len(gone)} of {len(frame)} images listed in {origin} do not exist: {few}; "
+            "fetch them, or leave them out: --data.missing skip (--options '{missing: skip}' outside of training)"
         )
     notes.append(f"{len(gone)} listed images do not exist and are left out: {few}")
     return frame[there].reset_index(drop=True)

@@ -103,17 +103,17 @@ class ClassBalancedSampler(BatchSampler):
     """Batches of P classes with K items each.
 
     Every class comes once a pass; where P does not divide the number of classes, the last batch is filled up with
-    classes of the same pass, drawn anew. From visit to visit a class goes through all its items before one comes again
+    classes of the same pass, drawn again. From visit to visit a class goes through all its items before one comes again
     (as far as K divides them).
 
     Args:
         labels: Class of each row, [n]: its number or its name.
         classes: P, classes a batch (over all ranks).
         samples: K, items a class.
-        seed: Everything drawn hangs on it; no global random state is touched.
+        seed: Everything drawn depends on it; no global random state is touched.
         rank, world: This rank gets P / world classes of each global batch.
         short: Classes with fewer than K items: `repeat` their items, or `drop` the classes. Counted in `notes`.
-        keys: A key a row (such as its description), or a frozenset of some: two classes that share a key are never in
+        keys: A key a row (such as its text), or a frozenset of some: two classes that share a key are never in
             one batch.
         passes: Passes an iteration lasts; None: for ever.
 

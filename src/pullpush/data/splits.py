@@ -55,7 +55,7 @@ def check_disjoint(items: Items) -> None:
         few = ", ".join([*(items.classes[label] for label in both[:3]), *(["..."] if len(both) > 3 else [])])
         raise UserError(
             f"{items.name}: {len(both)} classes are in two splits ({few}); metric learning is tested on "
-            "classes that were never trained on. Mend the split."
+            "classes that were never trained on: mend the split"
         )
 
 
@@ -70,7 +70,7 @@ def _check_kinds(items: Items) -> None:
             few = ", ".join([*(items.classes[label] for label in both[:3]), *(["..."] if len(both) > 3 else [])])
             raise UserError(
                 f"{items.name}: {len(both)} of {len(classes[split])} {split} classes are in the {other} split too "
-                f"({few}); either all of them are, or none. Mend the split, or let the classes be drawn anew: "
+                f"({few}); either all of them are, or none. Mend the split, or let the classes be drawn again: "
                 "--data.given_splits false for a folder, no column 'split' in a manifest"
             )
 
@@ -85,7 +85,7 @@ def class_folds(items: Items, folds: int = 4, *, seed: int = 0) -> list[Items]:
     open_ = items.table["split"].to_numpy() != "test"
     classes = _shuffled(items, np.unique(items.table["label"][open_]), seed)
     if len(classes) < folds:
-        raise UserError(f"{items.name}: {len(classes)} classes cannot be parted into {folds} folds")
+        raise UserError(f"{items.name}: {len(classes)} classes cannot be divided into {folds} folds")
     result = []
     for part in np.array_split(classes, folds):
         split = np.where(items.table["label"].isin(part), "validation", "train")
@@ -133,7 +133,7 @@ def long_tail(items: Items, *, seed: int = 0, ratio: float = 10.0) -> Items:
 
 
 def _shuffled(items: Items, labels: np.ndarray, seed: int) -> np.ndarray:
-    """The labels in an order that hangs on the class names and the seed only."""
+    """The labels in an order that depends on the class names and the seed only."""
     ordered = sorted((int(label) for label in labels), key=lambda label: items.classes[label])
     return np.random.default_rng(seed).permutation(np.array(ordered, dtype=np.int64))
 
@@ -151,7 +151,7 @@ def _draw(items: Items, seed: int, test: float, validation: float) -> Items:
         if len(classes) < 2 or (test > 0 and "test" not in drawn):
             raise UserError(
                 f"{items.name}: {len(classes)} classes are too few for --data.test {test:g} and --data.validation "
-                f"{validation:g}: at least 2 must stay for training. Lower the shares or add classes."
+                f"{validation:g}: at least 2 must stay for training; lower the shares or add classes"
             )
         result = items.assign(split=drawn)
         result.notes.append(

@@ -38,12 +38,12 @@ def read_list_of_items(file: Path, notes: list[str]) -> pd.DataFrame:
     if encoding == "cp1252":
         notes.append(f"{file.name} is not UTF-8 and is read as Windows' cp1252; save it as UTF-8 if names look wrong")
     if separator != usual:
-        notes.append(f"{file.name} has its columns parted by {SEPARATORS[separator]}")
+        notes.append(f"{file.name} has its columns separated by {SEPARATORS[separator]}")
     return frame
 
 
 def _known(first: list[str], separator: str) -> int:
-    """How many of the columns that are known a heading has when it is parted by `separator`."""
+    """How many of the columns that are known a heading has when it is separated by `separator`."""
     return len({name.strip().lower() for row in csv.reader(first, delimiter=separator) for name in row} & set(TEXTS))
 
 

@@ -48,7 +48,7 @@ def read_emoji(
         vendors: The vendors to read (default: all seven); a list or a comma-separated string.
         held_out: Vendors that training must not see: `split_by_class` keeps them in the test only, as queries against
             the drawings of the others.
-        language: The language of the descriptions (`text`: name, then aliases); where a name is missing, English.
+        language: The language of the texts (`text`: name, then aliases); where a name is missing, English.
 
     Raises:
         UserError: a package is missing, a vendor or a language is unknown.
@@ -85,7 +85,7 @@ def _pictures() -> Path:
 
 @cache
 def _names(language: str) -> dict[str, tuple[str, list[str]]]:
-    """Code points -> (English name, descriptions in `language`)."""
+    """Code points -> (English name, texts in `language`)."""
     import emoji
 
     if language not in emoji.LANGUAGES:
