@@ -53,7 +53,7 @@ class Objective:
     def learns(self, name: str) -> bool:
         """Whether an option of the loss is learned in training."""
         learned = self.run.get("learn")
-        return learned == name or (learned == "auto" and name == "temperature" and self.run.get("task") == "image-text")
+        return learned == name or (learned == "auto" and name == "temperature" and "-" in self.run.get("task", ""))
 
     @property
     def softmax(self) -> bool:

@@ -29,7 +29,7 @@ from pullpush.errors import UserError
 from pullpush.files import check_fields, damaged, read_json, sync, unwritable
 from pullpush.files.tensors import read_safetensors
 
-__all__ = ["load", "save"]
+__all__ = ["kinds", "load", "save"]
 
 FORMAT, VERSION = "pullpush model", 1
 FIRST = ("image", "text")  # kinds with a place of their own in config.json
@@ -110,14 +110,14 @@ def _rebuilt(kind: str, folder: Path, config: dict[str, Any], tensors: dict[str,
     """
     own = {key.removeprefix(f"{kind}."): value for key, value in tensors.items() if key.startswith(f"{kind}.")}
     try:
-        return _kinds()[kind].rebuild(Stored(folder, _options(config)[kind], own, config["timm"]))
+        return kinds()[kind].rebuild(Stored(folder, _options(config)[kind], own, config["timm"]))
     except UserError:
         raise
     except Exception as error:  # options are handed on to libraries, which fail in many ways
         raise damaged(folder / CONFIG, f"its encoders can't be built ({error})", CURE) from error
 
 
-def _kinds() -> dict[str, type[Encoder]]:
+def kinds() -> dict[str, type[Encoder]]:
     """The kinds of encoders: those of this package's files, and of whatever else a program has imported."""
     package = importlib.import_module(__package__ or "")
     for module in pkgutil.iter_modules(package.__path__):
@@ -183,11 +183,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     check_fields(
         config, {"image": dict | None, "text": dict | None, "timm": str, "extra": {}, "fingerprint": str}, file, CURE
     )
-    kinds, others = _kinds(), config.setdefault("encoders", {})
+    known, others = kinds(), config.setdefault("encoders", {})
     check_fields(others, dict.fromkeys(others, dict), file, CURE)
-    strange = next((kind for kind in others if kind not in kinds), None)
+    strange = next((kind for kind in others if kind not in known), None)
     if strange is not None:
-        raise damaged(file, f"encoders of the kind {strange!r} are not known, only {', '.join(kinds)}", CURE)
+        raise damaged(file, f"encoders of the kind {strange!r} are not known, only {', '.join(known)}", CURE)
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"the model in '{folder}' is damaged: {WEIGHTS} is missing; restore it from a copy")
     return config

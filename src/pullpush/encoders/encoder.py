@@ -10,8 +10,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from pullpush.data.items import Items
 from pullpush.encoders.heads import Head, make_head
 from pullpush.encoders.weights import Loaded
+from pullpush.errors import UserError
 from pullpush.maths.similarity import normalize
 
 __all__ = ["CONFIG", "CURE", "WEIGHTS", "Encoder", "Stored", "seeded"]
@@ -77,6 +79,19 @@ class Encoder(nn.Module):
         self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
         self.hidden, self.dropout = hidden, dropout
         backbone.requires_grad_(not freeze)
+
+    @classmethod
+    def for_items(cls, items: Items, *, dim: int, head: Head, hidden: int, dropout: float, seed: int) -> Self:
+        """The encoder that embeds something of each of these items; see `of_items`.
+
+        Raises:
+            UserError: the items lack it.
+        """
+        raise UserError(f"encoders of the kind {cls.kind!r} are not trained by themselves")
+
+    def of_items(self, items: Items) -> Sequence[Any]:
+        """What it embeds of each item, as `prepare` takes it."""
+        raise NotImplementedError
 
     def prepare(self, given: Sequence[Any], first: int = 0) -> Any:
         """What `forward` takes, of what people have: files, strings.

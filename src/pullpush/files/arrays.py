@@ -3,6 +3,7 @@
 import math
 import os
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,12 +50,15 @@ def read_npy(
         raise damaged(path, error, cure) from error
 
 
-def read_npz(path: str | os.PathLike[str], kinds: dict[str, str], *, cure: str = CURE) -> dict[str, NDArray[Any]]:
+def read_npz(
+    path: str | os.PathLike[str], kinds: dict[str, str], *, optional: Collection[str] = (), cure: str = CURE
+) -> dict[str, NDArray[Any]]:
     """The arrays of a .npz file by name.
 
     Args:
         path: the file.
         kinds: the names that must be there, each with the kinds of values that are taken (see `read_npy`).
+        optional: those of them that may be missing.
         cure: what to do where the file can't be used.
 
     Raises:
@@ -68,6 +72,8 @@ def read_npz(path: str | os.PathLike[str], kinds: dict[str, str], *, cure: str =
                 try:
                     about = archive.getinfo(f"{name}.npy")
                 except KeyError:
+                    if name in optional:
+                        continue
                     raise ValueError(f"it has no array {name!r}") from None
                 if about.file_size > max(SMALL, MOST_INFLATED * size):
                     raise ValueError(f"its array {name!r} is compressed beyond sense")

@@ -239,7 +239,7 @@ def _matrix(run: RunFolder, name: str, not_seen: list[str]) -> Tensor | None:
 def _evaluation(run: RunFolder, objective: Objective, not_seen: list[str]) -> Measures:
     try:
         items = run.split("test").table
-        texts = run.texts("test") if objective.run.get("task") == "image-text" else None
+        texts = run.texts("test") if "-" in objective.run.get("task", "") else None
     except Missing as missing:
         not_seen.append(f"Whether queries have positives: {missing}")
         return Measures()

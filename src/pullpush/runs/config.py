@@ -1,5 +1,6 @@
 """Everything that repeats a run, as plain values."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -52,6 +53,19 @@ SHORT = {
 # Names, of which `Config` makes the objects: made here, they would bring torch.
 LOSS: Any = "multi_similarity"
 MINER: Any = "auto"
+
+
+def tasks() -> tuple[str, ...]:
+    """What can be trained: each kind of encoder alone, or with texts. Told without importing the encoders."""
+    sources = sorted((Path(__file__).parents[1] / "encoders").glob("*.py"))
+    kinds = [kind for file in sources for kind in re.findall(r'^    kind = "(\w+)"', file.read_text("utf-8"), re.M)]
+    return tuple(name for kind in kinds if kind != "text" for name in (kind, f"{kind}-text"))
+
+
+if TYPE_CHECKING:
+    Task = str
+else:
+    Task = Literal[tasks()]
 
 
 class Checked:
@@ -244,7 +258,8 @@ class Config(Checked):
     """A run.
 
     Args:
-        task: images alone, or with descriptions (image-text), which has other defaults: --task image-text --help.
+        task: what is embedded, images alone or with texts (image-text), which has other defaults: --task image-text
+            --help; another kind of encoder likewise.
         data: what to train on.
         encoder: the image encoder.
         text: the text encoder, with task image-text.
@@ -273,7 +288,7 @@ class Config(Checked):
         nmi: cluster the test embeddings too; of many classes that takes seconds.
     """
 
-    task: Literal["image", "image-text"] = "image"
+    task: Task = "image"
     data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     text: TextConfig = field(default_factory=TextConfig)

@@ -169,10 +169,10 @@ def environment() -> dict[str, Any]:
 
 
 def save_embeddings(folder: Path, name: str, embedded: Mapping[str, torch.Tensor]) -> None:
-    """The embeddings of a split by tower, float32 [n, dim] in the order of its table; those of images bear no tower's
-    name."""
-    for tower, embeddings in embedded.items():
-        file_name = name if tower == "image" else f"{name}-{tower}"
+    """The embeddings of a split by tower, float32 [n, dim] in the order of its table; those of the first tower bear no
+    tower's name."""
+    for place, (tower, embeddings) in enumerate(embedded.items()):
+        file_name = f"{name}-{tower}" if place else name
         with replacing(folder / "embeddings" / f"{file_name}.npy", _then(folder)) as part, part.open("wb") as file:
             np.save(file, embeddings.float().cpu().numpy())
 

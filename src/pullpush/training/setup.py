@@ -64,7 +64,11 @@ def make_sampler(
     Raises:
         UserError: a batch that was asked for by name and that the data do not give.
     """
-    short, sizes, usual = config.batch.short, torch.unique(labels, return_counts=True)[1], BATCH[config.task]
+    short, sizes, usual = (
+        config.batch.short,
+        torch.unique(labels, return_counts=True)[1],
+        BATCH["image-text" if "-" in config.task else "image"],
+    )
     largest = int(sizes.max())
     samples = config.batch.samples or min(usual[1], max(largest, 2))
     there = int((sizes >= samples).sum()) if short == "drop" else len(sizes)
@@ -126,7 +130,7 @@ def make_criteria(
 
 def _learned(config: Config) -> str | None:
     if config.learn == "auto":
-        return "temperature" if config.task == "image-text" and "temperature" in config.loss.options else None
+        return "temperature" if "-" in config.task and "temperature" in config.loss.options else None
     return None if config.learn == "none" else config.learn
 
 
@@ -145,5 +149,5 @@ def _make_memory(config: Config, ids: torch.Tensor) -> CrossBatchMemory | None:
         enqueue=own.enqueue,
         storage=own.storage,
         # Of pairs, a label is what belongs together and which description it is.
-        label_shape=(2,) if config.task == "image-text" else (),
+        label_shape=(2,) if "-" in config.task else (),
     )

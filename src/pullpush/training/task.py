@@ -20,7 +20,7 @@ from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_items, save_texts
 from pullpush.training.setup import make_criteria, make_sampler
-from pullpush.training.towers import SPLITS, TOWERS, Batch, Tower
+from pullpush.training.towers import SPLITS, TOWERS, Batch, ItemTower, Tower
 
 __all__ = ["Step", "Task"]
 
@@ -106,7 +106,7 @@ class Task:
     """
 
     def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
-        kinds = [TOWERS[name] for name in config.task.split("-")]
+        kinds = [TOWERS.get(name, ItemTower) for name in config.task.split("-")]
         notes: list[str] = []
         for kind in kinds:
             items, told = kind.usable(config, items)

@@ -1,8 +1,8 @@
-"""Towers: an encoder a modality, with what it is fed. A further modality is one class here and one line in `TOWERS`."""
+"""Towers: an encoder a modality, with what it is fed. A further modality is a kind of encoder in `encoders`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pullpush.data.captions import plain, text_problems
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
+from pullpush.encoders.bundle import kinds
 from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
@@ -24,7 +25,7 @@ from pullpush.runs.config import Config
 from pullpush.training.feature_cache import cached_features, features_key, texts_key
 from pullpush.training.loaders import EvaluationInputs, image_batches
 
-__all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower"]
+__all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "ItemTower", "TextTower", "Tower"]
 
 SPLITS = ("train", "validation", "test")
 CHUNK = 256
@@ -66,7 +67,7 @@ class Tower(ABC):
         notes: what a person should know of the feature cache.
     """
 
-    name: ClassVar[str]
+    name: str
     encoder: Encoder
     backbone_scale: float
     rows: pd.DataFrame
@@ -265,8 +266,39 @@ class TextTower(Tower):
         return cached_features(key, len(self.texts), compute, self.notes)
 
 
-# Name: tower. A task is the names of its towers, the anchors' first.
-TOWERS: dict[str, type[Tower]] = {tower.name: tower for tower in (ImageTower, TextTower)}
+class ItemTower(Tower):
+    """What an encoder of another kind embeds of each item; an entry is a row of the item table."""
+
+    def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
+        self.name, *_ = config.task.split("-")
+        own, kind = config.encoder, kinds()[self.name]
+        self.encoder = kind.for_items(
+            items, dim=own.dim, head=own.head, hidden=own.hidden, dropout=own.dropout, seed=config.seed
+        )
+        self.backbone_scale = config.optimizer.backbone_scale
+        self.rows, splits = items.table, items.table["split"].to_numpy()
+        self.own = [np.array([row]) for row in np.flatnonzero(splits == "train")]
+        self._given = self.encoder.of_items(items)
+        super().__init__(config, items, rank)
+
+    def entries(self, split: str) -> Tensor:
+        return torch.from_numpy(np.flatnonzero(self.rows["split"].to_numpy() == split))
+
+    def inputs(self, entries: Tensor) -> Any:
+        return self.encoder.prepare([self._given[entry] for entry in entries.tolist()])
+
+    @torch.inference_mode()
+    def _compute(self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device) -> Tensor:
+        chunks = counted(entries.split(CHUNK), f"embedding {self.name}s", len(entries), "items")
+        return torch.cat([encode(self.inputs(chunk).to(device)).float().cpu() for chunk in chunks]).clone()
+
+    def _features(self) -> Tensor:
+        with evaluating(self.encoder):
+            return self._compute(self.encoder.features, torch.arange(len(self.rows)), torch.device("cpu"))
+
+
+# The towers that feed their encoder in a way of their own; any other kind of encoder has an `ItemTower`.
+TOWERS: dict[str, type[Tower]] = {"image": ImageTower, "text": TextTower}
 
 
 class Head(nn.Module):
