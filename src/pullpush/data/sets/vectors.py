@@ -1,0 +1,70 @@
+"""Vectors that another model made, with their classes, from one file: `--data vectors --data.root FILE.npz`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pullpush.data.items import Items
+from pullpush.errors import UserError
+from pullpush.files import write_bytes
+from pullpush.files.arrays import read_npz
+from pullpush.files.cache import cache_folder
+from pullpush.images.files import idx_bytes
+
+__all__ = ["read_vectors"]
+
+SIDE = 16
+CURE = "write it with numpy.savez(FILE, vectors=..., labels=...)"
+
+
+def read_vectors(*, root: str | Path | None = None) -> Items:
+    """A vector an item, in the column `vector`: `--task vector` trains a head on them.
+
+    The file holds `vectors` float [n, d] and `labels` [n] (names or numbers), and where there are some `paths` [n] (of
+    images, relative to the file), `texts` [n], `category` [n] and `domain` [n]. Without `paths` an item is shown as its
+    numbers: a square of 16 x 16 grey cells, from left to right and from top to bottom, the mean of several numbers a
+    cell where there are more than 256.
+
+    Args:
+        root: The file, .npz.
+    """
+    if root is None:
+        raise UserError("vectors are read from a file: --data vectors --data.root FILE.npz")
+    path = Path(root)
+    kinds = {"vectors": "f", "labels": "iuU", "paths": "U", "texts": "U", "category": "U", "domain": "U"}
+    arrays = read_npz(path, kinds, optional=("paths", "texts", "category", "domain"), cure=CURE)
+    vectors, labels = arrays.pop("vectors"), arrays.pop("labels")
+    if vectors.ndim != 2 or not vectors.size:
+        raise UserError(
+            f"{path}: vectors must be [n, d] with at least one number, they are {list(vectors.shape)}; {CURE}"
+        )
+    for name, column in {"labels": labels, **arrays}.items():
+        if column.shape != (len(vectors),):
+            raise UserError(
+                f"{path}: {name} must be [{len(vectors)}], as there are vectors, they are {list(column.shape)}"
+            )
+    bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+    if len(bad):
+        raise UserError(f"{path}: {len(bad)} vectors hold numbers that are not finite, the first is vector {bad[0]}")
+    paths = [str(path.parent / each) for each in arrays["paths"]] if "paths" in arrays else _drawn(vectors)
+    columns = {name.replace("texts", "text"): column for name, column in arrays.items() if name != "paths"}
+    items = Items.build("vectors", paths, labels.astype(str).tolist())
+    return items.assign(**columns, vector=list(vectors.astype(np.float32)))
+
+
+def _drawn(vectors: NDArray[np.float32]) -> list[str]:
+    """Each vector as a small grey image, all in one archive."""
+    low, high = np.percentile(vectors, (1, 99))
+    grey = ((vectors - low) / max(high - low, 1e-12)).clip(0, 1)
+    cells = np.stack([part.mean(1) for part in np.array_split(grey, min(SIDE * SIDE, grey.shape[1]), axis=1)], axis=1)
+    square = np.pad(cells, ((0, 0), (0, SIDE * SIDE - cells.shape[1])))
+    content = idx_bytes((255 * square).astype(np.uint8).reshape(-1, SIDE, SIDE))
+    archive = cache_folder("vectors") / f"{hashlib.sha256(content).hexdigest()[:32]}-images-idx3-ubyte"
+    if not archive.exists():
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(archive, content)
+    return [f"{archive}#{row}" for row in range(len(vectors))]

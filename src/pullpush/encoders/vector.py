@@ -1,0 +1,138 @@
+"""The vector encoder: what other models made of things, with a head that learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pullpush.bounds import Dim, Part, Seed, checked
+from pullpush.data.items import Items
+from pullpush.encoders.encoder import CURE, WEIGHTS, Encoder, Stored, seeded
+from pullpush.encoders.heads import Head
+from pullpush.errors import UserError
+from pullpush.files import damaged
+
+__all__ = ["VectorEncoder"]
+
+
+class Standardised(nn.Module):
+    """Each column with the mean 0 and the variance 1 of the vectors that it was made for."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(x - mean) * scale`, `[n, width]`."""
+        return (x - self.mean) * self.scale
+
+
+class VectorEncoder(Encoder):
+    """Vectors `[n, width]` to embeddings `[n, dim]` of length 1.
+
+    Whatever a model knows of sounds, molecules, products or images becomes comparable by class: the head is trained,
+    and the model that made the vectors is not needed.
+
+    Args:
+        width: of the vectors.
+        dim: dimensions of the embedding; with the head `none` it is `width`.
+        head: `linear`, `mlp` or `none`.
+        hidden: width of the head `mlp`.
+        dropout: share of values that the head `mlp` drops in training.
+        normalize: whether `forward` ends with the L2 normalisation.
+        seed: of the random values of the head.
+    """
+
+    kind = "vector"
+    backbone: Standardised
+
+    @checked
+    def __init__(
+        self,
+        width: Dim,
+        *,
+        dim: Dim = 128,
+        head: Head = "linear",
+        hidden: Dim = 512,
+        dropout: Part = 0.0,
+        normalize: bool = True,
+        seed: Seed = 0,
+    ) -> None:
+        with seeded(seed):
+            super().__init__(
+                f"{width} numbers",
+                Standardised(width),
+                width,
+                dim=dim,
+                head=head,
+                hidden=hidden,
+                dropout=dropout,
+                freeze=False,
+                normalize=normalize,
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder is."""
+        return self.backbone.mean.device
+
+    @classmethod
+    def for_items(cls, items: Items, *, dim: int, head: Head, hidden: int, dropout: float, seed: int) -> Self:
+        """For the column `vector` of these items, standardised by those of the training split.
+
+        Raises:
+            UserError: there is no such column, or its vectors differ in length.
+        """
+        if "vector" not in items.table.columns:
+            raise UserError(f"{items.name} has no vectors: give --data vectors --data.root FILE.npz")
+        widths = items.table["vector"].map(len).unique()
+        if len(widths) > 1:
+            raise UserError(
+                f"{items.name}: the vectors have {', '.join(map(str, sorted(widths)))} numbers, not all alike"
+            )
+        encoder = cls(int(widths[0]), dim=dim, head=head, hidden=hidden, dropout=dropout, seed=seed)
+        x = torch.from_numpy(np.stack(items.split("train").table["vector"].to_list())).double()
+        encoder.backbone.mean.copy_(x.mean(0))
+        encoder.backbone.scale.copy_(x.std(0, correction=0).clamp_min(1e-6).reciprocal())
+        return encoder
+
+    def of_items(self, items: Items) -> Sequence[NDArray[np.float32]]:
+        """Their column `vector`."""
+        return list(items.table["vector"])
+
+    def prepare(self, given: Sequence[Any], first: int = 0) -> Tensor:
+        """float32 `[n, width]`; see `Encoder.prepare`."""
+        for place, vector in enumerate(given, first):
+            if np.shape(vector) != (self.width,) or not np.isfinite(vector).all():
+                raise UserError(
+                    f"vector {place} must be {self.width} finite numbers, it has the shape {np.shape(vector)}"
+                )
+        return torch.from_numpy(np.array(given, np.float32)).to(self.device)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """The vectors, standardised, `[n, width]`."""
+        return self.backbone(inputs)  # type: ignore[no-any-return]  # torch's modules return Any
+
+    def config(self) -> dict[str, Any]:
+        """What `rebuild` needs, as plain JSON values."""
+        left_out = ("name", "freeze")
+        return {"width": self.width, **{k: v for k, v in super().config().items() if k not in left_out}}
+
+    @classmethod
+    def rebuild(cls, stored: Stored) -> Self:
+        """The encoder of a bundle; see `Encoder.rebuild`."""
+        encoder = cls(**stored.config)
+        try:
+            encoder.load_state_dict(stored.tensors)
+        except RuntimeError as error:
+            raise damaged(stored.bundle / WEIGHTS, error, CURE) from error
+        return encoder
