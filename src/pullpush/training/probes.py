@@ -113,7 +113,8 @@ def _mined(criterion: Criterion, similarity: Tensor, pairs: Pairs, x: Tensor, tw
     if criterion.miner is None or (two and criterion.miner.traits.wants_references):
         return None
     among, name = None if two else similarity, criterion.comparison.similarity_name
-    return criterion.miner(Rectangle(similarity, pairs, among, name, x.shape[1]))
+    mined: Pairs = criterion.miner(Rectangle(similarity, pairs, among, name, x.shape[1]))
+    return mined
 
 
 @torch.no_grad()
