@@ -84,7 +84,8 @@ def test_the_report_tells_the_protocol(runs: dict[str, Path]) -> None:
         shown[name] = [row.name for row in metric_rows(material.run.metrics["test"])]
         told[name] = " ".join(how(material).lines)
         assert "differs from metrics.json" not in told[name]
-    assert shown["inshop"] == ["recall@1", "recall@10", "recall@20", "recall@30", "R-precision", "MAP@R", "NMI"]
+    recalls = ["recall@1", "recall@10", "recall@20", "recall@30"]
+    assert shown["inshop"] == [*recalls, "MRR", "R-precision", "MAP@R", "NMI"]
     assert "8 queries against 8 gallery items" in told["inshop"]
     assert {"recall@5", "all against all, recall@5", "one gallery image, recall@1, deviation"} < set(shown["vehicleid"])
     assert "ten draws of one image an id" in told["vehicleid"]

@@ -18,11 +18,11 @@ __all__ = ["METRICS", "metric_of", "per_query", "title_of"]
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in sorted(
-        (found for found in collect(__name__, __path__, skip={"base"}).values() if isinstance(found, Metric)),
-        key=lambda metric: (metric.of_clusters, not metric.takes_k, metric.name),
+        (each for each in reversed(collect(__name__, __path__, skip={"base"}).values()) if isinstance(each, Metric)),
+        key=lambda metric: (metric.of_clusters, not metric.takes_k, not metric.nearest_alone),
     )
 }
-"""By name, as in `Evaluation.metrics`; those with a k first, that of clusters last."""
+"""By name, as in `Evaluation.metrics`; those with a k first, then those of the nearest alone; that of clusters last."""
 
 
 def per_query(ks: Sequence[int]) -> dict[str, Callable[[Standing], Tensor]]:
