@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "pullpush"
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+# The changelog names what is gone.
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {ROOT / "CHANGELOG.md"})
 DOTTED = re.compile(r"(?<![\w/.@-])pullpush(?:\.[A-Za-z_]\w*)+")
 # A file of the project by its path; those of runs, indexes and data sets have other suffixes or folders.
 FILES = re.compile(r"(?<![\w/.~*{-])((?:[a-z_]+/)+[\w.-]*\w\.(?:py|md|yaml|sh|png|webp))\b")
