@@ -32,14 +32,14 @@ def gather(columns: Columns) -> Columns:
     """The columns of all ranks, one after the other; gradients of all ranks are added up for the rank of the column."""
     if world() == 1:
         return columns
-    embeddings = _Gather.apply(columns.embeddings)  # type: ignore[no-untyped-call]
+    embeddings = _Gather.apply(columns.embeddings)
     labels, ids = _gathered(columns.labels), _gathered(columns.ids)
     return Columns(embeddings, labels, ids, None if columns.valid is None else _gathered(columns.valid))
 
 
 def shared(x: Tensor) -> Tensor:
     """x, whose gradient is averaged over the ranks: learned options stay equal even outside of DDP."""
-    return x if world() == 1 else _Average.apply(x)  # type: ignore[no-untyped-call, no-any-return]
+    return x if world() == 1 else _Average.apply(x)
 
 
 def all_sum(x: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class _Gather(torch.autograd.Function):
         return _gathered(x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return all_sum(gradients[0].contiguous())[own_rows(ctx.size)]
 
@@ -92,6 +92,6 @@ class _Average(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return all_sum(gradients[0]) / world()

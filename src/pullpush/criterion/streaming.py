@@ -33,7 +33,7 @@ def stream(block: Block, rows: int, block_rows: int, inputs: Sequence[Tensor], r
     Raises:
         UserError: from `backward`, where a gradient of the gradient is asked for.
     """
-    return _Stream.apply(block, rows, block_rows, ranks, *inputs)  # type: ignore[no-untyped-call, no-any-return]
+    return _Stream.apply(block, rows, block_rows, ranks, *inputs)  # type: ignore[no-any-return]  # torch's Function.apply gives Any
 
 
 class _Stream(torch.autograd.Function):

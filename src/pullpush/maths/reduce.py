@@ -60,7 +60,7 @@ def sum_of(x: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
     """Sum of a row; 0 where it is empty."""
     if not eager(x):
         return torch.where(mask, x, 0.0).sum(dim)
-    return _Sum.apply(x, mask, dim)  # type: ignore[no-untyped-call, no-any-return]
+    return _Sum.apply(x, mask, dim)  # type: ignore[no-any-return]  # torch's Function.apply gives Any
 
 
 class _Sum(torch.autograd.Function):
@@ -132,7 +132,7 @@ def logsumexp_of(x: Tensor, mask: Tensor, dim: int = -1, bound: float = float("i
         empty = torch.finfo(x.dtype).min / 4
         filled = torch.where(mask, x, empty)
         return filled.logsumexp(dim) if bound > EXPONENT else _log(filled.exp().sum(dim), empty)
-    return _LogSumExp.apply(x, mask, dim)[0]  # type: ignore[no-untyped-call, no-any-return]
+    return _LogSumExp.apply(x, mask, dim)[0]  # type: ignore[no-any-return]  # torch's Function.apply gives Any
 
 
 def logsumexp_of_two(

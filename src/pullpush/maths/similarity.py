@@ -17,7 +17,7 @@ def normalize(x: Tensor) -> Tensor:
     """x / |x| for each row, of any length from 1e-30 to 1e30; a zero row stays zero, with gradient zero."""
     x = widen(x)
     if x.requires_grad and eager(x) and len(x):
-        unit, length = _Normalize.apply(x)  # type: ignore[no-untyped-call]
+        unit, length = _Normalize.apply(x)
         if length.min() > 1e-15 and length.max() < 1e15:
             return unit  # type: ignore[no-any-return]
     # Brought to size 1 before it is squared: the square of 1e-30 or 1e30 is no number in float32.
@@ -64,7 +64,7 @@ class _Gram(torch.autograd.Function):
 def dot(x: Tensor, y: Tensor) -> Tensor:
     r"""$s_{ij} = x_i \cdot y_j$."""
     if x is y and x.requires_grad and eager(x):
-        return _Gram.apply(widen(x))  # type: ignore[no-untyped-call, no-any-return]
+        return _Gram.apply(widen(x))  # type: ignore[no-any-return]  # torch's Function.apply gives Any
     return widen(x) @ widen(y).mT
 
 
