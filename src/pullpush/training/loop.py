@@ -31,6 +31,7 @@ from pullpush.training.setup import make_items
 from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.task import Task
 from pullpush.training.trackers import Trackers
+from pullpush.training.trainable import Trainable
 
 __all__ = ["Run", "train"]
 
@@ -58,7 +59,7 @@ class Run:
 
     config: Config
     folder: Path
-    task: Task
+    task: Trainable
     fabric: Fabric
     module: nn.Module
     optimizer: torch.optim.Optimizer

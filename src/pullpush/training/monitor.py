@@ -27,7 +27,7 @@ from pullpush.training.probes import LastBatch, learned_options, measure_batch, 
 
 if TYPE_CHECKING:
     from pullpush.training.loop import Run
-    from pullpush.training.task import Task
+    from pullpush.training.trainable import Trainable
 
 __all__ = ["Monitor"]
 
@@ -88,7 +88,7 @@ class Monitor(Callback):
             self.report(step, finding)
 
 
-def _at_start(task: Task) -> Measures:
+def _at_start(task: Trainable) -> Measures:
     """What is known before the first step: whether the weights came, whether the test has positives."""
     measures = measure_queries(task.splits["test"].table, *task.queries())
     loaded, frozen = task.encoder.loaded, task.encoder.freeze

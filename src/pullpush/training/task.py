@@ -21,7 +21,6 @@ from pullpush.runs.config import Config
 from pullpush.runs.folder import save_items, save_texts
 from pullpush.training.setup import make_criteria, make_sampler
 from pullpush.training.towers import SPLITS, TOWERS, Batch, ItemTower, Tower
-from pullpush.training.trainable import Trainable
 
 __all__ = ["Step", "Task"]
 
@@ -84,7 +83,7 @@ def compare(criterion: Criterion, embeddings: Sequence[Tensor], labels: Tensor, 
     return loss
 
 
-class Task(Trainable):
+class Task:
     """The towers of a run, the sampler of their batches, and the criterion.
 
     With one tower a label is a class. With two, an item of the first is compared with an entry of the second, both

@@ -1,28 +1,56 @@
-"""What the loop needs of that which it trains."""
+"""What the loop and its callbacks need of that which is trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from pullpush.criterion import Criterion
 from pullpush.data.items import Items
+from pullpush.data.sampler import ClassBalancedSampler
+from pullpush.encoders.encoder import Encoder
+from pullpush.evaluation import CrossModal, Evaluation
 
 __all__ = ["Trainable"]
 
 
 class Trainable(Protocol):
-    """A task as the loop sees it; `task.Task` is the one for towers.
+    """A task as a run sees it; `task.Task` is the one of towers.
 
     Attributes:
         items: with their splits.
-        step: the module whose parameters learn; `arguments` gives what it takes to the loss.
+        splits: the items of each.
+        encoder: of the items.
+        criterion: the loss.
+        sampler: of the training batches.
+        step: the module that learns: what `prepare` gives to the loss.
         notes: what a person should know before the first step.
+        shown: the metrics that are printed at the end.
+        followed: those that are printed at each validation.
+        chosen_by: the one by which the best weights are chosen.
     """
 
     items: Items
-    step: nn.Module
+    splits: dict[str, Items]
+    encoder: Encoder
+    criterion: Criterion
+    sampler: ClassBalancedSampler
     notes: list[str]
+
+    @property
+    def step(self) -> nn.Module: ...
+
+    @property
+    def shown(self) -> tuple[str, ...]: ...
+
+    @property
+    def followed(self) -> tuple[str, ...]: ...
+
+    @property
+    def chosen_by(self) -> str: ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For the optimiser; each group holds its own highest learning rate as `lr` and `initial_lr`."""
@@ -38,3 +66,24 @@ class Trainable(Protocol):
 
     def logged(self, batch: Any) -> dict[str, float]:
         """What is logged of a batch beside its loss."""
+
+    def validate(self, device: torch.device) -> dict[str, float]:
+        """Metrics and losses on the validation classes; empty where there are none."""
+
+    def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
+        """Embeddings of a split by tower, [n, dim], on the CPU."""
+
+    def evaluate(self, split: str, embedded: Mapping[str, Tensor]) -> Evaluation | CrossModal:
+        """Retrieval by the protocol of the data."""
+
+    def queries(self) -> tuple[pd.DataFrame | None, str]:
+        """What the test asks with, where that is not its items, and by which column of the items it is answered."""
+
+    def classes_seen(self, steps: int) -> pd.DataFrame:
+        """How often the sampler draws items of each class in so many steps: class, items, drawn."""
+
+    def save_tables(self, folder: Path) -> None:
+        """The tables by which embeddings are known, into the run folder."""
+
+    def save_model(self, folder: Path) -> None:
+        """The model bundle."""
