@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
+from lightning_fabric.loggers.logger import Logger
 from PIL import Image
 
 import pullpush
@@ -22,6 +24,7 @@ from pullpush.runs.checkpoint import load_checkpoint, save_checkpoint
 from pullpush.runs.config import DataConfig
 from pullpush.runs.log import RunLog, read_log
 from pullpush.training import Stopped, loop, train
+from pullpush.training.callbacks import Callback
 from pullpush.training.setup import make_items
 
 Options = dict[str, Any]
@@ -259,3 +262,62 @@ def test_a_split_of_one_class_is_told(tmp_path: Path) -> None:
     make_items(DataConfig(str(tmp_path), validation=0.1), 0, said.append)
     assert [line for line in said if "one class only" in line and line.startswith("validation")]
     assert not [line for line in said if line.startswith("test has one")]
+
+
+class Remembering(Logger):
+    """A tracker of the caller's."""
+
+    name, version = "remembering", 0
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int | None, dict[str, float]]] = []
+        self.options: Any = None
+        self.status = ""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.lines.append((step, dict(metrics)))
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        self.options = params
+
+    def finalize(self, status: str) -> None:
+        self.status = status
+
+
+def test_trackers_take_what_the_log_takes(small: Options, tmp_path: Path) -> None:
+    mine = Remembering()
+    run = train(
+        **{**small, "trackers": ["csv"], "tensorboard": False}, loggers=[mine], out=str(tmp_path / "run"), quiet=True
+    )
+    log = [(line.pop("step"), line) for line in read_log(run / "log.jsonl")]
+    assert mine.lines == log
+    assert (mine.options["steps"], mine.status) == (small["steps"], "success")
+    (table,) = run.rglob("metrics.csv")
+    assert pd.read_csv(table)["train/loss"].dropna().tolist() == pytest.approx(
+        [line["train/loss"] for _, line in log if "train/loss" in line]
+    )
+    assert not (run / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "os.path.join", "no_such_package.Logger"])
+def test_an_unknown_tracker_is_named_before_anything_is_made(small: Options, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"--trackers {name} "):
+        train(**small, trackers=[name], out=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_callbacks_hear_a_run_from_its_setup_to_its_test(small: Options, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Listener(Callback):
+        def __getattribute__(self, name: str) -> Any:
+            if name in vars(Callback):  # Fabric asks for some of its own
+                heard.append(name)
+            return object.__getattribute__(self, name)
+
+    train(**small, callbacks=[Listener()], out=str(tmp_path / "run"), quiet=True)
+    order = list(dict.fromkeys(heard))
+    assert order[:2] == ["on_setup", "on_begin"]
+    assert order[-3:] == ["on_train_end", "on_finish", "on_test"]
+    assert {"on_step", "on_log", "on_validate", "on_validation", "on_best", "on_look", "on_checkpoint"} < set(order)
+    assert heard.count("on_step") == small["steps"]

@@ -30,7 +30,7 @@ def train(argv: list[str]) -> int:
     from pullpush.runs.options import parse
 
     if resume and rest:
-        raise UserError(f"--resume goes on with the run's own options; leave {rest[0]!r} away")
+        raise UserError(f"--resume goes on with the run's own options; leave out {rest[0]!r}")
     typed = None if resume else parse(rest)
     # Only now: torch takes its time, and what is typed wrong is said at once.
     from pullpush.runs.folder import open_run

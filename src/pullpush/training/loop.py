@@ -184,11 +184,12 @@ def train(
     given = options if config is None else check("config", config, Config).values()
     resume = Path(resume) if resume else None
     config = open_run(resume) if resume else config_from(given)
+    trackers = Trackers(config.trackers, loggers, config.tensorboard)
     heard = [each if isinstance(each, Callback) else as_callback(each) for each in callbacks]
     if config.gradient_cache and config.devices > 1:
         raise UserError("the gradient cache runs in one process: leave out --gradient_cache or --devices")
     fabric = launch(
-        config, [LogFile(), Trackers(loggers), Display(), FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
+        config, [LogFile(), trackers, Display(), FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
     )
     fabric.seed_everything(config.seed, verbose=False)
     shown = not quiet and fabric.is_global_zero

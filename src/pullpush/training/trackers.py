@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from pullpush.training.callbacks import Callback
 if TYPE_CHECKING:
     from pullpush.training.loop import Run
 
-__all__ = ["TRACKERS", "Trackers", "make_tracker"]
+__all__ = ["TRACKERS", "Trackers", "tracker"]
 
 # What people type, and the class that it stands for; any other class is named in full.
 TRACKERS = {
@@ -34,18 +35,23 @@ class Trackers(Callback):
     """Hands numbers to Fabric's loggers.
 
     Args:
-        loggers: of the caller, beside those that the configuration names.
+        names: of trackers, as the configuration names them.
+        loggers: of the caller, beside these.
+        tensorboard: write TensorBoard's logs too.
+
+    Raises:
+        UserError: see `tracker`.
     """
 
-    def __init__(self, loggers: Sequence[Logger] = ()) -> None:
-        self.loggers = list(loggers)
+    def __init__(self, names: Sequence[str] = (), loggers: Sequence[Logger] = (), tensorboard: bool = False) -> None:
+        self.kinds, self.loggers, self.tensorboard = [tracker(name) for name in names], list(loggers), tensorboard
 
     def on_setup(self, run: Run) -> None:
-        config = run.config
-        loggers = [*(make_tracker(name, run.folder) for name in config.trackers), *self.loggers]
+        loggers = [*(_made(kind, run.folder) for kind in self.kinds), *self.loggers]
         for logger in loggers:
-            logger.log_hyperparams(config.values())
-        if config.tensorboard:
+            with suppress(NotImplementedError):  # csv has no place for them
+                logger.log_hyperparams(run.config.values())
+        if self.tensorboard:
             loggers.append(TensorBoardLogger(run.folder, "tensorboard", "", purge_step=run.step + 1))
         run.fabric.loggers.extend(loggers)
 
@@ -63,28 +69,34 @@ class Trackers(Callback):
             raise _unwritable(run, error) from error
 
 
-def make_tracker(name: str, folder: Path) -> Logger:
-    """The Fabric logger of a name.
+def tracker(name: str) -> type[Logger]:
+    """The class of a tracker.
 
     Args:
-        name: one of `TRACKERS`, or the full name of a class (`package.module.Class`).
-        folder: the run folder, for loggers that write files.
+        name: one of `TRACKERS`, or the full name of a class of Fabric's `Logger` (`package.module.Class`).
 
     Raises:
         UserError: there is no such class, or its package is not installed.
     """
     module, _, kind = TRACKERS.get(name, name).rpartition(".")
     try:
-        cls: Any = vars(importlib.import_module(module))[kind] if module else None
-    except (ImportError, KeyError) as error:
+        cls: Any = vars(importlib.import_module(module)).get(kind) if module else None
+    except ImportError as error:
         raise UserError(
-            f"the tracker {name!r} can't be loaded: {error}; install its package, or correct the name"
+            f"--trackers {name} can't be loaded: {error}; install its package, or correct the name"
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, Logger)):
         known = ", ".join(TRACKERS)
-        raise UserError(f"{name!r} is no tracker: give {known}, or the full name of a class of Fabric's `Logger`")
-    places = {option: str(folder) for option in ("root_dir", "save_dir") if option in of(cls).options}
-    return cls(**places)
+        raise UserError(
+            f"--trackers {name} is no tracker: give {known}, or the full name of a class of Fabric's `Logger`"
+        )
+    return cls
+
+
+def _made(kind: type[Logger], folder: Path) -> Logger:
+    """A tracker with its own defaults; those that write files write into the run folder."""
+    places = {option: str(folder) for option in ("root_dir", "save_dir") if option in of(kind).options}
+    return kind(**places)
 
 
 def _unwritable(run: Run, error: Exception) -> UserError:
