@@ -49,6 +49,7 @@ class Limit:
         self.failed += report.failed
         self.ran.add(report.nodeid)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         signal.alarm(0)
 
