@@ -13,9 +13,9 @@ import pytest
 
 from pullpush.data.items import Items
 from pullpush.evaluation.protocols import evaluate_items
-from pullpush.reports import interactive, page, projection, style
+from pullpush.reports import interactive, projection, style
 from pullpush.reports.context import Material
-from pullpush.reports.layout import build
+from pullpush.reports.layout import build, sentence
 from pullpush.reports.tables import metric_rows
 from pullpush.runs.reader import RunFolder
 
@@ -34,12 +34,12 @@ class Said:
     def __init__(self, folder: Path) -> None:
         material = Material(RunFolder(folder))
         found = build(material)
-        self.sections = [section.id for section, _ in found]
-        blocks = [block for _, blocks in found for block in blocks]
+        self.sections = [section.id for section in found]
+        blocks = [block for section in found for block in section.blocks]
         self.figures = {block.picture.path.stem for block in blocks if block.picture}
         rows = metric_rows(material.known_metrics.get("test") or {})
-        words = [page.sentence(material.run, material.known_metrics, rows, material.queried), *material.notes]
-        words += [text for section, _ in found for text in (section.title, section.lead)]
+        words = [sentence(material.run, material.known_metrics, rows, material.queried), *material.notes]
+        words += [text for section in found for text in (section.title, section.lead)]
         for block in blocks:
             words += [block.heading, block.caption, block.alt, *block.head, *(c for row in block.rows for c in row)]
             words += block.lines

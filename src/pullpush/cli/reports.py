@@ -31,7 +31,7 @@ def draw_report(run: str | Path, window: int = 50) -> None:
     Raises:
         UserError: files of the run are damaged; the report shows the rest.
     """
-    from pullpush.reports.page import draw
+    from pullpush.reports.layout import draw
 
     page, damaged = draw(run, window=window)
     print(f"report: {page}")

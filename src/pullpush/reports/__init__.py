@@ -5,6 +5,6 @@ from pullpush.extras import need
 need("report")
 
 from pullpush.reports.diagnosis import diagnose_run, diagnosis_page
-from pullpush.reports.page import report
+from pullpush.reports.layout import report
 
 __all__ = ["diagnose_run", "diagnosis_page", "report"]

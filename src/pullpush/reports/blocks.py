@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from pullpush.evaluation import Evaluation
 from pullpush.reports import grids, histograms, style, tables
-from pullpush.reports.context import Block, Material
+from pullpush.reports.context import Material
 from pullpush.reports.curves import RAW, fitting_window, plot_curves
 from pullpush.reports.interactive import interactive_map
+from pullpush.reports.page import Block
 from pullpush.reports.projection import COLORED, Map, draw_maps, make_map
 from pullpush.reports.style import Theme
 from pullpush.runs.reader import Absent, Curve, Missing, RunFolder
@@ -265,9 +266,9 @@ def hover_map(material: Material) -> Block:
     one = material.everything
     splits = list(dict.fromkeys(one.items.table["split"].to_numpy()[one.rows]))
     lights = " and its class lights up" if material.labelled else ""
-    return Block(
-        chart=interactive_map(one),
-        caption=f"{len(one.rows):,} items ({', '.join(splits)}): put the pointer on a point and its image appears"
+    return interactive_map(
+        one,
+        f"{len(one.rows):,} items ({', '.join(splits)}): put the pointer on a point and its image appears"
         f"{lights}. Drag to move, use the wheel tool to zoom; a name of the legend hides its points.",
     )
 

@@ -1,8 +1,8 @@
-"""What the parts of the page are made of: blocks, and the run with what several parts compute from it."""
+"""The run with what several parts of its report compute from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,29 +13,13 @@ from numpy.typing import NDArray
 
 from pullpush.data.items import SPLITS, Items
 from pullpush.evaluation import Evaluation
-from pullpush.reports import style
-from pullpush.reports.interactive import Chart
+from pullpush.reports.page import Block, drawn
 from pullpush.reports.projection import Map, make_map
-from pullpush.reports.style import Picture, Theme
+from pullpush.reports.style import Theme
 from pullpush.runs.reader import Missing, RunFolder
 
 POINTS = 2000
 """Points of the interactive map: each carries a picture."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """One piece of a section; the template shows what is filled. `caption` may stand under any of them."""
-
-    caption: str = ""
-    heading: str = ""
-    picture: Picture | None = None
-    alt: str = ""
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    lines: Sequence[str] = ()
-    code: str = ""
-    chart: Chart | None = None
 
 
 @dataclass(frozen=True)
@@ -110,5 +94,4 @@ class Material:
         return make_map(self.run.items.select(np.concatenate(rows)), np.concatenate(kept), limit=POINTS)
 
     def picture(self, name: str, draw: Callable[[Theme], Figure], *, alt: str, caption: str) -> Block:
-        path = self.run.path / "plots" / f"{name}.png"
-        return Block(picture=style.save(draw, path), alt=alt, caption=caption)
+        return drawn(draw, self.run.path / "plots" / f"{name}.png", caption, alt)

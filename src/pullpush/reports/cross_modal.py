@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from pullpush.evaluation.metrics import title_of
 from pullpush.reports import grids, style
-from pullpush.reports.context import Block, Material
+from pullpush.reports.context import Material
 from pullpush.reports.curves import plot_curves
 from pullpush.reports.grids import CELL, GAP, PHONE, STEP, Tile, canvas, draw_tile, heading
+from pullpush.reports.page import Block
 from pullpush.reports.style import Theme
 from pullpush.runs.reader import Absent
 

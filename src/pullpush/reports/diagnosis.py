@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from markupsafe import Markup, escape
 from torch import Tensor
 
 from pullpush.doctor import (
@@ -33,9 +31,9 @@ from pullpush.doctor import (
     words,
 )
 from pullpush.errors import UserError
-from pullpush.files import damaged, write_text
+from pullpush.files import damaged
 from pullpush.reports.diagnosis_figures import draw_finding
-from pullpush.reports.render import render
+from pullpush.reports.page import Block, Page, Section
 from pullpush.runs.reader import Missing, RunFolder
 
 __all__ = ["Diagnosis", "diagnose_run", "diagnosis_page"]
@@ -113,24 +111,18 @@ def diagnosis_page(path: Path | str, diagnosis: Diagnosis) -> Path:
     Returns: the path of the page, one file that opens without a network.
     """
     run = RunFolder(Path(path))
-    parts = [(f, FINDINGS[f.finding].meaning, draw_finding(f, diagnosis.history, run)) for f in diagnosis.findings]
-    html = render(
-        "pullpush.reports",
-        "diagnosis.html",
-        filters={"shown": shown, "words": words, "typed": _typed},
-        name=run.name,
-        findings=parts,
-        diagnosis=diagnosis,
-    )
-    target = run.path / "diagnosis.html"
-    write_text(target, html)
-    return target
+    others = {"Not looked at": diagnosis.not_seen, "Notes": diagnosis.notes}
+    sections = [_section(finding, draw_finding(finding, diagnosis.history, run)) for finding in diagnosis.findings]
+    sections += [Section(title, [Block(lines=lines)]) for title, lines in others.items()]
+    footer = f"From {diagnosis.source}; `pullpush diagnose` draws it again at any time."
+    return Page("diagnosis", run.name, diagnosis.sentence, sections, [footer]).write(run.path / "diagnosis.html")
 
 
-def _typed(text: str) -> Markup:
-    """What a person types, as code: options with their values, and what stands between backticks."""
-    marked = re.sub(r"`([^`]+)`|(--[\w.]+(?: [\w.+-]*\w)?)", r"<code>\1\2</code>", str(escape(text)))
-    return Markup(marked)
+def _section(finding: Finding, figure: Block | None) -> Section:
+    seen = [(words(name), shown(value)) for name, value in finding.evidence.items()]
+    said = Block(text=[FINDINGS[finding.finding].meaning], head=["", ""], rows=seen, note=finding.advice)
+    title = finding.finding.replace("_", " ").capitalize()
+    return Section(title, [said, *([figure] if figure else [])], finding.finding, severity=finding.severity)
 
 
 def _objective(run: RunFolder) -> Objective:

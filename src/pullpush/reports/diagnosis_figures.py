@@ -11,24 +11,26 @@ from numpy.typing import NDArray
 from pullpush.doctor import FINDINGS, Curves, Finding, History
 from pullpush.reports import style
 from pullpush.reports.curves import plot_curves
-from pullpush.reports.style import Picture, Theme
+from pullpush.reports.page import Block, drawn
+from pullpush.reports.style import Theme
 from pullpush.runs.reader import Curve, Missing, RunFolder
 
 __all__ = ["draw_finding"]
 
 
-def draw_finding(finding: Finding, history: History, run: RunFolder) -> Picture | None:
+def draw_finding(finding: Finding, history: History, run: RunFolder) -> Block | None:
     """The figure that the finding declares, also in `plots/`; None where there is nothing to draw."""
     path, declared = run.path / "plots" / f"finding_{finding.finding}.png", FINDINGS[finding.finding].figure
+    alt = f"What was seen: {finding.finding.replace('_', ' ')} over the steps of the run"
     if declared == "spread":
         deviation = _deviations(run)
-        return None if deviation is None else style.save(lambda theme: _draw_spread(deviation, theme), path)
+        return None if deviation is None else drawn(lambda theme: _draw_spread(deviation, theme), path, "", alt)
     curves = _curves(declared, history) if declared else []
     if declared is None or not curves:
         return None
     last = history.looks[-1] if history.looks else {}
     levels = {name: last[key] for key, name in declared.levels.items() if key in last}
-    return style.save(lambda theme: _draw_curves(declared, curves, levels, theme), path)
+    return drawn(lambda theme: _draw_curves(declared, curves, levels, theme), path, "", alt)
 
 
 def _curves(declared: Curves, history: History) -> list[Curve]:

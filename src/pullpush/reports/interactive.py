@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pullpush.reports.grids import thumbnail, title
+from pullpush.reports.page import Block
 from pullpush.reports.projection import Map
 
 TOOLTIP = """
@@ -57,9 +59,14 @@ class Grouping:
     codes: list[int]
 
 
-@dataclass(frozen=True)
-class Chart:
+@dataclass(frozen=True, kw_only=True)
+class Chart(Block):
     """The pieces of HTML that place the map: Bokeh's JavaScript, the script and the place; and how it is coloured."""
+
+    template: ClassVar[str] = "chart.html"
+    scripted: ClassVar[bool] = True
+    colours: ClassVar[Sequence[str]] = COLOURS
+    rest: ClassVar[str] = REST
 
     library: str
     script: str
@@ -89,7 +96,7 @@ def groupings_of(one: Map, rows: NDArray[np.int64]) -> list[Grouping]:
     return found
 
 
-def interactive_map(one: Map, size: int = 56) -> Chart:
+def interactive_map(one: Map, caption: str, size: int = 56) -> Chart:
     """The map; each point carries an image as a data URI, its longer side `size` pixels, so give few points.
 
     The class of the item under the pointer lights up.
@@ -116,7 +123,7 @@ def interactive_map(one: Map, size: int = 56) -> Chart:
     script, div = components(_plot(source, one.method))
     # mode "inline" with the core alone: no widgets or tables are on the page
     library = Resources(mode="inline", components=["bokeh"]).render_js()
-    return Chart(library, script, div, groupings)
+    return Chart(library=library, script=script, place=div, groupings=groupings, caption=caption)
 
 
 def _plot(source: Any, method: str) -> Any:

@@ -1,19 +1,46 @@
-"""The order of the page."""
+"""The report of a run: from its folder to `plots/*.png` and `report.html`, in this order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from markupsafe import Markup
 
 from pullpush.progress import work
 from pullpush.reports import blocks, cross_modal
-from pullpush.reports.context import Block, Material
-from pullpush.runs.reader import Absent, Missing
+from pullpush.reports.context import Material
+from pullpush.reports.page import Block, Page, Section
+from pullpush.reports.tables import MetricRow, metric_rows
+from pullpush.runs.reader import Absent, Missing, RunFolder
+
+TEXT_TO_IMAGE = "text to image, recall@1"
+NO_METRICS = "metrics.json has no test metrics: the table of before and after is left out."
+AGAIN = "Drawn from the run folder; `pullpush report` draws it again at any time. The figures are in `plots/`."
+WORSE = Markup('{} <span class="worse">The trained model is worse than the untrained one.</span>')
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading with its parts; `needs` is a file without which a run has no such section.
+@dataclass(frozen=True, kw_only=True)
+class Result(Block):
+    """The metrics before and after training, `main` of them large."""
+
+    template: ClassVar[str] = "result.html"
+
+    metrics: Sequence[MetricRow]
+    main: MetricRow | None
+    queried: str
+
+    @property
+    def compared(self) -> bool:
+        """Whether any is known before training."""
+        return any(row.before is not None for row in self.metrics)
+
+
+class Chapter(NamedTuple):
+    """What draws a section; `needs` is a file without which a run has no such section.
 
     In `lead`, {queried} stands for what the test split is to the model.
     """
@@ -26,56 +53,91 @@ class Section:
 
 
 SECTIONS = (
-    Section(
+    Chapter(
         "descriptions",
         "Images and descriptions",
         "What descriptions find among the images of {queried}, and what images find.",
         (cross_modal.text_queries, cross_modal.image_queries, cross_modal.metrics, cross_modal.curves),
         needs="texts.parquet",
     ),
-    Section(
+    Chapter(
         "retrieval",
         "Retrieval",
         "What the model finds for items of {queried}.",
         (blocks.retrieval,),
     ),
-    Section(
+    Chapter(
         "mistakes",
         "Mistakes",
         "Where it goes wrong, and what it takes for what.",
         (blocks.worst, blocks.confused),
     ),
-    Section(
+    Chapter(
         "training",
         "Training",
         "How the run went.",
         (blocks.loss_curves, blocks.validation_recall, blocks.learning_rate, blocks.classes_seen),
     ),
-    Section(
+    Chapter(
         "classes",
         "Similarities and classes",
         "How far positives and negatives are apart, and how the classes differ.",
         (blocks.similarity, blocks.class_recall, blocks.categories),
     ),
-    Section("map", "Map", "The embeddings in two dimensions.", (blocks.maps, blocks.hover_map)),
-    Section("how", "How the numbers were obtained", "", (blocks.how, blocks.splits)),
-    Section("setup", "Configuration and environment", "", (blocks.configuration, blocks.environment)),
+    Chapter("map", "Map", "The embeddings in two dimensions.", (blocks.maps, blocks.hover_map)),
+    Chapter("how", "How the numbers were obtained", "", (blocks.how, blocks.splits)),
+    Chapter("setup", "Configuration and environment", "", (blocks.configuration, blocks.environment)),
 )
 
 
-def build(material: Material) -> list[tuple[Section, list[Block]]]:
-    """Every section that has something in it, with its blocks; for what is damaged or not there, a note is left."""
-    wanted = [section for section in SECTIONS if not section.needs or (material.run.path / section.needs).is_file()]
+def report(run: Path | str, *, window: int = 50) -> Path:
+    """Draw the report of a run from what the run folder holds; nothing is trained or embedded again.
+
+    Writes `plots/*.png` and `report.html`, which opens without a network, and replaces those of an earlier report.
+    Parts that a run does not have are left out; of those whose files are missing or damaged a note below says so, and
+    of damaged files it warns.
+
+    Args: run, the run folder (`docs/architecture.md` has its contract); window, steps in the moving average of the
+        curves (default 50).
+    Returns: the path of `report.html`.
+    Raises: UserError when the folder is not there.
+    """
+    path, damaged = draw(run, window=window)
+    for sentence in damaged:
+        warnings.warn(sentence, stacklevel=2)
+    return path
+
+
+def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
+    """As `report`; returns the page and a sentence for each file that is damaged."""
+    material = Material(RunFolder(Path(run)), window)
+    sections = build(material)
+    metrics, queried = material.known_metrics, material.queried
+    rows = metric_rows(metrics.get("test") or {})
+    main, lead = main_row(rows), sentence(material.run, metrics, rows, queried)
+    page = Page(
+        "report",
+        material.run.name,
+        WORSE.format(lead) if main and main.worse else lead,
+        [*([Section("", [Result(metrics=rows, main=main, queried=queried)])] if rows else []), *sections],
+        [*material.run.notes, *material.notes, *([] if rows else [NO_METRICS]), AGAIN],
+    )
+    path = page.write(material.run.path / "report.html", f"then draw it again: pullpush report {run}")
+    return path, list(material.run.damaged)
+
+
+def build(material: Material) -> list[Section]:
+    """Every section that has something in it; for what is damaged or not there, a note is left."""
+    wanted = [each for each in SECTIONS if not each.needs or (material.run.path / each.needs).is_file()]
     found = []
-    with work("drawing the report", sum(len(section.parts) for section in wanted), "parts") as current:
-        for section in wanted:
+    with work("drawing the report", sum(len(each.parts) for each in wanted), "parts") as current:
+        for each in wanted:
             blocks = []
-            for part in section.parts:
+            for part in each.parts:
                 blocks += [block] if (block := _block(part, material)) is not None else []
                 current.advance()
             if blocks:
-                lead = section.lead.format(queried=material.queried)
-                found.append((replace(section, lead=lead), blocks))
+                found.append(Section(each.title, blocks, each.id, each.lead.format(queried=material.queried)))
     return found
 
 
@@ -88,3 +150,39 @@ def _block(part: Callable[[Material], Block], material: Material) -> Block | Non
         if str(missing) not in material.notes:
             material.notes.append(str(missing))
         return None
+
+
+def sentence(run: RunFolder, metrics: Mapping[str, Any], rows: list[MetricRow], queried: str) -> str:
+    """One sentence of what happened, from as much as is known."""
+    data = Path(str(metrics.get("data", ""))).name  # of a folder or file the name alone
+    loss = metrics.get("loss")
+    try:
+        steps = f"{int(run.log.index.max()):,} steps"
+    except Missing:
+        steps = "training"
+    start = f"After {steps}" + (f" with the loss {loss}" if loss else "") + (f" on {data}" if data else "")
+    seconds = metrics.get("seconds")
+    start += f" ({duration(seconds)})" if isinstance(seconds, int | float) else ""
+    main = main_row(rows)
+    if main is None or main.after is None:
+        return f"{start}, no evaluation of the test split was recorded."
+    found = f"queries of {queried} find an item of their own class first"
+    if main.name == TEXT_TO_IMAGE:
+        found = f"descriptions of {queried} find an image of their own first"
+    text = f"{start}, {100 * main.after:.1f}% of the {found}"
+    return f"{text}; before training it was {100 * main.before:.1f}%." if main.before is not None else f"{text}."
+
+
+def main_row(rows: list[MetricRow]) -> MetricRow | None:
+    """The metric of the headline: text to image where there are descriptions, else recall@1."""
+    by_name = {row.name: row for row in rows}
+    return by_name.get(TEXT_TO_IMAGE) or by_name.get("recall@1")
+
+
+def duration(seconds: float) -> str:
+    """48 s, 2 min 23 s, 1 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

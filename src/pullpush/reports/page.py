@@ -1,98 +1,118 @@
-"""From a run folder to `plots/*.png` and one self-contained `report.html`."""
+"""A page: a title, a lead and sections of blocks, written as one HTML file that opens without a network."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+import base64
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from PIL import Image
+
+from pullpush.escape import readable
 from pullpush.files import write_text
-from pullpush.reports.context import Material
-from pullpush.reports.interactive import COLOURS, REST
-from pullpush.reports.layout import build
-from pullpush.reports.render import render
-from pullpush.reports.tables import MetricRow, metric_rows
-from pullpush.runs.reader import Missing, RunFolder
+from pullpush.reports import style
+from pullpush.reports.style import Picture, Theme
 
-TEXT_TO_IMAGE = "text to image, recall@1"
-NO_METRICS = "metrics.json has no test metrics: the table of before and after is left out."
+__all__ = ["Block", "Page", "Section", "drawn"]
 
 
-def report(run: Path | str, *, window: int = 50) -> Path:
-    """Draw the report of a run from what the run folder holds; nothing is trained or embedded again.
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One piece of a section: a figure, or of the others what is filled, in this order. `caption` may stand under any.
 
-    Writes `plots/*.png` and `report.html`, which opens without a network, and replaces those of an earlier report.
-    Parts that a run does not have are left out; of those whose files are missing or damaged a note below says so, and
-    of damaged files it warns.
-
-    Args: run, the run folder (`docs/architecture.md` has its contract); window, steps in the moving average of the
-        curves (default 50).
-    Returns: the path of `report.html`.
-    Raises: UserError when the folder is not there.
+    Text in backticks and options of a `note`, which stands in a box, are shown as code. What only one page shows is a
+    subclass with a template of its own, and with `scripted` where that has scripts.
     """
-    path, damaged = draw(run, window=window)
-    for sentence in damaged:
-        warnings.warn(sentence, stacklevel=2)
-    return path
+
+    template: ClassVar[str] = "block.html"
+    scripted: ClassVar[bool] = False
+
+    picture: Picture | None = None
+    alt: str = ""
+    heading: str = ""
+    text: Sequence[str] = ()
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    wide: bool = False
+    lines: Sequence[str] = ()
+    code: str = ""
+    note: str = ""
+    caption: str = ""
 
 
-def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
-    """As `report`; returns the page and a sentence for each file that is damaged."""
-    material = Material(RunFolder(Path(run)), window)
-    sections = build(material)
-    metrics = material.known_metrics
-    rows = metric_rows(metrics.get("test") or {})
-    html = render(
-        "pullpush.reports",
-        "report.html",
-        name=material.run.name,
-        sentence=sentence(material.run, metrics, rows, material.queried),
-        rows=rows,
-        main=main_row(rows),
-        compared=any(row.before is not None for row in rows),
-        queried=material.queried,
-        colours=COLOURS,
-        rest=REST,
-        sections=sections,
-        notes=[*material.run.notes, *material.notes, *([] if rows else [NO_METRICS])],
-    )
-    path = material.run.path / "report.html"
-    write_text(path, html, f"then draw it again: pullpush report {run}")
-    return path, list(material.run.damaged)
+def drawn(draw: Callable[[Theme], Figure], path: Path, caption: str, alt: str = "") -> Block:
+    """The block of a figure, which is drawn light and dark and saved to `path`; its caption is also its `alt` text."""
+    return Block(picture=style.save(draw, path), caption=caption, alt=alt or caption)
 
 
-def sentence(run: RunFolder, metrics: Mapping[str, Any], rows: list[MetricRow], queried: str) -> str:
-    """One sentence of what happened, from as much as is known."""
-    data = Path(str(metrics.get("data", ""))).name  # of a folder or file the name alone
-    loss = metrics.get("loss")
-    try:
-        steps = f"{int(run.log.index.max()):,} steps"
-    except Missing:
-        steps = "training"
-    start = f"After {steps}" + (f" with the loss {loss}" if loss else "") + (f" on {data}" if data else "")
-    seconds = metrics.get("seconds")
-    start += f" ({duration(seconds)})" if isinstance(seconds, int | float) else ""
-    main = main_row(rows)
-    if main is None or main.after is None:
-        return f"{start}, no evaluation of the test split was recorded."
-    found = f"queries of {queried} find an item of their own class first"
-    if main.name == TEXT_TO_IMAGE:
-        found = f"descriptions of {queried} find an image of their own first"
-    text = f"{start}, {100 * main.after:.1f}% of the {found}"
-    return f"{text}; before training it was {100 * main.before:.1f}%." if main.before is not None else f"{text}."
+@dataclass(frozen=True)
+class Section:
+    """A heading with its blocks; without a title it is not in the contents. `severity` stands above the title."""
+
+    title: str
+    blocks: Sequence[Block]
+    id: str = ""
+    lead: str = ""
+    severity: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """Where the contents lead to: the id, or one made of the title."""
+        return self.id or re.sub(r"\W+", "-", f"section {self.title.lower()}").strip("-")
 
 
-def main_row(rows: list[MetricRow]) -> MetricRow | None:
-    """The metric of the headline: text to image where there are descriptions, else recall@1."""
-    by_name = {row.name: row for row in rows}
-    return by_name.get(TEXT_TO_IMAGE) or by_name.get("recall@1")
+@dataclass(frozen=True)
+class Page:
+    """What a page shows. `kind` is report, study or diagnosis; text in backticks of the footer is shown as code."""
+
+    kind: str
+    title: str
+    lead: str
+    sections: Sequence[Section]
+    footer: Sequence[str] = ()
+
+    def write(self, path: Path, cure: str = "") -> Path:
+        """Writes the page to `path`, replacing an earlier one; blocks and sections with nothing in them are left out.
+
+        Args:
+            cure: what to do where it cannot be written.
+
+        Returns:
+            `path`.
+        """
+        filled = [replace(each, blocks=[b for b in each.blocks if any(vars(b).values())]) for each in self.sections]
+        environment = Environment(
+            loader=PackageLoader("pullpush.reports"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters |= {"data_uri": _image_uri, "typed": _typed}
+        page = replace(self, sections=[section for section in filled if section.blocks])
+        scripted = any(block.scripted for section in page.sections for block in section.blocks)
+        html = environment.get_template("page.html").render(page=page, scripted=scripted)
+        write_text(path, readable(html), cure)
+        return path
 
 
-def duration(seconds: float) -> str:
-    """48 s, 2 min 23 s, 1 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+def _image_uri(png: bytes) -> str:
+    """An image as a data URI: as WebP where that is a third of the PNG or less (photographs), else untouched."""
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(stream, "WEBP", quality=88)
+    webp = stream.getvalue()
+    kind, data = ("webp", webp) if 3 * len(webp) <= len(png) else ("png", png)
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode()
+
+
+def _typed(text: str) -> Markup:
+    """What a person types, as code: options with their values, and what stands between backticks."""
+    marked = re.sub(r"`([^`]+)`|(--[\w.]+(?: [\w.+-]*\w)?)", r"<code>\1\2</code>", str(escape(text)))
+    return Markup(marked)

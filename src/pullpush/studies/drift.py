@@ -1,6 +1,7 @@
 """Drift: how far the embeddings of the same items move in so many steps."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from pullpush.errors import UserError
 from pullpush.files.tables import read_csv
 from pullpush.reports import style
+from pullpush.reports.page import Block, Page, Section, drawn
 from pullpush.runs.config import Config
 from pullpush.studies.obtained import how_obtained
-from pullpush.studies.page import Section, Shown, write_page
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.seeds import by_seed, plot_seeds
@@ -136,21 +137,12 @@ def draw_drift(
     write_table(table, out / "drift.csv")
     steps = {run.facts["loss"]: run.config.steps for run in runs}
     advice = [_advice(loss, table[table["loss"] == loss], n, age, tolerance) for loss, n in steps.items()]
-    figures = []
-    if len(table):
-        picture = style.save(lambda theme: _draw(table, theme), out / "drift.png")
-        figures = [Shown(picture, _caption(table))]
-    page = out / "page.html"
-    write_page(
-        page,
-        "Drift of embeddings",
-        " ".join(advice),
-        [
-            Section("Drift along training", figures=figures),
-            Section("How the numbers were obtained", points=how_obtained(runs, out, failed, ("seeds",))),
-        ],
-    )
-    return page
+    draw = partial(_draw, table)
+    sections = [
+        Section("Drift along training", [drawn(draw, out / "drift.png", _caption(table))] if len(table) else []),
+        Section("How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, ("seeds",)))]),
+    ]
+    return Page("study", "Drift of embeddings", " ".join(advice), sections).write(out / "page.html")
 
 
 def _caption(table: pd.DataFrame) -> str:

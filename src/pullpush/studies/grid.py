@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from pullpush.errors import UserError
 from pullpush.reports import style
+from pullpush.reports.page import Block, Page, Section, drawn
 from pullpush.runs.config import Config
 from pullpush.studies.obtained import how_obtained
-from pullpush.studies.page import Section, Shown, write_page
+from pullpush.studies.page import tabled
 from pullpush.studies.plan import StudyRun, numbers
 from pullpush.studies.seeds import METRICS, by_seed, paired_section, plot_seeds
 from pullpush.studies.spread import meaning, spread, where
@@ -67,21 +68,19 @@ def draw_grid(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ()) -
     best = summary.iloc[0].to_dict()
     setting = {option: best[option] for option in options}
     shows = ("test", "seeds", "times")
-    page = out / "page.html"
-    write_page(
-        page,
+    return Page(
+        "study",
         "Grid over " + " and ".join(options),
         f"Chosen on the validation classes (MAP@R {best['validation/map@r']:.3f}): {where(setting)}; on the test "
         f"classes it has recall@1 {best['recall@1']:.3f} and MAP@R {best['map@r']:.3f}.",
         [
-            Section("Settings, best on the validation classes first", table=_shown(table, summary, options)),
+            Section("Settings, best on the validation classes first", [tabled(_shown(table, summary, options))]),
             *paired_section(table, options, [setting], out, "the setting that the validation classes choose"),
-            Section("Figures", figures=_figures(table, options, out)),
-            Section("How the numbers were obtained", points=how_obtained(runs, out, failed, shows)),
-            Section("All runs", table=table),
+            Section("Figures", _figures(table, options, out)),
+            Section("How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, shows))]),
+            Section("All runs", [tabled(table)]),
         ],
-    )
-    return page
+    ).write(out / "page.html")
 
 
 def _shown(table: pd.DataFrame, summary: pd.DataFrame, options: Sequence[str]) -> pd.DataFrame:
@@ -96,18 +95,18 @@ def _shown(table: pd.DataFrame, summary: pd.DataFrame, options: Sequence[str]) -
     return pd.DataFrame(rows)
 
 
-def _figures(table: pd.DataFrame, options: Sequence[str], out: Path) -> list[Shown]:
+def _figures(table: pd.DataFrame, options: Sequence[str], out: Path) -> list[Block]:
     """A figure for each option that has several values."""
     found = []
     for option in options:
         if table[option].nunique() < 2:
             continue
-        picture = style.save(partial(_draw_over, table, option, options), out / f"over-{option.replace('.', '-')}.png")
         others = [name for name in options if name != option and table[name].nunique() > 1]
         repeats = table.groupby(list(options)).size()
         lines = f", a line for each {' and '.join(others)}" if others else ""
         seeds = f"; mean over seeds. {meaning(repeats)}" if repeats.max() > 1 else ", each point one run."
-        found.append(Shown(picture, f"{option}{lines}{seeds}"))
+        path = out / f"over-{option.replace('.', '-')}.png"
+        found.append(drawn(partial(_draw_over, table, option, options), path, f"{option}{lines}{seeds}"))
     return found
 
 

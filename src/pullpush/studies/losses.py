@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pullpush.reports import style
 from pullpush.reports.curves import fitting_window
+from pullpush.reports.page import Block, Page, Section, drawn
 from pullpush.reports.projection import COLORED
 from pullpush.runs.config import Config
 from pullpush.runs.reader import Missing, RunFolder
 from pullpush.studies import figures
 from pullpush.studies.gap import gaps_of, open_question
 from pullpush.studies.obtained import how_obtained, margin_meaning
-from pullpush.studies.page import Section, Shown, write_page
+from pullpush.studies.page import tabled
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.recorders import StepTimes, seconds_per_step
 from pullpush.studies.runner import folder_of, is_finished
@@ -58,18 +58,18 @@ def draw_losses(
     gaps = gaps_of(runs, out)
     write_table(gaps, out / "gap.csv")
 
-    def shown(name: str, draw: Any, caption: str) -> Shown:
-        return Shown(style.save(draw, out / f"{name}.png"), caption)
+    def shown(name: str, draw: Any, caption: str) -> Block:
+        return drawn(draw, out / f"{name}.png", caption)
 
     validated = any(len(log_of(run, out, "validation/recall@1").steps) for run in runs)
     sections = [
-        Section("Final test metrics and time", text=_targets(table, target), table=_summary(table)),
+        Section("Final test metrics and time", [Block(text=_targets(table, target)), tabled(_summary(table))]),
         *paired_section(
             table, ["loss"], [{"loss": _chosen(table)}], out, "the loss that the validation classes choose"
         ),
         Section(
             "Convergence",
-            figures=[
+            [
                 *(
                     [
                         shown(
@@ -89,15 +89,17 @@ def draw_losses(
                 ),
             ],
         ),
-        Section("Does the miner explain the gap between training and validation loss?", text=open_question(gaps)),
+        Section(
+            "Does the miner explain the gap between training and validation loss?", [Block(text=open_question(gaps))]
+        ),
         _pairs(first, out, shown),
-        Section("Maps", figures=_maps({n: RunFolder(folder_of(out, r)) for n, r in first.items()}, shown)),
-        Section("How the numbers were obtained", points=how_obtained(runs, out, failed, ("test", "seeds", "times"))),
-        Section("All runs", table=table),
+        Section("Maps", _maps({n: RunFolder(folder_of(out, r)) for n, r in first.items()}, shown)),
+        Section(
+            "How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, ("test", "seeds", "times")))]
+        ),
+        Section("All runs", [tabled(table)]),
     ]
-    page = out / "page.html"
-    write_page(page, "Losses beside each other", _sentence(table), sections)
-    return page
+    return Page("study", "Losses beside each other", _sentence(table), sections).write(out / "page.html")
 
 
 def _chosen(table: pd.DataFrame) -> str:
@@ -139,7 +141,7 @@ def _pairs(first: dict[str, StudyRun], out: Path, shown: Any) -> Section:
     points = {name: found for name, found in points.items() if found}
     configs = {name: first[name].config for name in points}
     if not points:
-        return Section("Where pairs stand")
+        return Section("Where pairs stand", [])
     kinds = {figures.boundary(config)[1] for config in configs.values()}
     lines = {
         frozenset([True]): "Line: the boundary of the loss.",
@@ -150,8 +152,10 @@ def _pairs(first: dict[str, StudyRun], out: Path, shown: Any) -> Section:
     draw = lambda theme: figures.draw_plane(points, configs, theme)  # noqa: E731
     return Section(
         "Where pairs stand",
-        figures=[shown("plane", draw, caption + lines[frozenset(kinds)])],
-        points=[margin_meaning(config) for config in configs.values()],
+        [
+            shown("plane", draw, caption + lines[frozenset(kinds)]),
+            Block(lines=[margin_meaning(config) for config in configs.values()]),
+        ],
     )
 
 
@@ -194,7 +198,7 @@ def _sentence(table: pd.DataFrame) -> str:
     return "Test recall@1: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()) + "."
 
 
-def _maps(stored: dict[str, RunFolder], shown: Any) -> list[Shown]:
+def _maps(stored: dict[str, RunFolder], shown: Any) -> list[Block]:
     found = []
     for name, run in stored.items():
         try:

@@ -1,6 +1,7 @@
 """How much a loss depends on its margin."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from pullpush.errors import UserError
 from pullpush.maths import losses
 from pullpush.reports import style
 from pullpush.reports.curves import fitting_window, smooth
+from pullpush.reports.page import Block, Page, Section, drawn
 from pullpush.runs.config import Config
 from pullpush.runs.reader import Curve
 from pullpush.studies.obtained import how_obtained, margin_meaning
-from pullpush.studies.page import Section, Shown, write_page
+from pullpush.studies.page import tabled
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.seeds import METRICS, by_seed, paired_section, plot_seeds
@@ -53,28 +55,29 @@ def draw_margin(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = (),
     """
     table = table_of(runs, out)
     write_table(table.drop(columns="validation/map@r"), out / "table.csv")
-    sensitivity = style.save(lambda theme: _draw_sensitivity(table, theme), out / "margin.png")
     first = {run.facts["loss"]: run.config for run in runs}
-    page = out / "page.html"
     chosen = [{"loss": loss, "margin": _chosen(part)} for loss, part in table.groupby("loss", sort=False)]
     repeats = table.groupby(["loss", "margin"]).size()
     caption = "Each margin has its point" if repeats.max() == 1 else f"Mean over seeds. {meaning(repeats)}"
     sections = [
         Section(
             "Test metrics over the margin",
-            figures=[Shown(sensitivity, caption)],
-            points=[margin_meaning(config) for config in first.values()],
+            [
+                drawn(partial(_draw_sensitivity, table), out / "margin.png", caption),
+                Block(lines=[margin_meaning(config) for config in first.values()]),
+            ],
         ),
-        Section("Summary", table=_summary(table)),
+        Section("Summary", [tabled(_summary(table))]),
         *paired_section(
             table, ["loss", "margin"], chosen, out, "the margin of its loss that the validation classes choose"
         ),
         *_curves(runs, out, window),
-        Section("How the numbers were obtained", points=how_obtained(runs, out, failed, ("test", "seeds", "times"))),
-        Section("All runs", table=table),
+        Section(
+            "How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, ("test", "seeds", "times")))]
+        ),
+        Section("All runs", [tabled(table)]),
     ]
-    write_page(page, "Margin sensitivity", _sentence(table), sections)
-    return page
+    return Page("study", "Margin sensitivity", _sentence(table), sections).write(out / "page.html")
 
 
 def _chosen(of_loss: pd.DataFrame) -> float:
@@ -88,14 +91,14 @@ def _curves(runs: Sequence[StudyRun], out: Path, window: int) -> list[Section]:
     logged = {name: curve for name, curve in logged.items() if len(curve.steps)}
     if not logged:
         return []
-    picture = style.save(lambda theme: _draw_curves(runs, logged, window, theme), out / "curves.png")
     facts = pd.DataFrame([run.facts for run in runs if run.name in logged])
     means = ", mean over seeds" if facts["seed"].nunique() > 1 else ""
     averaged = fitting_window(max(len(curve.steps) for curve in logged.values()), window)
     smoothed = f": moving average of {averaged} steps over the faint raw values" if averaged > 1 else ""
     text = f"Training loss for each margin{means}{smoothed}. Compare the course of the curves; values differ in scale"
     several = "between losses and margins" if facts["loss"].nunique() > 1 else "between margins"
-    return [Section("Loss curves", figures=[Shown(picture, f"{text} {several}.")])]
+    draw = partial(_draw_curves, runs, logged, window)
+    return [Section("Loss curves", [drawn(draw, out / "curves.png", f"{text} {several}.")])]
 
 
 def _sentence(table: pd.DataFrame) -> str:

@@ -16,9 +16,10 @@ from pullpush.errors import UserError
 from pullpush.files.tables import read_csv
 from pullpush.maths.similarity import normalize
 from pullpush.reports import style
+from pullpush.reports.page import Block, Page, Section, drawn
 from pullpush.runs.config import Config
 from pullpush.studies.obtained import how_obtained
-from pullpush.studies.page import Section, Shown, write_page
+from pullpush.studies.page import tabled
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.recorders import StepTimes, seconds_per_step
 from pullpush.studies.runner import folder_of, is_finished
@@ -135,17 +136,19 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
         write_table(memory_cost(), out / "cost.csv")
     cost = read_csv(out / "cost.csv", COST, cure="remove it to measure anew")
 
-    def shown(name: str, draw: Any, caption: str) -> Shown:
-        return Shown(style.save(draw, out / f"{name}.png"), caption)
+    def shown(name: str, draw: Any, caption: str) -> Block:
+        return drawn(draw, out / f"{name}.png", caption)
 
     bands = _bands(table)
     sections = [
-        Section("Recall over the batch size", figures=[shown("batch", partial(_draw_batch, table), bands)]),
+        Section("Recall over the batch size", [shown("batch", partial(_draw_batch, table), bands)]),
         Section(
             "What the memory adds",
-            text=[_paired_text(found)] if len(found) else [],
-            figures=[shown("difference", partial(_draw_gain, table), _gain_caption(found))] if _repeated(found) else [],
-            table=_said(table),
+            [
+                Block(text=[_paired_text(found)] if len(found) else []),
+                *([shown("difference", partial(_draw_gain, table), _gain_caption(found))] if _repeated(found) else []),
+                tabled(_said(table)),
+            ],
         ),
     ]
     ratio = _over_ratio(table)
@@ -153,26 +156,29 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
         title = f"Recall over the size of the memory, {ratio['loss'].iloc[0]} at batch {ratio['batch'].iloc[0]}"
         zero = " 0 is without a memory." if (ratio["memory"] == 0).any() else ""
         picture = shown("ratio", partial(_draw_ratio, ratio), _bands(ratio) + zero)
-        sections.append(Section(title, figures=[picture]))
+        sections.append(Section(title, [picture]))
     halves = table[table["storage"].isin(HALF)]
     if len(halves):
-        sections.append(Section("Half-precision storage", table=_storages(table, halves)))
+        sections.append(Section("Half-precision storage", [tabled(_storages(table, halves))]))
+    text = (
+        f"Loss and gradient of 64 anchors of {DIM} dimensions, contrastive, on this machine, as it is and "
+        "compiled (--compile). The two bare matrix products are what no loss can do without."
+    )
     sections += [
         Section(
             "Cost",
-            text=[
-                f"Loss and gradient of 64 anchors of {DIM} dimensions, contrastive, on this machine, as it is and "
-                "compiled (--compile). The two bare matrix products are what no loss can do without."
+            [
+                Block(text=[text]),
+                shown("cost", partial(_draw_cost, cost), "Time over the places of the memory."),
+                tabled(cost),
             ],
-            figures=[shown("cost", partial(_draw_cost, cost), "Time over the places of the memory.")],
-            table=cost,
         ),
-        Section("How the numbers were obtained", points=how_obtained(runs, out, failed, ("test", "seeds", "times"))),
-        Section("All runs", table=table),
+        Section(
+            "How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, ("test", "seeds", "times")))]
+        ),
+        Section("All runs", [tabled(table)]),
     ]
-    page = out / "page.html"
-    write_page(page, "Cross-batch memory", _sentence(found), sections)
-    return page
+    return Page("study", "Cross-batch memory", _sentence(found), sections).write(out / "page.html")
 
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:

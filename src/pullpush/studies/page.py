@@ -1,56 +1,19 @@
-"""The page of a study: one file, no network."""
+"""The blocks that only pages of studies have: tables of measured values."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pullpush.files import write_text
-from pullpush.reports.render import render
-from pullpush.reports.style import Picture
+from pullpush.reports.page import Block
 
-__all__ = ["Section", "Shown", "write_page"]
+__all__ = ["tabled"]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A figure and what it says."""
-
-    picture: Picture
-    caption: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with sentences, figures and a table, each of them optional."""
-
-    title: str
-    text: Sequence[str] = ()
-    figures: Sequence[Shown] = ()
-    table: pd.DataFrame | None = None
-    points: Sequence[str] = ()
-
-
-def write_page(path: Path, title: str, sentence: str, sections: Sequence[Section]) -> None:
-    """Writes the page, replacing an earlier one; a section with nothing in it is left out."""
-    shown = [section for section in map(_known, sections) if section is not None]
-    html = render(
-        "pullpush.studies", "study.html", filters={"cells": _cells}, name=title, sentence=sentence, sections=shown
-    )
-    write_text(path, html)
-
-
-def _known(section: Section) -> Section | None:
-    """The section without columns in which nothing is known; None where nothing is left of it."""
-    table = section.table
-    if table is not None:
-        table = table.dropna(axis=1, how="all")
-        table = table if len(table) else None
-    found = replace(section, table=table, points=[point for point in section.points if point])
-    return found if found.text or found.figures or found.points or table is not None else None
+def tabled(table: pd.DataFrame) -> Block:
+    """The block of a table, without columns in which nothing is known; empty where the table is."""
+    table = table.dropna(axis=1, how="all")
+    return Block(head=list(table.columns), rows=_cells(table), wide=True) if len(table) else Block()
 
 
 def _cells(table: pd.DataFrame) -> list[tuple[str, ...]]:

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 
 from pullpush.reports import style
 from pullpush.reports.curves import plot_line_with_band
-from pullpush.studies.page import Section, Shown
+from pullpush.reports.page import Block, Section, drawn
+from pullpush.studies.page import tabled
 from pullpush.studies.spread import Spread, differences, spread, where
 from pullpush.studies.table import write_table
 
@@ -101,17 +102,10 @@ def paired_section(
     rows = [(d.name, metric, len(one.runs), *one[:3]) for d in found for metric, one in d.of.items()]
     columns = ["difference", "metric", "seeds", "mean", "low", "high"]
     write_table(pd.DataFrame(rows, columns=columns), out / "difference.csv")
-    picture = style.save(partial(draw_differences, found), out / "difference.png")
-    return [
-        Section(
-            "Differences, paired by seed",
-            text=[
-                f"Each less {what}, seed by seed: what a seed adds to all its runs, such as easy classes, is in none."
-            ],
-            figures=[Shown(picture, _caption(found))],
-            table=pd.DataFrame([_row(one) for one in found]),
-        )
-    ]
+    text = f"Each less {what}, seed by seed: what a seed adds to all its runs, such as easy classes, is in none."
+    figure = drawn(partial(draw_differences, found), out / "difference.png", _caption(found))
+    summary = tabled(pd.DataFrame([_row(one) for one in found]))
+    return [Section("Differences, paired by seed", [Block(text=[text]), figure, summary])]
 
 
 def _row(one: Difference) -> dict[str, str]:

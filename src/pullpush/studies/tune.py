@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,10 @@ from matplotlib.figure import Figure
 from pullpush.errors import UserError
 from pullpush.files import damaged, regular, unwritable, write_bytes
 from pullpush.reports import style
+from pullpush.reports.page import Block, Page, Section, drawn
 from pullpush.runs.config import Config, write_config
 from pullpush.studies.obtained import how_obtained
-from pullpush.studies.page import Section, Shown, write_page
+from pullpush.studies.page import tabled
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import check_same, folder_of, hold_study, is_finished, run_one
 from pullpush.studies.table import table_of, write_table
@@ -183,23 +185,19 @@ def draw_tune(runs: Sequence[StudyRun], out: Path) -> Path:
     write_table(shown, out / "table.csv")
     write_config(chosen.config, out / "best.yaml")
     options = list(chosen.facts)
-    picture = style.save(lambda theme: _draw(table, options, theme), out / "tune.png")
-    page = out / "page.html"
-    write_page(
-        page,
+    figure = drawn(partial(_draw, table, options), out / "tune.png", "A point a run; the chosen one is ringed.")
+    return Page(
+        "study",
         "Search for options",
         f"Of {len(runs)} runs, {chosen.name} is the best on the validation classes (MAP@R "
         f"{best['validation/map@r']:.3f}): {_said(dict(chosen.facts))}. On the test classes it has recall@1 "
         f"{best['recall@1']:.3f} and MAP@R {best['map@r']:.3f}. best.yaml repeats it with pullpush train --config.",
         [
-            Section(
-                "Validation over each option", figures=[Shown(picture, "A point a run; the chosen one is ringed.")]
-            ),
-            Section("How the numbers were obtained", points=how_obtained(runs, out, [], ("test", "times"))),
-            Section("All runs", table=shown.sort_values("validation/map@r", ascending=False)),
+            Section("Validation over each option", [figure]),
+            Section("How the numbers were obtained", [Block(lines=how_obtained(runs, out, [], ("test", "times")))]),
+            Section("All runs", [tabled(shown.sort_values("validation/map@r", ascending=False))]),
         ],
-    )
-    return page
+    ).write(out / "page.html")
 
 
 def _draw(table: pd.DataFrame, options: Sequence[str], theme: style.Theme) -> Figure:

@@ -1,6 +1,6 @@
 // The legend of the interactive map: what its colours mean, and a choice of what they are by.
 (() => {
-  const GROUPINGS = {{ block.chart.colouring | tojson }}, COLOURS = {{ colours | tojson }}, REST = {{ rest | tojson }};
+  const GROUPINGS = {{ block.colouring | tojson }}, COLOURS = {{ block.colours | tojson }}, REST = {{ block.rest | tojson }};
   const box = document.getElementById("legend"), hidden = new Set();
   if (!GROUPINGS.length) return;
   let at = 0, source, x;
