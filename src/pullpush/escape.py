@@ -19,7 +19,7 @@ def readable(text: object) -> str:
     return _SURROGATE.sub(_shown, str(text))
 
 
-def _shown(found: re.Match[str]) -> str:
-    code = ord(found.group())
+def _shown(match: re.Match[str]) -> str:
+    code = ord(match.group())
     code = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code  # how Python keeps a byte that is no UTF-8
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -25,14 +25,14 @@ class Work:
     total: int | None
     unit: str
     done: int = 0
-    said: str = ""
+    note: str = ""
     first: int = 0
     since: float = field(default_factory=time.monotonic)
 
-    def advance(self, count: int = 1, said: str = "") -> None:
-        """`count` more are done; `said` stands beside the numbers."""
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """`count` more are done; `note` stands beside the numbers."""
         self.done += count
-        self.said = said or self.said
+        self.note = note or self.note
 
     @property
     def numbers(self) -> str:
@@ -41,11 +41,11 @@ class Work:
         rate = (self.done - self.first) / max(seconds, 1e-9)
         if self.total is None:
             count = f"{self.done:,} {self.unit}, " if self.done else ""
-            return f"{count}{_time(seconds)} so far{self.said and f', {self.said}'}"
+            return f"{count}{_time(seconds)} so far{self.note and f', {self.note}'}"
         share = f" ({100 * self.done // self.total}%)" if self.total else ""
         speed = f", {rate:,.0f} {self.unit}/s" if rate >= 10 else f", {rate:.2g} {self.unit}/s" if rate else ""
         left = f", {_time((self.total - self.done) / rate)} left" if rate else f", {_time(seconds)} so far"
-        return f"{self.done:,} of {self.total:,} {self.unit}{share}{speed}{left}{self.said and f', {self.said}'}"
+        return f"{self.done:,} of {self.total:,} {self.unit}{share}{speed}{left}{self.note and f', {self.note}'}"
 
 
 class _Lines:

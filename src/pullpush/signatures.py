@@ -65,9 +65,9 @@ def one(place: str) -> Signature:
 def of(function: Callable[..., Any]) -> Signature:
     """A function or class that is at hand."""
     doc = inspect.getdoc(function) or ""
-    kinds, said = types_of(function), arguments(doc)
+    kinds, texts = types_of(function), arguments(doc)
     options = {
-        name: Option(p.default, kinds.get(name, p.annotation), said.get(name, ""), p.kind is p.KEYWORD_ONLY)
+        name: Option(p.default, kinds.get(name, p.annotation), texts.get(name, ""), p.kind is p.KEYWORD_ONLY)
         for name, p in signature_of(function).parameters.items()
     }
     return Signature(getattr(function, "__name__", str(function)), options, doc)

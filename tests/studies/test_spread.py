@@ -15,15 +15,15 @@ def test_from_four_on_the_interval_is_students() -> None:
     half = 3.182446 * (5 / 3) ** 0.5 / 2
     np.testing.assert_allclose(found[:3], [2.5, 2.5 - half, 2.5 + half], rtol=1e-6)
     assert found.is_interval
-    assert found.said(".1f") == "2.5 (0.4 to 4.6)"
+    assert found.formatted(".1f") == "2.5 (0.4 to 4.6)"
 
 
 def test_below_four_the_runs_and_their_range_are_shown() -> None:
     assert spread([100.0, 120.0, 140.0])[:3] == (120.0, 100.0, 140.0)
-    assert spread([100.0, 140.0]).said(".0f") == "120 (100, 140)"
-    assert spread([0.5]).said() == "0.500"
-    assert spread([0.5, np.nan]).said() == "0.500"  # a run that has no such number is no repeat
-    assert spread([]).said() == "–"
+    assert spread([100.0, 140.0]).formatted(".0f") == "120 (100, 140)"
+    assert spread([0.5]).formatted() == "0.500"
+    assert spread([0.5, np.nan]).formatted() == "0.500"  # a run that has no such number is no repeat
+    assert spread([]).formatted() == "–"
     assert not spread([1.0, 2.0, 3.0]).is_interval
 
 
@@ -31,7 +31,7 @@ def test_below_four_the_runs_and_their_range_are_shown() -> None:
 def test_times_counts_and_fractions_stay_in_their_range(values: list[float]) -> None:
     found = spread(values)
     assert 0 <= found.low <= found.mean * (1 + 1e-9) + 1e-9
-    assert "-" not in found.said(".0f")
+    assert "-" not in found.formatted(".0f")
     share = spread(np.array(values) / 1e6, 0, 1)
     assert 0 <= share.low <= share.high <= 1
 
@@ -47,7 +47,7 @@ def test_differences_are_paired_by_seed() -> None:
     np.testing.assert_allclose(found[:3], [0.025, 0.025 - half, 0.025 + half], rtol=1e-6)
     ((_, back),) = differences(table, ["loss"], {"loss": "b"}, "recall@1")
     assert back.mean == pytest.approx(-0.025)  # a difference may be negative
-    assert back.said("+.3f").startswith("-0.025 (-0.046 to -0.004")
+    assert back.formatted("+.3f").startswith("-0.025 (-0.046 to -0.004")
 
 
 def test_the_sentence_follows_from_the_number_of_repeats() -> None:

@@ -34,11 +34,11 @@ def call(
         shown = {title: {name: options[name] for name in names} for title, names in groups.items() if names}
         print(help_of(f"{prog} {named} [--OPTION VALUE ...]", summary(signature.doc), shown, examples))
         sys.exit(0)
-    given, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
-    for name in given:
+    typed_texts, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
+    for name in typed_texts:
         if name not in options:
             raise unknown(name, options, prog)
-    values = {name: value_of(name, texts, options[name].annotation) for name, texts in given.items()}
+    values = {name: value_of(name, texts, options[name].annotation) for name, texts in typed_texts.items()}
     places = [name for name in (*required, *by_place) if name not in values]
     if len(words) > len(places):
         raise UserError(f"{words[len(places)]!r} is one word too many: see {prog} --help")

@@ -79,13 +79,13 @@ def _call(verb: Callable[..., Verb], argv: list[str], prog: str, examples: str) 
 
 def _joined(words: Sequence[str]) -> list[str]:
     """`--over A B` as `--over 'A B'`: an option takes one value."""
-    found: list[str] = []
+    joined: list[str] = []
     for word in words:
-        if found and not word.startswith("--") and not found[-1].startswith("--"):
-            found[-1] += " " + word
+        if joined and not word.startswith("--") and not joined[-1].startswith("--"):
+            joined[-1] += " " + word
         else:
-            found.append(word)
-    return found
+            joined.append(word)
+    return joined
 
 
 def _is_number(word: str) -> bool:

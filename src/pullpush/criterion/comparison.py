@@ -77,8 +77,8 @@ class Comparison:
         return loss
 
     def _between(self, x: Tensor, vectors: Sequence[Tensor]) -> Tensor:
-        found = [self._similarity(x, part) for part in vectors]
-        return found[0] if len(found) == 1 else torch.cat(found, 1)
+        blocks = [self._similarity(x, part) for part in vectors]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
 
     def _of_cells(
         self,

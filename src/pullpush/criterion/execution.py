@@ -96,10 +96,7 @@ class Execution:
             some = own if rows == slice(0, len(anchors.ids)) else own.rows(rows)
             first_part = x if same else y
             options = dict(zip(learned, values, strict=True))
-            found: tuple[Tensor, Tensor] = sums(
-                some, [first_part, *held], columns._replace(embeddings=first_part), options
-            )
-            return found
+            return sums(some, [first_part, *held], columns._replace(embeddings=first_part), options)
 
         inputs = [anchors.embeddings, anchors.embeddings.detach() if same else first.embeddings]
         return stream(block, len(anchors.ids), block_rows, [*inputs, *learned.values()], ranks)

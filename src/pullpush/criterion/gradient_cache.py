@@ -50,12 +50,12 @@ def cached_step(
     """
     for encoder in encoders:
         _warn_of_batch_norm(encoder)
-    found = [[_embedded(encoder, chunk) for chunk in own] for encoder, own in zip(encoders, chunks, strict=True)]
-    whole = [torch.cat([embedded for embedded, _ in tower]).requires_grad_() for tower in found]
+    encoded = [[_embedded(encoder, chunk) for chunk in own] for encoder, own in zip(encoders, chunks, strict=True)]
+    whole = [torch.cat([embedded for embedded, _ in tower]).requires_grad_() for tower in encoded]
     loss = criterion(*whole)
     backward(loss)
     last = sum(len(own) for own in chunks)
-    for encoder, own, tower, embeddings in zip(encoders, chunks, found, whole, strict=True):
+    for encoder, own, tower, embeddings in zip(encoders, chunks, encoded, whole, strict=True):
         if embeddings.grad is None:
             continue
         gradients = torch.split(embeddings.grad, [len(embedded) for embedded, _ in tower])

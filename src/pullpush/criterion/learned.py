@@ -38,12 +38,12 @@ class LearnedOptions(nn.ParameterDict):
 
     def current(self, ranks: int) -> dict[str, Tensor]:
         """Option to value, with a gradient that is averaged over the ranks."""
-        found = {}
+        values = {}
         for name, parameter in self.items():
             positive = self.learn is not None and name == f"log_{self.learn}"
             if positive:
                 with torch.no_grad():
                     parameter.clamp_(-math.log(LARGEST_SCALE), math.log(LARGEST_SCALE))
             value = distributed.shared(parameter) if ranks > 1 else parameter
-            found[str(self.learn) if positive else name] = value.exp() if positive else value
-        return found
+            values[str(self.learn) if positive else name] = value.exp() if positive else value
+        return values

@@ -233,13 +233,13 @@ class CrossBatchMemory(nn.Module):
         device, left = self.ids.device, self.size
         for inputs, labels, ids in batches:
             inputs = inputs.to(device) if isinstance(inputs, Tensor) else inputs
-            found = encoder(inputs)[:left]
+            embeddings = encoder(inputs)[:left]
             labels = labels.to(device)
-            self.check("embeddings", found, labels)
-            if not found.isfinite().all():
+            self.check("embeddings", embeddings, labels)
+            if not embeddings.isfinite().all():
                 raise UserError("the encoder gives NaN or infinity, which no memory takes: see where training diverged")
-            self._write(found, labels[:left], ids.to(device)[:left])
-            left -= len(found)
+            self._write(embeddings, labels[:left], ids.to(device)[:left])
+            left -= len(embeddings)
             if left <= 0:
                 break
 

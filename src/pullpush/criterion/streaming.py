@@ -68,8 +68,8 @@ def _at_once(
     value, weight = _value(totals.detach(), counts, ranks)
     if not totals.requires_grad:
         return value, [torch.zeros_like(x) for x in wanted]
-    found = torch.autograd.grad((totals * weight).sum(), wanted, allow_unused=True)
-    return value, [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True)]
+    gradients = torch.autograd.grad((totals * weight).sum(), wanted, allow_unused=True)
+    return value, [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, gradients, strict=True)]
 
 
 def _in_blocks(
@@ -83,8 +83,8 @@ def _in_blocks(
         if not gradients:
             gradients = [[torch.zeros_like(x) for x in wanted] for _ in totals]
         for term, kept in enumerate(gradients if totals.requires_grad else []):
-            found = torch.autograd.grad(totals[term], wanted, retain_graph=term < len(totals) - 1, allow_unused=True)
-            for old, new in zip(kept, found, strict=True):
+            parts = torch.autograd.grad(totals[term], wanted, retain_graph=term < len(totals) - 1, allow_unused=True)
+            for old, new in zip(kept, parts, strict=True):
                 if new is not None:
                     old += new
     value, weight = _value(total, count, ranks)

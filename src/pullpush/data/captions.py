@@ -54,8 +54,8 @@ def classes_by_text(names: Sequence[str], texts: Sequence[Sequence[str] | None])
             row = of[row]
         return row
 
-    for row, said in enumerate(texts):
-        for text in said if isinstance(said, Sequence | np.ndarray) else ():
+    for row, listed in enumerate(texts):
+        for text in listed if isinstance(listed, Sequence | np.ndarray) else ():
             one, other = root(first.setdefault(plain(str(text)), row)), root(row)
             of[max(one, other)] = min(one, other)
     roots = [root(row) for row in range(len(names))]
@@ -72,8 +72,8 @@ def equal_texts(items: Items, by: str = "label") -> tuple[int, int, str]:
     """
     labels: dict[str, set[int]] = {}
     example: dict[str, str] = {}
-    for label, said in zip(items.table[by], items.table["text"], strict=True):
-        for text in said:
+    for label, texts in zip(items.table[by], items.table["text"], strict=True):
+        for text in texts:
             labels.setdefault(plain(text), set()).add(int(label))
             example.setdefault(plain(text), text)
     several = [text for text, of in labels.items() if len(of) > 1]
@@ -104,7 +104,7 @@ def _from_table(table: Path, root: Path, files: Sequence[Path], notes: list[str]
             raise UserError(f"{table} has no column {column!r}; its columns: {', '.join(map(str, frame.columns))}")
     listed: dict[str, list[str]] = {}
     for path, text in zip(frame["path"], frame["text"], strict=True):
-        listed.setdefault(str(root / path), []).extend(said for part in text.split("|") if (said := part.strip()))
+        listed.setdefault(str(root / path), []).extend(entry for part in text.split("|") if (entry := part.strip()))
     known = {str(file) for file in files}
     named = {path: texts for path, texts in listed.items() if path in known and texts}
     if not named:
@@ -121,6 +121,6 @@ def _from_files(files: Sequence[Path]) -> dict[str, list[str]]:
                 lines = beside.read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"cannot read the caption file {beside}: {error}; save it as UTF-8") from error
-            if said := [line.strip() for line in lines if line.strip()]:
-                texts[str(file)] = said
+            if entries := [line.strip() for line in lines if line.strip()]:
+                texts[str(file)] = entries
     return texts

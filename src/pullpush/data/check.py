@@ -78,10 +78,10 @@ def without_bad(items: Items, on_bad_item: str, say: Callable[[str], None]) -> I
         return items
     named = "\n".join(f"  {b.path}: {b.reason}" for b in bad[:SHOWN])
     more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    told = f"{len(bad)} of {len(items)} images can't be read:\n{named}{more}"
+    problem = f"{len(bad)} of {len(items)} images can't be read:\n{named}{more}"
     if on_bad_item == "stop":
-        raise UserError(f"{told}\nMend or remove them, or go on without them: --on-bad-item skip")
-    say(f"{told}\nGoing on without them.")
+        raise UserError(f"{problem}\nMend or remove them, or go on without them: --on-bad-item skip")
+    say(f"{problem}\nGoing on without them.")
     keep = np.ones(len(items), dtype=bool)
     keep[[b.row for b in bad]] = False
     return items.select(keep)
@@ -214,10 +214,10 @@ def _class_problems(items: Items) -> list[str]:
     if len(single):
         few, dots = ", ".join(items.classes[label] for label in sorted(single)[:3]), ", ..." if len(single) > 3 else ""
         single_items = items.table["label"].isin(single)
-        told = items.table["text"][single_items].map(len).all()
+        has_text = items.table["text"][single_items].map(len).all()
         lines.append(
             f"{len(single)} of {len(sizes)} classes have one item, so no positive"
-            f"{' but its text (--task image-text)' if told else ''} ({few}{dots})"
+            f"{' but its text (--task image-text)' if has_text else ''} ({few}{dots})"
         )
     if len(sizes) and sizes.max() >= IMBALANCE * sizes.min():
         lines.append(

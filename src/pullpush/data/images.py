@@ -52,15 +52,15 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
 
     def __getitem__(self, index: Index) -> tuple[torch.Tensor, int, int]:
         row, step = index if isinstance(index, tuple) else (index, None)
-        given = self.items.open(row) if self.pixels is None else self.pixels[row]
+        pixels = self.items.open(row) if self.pixels is None else self.pixels[row]
         if self.transform is None:
-            image = given if isinstance(given, torch.Tensor) else square(given, min(given.size))
+            image = pixels if isinstance(pixels, torch.Tensor) else square(pixels, min(pixels.size))
         elif step is None:
-            image = self.transform(given)
+            image = self.transform(pixels)
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(step_generator(self.seed, step, row).initial_seed())
-                image = self.transform(given)
+                image = self.transform(pixels)
         return image, int(self.labels[row]), int(self.ids[row])
 
     def batch(self, rows: Iterable[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

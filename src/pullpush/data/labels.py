@@ -24,13 +24,13 @@ def numbered(name: str, *columns: Any) -> tuple[list[Any], NDArray[Any] | None]:
     Raises:
         UserError: names in one column, numbers in another.
     """
-    given = [column for column in columns if column is not None]
-    named = [_are_names(column) for column in given]
+    present = [column for column in columns if column is not None]
+    named = [_are_names(column) for column in present]
     if not any(named):
         return list(columns), None
     if not all(named):
         raise UserError(f"{name} are names on one side and numbers on the other; give both as names or both as numbers")
-    arrays = [np.asarray(column, dtype=object) for column in given]
+    arrays = [np.asarray(column, dtype=object) for column in present]
     names, numbers = np.unique(np.concatenate([a.ravel() for a in arrays]), return_inverse=True)
     parts = iter(np.split(numbers, np.cumsum([a.size for a in arrays])[:-1]))
     return [None if column is None else next(parts).reshape(np.shape(column)) for column in columns], names

@@ -129,11 +129,11 @@ def _check_columns(frame: pd.DataFrame, file: Path, classes: bool) -> None:
 def _splits(frame: pd.DataFrame, file: Path) -> list[str]:
     if "split" not in frame:
         return [""] * len(frame)
-    given = frame["split"].fillna("").astype(str).str.strip().str.lower()
-    wrong = sorted(set(given) - set(SPLIT_FOLDERS) - {""})
+    splits = frame["split"].fillna("").astype(str).str.strip().str.lower()
+    wrong = sorted(set(splits) - set(SPLIT_FOLDERS) - {""})
     if wrong:
         raise UserError(f"{file}: split {wrong[0]!r} is unknown; it can be train, validation, test or empty")
-    return [SPLIT_FOLDERS.get(s, "") for s in given]
+    return [SPLIT_FOLDERS.get(s, "") for s in splits]
 
 
 def _roles(frame: pd.DataFrame, file: Path) -> tuple[pd.DataFrame, int]:

@@ -277,8 +277,8 @@ def _fill(batch: list[int], pool: list[int], size: int, keys: dict[int, set[Any]
 
 def _classes(labels: Labels) -> tuple[Rows, NDArray[Any] | None]:
     """int64 labels, and the names that they stand for, if any."""
-    (given,), names = numbered("labels", labels)
-    array = given.cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
+    (numbers,), names = numbered("labels", labels)
+    array = numbers.cpu().numpy() if isinstance(numbers, torch.Tensor) else np.asarray(numbers)
     if array.size and (array.dtype.kind not in "iub" or array.ndim != 1):
         raise UserError(f"labels are {array.dtype} {list(array.shape)}: give one integer or one name for each row")
     return array.astype(np.int64), names
@@ -290,9 +290,9 @@ def seen_per_class(sampler: BatchSampler, labels: Labels, batches: int) -> tuple
 
     The sampler's position stays as it is.
     """
-    numbers, given = _classes(labels)
+    numbers, names_of = _classes(labels)
     names, index, sizes = np.unique(numbers, return_inverse=True, return_counts=True)
-    names = names if given is None else given[names]
+    names = names if names_of is None else names_of[names]
     shown = np.zeros(len(names), dtype=np.int64)
     for position in range(batches):
         number, start, parts = sampler._at(position)

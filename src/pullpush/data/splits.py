@@ -34,8 +34,8 @@ def split_by_class(items: Items, *, seed: int = 0, test: float = 0.5, validation
             f"--data.test {test} and --data.validation {validation} must be shares of the classes, from 0 to less than "
             "1 together"
         )
-    given = set(items.table["split"].unique()) - {""}
-    result = _keep(items, seed, validation) if given else _draw(items, seed, test, validation)
+    splits = set(items.table["split"].unique()) - {""}
+    result = _keep(items, seed, validation) if splits else _draw(items, seed, test, validation)
     return _hold_out(result)
 
 

@@ -36,12 +36,12 @@ def advise(objective: Objective, *cures: Cure, note: str = "") -> str:
 
     Options that the run has already, or that it can't take, are left out; and with its last option the cure.
     """
-    said = []
+    texts = []
     for cure in cures:
         left = [f"--{name} {_typed(value)}" for name, value in cure.options.items() if _helps(objective, name, value)]
         if left or not cure.options:
-            said.append(cure.text.format(" ".join(left)).removesuffix(": "))
-    sentence = "; or ".join(filter(None, said)) or "the options that are known to help are set already"
+            texts.append(cure.text.format(" ".join(left)).removesuffix(": "))
+    sentence = "; or ".join(filter(None, texts)) or "the options that are known to help are set already"
     return f"{sentence[0].upper()}{sentence[1:]}.{f' {note}' if note else ''}"
 
 

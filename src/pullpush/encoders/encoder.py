@@ -93,11 +93,11 @@ class Encoder(nn.Module):
         """What it embeds of each item, as `prepare` takes it."""
         raise NotImplementedError
 
-    def prepare(self, given: Sequence[Any], first: int = 0) -> Any:
+    def prepare(self, inputs: Sequence[Any], first: int = 0) -> Any:
         """What `forward` takes, of what people have: files, strings.
 
         Args:
-            given: one or more.
+            inputs: one or more.
             first: the number of the first, for messages.
 
         Raises:

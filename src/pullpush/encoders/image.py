@@ -100,9 +100,11 @@ class ImageEncoder(Encoder):
         self.to(memory_format=torch.channels_last)
         self.train()
 
-    def prepare(self, given: Sequence[Any], first: int = 0) -> Tensor:
+    def prepare(self, inputs: Sequence[Any], first: int = 0) -> Tensor:
         """Paths, PIL images and uint8 arrays to what `forward` takes, decoded as in training; see `Encoder.prepare`."""
-        return self.preprocessing([any_rgb(each, f"number {n}") for n, each in enumerate(given, first)]).to(self.device)
+        return self.preprocessing([any_rgb(each, f"number {n}") for n, each in enumerate(inputs, first)]).to(
+            self.device
+        )
 
     def features(self, inputs: Tensor) -> Tensor:
         """The pooled output of the backbone, `[n, width]`."""

@@ -94,7 +94,7 @@ class Model:
         """
         return self.embed_as("text", [texts] if isinstance(texts, str) else texts, batch_size, progress)
 
-    def embed_as(self, kind: str, given: Iterable[Any], batch_size: int = 64, progress: bool = False) -> Embeddings:
+    def embed_as(self, kind: str, inputs: Iterable[Any], batch_size: int = 64, progress: bool = False) -> Embeddings:
         """Embeddings by the encoder of a kind; Args and Returns as of `embed`.
 
         Raises:
@@ -102,7 +102,7 @@ class Model:
         """
         encoder = self._encoder(kind)
         parts = [np.empty((0, self.dim), np.float32)]
-        for first, batch in _batches(given, batch_size, f"embedding {kind}s" if progress else ""):
+        for first, batch in _batches(inputs, batch_size, f"embedding {kind}s" if progress else ""):
             with torch.inference_mode():
                 # of length 1 also where the encoder itself was built with `normalize=False`
                 parts.append(normalize(encoder(encoder.prepare(batch, first))).cpu().numpy())
@@ -122,11 +122,11 @@ def _several(images: Given | Iterable[Given]) -> Iterable[Given]:
     return [images] if isinstance(images, str | os.PathLike | Image.Image) else images
 
 
-def _batches(given: Iterable[Any], size: int, progress: str) -> Iterator[tuple[int, list[Any]]]:
+def _batches(inputs: Iterable[Any], size: int, progress: str) -> Iterator[tuple[int, list[Any]]]:
     """Lists of up to `size`, each with the number of its first."""
     if size < 1:
         raise UserError(f"the batch size must be at least 1, it is {size}")
-    each, total = iter(given), len(given) if isinstance(given, Sized) else None
+    each, total = iter(inputs), len(inputs) if isinstance(inputs, Sized) else None
     batches = iter(lambda: list(islice(each, size)), [])
     with showing() if progress else nullcontext():
         shown = counted(batches, progress, total, "items") if progress else batches

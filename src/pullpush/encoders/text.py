@@ -76,9 +76,9 @@ class TextEncoder(Encoder):
             )
         self.train()
 
-    def prepare(self, given: Sequence[str], first: int = 0) -> Sequence[str]:
+    def prepare(self, inputs: Sequence[str], first: int = 0) -> Sequence[str]:
         """The strings themselves; see `Encoder.prepare`."""
-        return given
+        return inputs
 
     def features(self, inputs: Sequence[str]) -> Tensor:
         """The sentence embeddings of the transformer, `[n, width]`.

@@ -109,14 +109,14 @@ class VectorEncoder(Encoder):
         """Their column `vector`."""
         return list(items.table["vector"])
 
-    def prepare(self, given: Sequence[Any], first: int = 0) -> Tensor:
+    def prepare(self, inputs: Sequence[Any], first: int = 0) -> Tensor:
         """float32 `[n, width]`; see `Encoder.prepare`."""
-        for place, vector in enumerate(given, first):
+        for place, vector in enumerate(inputs, first):
             if np.shape(vector) != (self.width,) or not np.isfinite(vector).all():
                 raise UserError(
                     f"vector {place} must be {self.width} finite numbers, it has the shape {np.shape(vector)}"
                 )
-        return torch.from_numpy(np.array(given, np.float32)).to(self.device)
+        return torch.from_numpy(np.array(inputs, np.float32)).to(self.device)
 
     def features(self, inputs: Tensor) -> Tensor:
         """The vectors, standardised, `[n, width]`."""

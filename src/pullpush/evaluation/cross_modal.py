@@ -82,8 +82,8 @@ def evaluate_image_text(
         "text_to_image": one_way(texts, text_labels, images, image_labels),
     }
     metrics: dict[str, float] = {}
-    for way, found in ways.items():
-        metrics |= {f"{way}/{name}": value for name, value in found.metrics.items() if metric_of(name) in NEAREST}
-        rank = found.per_query["rank"]  # NaN where there is no match, which median and mean pass over
+    for way, result in ways.items():
+        metrics |= {f"{way}/{name}": value for name, value in result.metrics.items() if metric_of(name) in NEAREST}
+        rank = result.per_query["rank"]  # NaN where there is no match, which median and mean pass over
         metrics |= {f"{way}/median_rank": float(rank.median()), f"{way}/mean_rank": float(rank.mean())}
     return CrossModal(metrics, **ways)

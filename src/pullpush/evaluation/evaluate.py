@@ -115,11 +115,11 @@ def evaluate(
     if categories is not None:
         per_query.insert(1, "category", _column(categories, len(per_query), "categories"))
     protocol = "leave_one_out" if gallery is None else "query_gallery"
-    found = summarised(per_query, nearest, references_count, protocol)
+    result = summarised(per_query, nearest, references_count, protocol)
     if not nmi:
-        return found
+        return result
     value, clustered = _nmi(queries, references, seed)
-    return replace(found, metrics={**found.metrics, "nmi": value}, nmi_items=clustered)
+    return replace(result, metrics={**result.metrics, "nmi": value}, nmi_items=clustered)
 
 
 def summarised(per_query: pd.DataFrame, neighbours: Neighbours, references: int, protocol: str) -> Evaluation:

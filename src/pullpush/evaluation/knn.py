@@ -89,15 +89,15 @@ def search(
     own = np.full(len(space.queries), -1)
     if query_ids is not None and gallery_ids is not None:
         own = positions(np.asarray(query_ids), np.asarray(gallery_ids))
-    found = Neighbours(np.empty((len(own), k), np.int64), np.empty((len(own), k), np.float32))
+    neighbours = Neighbours(np.empty((len(own), k), np.int64), np.empty((len(own), k), np.float32))
 
     def select(start: int, rows: Floats) -> None:
         at = slice(start, start + len(rows))
         mask_own(rows, own[at])
-        found.indices[at], found.similarities[at] = nearest(rows, shortlist(rows, k, 0.0), k, space.scale[at])
+        neighbours.indices[at], neighbours.similarities[at] = nearest(rows, shortlist(rows, k, 0.0), k, space.scale[at])
 
     for_each_block(space.queries, space.gallery, select)
-    return found
+    return neighbours
 
 
 def matrix(values: Any, name: str) -> Floats:
@@ -194,9 +194,9 @@ def shortlist(block: Floats, k: int, slack: Any) -> Shortlist:
     rows = np.concatenate([row[hit], rest_rows])
     order = np.argsort(rows, kind="stable")
     columns = np.concatenate([member * groups + group[hit], rest_columns + groups * size])[order]
-    found = np.concatenate([values[hit, member], rest[rest_rows, rest_columns]])[order]
+    similarities = np.concatenate([values[hit, member], rest[rest_rows, rest_columns]])[order]
     starts = np.searchsorted(rows[order], np.arange(count + 1))
-    return Shortlist(rows[order], columns, found, starts, dense, np.sort(block[dense], axis=1))
+    return Shortlist(rows[order], columns, similarities, starts, dense, np.sort(block[dense], axis=1))
 
 
 def keys(rows: Ints, values: Floats, scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -219,14 +219,14 @@ def nearest(block: Floats, near: Shortlist, k: int, scale: NDArray[np.float64] |
     place = near.starts[:-1, None] + np.arange(k)
     there = place < near.starts[1:, None]
     at = order[place[there]]
-    found = Neighbours(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
-    found.indices[there], found.similarities[there] = near.columns[at], near.values[at]
+    neighbours = Neighbours(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
+    neighbours.indices[there], neighbours.similarities[there] = near.columns[at], near.values[at]
     for i, ordered in zip(near.dense, near.ordered, strict=True):
         row, edge = block[i], ordered[-k]
         columns = np.concatenate([np.flatnonzero(row > edge), np.flatnonzero(row == edge)[:k]])[:k]
-        found.indices[i] = columns[np.argsort(-row[columns], kind="stable")]
-        found.similarities[i] = ordered[: -k - 1 : -1]
-    return found
+        neighbours.indices[i] = columns[np.argsort(-row[columns], kind="stable")]
+        neighbours.similarities[i] = ordered[: -k - 1 : -1]
+    return neighbours
 
 
 def positions(ids: NDArray[Any], among: NDArray[Any]) -> Ints:

@@ -106,8 +106,8 @@ def evaluate_items(
     every = np.arange(len(items))
     query, gallery = _by_role(items) if protocol.roles else (every, every)
     options = {"neighbours": neighbours, "similarity": similarity, "seed": seed}
-    found = _between(vectors, items, query, gallery, protocol.ks, nmi=nmi, **options)
-    metrics, notes = dict(found.metrics), []
+    result = _between(vectors, items, query, gallery, protocol.ks, nmi=nmi, **options)
+    metrics, notes = dict(result.metrics), []
     if protocol.draws:
         metrics |= {f"all_against_all/recall@{k}": metrics[f"recall@{k}"] for k in protocol.ks}
         metrics |= _one_gallery_image(vectors, items, protocol, similarity, seed)
@@ -119,7 +119,7 @@ def evaluate_items(
     if protocol.sizes and classes not in protocol.sizes:
         sizes = ", ".join(map(str, protocol.sizes))
         notes.append(f"{classes} test classes; published figures of {protocol.name} are for {sizes}.")
-    return replace(found, metrics=metrics, protocol=protocol.name, notes=(*found.notes, *notes))
+    return replace(result, metrics=metrics, protocol=protocol.name, notes=(*result.notes, *notes))
 
 
 def _between(vectors: Any, items: Items, query: Ints, gallery: Ints, ks: tuple[int, ...], **options: Any) -> Evaluation:
@@ -130,7 +130,7 @@ def _between(vectors: Any, items: Items, query: Ints, gallery: Ints, ks: tuple[i
         against = {}
     else:
         against = {"gallery": vectors[gallery], "gallery_labels": labels[gallery], "gallery_ids": ids[gallery]}
-    found = evaluate(
+    result = evaluate(
         vectors[query],
         labels[query],
         ids[query],
@@ -139,10 +139,10 @@ def _between(vectors: Any, items: Items, query: Ints, gallery: Ints, ks: tuple[i
         **against,
         **options,
     )
-    indices = _rows_of(gallery, found.neighbours.indices)
-    nearest = {name: _rows_of(gallery, found.per_query[name].to_numpy()) for name in NEAREST}
-    per_query = found.per_query.assign(**nearest).set_index(query)
-    return replace(found, per_query=per_query, neighbours=found.neighbours._replace(indices=indices))
+    indices = _rows_of(gallery, result.neighbours.indices)
+    nearest = {name: _rows_of(gallery, result.per_query[name].to_numpy()) for name in NEAREST}
+    per_query = result.per_query.assign(**nearest).set_index(query)
+    return replace(result, per_query=per_query, neighbours=result.neighbours._replace(indices=indices))
 
 
 def _rows_of(gallery: Ints, rows: Ints) -> Ints:
@@ -171,10 +171,10 @@ def _one_gallery_image(vectors: Any, items: Items, protocol: Protocol, similarit
         query = np.setdiff1d(np.arange(len(labels)), gallery)
         if not len(query):
             raise UserError(f"{items.name}: every class has one image, so no query is left; give classes two or more.")
-        found = _between(
+        drawn = _between(
             vectors, items, query, gallery, protocol.ks, nmi=False, neighbours=0, similarity=similarity, seed=seed
         )
-        draws.append([found.metrics[f"recall@{k}"] for k in protocol.ks])
+        draws.append([drawn.metrics[f"recall@{k}"] for k in protocol.ks])
     result = {}
     for k, values in zip(protocol.ks, np.array(draws).T, strict=True):
         result[f"one_gallery_image/recall@{k}"] = float(values.mean())

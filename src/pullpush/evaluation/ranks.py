@@ -74,7 +74,7 @@ def measure(
     values: dict[str, NDArray[Any]] = {"positives": r}
     values |= {name: np.full(len(r), -1) for name in NEAREST}
     values |= {name: np.full(len(r), np.nan) for name in functions}
-    found = Neighbours(np.empty((len(r), neighbours), np.int64), np.empty((len(r), neighbours), np.float32))
+    closest = Neighbours(np.empty((len(r), neighbours), np.int64), np.empty((len(r), neighbours), np.float32))
 
     def work(start: int, block: Floats) -> None:
         at = order[start : start + len(block)]
@@ -82,8 +82,8 @@ def measure(
         mask_own(block, own[at])
         near = shortlist(block, max(neighbours, int(r[at].max()), 1), 3 * TIE * scale)
         if neighbours:
-            columns, found.similarities[at] = nearest(block, near, neighbours, scale)
-            found.indices[at] = np.where(columns >= 0, rows[columns], -1)
+            columns, closest.similarities[at] = nearest(block, near, neighbours, scale)
+            closest.indices[at] = np.where(columns >= 0, rows[columns], -1)
         standing = stand(block, near, first[at], last[at], own[at], scale)
         for name, function in functions.items():
             values[name][at] = function(standing).numpy()
@@ -92,7 +92,7 @@ def measure(
 
     space = prepare(queries.embeddings[order], gallery.embeddings[rows], similarity)
     for_each_block(space.queries, space.gallery, work)
-    return values, found, len(rows)
+    return values, closest, len(rows)
 
 
 def _nearest_of_each(block: Floats, first: Ints, last: Ints) -> tuple[Ints, Ints]:
@@ -164,8 +164,8 @@ def unique_rows(side: Side) -> Ints:
     clash = side.labels != side.labels[rows][inverse]
     if clash.any():
         at = int(clash.argmax())
-        said = (side.labels[rows][inverse][at], side.labels[at])
-        first, second = said if side.label_names is None else side.label_names[list(said)]
+        pair = (side.labels[rows][inverse][at], side.labels[at])
+        first, second = pair if side.label_names is None else side.label_names[list(pair)]
         own = side.ids[at] if side.id_names is None else side.id_names[side.ids[at]]
         raise UserError(
             f"id {own} has two labels ({first} and {second}); an id names one item: give each item its own."

@@ -94,8 +94,8 @@ class Choice(Generic[R]):
         known = _options_of(function)
         given = _checked(f"{kind} {_name(function)!r}", known, options)
         values = {name: option.default for name, option in known.items() if option.default is not REQUIRED} | given
-        found = {"function": function, "given": given, "options": values, "traits": traits}
-        for name, value in {**found, "_kind": kind, "_factory": factory}.items():
+        attributes = {"function": function, "given": given, "options": values, "traits": traits}
+        for name, value in {**attributes, "_kind": kind, "_factory": factory}.items():
             object.__setattr__(self, name, value)
 
     def __call__(self, *args: Any, **learned: Any) -> R:

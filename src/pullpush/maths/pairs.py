@@ -55,8 +55,8 @@ def make_pairs(
     Raises:
         UserError: labels that the relation does not take.
     """
-    found = (relation or equal)(labels, reference_labels)
-    positive, negative = found if isinstance(found, Pairs) else (found, ~found)
+    related = (relation or equal)(labels, reference_labels)
+    positive, negative = related if isinstance(related, Pairs) else (related, ~related)
     other = ids[:, None] != reference_ids[None, :]
     if valid is not None:
         other = other & valid[None, :]

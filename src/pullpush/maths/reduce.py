@@ -111,8 +111,8 @@ def min_of(x: Tensor, mask: Tensor, dim: int = -1, empty: float = float("inf")) 
 def _extreme(x: Tensor, mask: Tensor, dim: int, empty: float, largest: bool) -> Tensor:
     limit = torch.finfo(x.dtype).min if largest else torch.finfo(x.dtype).max
     filled = torch.where(mask, x, limit)
-    found = filled.amax(dim) if largest else filled.amin(dim)
-    return torch.where(any_of(mask, dim), found, empty)
+    extreme = filled.amax(dim) if largest else filled.amin(dim)
+    return torch.where(any_of(mask, dim), extreme, empty)
 
 
 def largest_exponent(similarity_name: str, *factors: float | Tensor) -> float:
@@ -151,10 +151,10 @@ def logsumexp_of_two(
         tops = [torch.where(mask, of, empty).amax(-1).detach() for of, mask in ((x, first), (y, second))]
         either = either - torch.where(first, tops[0][..., None], tops[1][..., None])
     e = torch.where(first | second, either, empty).exp()
-    found = []
+    logs = []
     for top, shares in zip(tops, (torch.where(first, e, 0.0), torch.where(first, 0.0, e)), strict=True):
-        found.append(_log(shares.sum(-1), empty, top))
-    return found[0], found[1]
+        logs.append(_log(shares.sum(-1), empty, top))
+    return logs[0], logs[1]
 
 
 def _log(x: Tensor, empty: float, more: Tensor | float = 0.0) -> Tensor:

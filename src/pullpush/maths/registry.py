@@ -14,13 +14,13 @@ def collect(package: str, path: Iterable[str], skip: set[str]) -> dict[str, Call
     Raises:
         ValueError: two files offer the same name.
     """
-    found: dict[str, Callable[..., Any]] = {}
+    functions: dict[str, Callable[..., Any]] = {}
     for module in pkgutil.iter_modules(path):
         if module.name in skip:
             continue
         room = importlib.import_module(f"{package}.{module.name}")
         for name in room.__all__:
-            if name in found:
-                raise ValueError(f"{name} is in both {found[name].__module__} and {room.__name__}")
-            found[name] = vars(room)[name]
-    return dict(sorted(found.items()))
+            if name in functions:
+                raise ValueError(f"{name} is in both {functions[name].__module__} and {room.__name__}")
+            functions[name] = vars(room)[name]
+    return dict(sorted(functions.items()))

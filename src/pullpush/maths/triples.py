@@ -18,8 +18,8 @@ FEW = 8
 
 def places_of(positive: Tensor) -> tuple[Tensor, Tensor]:
     """Columns of each row's positives, [anchors, most positives of a row], and True where there is one."""
-    found = positive.byte().topk(_most(positive))
-    return found.indices, found.values.bool()
+    top = positive.byte().topk(_most(positive))
+    return top.indices, top.values.bool()
 
 
 def violations(similarity: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,24 +70,24 @@ def _count_violations(s: Tensor, positive: Tensor, negative: Tensor, margin: flo
     inf = float("inf")
     # On an accelerator a full sort costs less than waiting for the number.
     k = _most(positive) if s.device.type == "cpu" else s.shape[1]
-    found = torch.where(positive, s, inf).topk(k, largest=False)
+    hardest = torch.where(positive, s, inf).topk(k, largest=False)
     raised = torch.where(negative, s + margin, -inf)
     if k <= FEW:
         weight = torch.zeros_like(s)
-        violated = torch.empty_like(found.values)
+        violated = torch.empty_like(hardest.values)
         worse = torch.empty_like(s)
-        for i, threshold in enumerate(found.values.unbind(1)):
+        for i, threshold in enumerate(hardest.values.unbind(1)):
             torch.gt(raised, threshold[:, None], out=worse)
             weight += worse
             violated[:, i] = worse.sum(1)
     else:
-        places = torch.searchsorted(found.values, raised)
+        places = torch.searchsorted(hardest.values, raised)
         weight = places.to(s.dtype)
         per_place = torch.zeros(len(s), k + 1, dtype=s.dtype, device=s.device)
         per_place.scatter_add_(1, places, torch.ones_like(s))
         violated = s.shape[1] - per_place[:, :k].cumsum(1)
     # A row with fewer positives is filled with cells that no negative violates: they add 0.
-    return weight.scatter_add_(1, found.indices, -violated)
+    return weight.scatter_add_(1, hardest.indices, -violated)
 
 
 @torch.library.custom_op("pullpush::count_violations", mutates_args=())

@@ -36,25 +36,25 @@ OPTIONAL, WIDE = ("id", "category"), ("metric_values", "indices", "similarities"
 OTHERS = {"metric_names": "U", "references": "i", "protocol": "U"}
 
 
-def save_neighbours(folder: Path, name: str, found: Evaluation | CrossModal) -> None:
+def save_neighbours(folder: Path, name: str, evaluation: Evaluation | CrossModal) -> None:
     """Writes `neighbours/NAME.npz` in a run folder; of images with texts `NAME-text_to_image.npz`,
     `NAME-image_to_text.npz`, and `NAME.npz` where images were evaluated among themselves.
 
     Args:
         folder: the run folder.
         name: the split and when, such as `test-after`.
-        found: the evaluation; row numbers are those of the split.
+        evaluation: the evaluation; row numbers are those of the split.
 
     Raises:
         UserError: the disk is full.
     """
-    if isinstance(found, CrossModal):
+    if isinstance(evaluation, CrossModal):
         for way in ("image_to_text", "text_to_image"):
-            save_neighbours(folder, f"{name}-{way}", getattr(found, way))
-        if found.images is not None:
-            save_neighbours(folder, name, found.images)
+            save_neighbours(folder, f"{name}-{way}", getattr(evaluation, way))
+        if evaluation.images is not None:
+            save_neighbours(folder, name, evaluation.images)
         return
-    queries = found.per_query
+    queries = evaluation.per_query
     names = [column for column in queries if column not in FACTS]
     arrays: dict[str, NDArray[Any]] = {
         **{column: queries[column].to_numpy() for column in FACTS if column in queries},
@@ -62,10 +62,10 @@ def save_neighbours(folder: Path, name: str, found: Evaluation | CrossModal) -> 
         "row": queries.index.to_numpy(),
         "metric_names": np.array(names),
         "metric_values": queries[names].to_numpy(),
-        "indices": found.neighbours.indices.astype(np.int32),
-        "similarities": found.neighbours.similarities,
-        "references": np.array(found.references),
-        "protocol": np.array(found.protocol),
+        "indices": evaluation.neighbours.indices.astype(np.int32),
+        "similarities": evaluation.neighbours.similarities,
+        "references": np.array(evaluation.references),
+        "protocol": np.array(evaluation.protocol),
     }
     arrays.setdefault("id", np.empty(0, np.int64))
     path = folder / "neighbours" / f"{name}.npz"
@@ -97,8 +97,8 @@ def read_neighbours(path: Path, queries: int, gallery: int, cure: str = CURE) ->
         raise damaged(path, "its arrays have not a row a query", cure)
     if there["metric_values"].shape[1:] != names.shape or arrays["references"].ndim:
         raise damaged(path, "its arrays are not of its metrics", cure)
-    found = np.concatenate([arrays[name].ravel() for name in ("indices", *NEAREST)])
-    for numbers, least, most in ((rows, 0, queries), (found, -1, gallery)):
+    others = np.concatenate([arrays[name].ravel() for name in ("indices", *NEAREST)])
+    for numbers, least, most in ((rows, 0, queries), (others, -1, gallery)):
         if numbers.min(initial=0) < least or numbers.max(initial=-1) >= most:
             raise damaged(path, f"it is of other rows than the {most} of the run", cure)
     metrics = dict(zip(names.tolist(), arrays["metric_values"].T, strict=True))

@@ -39,18 +39,18 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Con
     Raises:
         UserError: an unknown option, a value of the wrong type or out of its bounds, an unreadable file.
     """
-    return _config(_over(_flatten(defaults or {}), _said(argv)))
+    return _config(_over(_flatten(defaults or {}), _typed(argv)))
 
 
 def chosen(argv: Sequence[str]) -> tuple[str, str, str]:
     """The loss, the miner and the source of the data that a command line names: they bring options of their own."""
-    return _chosen(_with_task(_said(argv)))
+    return _chosen(_with_task(_typed(argv)))
 
 
 def task_defaults(argv: Sequence[str]) -> dict[str, Any]:
     """What the task of a command line takes instead of the general defaults."""
-    said = _said(argv)
-    return {name: value for name, value in _with_task(said).items() if name not in said}
+    typed = _typed(argv)
+    return {name: value for name, value in _with_task(typed).items() if name not in typed}
 
 
 def config_file(name: str) -> Path:
@@ -114,7 +114,7 @@ def _of_choice(kind: str, name: str, known: Mapping[str, Signature], which: str)
     return _named(kind, {"name": Option(name, str, f"{which}: {', '.join(known)}"), **own})
 
 
-def _said(argv: Sequence[str]) -> dict[str, Any]:
+def _typed(argv: Sequence[str]) -> dict[str, Any]:
     """What a command line says, by full names: values of its configuration files, and above them `Texts`."""
     options, others = typed(argv, full=lambda name: SHORT.get(name, name))
     if others:
@@ -129,7 +129,7 @@ def _said(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _over(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said later wins; another loss or miner than before has none of the options said of that one."""
+    """What is typed later wins; a change of loss or miner drops the options typed for the former one."""
     other = [
         f"{kind}."
         for kind in ("loss", "miner")
@@ -188,7 +188,7 @@ def _value(name: str, value: Any, kind: Any) -> Any:
 
 
 def _text(option: str, values: Mapping[str, Any]) -> str | None:
-    """What is said of an option that decides which others there are."""
+    """The text of an option that decides which others there are."""
     value = values.get(option)
     if isinstance(value, Texts):
         return str(check(f"--{option}", value[-1], str))

@@ -192,8 +192,8 @@ class RunFolder:
         def again() -> Evaluation:
             match = items["id" if (texts["label"] == texts["id"]).all() else "label"].to_numpy()
             images, described = self.embeddings(split, when), self.text_embeddings(split, when)
-            found = evaluate_image_text(images, match, described, texts["label"].to_numpy())
-            return found.image_to_text if way == "image_to_text" else found.text_to_image
+            result = evaluate_image_text(images, match, described, texts["label"].to_numpy())
+            return result.image_to_text if way == "image_to_text" else result.text_to_image
 
         return self._evaluation(f"{split}-{when}-{way}", queries, gallery, again)
 
@@ -209,10 +209,10 @@ class RunFolder:
     def texts(self, split: str) -> pd.DataFrame:
         """The descriptions of a split, in the order of their embeddings: `text`, `label`, `id`."""
         table = self._read("texts.parquet", partial(read_parquet, columns=["split", "label", "id", "text"]))
-        found = table[table["split"] == split]
-        if found.empty:
+        rows = table[table["split"] == split]
+        if rows.empty:
             raise Missing(f"No description is in the split {split!r}.")
-        return found
+        return rows
 
     def text_embeddings(self, split: str, when: str) -> NDArray[np.float32]:
         """Normalised embeddings `[n, dim]` of the descriptions of a split."""
@@ -265,7 +265,7 @@ def _metrics(path: Path, cure: str) -> dict[str, Any]:
     test = metrics.get("test") or {}
     check_fields({"test": test}, {"test": {}}, path, cure)
     for when in ("before", "after"):
-        found = test.get(when) or {}
-        check_fields({when: found}, {when: {}}, path, cure)
-        check_fields(found, dict.fromkeys(found, float | None), path, cure)
+        values = test.get(when) or {}
+        check_fields({when: values}, {when: {}}, path, cure)
+        check_fields(values, dict.fromkeys(values, float | None), path, cure)
     return metrics

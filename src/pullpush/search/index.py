@@ -284,12 +284,12 @@ def _same(index: Path, manifest: Manifest, model: Model, source: str, store: str
     check_fingerprint(index, manifest, model)
     remote = declared(manifest.store).remote
     moved = remote and store is not None and store.partition(":")[0] == manifest.store.partition(":")[0]
-    for what, known, given in (("source", manifest.source, source), ("store", manifest.store, store)):
+    for what, known, wanted in (("source", manifest.source, source), ("store", manifest.store, store)):
         if what == "store" and moved:
             continue
-        if given is not None and known != given:
+        if wanted is not None and known != wanted:
             raise UserError(
-                f"{index} was built with the {what} {known}, not {given}; choose another folder, or build again "
+                f"{index} was built with the {what} {known}, not {wanted}; choose another folder, or build again "
                 f"with rebuild"
             )
 

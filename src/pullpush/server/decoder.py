@@ -73,9 +73,9 @@ def main() -> None:
         head["last"] = _resident() - start > GROWN
 
 
-def _answer(request: dict[str, Any], given: list[bytes]) -> Message:
+def _answer(request: dict[str, Any], parts: list[bytes]) -> Message:
     try:
-        return _JOBS[request["job"]](given, **request["options"])
+        return _JOBS[request["job"]](parts, **request["options"])
     except Costly:
         return {"costly": True}, []
     except Refused as error:
@@ -90,17 +90,17 @@ def _answer(request: dict[str, Any], given: list[bytes]) -> Message:
         return {"refused": [400, "the image cannot be read"]}, []
 
 
-def _pixels(given: list[bytes], size: int, max_work: int | None) -> Message:
-    return {}, [resize_and_center(decode(given[0], max_work=max_work), size).tobytes()]
+def _pixels(parts: list[bytes], size: int, max_work: int | None) -> Message:
+    return {}, [resize_and_center(decode(parts[0], max_work=max_work), size).tobytes()]
 
 
-def _keep(given: list[bytes], size: int, folder: str, max_work: int | None) -> Message:
+def _keep(parts: list[bytes], size: int, folder: str, max_work: int | None) -> Message:
     """Writes the image into `folder`, under the checksum of its pixels; its pixels for the model; its thumbnail."""
-    image = decode(given[0], max_work=max_work)
+    image = decode(parts[0], max_work=max_work)
     return {"name": keep(image, Path(folder)).name}, [resize_and_center(image, size).tobytes(), thumbnail(image)]
 
 
-def _thumbnail(given: list[bytes], path: str, side: int, max_work: int | None) -> Message:
+def _thumbnail(parts: list[bytes], path: str, side: int, max_work: int | None) -> Message:
     if archived(path) is not None:
         return {}, [thumbnail(open_rgb(path), side)]
     try:

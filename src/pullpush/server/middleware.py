@@ -90,8 +90,8 @@ class SecurityMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                given = {name.lower() for name, _ in message["headers"]}
-                extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in given]
+                present = {name.lower() for name, _ in message["headers"]}
+                extra = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in present]
                 message = {**message, "headers": [*message["headers"], *extra]}
             for part in _parts(message):
                 await send(part)
@@ -194,9 +194,9 @@ class SecurityMiddleware:
 
     def _known(self, scope: Scope, headers: dict[str, str]) -> bool:
         token = self.rules.token or ""
-        scheme, _, given = headers.get("authorization", "").partition(" ")
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return same(given, token)
+            return same(credentials, token)
         # Cookies of other servers on this machine come along, and not all of them are well-formed.
         pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
         return any(same(value, token) for name, _, value in pairs if name == cookie_name(scope))
@@ -208,9 +208,9 @@ def cookie_name(scope: Scope) -> str:
     return f"{COOKIE}-{server[1]}" if server else COOKIE
 
 
-def same(given: str, token: str) -> bool:
+def same(sent: str, token: str) -> bool:
     """Compared in a time that does not tell how much is right."""
-    return hmac.compare_digest(given.encode(), token.encode())
+    return hmac.compare_digest(sent.encode(), token.encode())
 
 
 def _place(url: str) -> tuple[str, str, int] | None:

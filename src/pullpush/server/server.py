@@ -93,9 +93,9 @@ def serve(
     server.run(sockets=[listener])
 
 
-def _token(given: str | None, host: str) -> str | None:
+def _token(token: str | None, host: str) -> str | None:
     """The token, checked; where other machines reach the server, at `host`, there must be one."""
-    token = given or os.environ.get(TOKEN) or None
+    token = token or os.environ.get(TOKEN) or None
     if token is not None and not (token.isascii() and token.isalnum() and len(token) >= 8):
         raise UserError("the token must be 8 or more ASCII letters and digits, as it travels in headers and cookies")
     if host and token is None:

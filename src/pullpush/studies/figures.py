@@ -77,25 +77,25 @@ def draw_losses(first: Mapping[str, StudyRun], out: Path, window: int, theme: st
 def plane_points(run: RunFolder) -> dict[str, Points]:
     """For anchors of the test split, the cosine to their nearest negative and to a random positive, before and after
     training; without those that are not there."""
-    found = {}
+    planes = {}
     for when in ("before", "after"):
         try:
-            found[when] = _plane_points(run, when)
+            planes[when] = _plane_points(run, when)
         except Missing:
             continue
-    return found
+    return planes
 
 
 def draw_plane(points: Mapping[str, Mapping[str, Points]], configs: Mapping[str, Config], theme: style.Theme) -> Figure:
     """The (s_n, s_p) plane before and after training, a column a loss, with the loss's boundary."""
-    rows = [when for when in ("before", "after") if any(when in found for found in points.values())]
+    rows = [when for when in ("before", "after") if any(when in planes for planes in points.values())]
     # On a phone a row a loss, else a column.
     shape = (len(points), len(rows)) if theme.narrow else (len(rows), len(points))
     side = 2.8 if theme.narrow else 3.8
     figure, axes = style.subplots(
         *shape, width=side * max(2, shape[1]), height=side * shape[0], squeeze=False, sharex=True, sharey=True
     )
-    for column, (name, found) in enumerate(points.items()):
+    for column, (name, planes) in enumerate(points.items()):
         for row, when in enumerate(rows):
             panel = axes[column][row] if theme.narrow else axes[row][column]
             style.label(panel, f"{name}, {when}", "similarity to a negative s_n", "similarity to a positive s_p")
@@ -104,9 +104,9 @@ def draw_plane(points: Mapping[str, Mapping[str, Points]], configs: Mapping[str,
             panel.set_ylim(-0.5, 1.05)
             line, exact = boundary(configs[name])
             panel.plot(*line, color=theme.ink, linewidth=1.2, linestyle="-" if exact else "--")
-            if when in found:
+            if when in planes:
                 color = theme.before if when == "before" else theme.after
-                panel.scatter(*found[when], s=7, color=color, alpha=0.4, linewidths=0)
+                panel.scatter(*planes[when], s=7, color=color, alpha=0.4, linewidths=0)
     return figure
 
 

@@ -48,14 +48,14 @@ def open_question(gaps: pd.DataFrame) -> list[str]:
     of the means over seeds. The gap is within noise where it is below two standard errors of the training loss, or
     where the gaps of the seeds (from four on, the interval of their mean) lie on both sides of 0.
     """
-    found = []
+    sentences = []
     for name, part in gaps.groupby("loss", sort=False):
         known = part.dropna(subset=["training", "with_miner", "without_miner"])
         if len(known) and known["miner"].all():
-            found.append(f"{name}: {_levels(known)}; {_verdict(known)}.")
+            sentences.append(f"{name}: {_levels(known)}; {_verdict(known)}.")
         elif str(name) in losses.REGISTRY and losses.REGISTRY[str(name)]().traits.proxies:
-            found.append(f"{name} compares with proxies of training classes and has no loss on others.")
-    return found if any(": " in sentence for sentence in found) else []
+            sentences.append(f"{name} compares with proxies of training classes and has no loss on others.")
+    return sentences if any(": " in sentence for sentence in sentences) else []
 
 
 def _levels(part: pd.DataFrame) -> str:
@@ -72,23 +72,25 @@ def _verdict(part: pd.DataFrame) -> str:
     if _is_noise(gaps, error):
         beside = "" if _is_noise(left, error) else f", and with it validation is {_apart(rest)} training"
         return f"without the miner there is no gap to explain, beyond noise{beside}"
-    said = f"without the miner validation is {_apart(gap)} training, with it"
+    sentence = f"without the miner validation is {_apart(gap)} training, with it"
     share = (gap - rest) / gap
     if _is_noise(left, error):
-        return f"{said} no more apart than noise: the missing miner explains the gap"
-    said += f" {_apart(rest)}"
+        return f"{sentence} no more apart than noise: the missing miner explains the gap"
+    sentence += f" {_apart(rest)}"
     if share > 1:
-        return f"{said}, on the other side: the miner changes more than the gap"
+        return f"{sentence}, on the other side: the miner changes more than the gap"
     if share < 0:
-        return f"{said}: the missing miner does not explain the gap, which is wider with it"
+        return f"{sentence}: the missing miner does not explain the gap, which is wider with it"
     if share < 0.1:
-        return f"{said}: the missing miner does not explain the gap"
-    return f"{said}: the missing miner explains {'most' if share > 0.5 else 'a part'} of the gap, {100 * share:.0f}%"
+        return f"{sentence}: the missing miner does not explain the gap"
+    return (
+        f"{sentence}: the missing miner explains {'most' if share > 0.5 else 'a part'} of the gap, {100 * share:.0f}%"
+    )
 
 
 def _is_noise(gaps: pd.Series, error: float) -> bool:
-    found = spread(gaps, -np.inf)
-    return abs(found.mean) <= 2 * error or (len(gaps) > 1 and found.low <= 0 <= found.high)
+    mean_gap = spread(gaps, -np.inf)
+    return abs(mean_gap.mean) <= 2 * error or (len(gaps) > 1 and mean_gap.low <= 0 <= mean_gap.high)
 
 
 def _apart(value: float) -> str:

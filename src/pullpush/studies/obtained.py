@@ -61,8 +61,8 @@ def how_obtained(
 
 def _same(runs: Sequence[StudyRun], of: Callable[[Config], Any]) -> Any:
     """What all runs have, or None where they differ."""
-    found = [of(run.config) for run in runs]
-    return found[0] if all(value == found[0] for value in found) else None
+    values = [of(run.config) for run in runs]
+    return values[0] if all(value == values[0] for value in values) else None
 
 
 def _items_of(run: StudyRun, out: Path) -> Items:
@@ -126,9 +126,9 @@ def _budget(runs: Sequence[StudyRun], out: Path) -> str:
 
 def _batches(runs: Sequence[StudyRun], out: Path) -> tuple[str, bool]:
     """Classes and items of the batches, and whether they are those of every run."""
-    found = [sorted(set(sizes)) for sizes in zip(*(_batch(run, out) for run in runs), strict=True)]
-    classes, samples = (f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}" for sizes in found)
-    return f"{classes} classes x {samples} items", all(len(sizes) == 1 for sizes in found)
+    parts = [sorted(set(sizes)) for sizes in zip(*(_batch(run, out) for run in runs), strict=True)]
+    classes, samples = (f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}" for sizes in parts)
+    return f"{classes} classes x {samples} items", all(len(sizes) == 1 for sizes in parts)
 
 
 def _batch(run: StudyRun, out: Path) -> tuple[int, int]:

@@ -46,10 +46,10 @@ def seconds_per_step(folder: Path) -> float:
     cure = _cure(folder)
     try:
         lines = [line.split(",") for line in read_text(path, cure).split("\n") if line]
-        found = np.array(lines, dtype=np.float64).reshape(-1, 2)
+        rows = np.array(lines, dtype=np.float64).reshape(-1, 2)
     except ValueError as error:
         raise damaged(path, error, cure) from error
-    apart = np.diff(found[:, 1])[np.diff(found[:, 0]) == 1]
+    apart = np.diff(rows[:, 1])[np.diff(rows[:, 0]) == 1]
     return float(np.median(apart[apart > 0])) if (apart > 0).any() else float("nan")
 
 

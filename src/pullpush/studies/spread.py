@@ -25,7 +25,7 @@ class Spread(NamedTuple):
     def is_interval(self) -> bool:
         return len(self.runs) >= ENOUGH
 
-    def said(self, form: str = ".3f") -> str:
+    def formatted(self, form: str = ".3f") -> str:
         """`0.485 (0.471 to 0.499)`, of fewer than four `0.485 (0.480, 0.490)`, of one `0.485`."""
         if not self.runs:
             return "–"
@@ -46,15 +46,15 @@ def spread(values: ArrayLike, least: float = 0.0, most: float = np.inf) -> Sprea
     """
     from scipy.stats import t
 
-    found = np.asarray(values, dtype=np.float64)
-    found = found[~np.isnan(found)]
-    n, runs = len(found), tuple(found.tolist())
+    numbers = np.asarray(values, dtype=np.float64)
+    numbers = numbers[~np.isnan(numbers)]
+    n, runs = len(numbers), tuple(numbers.tolist())
     if not n:
         return Spread(np.nan, np.nan, np.nan, runs)
-    mean = float(found.mean())
+    mean = float(numbers.mean())
     if n < ENOUGH:
-        return Spread(mean, float(found.min()), float(found.max()), runs)
-    half = float(t.ppf(0.975, n - 1) * found.std(ddof=1) / np.sqrt(n))
+        return Spread(mean, float(numbers.min()), float(numbers.max()), runs)
+    half = float(t.ppf(0.975, n - 1) * numbers.std(ddof=1) / np.sqrt(n))
     return Spread(mean, max(mean - half, least), min(mean + half, most), runs)
 
 
@@ -82,15 +82,15 @@ def meaning(counts: Iterable[int]) -> str:
     repeats = set(counts)
     if repeats <= {1}:
         return "One repeat: small differences say nothing. Give --seeds 4 or more."
-    said = []
+    sentences = []
     if max(repeats) >= ENOUGH:
-        said.append("Intervals (a to b) and bands are 95% by Student's t over the seeds.")
+        sentences.append("Intervals (a to b) and bands are 95% by Student's t over the seeds.")
     if any(1 < n < ENOUGH for n in repeats):
-        said.append(
+        sentences.append(
             "Of fewer than four repeats the runs themselves are given (a, b) and drawn: so few have no interval that "
             "says anything."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def where(setting: Mapping[str, object]) -> str:

@@ -26,11 +26,11 @@ def table_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
         if not is_finished(folder):
             continue
         cure = "remove it, and the same command ends that run again"
-        found = RunFolder(folder, cure).metrics
-        check_fields(found, METRICS_JSON, folder / "metrics.json", cure)
-        test, validation = found["test"]["after"], found["validation"]
-        row = {**run.facts, "steps": found["steps"], **{name: test.get(name) for name in METRICS}}
-        rows.append({**row, "seconds": found["seconds"], "validation/map@r": validation.get("map@r")})
+        measured = RunFolder(folder, cure).metrics
+        check_fields(measured, METRICS_JSON, folder / "metrics.json", cure)
+        test, validation = measured["test"]["after"], measured["validation"]
+        row = {**run.facts, "steps": measured["steps"], **{name: test.get(name) for name in METRICS}}
+        rows.append({**row, "seconds": measured["seconds"], "validation/map@r": validation.get("map@r")})
     return pd.DataFrame(rows)
 
 

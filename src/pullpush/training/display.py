@@ -30,8 +30,8 @@ class Display(Callback):
 
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
         if "train/loss" in numbers:
-            said = f"loss {numbers['train/loss']:.4f}, recall@1 {self._recall}"
-            self._work.advance(step - self._work.done, said)
+            note = f"loss {numbers['train/loss']:.4f}, recall@1 {self._recall}"
+            self._work.advance(step - self._work.done, note)
 
     def on_validation(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         """Those that the task follows are shown, the first on the bar too."""

@@ -37,9 +37,9 @@ def cached_features(key: str, rows: int, compute: Callable[[], Tensor], notes: l
     """
     folder = cache_folder("features")
     for path in sorted(folder.glob(f"{key}.*.npy")):
-        found = _checked(path, rows)
-        if found is not None:
-            return found
+        stored = _checked(path, rows)
+        if stored is not None:
+            return stored
         notes.append(f"the cached features {path} are damaged and are computed anew")
         with suppress(OSError):
             path.unlink()
@@ -51,8 +51,8 @@ def cached_features(key: str, rows: int, compute: Callable[[], Tensor], notes: l
     except UserError as error:
         notes.append(f"features are not kept for the next run: {error}, or set $PULLPUSH_CACHE to another folder")
         return features
-    found = _checked(path, rows)
-    return features if found is None else found
+    stored = _checked(path, rows)
+    return features if stored is None else stored
 
 
 def _checked(path: Path, rows: int) -> Tensor | None:

@@ -49,7 +49,7 @@ def held_folder(fabric: Fabric, config: Config, resume: Path | None) -> Iterator
 
     Of several ranks the first makes it and tells the others.
     """
-    folder, found = resume or run_folder(config), False
+    folder, resumable = resume or run_folder(config), False
     wrong: UserError | None = None
     with ExitStack() as held:
         if fabric.is_global_zero:
@@ -57,11 +57,11 @@ def held_folder(fabric: Fabric, config: Config, resume: Path | None) -> Iterator
                 if not resume:
                     check_free(folder, config)
                 held.enter_context(hold(folder))
-                found = prepare(folder, config, bool(resume))
+                resumable = prepare(folder, config, bool(resume))
             except UserError as error:
                 wrong = error
-        folder, found, wrong = fabric.broadcast((folder, found, wrong))
+        folder, resumable, wrong = fabric.broadcast((folder, resumable, wrong))
         if wrong is not None:
             raise wrong
         config.out = str(folder)
-        yield folder, found
+        yield folder, resumable

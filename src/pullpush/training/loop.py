@@ -181,9 +181,9 @@ def train(
     if config is not None and options:
         raise UserError(f"a Config says everything: set {', '.join(options)} in it")
     # A copy, checked again: the caller's is not changed, and may have been since it was made.
-    given = options if config is None else check("config", config, Config).values()
+    chosen = options if config is None else check("config", config, Config).values()
     resume = Path(resume) if resume else None
-    config = open_run(resume) if resume else config_from(given)
+    config = open_run(resume) if resume else config_from(chosen)
     trackers = Trackers(config.trackers, loggers, config.tensorboard)
     heard = [each if isinstance(each, Callback) else as_callback(each) for each in callbacks]
     if config.gradient_cache and config.devices > 1:

@@ -41,37 +41,37 @@ class LastBatch:
         if not criterion.training:
             return
         self.calls += 1
-        given = dict(zip(self._names, args, strict=False)) | named
-        self.given = {k: v.detach() for k, v in given.items() if isinstance(v, Tensor)}
+        inputs = dict(zip(self._names, args, strict=False)) | named
+        self.given = {k: v.detach() for k, v in inputs.items() if isinstance(v, Tensor)}
         self.memory = _measure_memory(self.criterion, self.given) if self.calls % self.every == 0 else Measures()
 
 
 @torch.no_grad()
 def measure_batch(batch: LastBatch, objective: Objective) -> Measures:
     """Of the last batch, without any further forward pass of the encoder."""
-    criterion, given = batch.criterion, batch.given
-    x, labels = given["embeddings"].float(), given["labels"]
-    ids = given.get("ids", torch.arange(len(x), device=x.device))
+    criterion, inputs = batch.criterion, batch.given
+    x, labels = inputs["embeddings"].float(), inputs["labels"]
+    ids = inputs.get("ids", torch.arange(len(x), device=x.device))
     y, other, others = x, labels, ids
-    two = "references" in given
+    two = "references" in inputs
     if two:
-        y, other = given["references"].float(), given["reference_labels"]
-        others = given.get("reference_ids", -1 - torch.arange(len(y), device=x.device))
-    found = measure_sides({"image": x, "text": y} if two else {"embeddings": x})
+        y, other = inputs["references"].float(), inputs["reference_labels"]
+        others = inputs.get("reference_ids", -1 - torch.arange(len(y), device=x.device))
+    measures = measure_sides({"image": x, "text": y} if two else {"embeddings": x})
     if not (x.isfinite().all() and y.isfinite().all()):
-        return found
+        return measures
     s = criterion.similarity(*((normalize(v) for v in (x, y)) if criterion.comparison.unit_length else (x, y)))
     pairs = make_pairs(labels, ids, other, others, criterion.relation)
     mined = _mined(criterion, s, pairs, x, two)
-    found |= measure_cells(s, pairs, objective, mined=mined, itself=not two)
+    measures |= measure_cells(s, pairs, objective, mined=mined, itself=not two)
     sides = [(x, labels, ids), (y, other, others)] if two else [(x, labels, ids)]
-    found |= measure_duplicates(sides, criterion.relation)
+    measures |= measure_duplicates(sides, criterion.relation)
     if criterion.proxies is not None or criterion.memory is not None or distributed.world() > 1:
         # The loss has other columns than these.
         for name in ("with_positive", "mined", "floor", "chance", "active_triplets"):
-            found.pop(name, None)
-    found |= batch.memory
-    return found
+            measures.pop(name, None)
+    measures |= batch.memory
+    return measures
 
 
 def learned_options(criterion: Criterion, objective: Objective) -> Objective:
@@ -90,7 +90,7 @@ def measure_updates(optimizer: Any) -> Measures:
     Computed from the optimiser's state, $\Delta w = \eta \hat m / (\sqrt{\hat v} + \epsilon)$, so that no copy of the
     weights is kept; vectors (biases, norms), which start at zero, are left out.
     """
-    ratios, found = [], Measures()
+    ratios, measures = [], Measures()
     for place, group in enumerate(optimizer.param_groups):
         weights = [p for p in group["params"] if p.ndim > 1 and "exp_avg" in optimizer.state.get(p, {})]
         if not weights:
@@ -104,9 +104,9 @@ def measure_updates(optimizer: Any) -> Measures:
             squares += torch.stack([(m / (v.sqrt() + eps)).square().sum(), p.square().sum()]).double()
         moved, length = squares.sqrt().tolist()
         ratios.append(group["lr"] * moved / max(length, 1e-12))
-        found[f"weight_norm/{group.get('name', place)}"] = length
-    found["update_ratio"] = max(ratios, default=math.nan)
-    return found
+        measures[f"weight_norm/{group.get('name', place)}"] = length
+    measures["update_ratio"] = max(ratios, default=math.nan)
+    return measures
 
 
 def _mined(criterion: Criterion, similarity: Tensor, pairs: Pairs, x: Tensor, two: bool) -> Pairs | None:
@@ -118,18 +118,18 @@ def _mined(criterion: Criterion, similarity: Tensor, pairs: Pairs, x: Tensor, tw
 
 
 @torch.no_grad()
-def _measure_memory(criterion: Criterion, given: dict[str, Tensor]) -> Measures:
+def _measure_memory(criterion: Criterion, inputs: dict[str, Tensor]) -> Measures:
     """How far the embeddings of the batch's items are from those that the memory holds of them."""
     memory = criterion.memory
-    name = "reference_ids" if "references" in given else "ids"
-    if memory is None or name not in given or memory.empty:
+    name = "reference_ids" if "references" in inputs else "ids"
+    if memory is None or name not in inputs or memory.empty:
         return Measures()
     held, ages = memory.columns(), memory.ages()
-    same = (given[name][:, None] == held.ids[None, :]) & (ages > 0)[None, :]
+    same = (inputs[name][:, None] == held.ids[None, :]) & (ages > 0)[None, :]
     rows, places = same.nonzero(as_tuple=True)
     if len(rows) < FEW_SAME:
         return Measures()
-    now = given["references" if "references" in given else "embeddings"][rows]
+    now = inputs["references" if "references" in inputs else "embeddings"][rows]
     age = ages[places].double()
     return Measures(
         memory_drift=health.drift(now, held.embeddings[places].float()),

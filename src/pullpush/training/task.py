@@ -109,8 +109,8 @@ class Task:
         kinds = [TOWERS.get(name, ItemTower) for name in config.task.split("-")]
         notes: list[str] = []
         for kind in kinds:
-            items, told = kind.usable(config, items)
-            notes += told
+            items, remarks = kind.usable(config, items)
+            notes += remarks
         if len(kinds) > 1 and config.loss.traits.proxies:
             raise UserError(
                 f"loss {config.loss.name!r} compares with class proxies, not with texts: give --loss n_pair, nt_xent, "

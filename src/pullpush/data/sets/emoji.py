@@ -121,8 +121,8 @@ def _unique(names: dict[str, str]) -> dict[str, str]:
     return {key: name if seen[name] == 1 else f"{name} ({key})" for key, name in names.items()}
 
 
-def _vendors(given: Sequence[str] | str | None) -> list[str]:
-    names = [n.strip() for n in given.split(",")] if isinstance(given, str) else list(given or ())
+def _vendors(vendors: Sequence[str] | str | None) -> list[str]:
+    names = [n.strip() for n in vendors.split(",")] if isinstance(vendors, str) else list(vendors or ())
     by_lower = {vendor.lower(): vendor for vendor in VENDORS}
     for name in names:
         if name.lower() not in by_lower:

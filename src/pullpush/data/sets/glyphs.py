@@ -109,10 +109,10 @@ def read_glyphs(
     )
 
 
-def _characters(given: str) -> str:
+def _characters(characters: str) -> str:
     """The characters, each once: of the sets that are named, or those that are given."""
-    sets = [CHARACTERS.get(name.strip()) for name in given.split("+")]
-    chosen = given if None in sets else "".join(each or "" for each in sets)
+    sets = [CHARACTERS.get(name.strip()) for name in characters.split("+")]
+    chosen = characters if None in sets else "".join(each or "" for each in sets)
     return "".join(dict.fromkeys(character for character in chosen if not character.isspace()))
 
 

@@ -32,8 +32,8 @@ def against_negatives(positive_logits: Tensor, negative_logits: Tensor, pairs: P
         each = torch.nn.functional.softplus(negatives[:, None] - positive_logits)
         return AnchorLoss(sum_of(each, pairs.positive), count)
     rows = cells // pairs.positive.shape[1]
-    found = torch.nn.functional.softplus(negatives[rows] - positive_logits.reshape(-1)[cells])
-    return AnchorLoss(torch.zeros_like(negatives).scatter_add(0, rows, found), count)
+    losses = torch.nn.functional.softplus(negatives[rows] - positive_logits.reshape(-1)[cells])
+    return AnchorLoss(torch.zeros_like(negatives).scatter_add(0, rows, losses), count)
 
 
 def without_itself(logits: Tensor, pairs: Pairs) -> AnchorLoss:

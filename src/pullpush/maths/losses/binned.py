@@ -34,9 +34,9 @@ def fast_ap(rectangle: Rectangle, *, bins: Bins = 10, farthest: Positive = 4.0) 
     """
     s, pairs = widen(rectangle.similarity), rectangle.pairs
     positive, negative = _histograms(-s, pairs, 0.0, farthest, bins)
-    found = positive.cumsum(1)
-    seen = found + negative.cumsum(1)
-    precision = found / torch.where(seen > 0, seen, 1.0)
+    hits = positive.cumsum(1)
+    seen = hits + negative.cumsum(1)
+    precision = hits / torch.where(seen > 0, seen, 1.0)
     counts = any_of(pairs.positive)
     positives = count_of(pairs.positive, dtype=s.dtype).clamp(min=1)
     return AnchorLoss(torch.where(counts, 1 - (positive * precision).sum(1) / positives, 0.0), counts.to(s.dtype))

@@ -76,8 +76,8 @@ def recall_at_k(
     positives = count_of(pairs.positive, dtype=s.dtype)
     recall = torch.zeros_like(positives)
     for k in ks:
-        found = sum_of(torch.sigmoid((k - rank) / k_temperature), pairs.positive).clamp(max=k)
-        recall = recall + found / positives.clamp(min=1, max=k)
+        hits = sum_of(torch.sigmoid((k - rank) / k_temperature), pairs.positive).clamp(max=k)
+        recall = recall + hits / positives.clamp(min=1, max=k)
     counts = positives > 0
     return AnchorLoss(torch.where(counts, 1 - recall / len(ks), 0.0), counts.to(s.dtype))
 

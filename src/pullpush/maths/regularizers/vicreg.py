@@ -42,8 +42,8 @@ def variance(
     Source: Bardes et al., VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning, ICLR
     2022.
     """
-    found = _variance(embeddings, target, epsilon)
-    return of_the_batch(found, torch.ones_like(found), len(embeddings))
+    terms = _variance(embeddings, target, epsilon)
+    return of_the_batch(terms, torch.ones_like(terms), len(embeddings))
 
 
 @regularizer(whole=True)
@@ -64,8 +64,8 @@ def covariance(embeddings: Tensor, references: Tensor, pairs: Pairs) -> AnchorLo
 
     Source: Bardes et al., VICReg, ICLR 2022.
     """
-    found = _covariance(embeddings)
-    return of_the_batch(found, torch.ones_like(found), len(embeddings))
+    terms = _covariance(embeddings)
+    return of_the_batch(terms, torch.ones_like(terms), len(embeddings))
 
 
 @regularizer(whole=True)

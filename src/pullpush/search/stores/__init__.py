@@ -64,7 +64,7 @@ def open_store(url: str = DEFAULT, owner: str = "") -> Store:
     return opened
 
 
-def trusted(recorded: str, given: str | None = None) -> str:
+def trusted(recorded: str, url: str | None = None) -> str:
     """The store to open for an index that records `recorded`.
 
     The address of a server is what the user gave, here or in the environment, never what the index says: an index may
@@ -72,7 +72,7 @@ def trusted(recorded: str, given: str | None = None) -> str:
 
     Args:
         recorded: the URL in the index.
-        given: the URL that the user gave; by default that of the environment variable PULLPUSH_STORE.
+        url: the URL that the user gave; by default that of the environment variable PULLPUSH_STORE.
 
     Raises:
         UserError: the user named no server, or one of another kind.
@@ -80,7 +80,7 @@ def trusted(recorded: str, given: str | None = None) -> str:
     kind = declared(recorded)
     if not kind.remote:
         return recorded
-    chosen, name = given or os.environ.get(STORE, ""), recorded.partition(":")[0]
+    chosen, name = url or os.environ.get(STORE, ""), recorded.partition(":")[0]
     if not chosen:
         raise UserError(
             f"the vectors of this index lie on a server, which only you can name: --store {kind.addresses[0]}, "
