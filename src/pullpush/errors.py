@@ -1,5 +1,7 @@
 """The one exception that is addressed to a person."""
 
+__all__ = ["UserError"]
+
 
 class UserError(ValueError):
     """Something the user can mend.

@@ -101,6 +101,13 @@ def _check_near(name: str, own: set[str]) -> None:
         raise UserError(f"unknown option --{name}: {hint}")
 
 
+def _study(runs: list[Any], out: str, jobs: int, draw: Callable[..., Path], *options: Any) -> None:
+    """Trains the runs, draws their page and prints where it lies."""
+    from pullpush.studies.runner import run_study
+
+    print(f"page: {draw(runs, Path(out), run_study(runs, Path(out), jobs), *options)}")
+
+
 def _configs(
     rest: Sequence[str], losses: Sequence[str], settings: Sequence[Mapping[str, Any]], seeds: int, **defaults: Any
 ) -> list[Any]:
@@ -166,7 +173,7 @@ def _margin(
         window: steps in the moving average of the curves.
         out: folder of the study.
     """
-    from pullpush.studies import draw_margin, margin_runs, run_study
+    from pullpush.studies import draw_margin, margin_runs
     from pullpush.studies.margin import check_margin
     from pullpush.studies.plan import numbers
 
@@ -175,8 +182,7 @@ def _margin(
         check_margin(names)
         settings = [{"loss.margin": margin} for margin in numbers(margins, "margins")]
         runs = margin_runs(_configs(rest, names, settings, seeds))
-        failed = run_study(runs, Path(out), jobs)
-        print(f"page: {draw_margin(runs, Path(out), failed, window)}")
+        _study(runs, out, jobs, draw_margin, window)
 
     return run
 
@@ -205,11 +211,9 @@ def _losses(
 
     def run(rest: list[str]) -> None:
         from pullpush.studies.losses import draw_losses, losses_runs
-        from pullpush.studies.runner import run_study
 
         runs = losses_runs(_configs(rest, _names(losses), [{}], seeds, miner="multi_similarity"))
-        failed = run_study(runs, Path(out), jobs)
-        print(f"page: {draw_losses(runs, Path(out), failed, window, target)}")
+        _study(runs, out, jobs, draw_losses, window, target)
 
     return run
 
@@ -226,13 +230,11 @@ def _grid(over: str = "", seeds: Seeds = 1, jobs: Jobs = 1, out: str = "studies/
 
     def run(rest: list[str]) -> None:
         from pullpush.studies.grid import draw_grid, grid_runs, settings_of
-        from pullpush.studies.runner import run_study
 
         settings = settings_of(over)
         configs = _configs(rest, [_loss_in(rest)], settings, seeds)
         runs = grid_runs(configs, settings * seeds)
-        failed = run_study(runs, Path(out), jobs)
-        print(f"page: {draw_grid(runs, Path(out), failed)}")
+        _study(runs, out, jobs, draw_grid)
 
     return run
 
@@ -265,7 +267,6 @@ def _memory(
     def run(rest: list[str]) -> None:
         from pullpush.studies.memory import HALF, batch_settings, draw_memory, memory_runs
         from pullpush.studies.plan import numbers
-        from pullpush.studies.runner import run_study
 
         names, sizes = _names(losses), sorted(numbers(ratios, "ratios"))
         over_batches = batch_settings(numbers(batches, "batches"), samples, sizes[-1])
@@ -277,8 +278,7 @@ def _memory(
             _configs(rest, names, over_batches, seeds, **combine)
             + _configs(rest, names[:1], [*over_sizes, *halves], seeds, **combine)
         )
-        failed = run_study(runs, Path(out), jobs)
-        print(f"page: {draw_memory(runs, Path(out), failed)}")
+        _study(runs, out, jobs, draw_memory)
 
     return run
 
@@ -304,12 +304,10 @@ def _drift(
 
     def run(rest: list[str]) -> None:
         from pullpush.studies.drift import check_age, draw_drift, drift_runs
-        from pullpush.studies.runner import run_study
 
         check_age(age)
         runs = drift_runs(_configs(rest, _names(losses), [{}], seeds))
-        failed = run_study(runs, Path(out), jobs)
-        print(f"page: {draw_drift(runs, Path(out), failed, age, tolerance)}")
+        _study(runs, out, jobs, draw_drift, age, tolerance)
 
     return run
 

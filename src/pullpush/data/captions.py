@@ -11,6 +11,8 @@ from pullpush.data.items import Items
 from pullpush.data.tables import read_list_of_items
 from pullpush.errors import UserError
 
+__all__ = ["CAPTION_SUFFIXES", "TABLE", "classes_by_text", "plain", "read_captions", "text_problems"]
+
 TABLE = "captions.csv"
 SUFFIX = ".txt"
 CAPTION_SUFFIXES = (SUFFIX, ".csv")

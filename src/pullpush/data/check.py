@@ -22,6 +22,8 @@ from pullpush.images import opened, to_rgb
 from pullpush.images.decode import DECODE_ERRORS, reason
 from pullpush.images.files import archived, read_regular
 
+__all__ = ["SHOWN", "BadItem", "Findings", "Summary", "check", "inspect", "summary", "without_bad"]
+
 TINY = 8
 IMBALANCE = 10
 # Bad images that are named.

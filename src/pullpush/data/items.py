@@ -21,6 +21,8 @@ from pullpush.files import check_fields, damaged, replacing
 from pullpush.files.tables import from_arrow, path_column, read_arrow, to_arrow
 from pullpush.images import open_rgb
 
+__all__ = ["BOX", "SPLITS", "Items", "crop"]
+
 SPLITS = ("train", "validation", "test")
 ROLES = ("query", "gallery", "both")
 BOX = ("x_1", "y_1", "x_2", "y_2")

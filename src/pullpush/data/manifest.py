@@ -19,6 +19,8 @@ from pullpush.errors import UserError
 from pullpush.files.tables import read_parquet
 from pullpush.names import did_you_mean
 
+__all__ = ["COLUMNS", "existing", "manifest_images", "read_manifest"]
+
 COLUMNS = ("label", "path", "split", "is_query", "is_gallery", "category", "domain", "text", *BOX)
 
 

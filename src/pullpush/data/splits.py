@@ -10,6 +10,8 @@ import pandas as pd
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 
+__all__ = ["check_disjoint", "class_folds", "fold_as_test", "kind_of_classes", "long_tail", "split_by_class"]
+
 
 def split_by_class(items: Items, *, seed: int = 0, test: float = 0.5, validation: float = 0.1) -> Items:
     """Fills the column `split`.

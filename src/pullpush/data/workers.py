@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from pullpush.errors import UserError
 from pullpush.progress import counted
 
+__all__ = ["CHUNK", "FEW", "Result", "by_chunks"]
+
 Result = TypeVar("Result")
 CHUNK = 64
 FEW = 1000

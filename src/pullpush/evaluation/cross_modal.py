@@ -6,6 +6,8 @@ from typing import Any
 from pullpush.evaluation.evaluate import Evaluation, evaluate
 from pullpush.evaluation.metrics import METRICS, metric_of
 
+__all__ = ["KS", "NEAREST", "CrossModal", "evaluate_image_text"]
+
 KS = (1, 5, 10)
 NEAREST = [metric for metric in METRICS.values() if metric.nearest_alone]
 

@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader
 
 from pullpush.errors import UserError
 
+__all__ = ["Embedded", "embed", "evaluating"]
+
 
 class Embedded(NamedTuple):
     """Embeddings with what they belong to, on the CPU, in the order of the dataset."""

@@ -14,6 +14,8 @@ from pullpush.evaluation.knn import Ints, Neighbours, matrix
 from pullpush.evaluation.metrics.nmi import nmi as nmi_of
 from pullpush.evaluation.ranks import Side, measure, unique_rows
 
+__all__ = ["FACTS", "KS", "Evaluation", "evaluate", "side", "summarised"]
+
 KS = (1, 2, 4, 8, 10, 100)
 FACTS = ("label", "id", "category", "positives", "rank", "nearest_positive", "nearest_negative")
 """Columns of `per_query` that are no metric."""

@@ -13,6 +13,24 @@ from threadpoolctl import threadpool_limits
 from pullpush.errors import UserError
 from pullpush.progress import counted
 
+__all__ = [
+    "CELLS",
+    "SIMILARITIES",
+    "Floats",
+    "Ints",
+    "Neighbours",
+    "Shortlist",
+    "for_each_block",
+    "keys",
+    "mask_own",
+    "matrix",
+    "nearest",
+    "positions",
+    "prepare",
+    "search",
+    "shortlist",
+]
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 

@@ -13,6 +13,8 @@ from pullpush.evaluation.evaluate import KS, Evaluation, evaluate
 from pullpush.evaluation.knn import Ints, matrix
 from pullpush.evaluation.ranks import NEAREST
 
+__all__ = ["PROTOCOLS", "Protocol", "evaluate_items", "protocol_for"]
+
 
 @dataclass(frozen=True)
 class Protocol:

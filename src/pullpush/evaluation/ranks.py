@@ -29,6 +29,8 @@ from pullpush.evaluation.knn import (
 from pullpush.evaluation.metrics import per_query
 from pullpush.evaluation.metrics.base import Standing, first_rank
 
+__all__ = ["NEAREST", "Side", "measure", "stand", "unique_rows"]
+
 TIE = 16 * float(np.finfo(np.float32).eps)
 """Similarities that differ by less than this, times the largest possible one, are tied. Equal vectors give similarities
 that differ in the last bits, according to the place in the matrix product where they were computed."""

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pullpush.files.text import CURE, damaged, regular
-from pullpush.files.write import replacing
 
 __all__ = [
     "check_columns",
@@ -19,7 +18,6 @@ __all__ = [
     "read_csv",
     "read_parquet",
     "to_arrow",
-    "write_parquet",
 ]
 
 PATHS = ("path", "key")  # columns of paths
@@ -59,12 +57,6 @@ def read_parquet(path: str | os.PathLike[str], columns: Iterable[str] = (), *, c
         raise damaged(path, error, cure) from error
     check_columns(frame, columns, path, cure)
     return frame
-
-
-def write_parquet(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Writes a table as Parquet, whole or not at all; Raises as of `write.replacing`."""
-    with replacing(path) as part:
-        pq.write_table(to_arrow(frame), part)
 
 
 def path_column(paths: Iterable[Any], index: Any = None) -> pd.Series:
