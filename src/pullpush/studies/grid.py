@@ -89,7 +89,7 @@ def _shown(table: pd.DataFrame, summary: pd.DataFrame, options: Sequence[str]) -
     rows = []
     for row in summary.to_dict("records"):
         part = by[tuple(row[option] for option in options)]
-        said = {title: spread(part[metric], 0, 1).said() for metric, title in METRICS.items()}
+        said = {title: spread(part[metric], 0, 1).formatted() for metric, title in METRICS.items()}
         start = {option: row[option] for option in options} | {"runs": len(part)}
         rows.append({**start, "validation MAP@R": row["validation/map@r"], **said, "seconds": row["seconds"]})
     return pd.DataFrame(rows)

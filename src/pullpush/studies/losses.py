@@ -177,15 +177,15 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
         missed = int(part["steps_to_target"].isna().sum())
         if missed:
             return f"not reached in {missed} of {len(part)}"
-        return spread(part[column]).said(form)
+        return spread(part[column]).formatted(form)
 
     return pd.DataFrame(
         {
             "loss": name,
             "runs": len(part),
-            "recall@1": spread(part["recall@1"], 0, 1).said(),
-            "map@r": spread(part["map@r"], 0, 1).said(),
-            "ms a step": spread(part["ms_per_step"]).said(".2f"),
+            "recall@1": spread(part["recall@1"], 0, 1).formatted(),
+            "map@r": spread(part["map@r"], 0, 1).formatted(),
+            "ms a step": spread(part["ms_per_step"]).formatted(".2f"),
             "steps to target": target(part, "steps_to_target", ".0f"),
             "seconds to target": target(part, "seconds_to_target", ".1f"),
         }

@@ -122,7 +122,7 @@ def _sentence(table: pd.DataFrame) -> str:
 def _summary(table: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for (loss, margin), part in table.groupby(["loss", "margin"], sort=False):
-        shown = {title: spread(part[metric], 0, 1).said() for metric, title in METRICS.items()}
+        shown = {title: spread(part[metric], 0, 1).formatted() for metric, title in METRICS.items()}
         rows.append(
             {
                 "loss": loss,

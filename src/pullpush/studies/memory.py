@@ -243,7 +243,7 @@ def _bands(table: pd.DataFrame) -> str:
 
 def _said(table: pd.DataFrame) -> pd.DataFrame:
     rows = [
-        (loss, batch, len(gain.runs), without, with_memory, gain.said("+.3f"))
+        (loss, batch, len(gain.runs), without, with_memory, gain.formatted("+.3f"))
         for (loss, batch), (without, with_memory, gain) in _gains(table).items()
     ]
     return pd.DataFrame(rows, columns=["loss", "batch", "seeds", "without", "with", "difference"])
@@ -287,7 +287,7 @@ def _storages(table: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
     keys = ["loss", "batch", "memory"]
     same = table.merge(halves[keys].drop_duplicates(), on=keys)
     rows = [
-        (*setting, len(part), spread(part["recall@1"], 0, 1).said())
+        (*setting, len(part), spread(part["recall@1"], 0, 1).formatted())
         for setting, part in same.groupby([*keys, "storage"], sort=False)
     ]
     return pd.DataFrame(rows, columns=[*keys, "storage", "runs", "recall@1"])

@@ -112,7 +112,7 @@ def _row(one: Difference) -> dict[str, str]:
     runs = one.of["recall@1"].runs
     return {
         "difference": one.name,
-        **{title: one.of[metric].said("+.3f") for metric, title in METRICS.items()},
+        **{title: one.of[metric].formatted("+.3f") for metric, title in METRICS.items()},
         "recall@1 is higher in": f"{sum(run > 0 for run in runs)} of {len(runs)} seeds",
     }
 
