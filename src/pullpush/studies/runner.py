@@ -207,7 +207,7 @@ def check_same(run: StudyRun, folder: Path) -> None:
             "command trains that run again"
         ) from error
     new = flat(run.config.values())
-    changed = [name for name in new if new[name] != old.get(name)]
+    changed = [name for name in new if name != "out" and new[name] != old.get(name)]
     if changed:
         raise UserError(
             f"{str(folder)!r} is a run of an earlier study with another --{', --'.join(changed)}: choose another "
