@@ -1,5 +1,6 @@
 """The task of vectors: what another model made of things, here the pixels of scanned digits."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import pullpush
+from pullpush.cli import main
 from pullpush.data.items import Items
 from pullpush.data.sources import open_items
 from pullpush.errors import UserError
@@ -29,7 +31,7 @@ def options(file: Path, **more: Any) -> dict[str, Any]:
     return {"task": "vector", "data": data, "encoder": {"dim": 32}, "steps": 40, "quiet": True, "report": False, **more}
 
 
-def test_a_head_on_vectors_is_trained_and_kept(file: Path, tmp_path: Path) -> None:
+def test_a_head_on_vectors_is_trained_and_kept(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(**options(file, out=str(tmp_path / "run"), optimizer={"lr": 1e-2}))
     losses = [line["train/loss"] for line in read_log(run / "log.jsonl") if "train/loss" in line]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
@@ -44,6 +46,10 @@ def test_a_head_on_vectors_is_trained_and_kept(file: Path, tmp_path: Path) -> No
         model.embed("cat.png")
     with pytest.raises(UserError, match="vector 1 must be 64 finite numbers"):
         model.embed_as("vector", [given[0], given[1][:3]])
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--json"]) == 0
+    test = json.loads((run / "metrics.json").read_text())["test"]["after"]
+    assert json.loads(capsys.readouterr().out)["recall@1"] == pytest.approx(test["recall@1"])
     image = np.asarray(items.open(0).convert("L"))
     assert image.shape == (16, 16)
     assert image[:4].std() > 0

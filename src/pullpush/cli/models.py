@@ -196,7 +196,13 @@ def _split(items: "Items", split: str, what: str) -> "Items":
 
 
 def _embed_readable(model: "Model", items: "Items") -> "tuple[np.ndarray, Items]":
-    """Embeddings of the items whose images can be read, and these items; the others are named on standard error."""
+    """Embeddings of the items whose images can be read, and these items; the others are named on standard error.
+
+    A model without images embeds what its first encoder takes of an item.
+    """
+    if "image" not in model.encoders:
+        kind, encoder = next(iter(model.encoders.items()))
+        return model.embed_as(kind, encoder.of_items(items)), items
     kept, bad = [], []
 
     def images() -> Any:

@@ -89,7 +89,8 @@ class Encoder(nn.Module):
         """
         raise UserError(f"encoders of the kind {cls.kind!r} are not trained by themselves")
 
-    def of_items(self, items: Items) -> Sequence[Any]:
+    @classmethod
+    def of_items(cls, items: Items) -> Sequence[Any]:
         """What it embeds of each item, as `prepare` takes it."""
         raise NotImplementedError
 

@@ -92,21 +92,24 @@ class VectorEncoder(Encoder):
         Raises:
             UserError: there is no such column, or its vectors differ in length.
         """
-        if "vector" not in items.table.columns:
-            raise UserError(f"{items.name} has no vectors: give --data vectors --data.root FILE.npz")
-        widths = items.table["vector"].map(len).unique()
+        widths = sorted({len(vector) for vector in cls.of_items(items)})
         if len(widths) > 1:
-            raise UserError(
-                f"{items.name}: the vectors have {', '.join(map(str, sorted(widths)))} numbers, not all alike"
-            )
-        encoder = cls(int(widths[0]), dim=dim, head=head, hidden=hidden, dropout=dropout, seed=seed)
-        x = torch.from_numpy(np.stack(items.split("train").table["vector"].to_list())).double()
+            raise UserError(f"{items.name}: the vectors have {widths[0]} to {widths[-1]} numbers: give all as many")
+        encoder = cls(widths[0], dim=dim, head=head, hidden=hidden, dropout=dropout, seed=seed)
+        x = torch.from_numpy(np.stack(cls.of_items(items.split("train")))).double()
         encoder.backbone.mean.copy_(x.mean(0))
         encoder.backbone.scale.copy_(x.std(0, correction=0).clamp_min(1e-6).reciprocal())
         return encoder
 
-    def of_items(self, items: Items) -> Sequence[NDArray[np.float32]]:
-        """Their column `vector`."""
+    @classmethod
+    def of_items(cls, items: Items) -> Sequence[NDArray[np.float32]]:
+        """Their column `vector`.
+
+        Raises:
+            UserError: there is none.
+        """
+        if "vector" not in items.table.columns:
+            raise UserError(f"{items.name} has no vectors: give --data vectors --data.root FILE.npz")
         return list(items.table["vector"])
 
     def prepare(self, inputs: Sequence[Any], first: int = 0) -> Tensor:
