@@ -74,8 +74,13 @@ def _umap(vectors: Floats, start: NDArray[np.float64], seed: int) -> NDArray[np.
 
     own = np.arange(len(vectors))
     near = search(vectors, vectors, NEIGHBOURS - 1, query_ids=own, gallery_ids=own)
-    index = np.column_stack([own, near.indices]).astype(np.int32)  # each is its own first neighbour, as UMAP expects
-    distance = np.column_stack([0.0 * own, 1 - near.similarities]).clip(min=0).astype(np.float32)
+    # Matrix products may differ in the last bit from call to call, which UMAP makes a wholly different map of.
+    unit = vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True).clip(min=1e-12)
+    cosine = np.einsum("nd,nkd->nk", unit, unit[near.indices])
+    order = np.lexsort((near.indices, -cosine.astype(np.float32)), axis=1)
+    nearest, cosine = (np.take_along_axis(each, order, axis=1) for each in (near.indices, cosine))
+    index = np.column_stack([own, nearest]).astype(np.int32)  # each is its own first neighbour, as UMAP expects
+    distance = np.column_stack([0.0 * own, 1 - cosine]).clip(min=0).astype(np.float32)
     with warnings.catch_warnings():  # that a seed means one thread, and that small graphs may fall apart
         warnings.simplefilter("ignore")
         points = UMAP(
