@@ -51,9 +51,8 @@ def test_a_head_on_vectors_is_trained_and_kept(file: Path, tmp_path: Path, capsy
     test = json.loads((run / "metrics.json").read_text())["test"]["after"]
     assert json.loads(capsys.readouterr().out)["recall@1"] == pytest.approx(test["recall@1"])
     image = np.asarray(items.open(0).convert("L"))
-    assert image.shape == (16, 16)
-    assert image[:4].std() > 0
-    assert not image[4:].any()  # 64 numbers fill four rows
+    assert image.shape == (8, 8)
+    assert image.std() > 0
     assert "recall@1" in pullpush.report(run).read_text()
 
 

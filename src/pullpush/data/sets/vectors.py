@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ def read_vectors(*, root: str | Path | None = None) -> Items:
 
     The file holds `vectors` float [n, d] and `labels` [n] (names or numbers), and where there are some `paths` [n] (of
     images, relative to the file), `texts` [n], `category` [n] and `domain` [n]. Without `paths` an item is shown as its
-    numbers: a square of 16 x 16 grey cells, from left to right and from top to bottom, the mean of several numbers a
-    cell where there are more than 256.
+    numbers: a square of grey cells, from left to right and from top to bottom, the mean of several numbers a cell where
+    there are more than 16 x 16.
 
     Args:
         root: The file, .npz.
@@ -60,9 +61,10 @@ def _drawn(vectors: NDArray[np.float32]) -> list[str]:
     """Each vector as a small grey image, all in one archive."""
     low, high = np.percentile(vectors, (1, 99))
     grey = ((vectors - low) / max(high - low, 1e-12)).clip(0, 1)
-    cells = np.stack([part.mean(1) for part in np.array_split(grey, min(SIDE * SIDE, grey.shape[1]), axis=1)], axis=1)
-    square = np.pad(cells, ((0, 0), (0, SIDE * SIDE - cells.shape[1])))
-    content = idx_bytes((255 * square).astype(np.uint8).reshape(-1, SIDE, SIDE))
+    side = min(SIDE, math.ceil(math.sqrt(grey.shape[1])))
+    cells = np.stack([part.mean(1) for part in np.array_split(grey, min(side * side, grey.shape[1]), axis=1)], axis=1)
+    square = np.pad(cells, ((0, 0), (0, side * side - cells.shape[1])))
+    content = idx_bytes((255 * square).astype(np.uint8).reshape(-1, side, side))
     archive = cache_folder("vectors") / f"{hashlib.sha256(content).hexdigest()[:32]}-images-idx3-ubyte"
     if not archive.exists():
         archive.parent.mkdir(parents=True, exist_ok=True)
