@@ -53,10 +53,8 @@ from tests.support.killing import killed_before, spread
 stall = root / "stall"
 stream = io.BytesIO()
 Image.new("RGB", (2, 2)).save(stream, "PNG")
-rows = torch.arange(24)
-TASK = SimpleNamespace(
-    features=torch.eye(24), rows={"train": rows}, splits={"train": rows}, step=SimpleNamespace(encode=lambda x: x)
-)
+TOWER = SimpleNamespace(entries=lambda split: torch.arange(24), embed=lambda rows, device: torch.eye(24)[rows])
+TASK = SimpleNamespace(first=TOWER)
 
 
 def played(config, resume, items, callbacks, quiet):
