@@ -53,7 +53,7 @@ from tests.support.killing import killed_before, spread
 stall = root / "stall"
 stream = io.BytesIO()
 Image.new("RGB", (2, 2)).save(stream, "PNG")
-TOWER = SimpleNamespace(entries=lambda split: torch.arange(24), embed=lambda rows, device: torch.eye(24)[rows])
+TOWER = SimpleNamespace(entries=lambda split: torch.arange(24), embed=lambda rows, device, again: torch.eye(24)[rows])
 TASK = SimpleNamespace(first=TOWER)
 
 

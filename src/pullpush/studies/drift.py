@@ -56,7 +56,7 @@ class Drift:
         task, device = run.task, run.fabric.device
         train = task.first.entries("train")
         rows = np.sort(np.random.default_rng(0).permutation(len(train))[:PROBE])
-        return np.asarray(task.first.embed(train[torch.from_numpy(rows)], device).numpy())
+        return np.asarray(task.first.embed(train[torch.from_numpy(rows)], device, "probe").numpy())
 
 
 def drift_of(

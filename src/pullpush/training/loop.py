@@ -185,7 +185,7 @@ def train(
     resume = Path(resume) if resume else None
     config = open_run(resume) if resume else config_from(chosen)
     trackers = Trackers(config.trackers, loggers, config.tensorboard)
-    heard = [each if isinstance(each, Callback) else as_callback(each) for each in callbacks]
+    heard = [as_callback(each) for each in callbacks]
     if config.gradient_cache and config.devices > 1:
         raise UserError("the gradient cache runs in one process: leave out --gradient_cache or --devices")
     fabric = launch(
@@ -228,10 +228,10 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
         with not_of_this_run(folder / LAST):
             run.load(last)
         run.since -= last["saved"]["seconds"]
-        run.tell("on_setup")
+    run.tell("on_setup")
+    if last:
         say(f"continuing after step {run.step}")
         return run
-    run.tell("on_setup")
     run.tell("on_begin")
     # What was drawn so far depends on what was cached; what training draws must not.
     fabric.seed_everything(config.seed, verbose=False)

@@ -108,8 +108,10 @@ class Tower(ABC):
         """What the encoder takes for these entries."""
 
     @abstractmethod
-    def _compute(self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device) -> Tensor:
-        """`encode` of these entries, float32 [n, ...], on the CPU."""
+    def _compute(
+        self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device, again: str = ""
+    ) -> Tensor:
+        """`encode` of these entries, float32 [n, ...], on the CPU; `again` as of `embed`."""
 
     @abstractmethod
     def _features(self) -> Tensor:
@@ -125,18 +127,25 @@ class Tower(ABC):
         entries = self.draw(rows, step)
         return Batch(self.inputs(entries) if self.features is None else self.features[entries], rows, entries)
 
-    def embed(self, entries: Tensor, device: torch.device) -> Tensor:
-        """Embeddings of these entries [n, dim], on the CPU."""
+    def embed(self, entries: Tensor, device: torch.device, again: str = "") -> Tensor:
+        """Embeddings of these entries [n, dim], on the CPU.
+
+        Args:
+            entries: int64 [n].
+            device: where the encoder is.
+            again: of entries that are embedded time and again, a name under which what was decoded is kept, where it
+                fits in memory.
+        """
         with evaluating(self.encoder):
             if self.features is None:
-                return self._compute(self.encoder, entries, device)
+                return self._compute(self.encoder, entries, device, again)
             with torch.inference_mode():
                 embeddings: Tensor = self.encode(self.features[entries].to(device))
             return embeddings.float().cpu().clone()
 
     def embed_split(self, split: str, device: torch.device) -> Tensor:
         """Embeddings of a split [n, dim], on the CPU, in the order of `table`."""
-        return self.embed(self.entries(split), device)
+        return self.embed(self.entries(split), device, split)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For the optimiser; each group holds its own highest learning rate."""
@@ -176,17 +185,13 @@ class ImageTower(Tower):
         for inputs, rows in image_batches(self.items.split("train"), sampler, self.encoder.preprocessing, self.config):
             yield Batch(inputs, rows, self._entries["train"][rows])
 
-    def embed_split(self, split: str, device: torch.device) -> Tensor:
-        """The decoded images of a split are kept where they fit in memory."""
-        if self.features is not None:
-            return super().embed_split(split, device)
-        if split not in self._held:
-            self._held[split] = self._evaluation_inputs(self._entries[split])
-        with evaluating(self.encoder):
-            return self._held[split].embed(self.encoder, device)
-
-    def _compute(self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device) -> Tensor:
-        return self._evaluation_inputs(entries).embed(encode, device)
+    def _compute(
+        self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device, again: str = ""
+    ) -> Tensor:
+        inputs = self._held.get(again) or self._evaluation_inputs(entries)
+        if again:
+            self._held[again] = inputs
+        return inputs.embed(encode, device)
 
     def _evaluation_inputs(self, entries: Tensor) -> EvaluationInputs:
         return EvaluationInputs(self.items.select(entries.numpy()), self.encoder.preprocessing, self.config.data)
@@ -250,7 +255,9 @@ class TextTower(Tower):
         return [self.texts[entry] for entry in entries.tolist()]
 
     @torch.inference_mode()
-    def _compute(self, encode: Callable[[Sequence[str]], Tensor], entries: Tensor, device: torch.device) -> Tensor:
+    def _compute(
+        self, encode: Callable[[Sequence[str]], Tensor], entries: Tensor, device: torch.device, again: str = ""
+    ) -> Tensor:
         texts = self.inputs(entries)
         chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
         embedded = [encode(chunk).float().cpu() for chunk in counted(chunks, "embedding texts", len(texts), "texts")]
@@ -288,7 +295,9 @@ class ItemTower(Tower):
         return self.encoder.prepare([self._given[entry] for entry in entries.tolist()])
 
     @torch.inference_mode()
-    def _compute(self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device) -> Tensor:
+    def _compute(
+        self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device, again: str = ""
+    ) -> Tensor:
         chunks = counted(entries.split(CHUNK), f"embedding {self.name}s", len(entries), "items")
         return torch.cat([encode(self.inputs(chunk).to(device)).float().cpu() for chunk in chunks]).clone()
 
