@@ -100,6 +100,13 @@ def test_a_run_whose_data_are_gone_keeps_its_folder_if_it_holds_anything(tiny: O
     assert not (tmp_path / "run").exists()
 
 
+def test_the_configuration_of_another_program_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("database: postgres\n")
+    with pytest.raises(UserError, match="unknown option database"):
+        train(out=str(tmp_path), quiet=True)
+    assert (tmp_path / "config.yaml").read_text() == "database: postgres\n"
+
+
 def test_only_one_process_trains_in_a_folder(tiny: Options, tmp_path: Path) -> None:
     out = tmp_path / "run"
 

@@ -22,9 +22,9 @@ from pullpush.runs.config import Config, write_config
 from pullpush.runs.options import config_from
 
 __all__ = [
+    "changed_options",
     "check_free",
     "environment",
-    "flat",
     "hold",
     "open_run",
     "prepare",
@@ -108,12 +108,20 @@ def check_free(folder: Path, config: Config) -> None:
         if there - skeleton:
             raise UserError(f"{str(folder)!r} exists and is no run folder: choose another --out")
         return
-    mine, theirs = flat(config.values()), flat(Config().values()) | flat(read_yaml(folder / "config.yaml"))
-    changed = [name for name in mine if mine[name] != theirs.get(name) and name != "out"]
-    if changed:
+    if changed := changed_options(config, folder):
         raise UserError(f"{str(folder)!r} exists, with another --{', --'.join(changed)}: {anew}")
     if (folder / "metrics.json").exists():
         raise UserError(f"{str(folder)!r} exists and is finished: choose another --out, or see --resume {folder}")
+
+
+def changed_options(config: Config, folder: Path) -> list[str]:
+    """The options in which a configuration differs from that of the run in a folder; where a run lies is none.
+
+    Raises:
+        UserError: not a run folder, or its options can't be read.
+    """
+    mine, theirs = flat(config.values()), flat(open_run(folder).values())
+    return [name for name in mine if name != "out" and mine[name] != theirs.get(name)]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -25,7 +25,7 @@ from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.files import locked
 from pullpush.runs.config import DataConfig
-from pullpush.runs.folder import LOCK, flat, hold, open_run
+from pullpush.runs.folder import LOCK, changed_options, hold, open_run
 from pullpush.studies.plan import StudyRun
 from pullpush.training.loop import train
 from pullpush.training.setup import read_items, split_items
@@ -200,14 +200,12 @@ def check_same(run: StudyRun, folder: Path) -> None:
     if not path.exists():
         return
     try:
-        old = flat(open_run(folder).values())
+        changed = changed_options(run.config, folder)
     except UserError as error:
         raise UserError(
             f"the options of a run, {str(path)!r}, can't be used ({error}): remove {str(folder)!r}, and the same "
             "command trains that run again"
         ) from error
-    new = flat(run.config.values())
-    changed = [name for name in new if name != "out" and new[name] != old.get(name)]
     if changed:
         raise UserError(
             f"{str(folder)!r} is a run of an earlier study with another --{', --'.join(changed)}: choose another "
