@@ -24,6 +24,7 @@ CHUNK = 256
 
 
 def keys_of(table: pd.DataFrame) -> list[Key]:
+    """By what each row is known in the journal: its key, and the size and time of its file."""
     return [(str(key), int(size), int(mtime)) for key, size, mtime in table[KEYS].itertuples(index=False)]
 
 

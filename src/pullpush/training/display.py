@@ -24,8 +24,10 @@ def say(sentence: str, style: str = "") -> None:
 class Display(Callback):
     """The progress of the steps, and a line a validation."""
 
-    def on_train_start(self, run: Run) -> None:
+    def __init__(self) -> None:
         self._recall, self._stack = "-", ExitStack()
+
+    def on_train_start(self, run: Run) -> None:
         self._work = self._stack.enter_context(progress.work("training", run.config.steps, "steps", run.step))
 
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:

@@ -189,7 +189,7 @@ def train(
     if config.gradient_cache and config.devices > 1:
         raise UserError("the gradient cache runs in one process: leave out --gradient_cache or --devices")
     fabric = launch(
-        config, [LogFile(), trackers, Display(), FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
+        config, [Display(), LogFile(), trackers, FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
     )
     fabric.seed_everything(config.seed, verbose=False)
     shown = not quiet and fabric.is_global_zero
@@ -243,8 +243,8 @@ def _fit(run: Run) -> None:
     """The steps that are not done yet."""
     config, batches, waiting = run.config, run.task.batches(run.step), list[dict[str, Any]]()
     validate_every = config.validate_every or max(1, config.steps // 8)
-    run.tell("on_train_start")
     try:
+        run.tell("on_train_start")
         with StopRequest() as stop:
             for step in range(run.step + 1, config.steps + 1):
                 waiting.append(run.do(step, next(batches)))

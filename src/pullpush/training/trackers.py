@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,17 +56,13 @@ class Trackers(Callback):
         run.fabric.loggers.extend(loggers)
 
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
-        try:
+        with _on_the_disk(run):
             run.fabric.log_dict(numbers, step)
-        except (OSError, ValueError) as error:
-            raise _unwritable(run, error) from error
 
     def on_train_end(self, run: Run) -> None:
-        try:
+        with _on_the_disk(run):
             for logger in run.fabric.loggers:
                 logger.finalize("success" if run.step == run.config.steps else "aborted")
-        except OSError as error:
-            raise _unwritable(run, error) from error
 
 
 def tracker(name: str) -> type[Logger]:
@@ -99,6 +95,13 @@ def _made(kind: type[Logger], folder: Path) -> Logger:
     return kind(**places)
 
 
-def _unwritable(run: Run, error: Exception) -> UserError:
-    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    return unwritable(run.folder / "tensorboard", cause, f"then go on with --resume {run.folder}")
+@contextmanager
+def _on_the_disk(run: Run) -> Iterator[None]:
+    """A disk that can't be written is a `UserError`; Fabric's loggers hide it behind a ValueError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, ValueError) else error
+        if not isinstance(cause, OSError):
+            raise
+        raise unwritable(run.folder, cause, f"then go on with --resume {run.folder}") from error
