@@ -12,7 +12,6 @@ import torch
 import pullpush
 from pullpush.data.items import Items
 from pullpush.data.sources import open_items
-from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_image_text
 from pullpush.maths.pairs import make_pairs
@@ -36,21 +35,6 @@ def described(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = tmp_path_factory.mktemp("described") / "items.csv"
     pd.DataFrame({"path": items.table["path"], "label": names, "text": texts}).to_csv(manifest, index=False)
     return manifest
-
-
-@pytest.fixture(scope="module")
-def transformer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A text model that loads in no time: the tokenizer of the default one, random weights."""
-    from transformers import BertConfig, BertModel
-
-    model = TextEncoder().backbone
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 384, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model[0].model = BertModel(BertConfig(vocab_size=model.tokenizer.vocab_size, **sizes, **no_dropout))
-    folder = tmp_path_factory.mktemp("text") / "model"
-    model.save_pretrained(str(folder), create_model_card=False)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
@@ -13,6 +14,7 @@ from pullpush.cli import main
 from pullpush.data.items import Items
 from pullpush.data.sources import open_items
 from pullpush.errors import UserError
+from pullpush.runs.folder import open_run
 from pullpush.runs.log import read_log
 from pullpush.training import train
 
@@ -109,3 +111,20 @@ def test_items_without_vectors_are_refused(tmp_path: Path, photos: Path) -> None
     with pytest.raises(UserError, match=r"no vectors.*--data vectors"):
         train(task="vector", data=str(photos), out=str(tmp_path / "run"), quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_vectors_with_texts_share_one_space(file: Path, tmp_path: Path, transformer: str) -> None:
+    with np.load(file) as arrays:
+        np.savez(tmp_path / "named.npz", **arrays, texts=np.array([f"the digit {n}" for n in arrays["labels"]]))
+    data = {"source": "vectors", "root": str(tmp_path / "named.npz"), "test": 0.4, "validation": 0.2}
+    run = train(
+        task="vector-text", data=data, steps=3, text={"name": transformer}, out=str(tmp_path / "run"), quiet=True
+    )
+    assert open_run(run).loss.name == "n_pair"  # as for images with texts
+    items, model = Items.load(run / "items.parquet").split("test"), pullpush.load(run)
+    folder = run / "embeddings"
+    given = items.table["vector"].to_list()
+    np.testing.assert_allclose(model.embed_as("vector", given), np.load(folder / "test-after.npy"), atol=1e-5)
+    texts = pd.read_parquet(run / "texts.parquet")
+    words = model.embed_text(list(texts[texts["split"] == "test"]["text"]))
+    np.testing.assert_allclose(words, np.load(folder / "test-after-text.npy"), atol=1e-4)

@@ -52,8 +52,8 @@ class Objective:
 
     def learns(self, name: str) -> bool:
         """Whether an option of the loss is learned in training."""
-        learned = self.run.get("learn")
-        return learned == name or (learned == "auto" and name == "temperature" and "-" in self.run.get("task", ""))
+        learned, texts = self.run.get("learn"), self.run.get("task", "").endswith("-text")
+        return learned == name or (learned == "auto" and name == "temperature" and texts)
 
     @property
     def softmax(self) -> bool:

@@ -34,6 +34,7 @@ from pullpush.errors import UserError
 from pullpush.files import damaged
 from pullpush.reports.diagnosis_figures import draw_finding
 from pullpush.reports.page import Block, Page, Section
+from pullpush.runs.config import with_texts
 from pullpush.runs.reader import Missing, RunFolder
 
 __all__ = ["Diagnosis", "diagnose_run", "diagnosis_page"]
@@ -231,7 +232,7 @@ def _matrix(run: RunFolder, name: str, not_seen: list[str]) -> Tensor | None:
 def _evaluation(run: RunFolder, objective: Objective, not_seen: list[str]) -> Measures:
     try:
         items = run.split("test").table
-        texts = run.texts("test") if "-" in objective.run.get("task", "") else None
+        texts = run.texts("test") if with_texts(objective.run.get("task", "")) else None
     except Missing as missing:
         not_seen.append(f"Whether queries have positives: {missing}")
         return Measures()

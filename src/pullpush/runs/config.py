@@ -21,7 +21,8 @@ __all__ = [
     "BATCH",
     "PROG",
     "SHORT",
-    "TASK_DEFAULTS",
+    "TEXT_BATCH",
+    "TEXT_DEFAULTS",
     "BatchConfig",
     "Checked",
     "Config",
@@ -31,6 +32,7 @@ __all__ = [
     "OptimizerConfig",
     "TextConfig",
     "miner_of",
+    "with_texts",
     "write_config",
 ]
 
@@ -60,6 +62,11 @@ def tasks() -> tuple[str, ...]:
     sources = sorted((Path(__file__).parents[1] / "encoders").glob("*.py"))
     kinds = [kind for file in sources for kind in re.findall(r'^    kind = "(\w+)"', file.read_text("utf-8"), re.M)]
     return tuple(name for kind in kinds if kind != "text" for name in (kind, f"{kind}-text"))
+
+
+def with_texts(task: str) -> bool:
+    """Whether a task has a tower of texts beside its first."""
+    return task.endswith("-text")
 
 
 if TYPE_CHECKING:
@@ -332,24 +339,21 @@ class Config(Checked):
 
 
 # What a task takes instead of the defaults above, where nothing else is said.
-TASK_DEFAULTS: dict[str, dict[str, Any]] = {
-    "image": {},
-    "image-text": {
-        "encoder.freeze": True,
-        "encoder.head": "mlp",
-        "encoder.dim": 256,
-        "encoder.hidden": 1024,
-        "encoder.dropout": 0.2,
-        "encoder.size": 192,
-        "text.hidden": 1024,
-        "text.dropout": 0.2,
-        "data.test": 0.25,
-        "loss.name": "n_pair",
-        "loss.temperature": 0.07,
-        "optimizer.lr": 1e-3,
-        "optimizer.weight_decay": 0.05,
-        "steps": 300,
-    },
+TEXT_DEFAULTS: dict[str, Any] = {
+    "encoder.freeze": True,
+    "encoder.head": "mlp",
+    "encoder.dim": 256,
+    "encoder.hidden": 1024,
+    "encoder.dropout": 0.2,
+    "encoder.size": 192,
+    "text.hidden": 1024,
+    "text.dropout": 0.2,
+    "data.test": 0.25,
+    "loss.name": "n_pair",
+    "loss.temperature": 0.07,
+    "optimizer.lr": 1e-3,
+    "optimizer.weight_decay": 0.05,
+    "steps": 300,
 }
 
 
@@ -357,7 +361,7 @@ TASK_DEFAULTS: dict[str, dict[str, Any]] = {
 MINER_OF = {"multi_similarity": "multi_similarity"}
 
 # Classes and samples of a batch, where nothing is said and the data have as many.
-BATCH = {"image": (32, 4), "image-text": (256, 1)}
+BATCH, TEXT_BATCH = (32, 4), (256, 1)
 
 
 def miner_of(loss: str, miner: Any = "auto") -> Any:

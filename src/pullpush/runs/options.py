@@ -11,7 +11,7 @@ from pullpush.data.readers import place_of
 from pullpush.errors import UserError
 from pullpush.files import read_yaml
 from pullpush.names import look_up
-from pullpush.runs.config import PROG, SHORT, TASK_DEFAULTS, Config, DataConfig, miner_of
+from pullpush.runs.config import PROG, SHORT, TEXT_DEFAULTS, Config, DataConfig, miner_of, with_texts
 from pullpush.signatures import Option, Signature, of, one, room, summary
 from pullpush.words import Texts, typed, unknown, value_of
 
@@ -140,7 +140,7 @@ def _over(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]
 
 def _with_task(values: dict[str, Any]) -> dict[str, Any]:
     """The values above the defaults of the task; of a loss's options, those that the loss has."""
-    defaults = TASK_DEFAULTS.get(_text("task", values) or Config.task, {})
+    defaults = TEXT_DEFAULTS if with_texts(_text("task", values) or Config.task) else {}
     loss = losses().get(_text("loss.name", {**defaults, **values}) or "")
     own = {"loss.name", *(_named("loss", loss.options) if loss else ())}
     return {name: value for name, value in defaults.items() if not name.startswith("loss.") or name in own} | values

@@ -13,7 +13,7 @@ from pullpush.data.sources import open_items
 from pullpush.data.splits import fold_as_test, long_tail, split_by_class
 from pullpush.errors import UserError
 from pullpush.maths.relations import same_text
-from pullpush.runs.config import BATCH, Config, DataConfig
+from pullpush.runs.config import BATCH, TEXT_BATCH, Config, DataConfig, with_texts
 
 __all__ = ["make_criteria", "make_items", "make_sampler", "read_items", "split_items"]
 
@@ -64,11 +64,8 @@ def make_sampler(
     Raises:
         UserError: a batch that was asked for by name and that the data do not give.
     """
-    short, sizes, usual = (
-        config.batch.short,
-        torch.unique(labels, return_counts=True)[1],
-        BATCH["image-text" if "-" in config.task else "image"],
-    )
+    short, sizes = config.batch.short, torch.unique(labels, return_counts=True)[1]
+    usual = TEXT_BATCH if with_texts(config.task) else BATCH
     largest = int(sizes.max())
     samples = config.batch.samples or min(usual[1], max(largest, 2))
     there = int((sizes >= samples).sum()) if short == "drop" else len(sizes)
@@ -130,7 +127,7 @@ def make_criteria(
 
 def _learned(config: Config) -> str | None:
     if config.learn == "auto":
-        return "temperature" if "-" in config.task and "temperature" in config.loss.options else None
+        return "temperature" if with_texts(config.task) and "temperature" in config.loss.options else None
     return None if config.learn == "none" else config.learn
 
 
@@ -149,5 +146,5 @@ def _make_memory(config: Config, ids: torch.Tensor) -> CrossBatchMemory | None:
         enqueue=own.enqueue,
         storage=own.storage,
         # Of pairs, a label is what belongs together and which description it is.
-        label_shape=(2,) if "-" in config.task else (),
+        label_shape=(2,) if with_texts(config.task) else (),
     )
