@@ -11,7 +11,7 @@ from typing import Any
 
 from pullpush.escape import printable
 
-__all__ = ["Work", "counted", "say", "showing", "work"]
+__all__ = ["Work", "counted", "duration", "say", "showing", "work"]
 
 # Seconds before the first line of a piece of work, and between lines.
 FIRST, EVERY = 1.0, 5.0
@@ -41,10 +41,10 @@ class Work:
         rate = (self.done - self.first) / max(seconds, 1e-9)
         if self.total is None:
             count = f"{self.done:,} {self.unit}, " if self.done else ""
-            return f"{count}{_time(seconds)} so far{self.note and f', {self.note}'}"
+            return f"{count}{duration(seconds)} so far{self.note and f', {self.note}'}"
         share = f" ({100 * self.done // self.total}%)" if self.total else ""
         speed = f", {rate:,.0f} {self.unit}/s" if rate >= 10 else f", {rate:.2g} {self.unit}/s" if rate else ""
-        left = f", {_time((self.total - self.done) / rate)} left" if rate else f", {_time(seconds)} so far"
+        left = f", {duration((self.total - self.done) / rate)} left" if rate else f", {duration(seconds)} so far"
         return f"{self.done:,} of {self.total:,} {self.unit}{share}{speed}{left}{self.note and f', {self.note}'}"
 
 
@@ -170,7 +170,8 @@ def say(sentence: str, style: str = "") -> None:
     console.print(sentence, style=style, markup=False)
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """48 s, 2 min 23 s, 1 h 5 min."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

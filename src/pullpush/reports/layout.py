@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from markupsafe import Markup
 
-from pullpush.progress import work
+from pullpush.progress import duration, work
 from pullpush.reports import blocks, cross_modal
 from pullpush.reports.context import Material
 from pullpush.reports.page import Block, Page, Section
@@ -177,12 +177,3 @@ def main_row(rows: list[MetricRow]) -> MetricRow | None:
     """The metric of the headline: text to image where there are descriptions, else recall@1."""
     by_name = {row.name: row for row in rows}
     return by_name.get(TEXT_TO_IMAGE) or by_name.get("recall@1")
-
-
-def duration(seconds: float) -> str:
-    """48 s, 2 min 23 s, 1 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
