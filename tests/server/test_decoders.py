@@ -48,6 +48,25 @@ def signalled(number: signal.Signals) -> None:
         os.kill(each.pid, number)
 
 
+def test_a_process_that_ends_just_as_the_patience_with_it_does_is_not_ended_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """asyncio has no process left to kill by then, and says so with an error."""
+    genuine = asyncio.wait_for
+
+    async def too_late(awaitable: Awaitable[Result], timeout: float) -> Result:
+        if timeout < 1:
+            await awaitable
+            raise TimeoutError
+        return await genuine(awaitable, timeout)
+
+    async def work(decoders: Decoders) -> None:
+        monkeypatch.setattr("pullpush.server.decoders.asyncio.wait_for", too_late)
+
+    with_decoders(work)
+    assert not children()
+
+
 def test_pixels_and_stored_pictures_are_those_of_the_one_decoder(tmp_path: Path) -> None:
     async def work(decoders: Decoders) -> tuple[np.ndarray, Kept, bytes]:
         data = good("JPEG", "blue")

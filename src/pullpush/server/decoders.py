@@ -9,6 +9,7 @@ import os
 import signal
 import struct
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,9 +176,12 @@ class _Lane:
 
     def _replace(self, process: _Process) -> None:
         self.replaced += 1
-        self._all.discard(process)
-        self._later(process.end())
+        self._later(self._end(process))
         self._later(self._add())
+
+    async def _end(self, process: _Process) -> None:
+        await process.end()
+        self._all.discard(process)  # not before: what is cancelled here, `close` ends
 
     def _too_long(self) -> Refused:
         return Refused(413, f"the image takes more than {self.limits.seconds:g} seconds to decode")
@@ -251,7 +255,8 @@ class _Process:
             try:
                 await asyncio.wait_for(self._process.wait(), 0.05)  # the answer ended because it did
             except TimeoutError:
-                self._process.kill()
+                with suppress(ProcessLookupError):  # it may have ended meanwhile
+                    self._process.kill()
         return await self._process.wait()
 
     async def _answer(self) -> Message:
