@@ -1,5 +1,8 @@
 """Images as tensors: dataset, cache, transforms, augmentation of batches."""
 
+import gzip
+import os
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,7 @@ from pullpush.errors import UserError
 from pullpush.images.augment import GREY, Augmentation, step_generator
 from pullpush.images.preprocessing import Preprocessing, normalise, square
 from pullpush.images.transforms import train_transform
+from pullpush.training.feature_cache import features_key
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 STILL = {"scale": (1, 1), "ratio": (1, 1), "flip": 0, "brightness": 0, "contrast": 0, "saturation": 0}
@@ -207,3 +211,15 @@ def test_shrinking_is_smooth():
     small = normalise(stripes, (0, 0, 0), (1, 1, 1), 16)
     assert (small - 0.5).abs().max() < 0.1  # without antialiasing the stripes would survive
     assert F.interpolate(stripes.float(), 16)[0, 0, 0, 0] in (0, 255)
+
+
+def test_cached_features_are_those_of_the_archive_as_it_is(tmp_path):
+    root = make_tree("fashion-mnist", tmp_path / "tree", classes=2, images=2)
+    items = open_items("fashion-mnist", root=root)
+    backbone = torch.nn.Linear(1, 1)
+    before = features_key(backbone, "", items)
+    assert features_key(backbone, "", items) == before
+    archive = root / "train-images-idx3-ubyte.gz"
+    archive.write_bytes(gzip.compress(gzip.decompress(archive.read_bytes())[:-1] + b"\x7f"))
+    os.utime(archive, ns=(0, 0))  # whatever the resolution of the file system's clock
+    assert features_key(backbone, "", items) != before

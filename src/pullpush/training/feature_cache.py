@@ -18,6 +18,7 @@ from pullpush.errors import UserError
 from pullpush.files import replacing
 from pullpush.files.arrays import read_npy
 from pullpush.files.cache import cache_folder
+from pullpush.images.files import file_of
 
 __all__ = ["cached_features", "features_key", "texts_key"]
 
@@ -71,21 +72,22 @@ def _checksum(array: NDArray[Any]) -> str:
 
 
 def features_key(backbone: nn.Module, about: str, items: Items) -> str:
-    """A hash of the backbone's weights, what is said `about` it, and path, box, size and time of each image.
+    """A hash of the backbone's weights, what is said `about` it, and path, box, size and time of each image's file.
 
-    A change of any of these makes a new key.
+    A change of any of these makes a new key; the file of an image in an archive is the archive.
     """
     digest = _digest(backbone, about)
     for row in range(len(items)):
         path = items.path(row)
-        stat = os.stat(path) if os.path.exists(path) else None
+        file = file_of(path)
+        stat = os.stat(file) if os.path.exists(file) else None
         seen = [path, items.box(row), stat and [stat.st_size, stat.st_mtime_ns]]
         digest.update(json.dumps(seen).encode())
     return digest.hexdigest()[:32]
 
 
 def texts_key(backbone: nn.Module, about: str, texts: Sequence[str]) -> str:
-    """The same for descriptions: a hash of the backbone's weights, what is said `about` it, and the texts."""
+    """The same for texts: a hash of the backbone's weights, what is said `about` it, and the texts."""
     digest = _digest(backbone, about)
     digest.update(json.dumps(list(texts)).encode())
     return digest.hexdigest()[:32]
