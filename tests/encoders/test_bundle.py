@@ -304,6 +304,7 @@ import torch
 torch.set_num_threads(1)  # no thread pool, so that forking is safe
 
 from pullpush.encoders import ImageEncoder, bundle
+from pullpush.files import write
 
 from tests.support.killing import killed_before
 
@@ -312,7 +313,7 @@ old, new = bundle.save(run / "model", encoder), None
 encoder.head.bias.data += 1
 
 
-places = [(bundle, "save_file"), (shutil, "rmtree"), (bundle, "sync")]
+places = [(bundle, "save_file"), (shutil, "rmtree"), (write, "sync")]
 places += [(Path, name) for name in ("mkdir", "rename", "write_text")]
 save = partial(bundle.save, run / "model", encoder, replace=True)
 found, step, killed = [], 0, True

@@ -75,7 +75,7 @@ def test_killed_before_every_flush_and_rename(tmp_path: Path, monkeypatch: pytes
     write_folder(source, each=4)
     search.build_index(model, source, tmp_path / "expected", projection="pca")
     new = answer(tmp_path / "expected")
-    genuine = {name: getattr(layout.os, name) for name in ("fsync", "rename", "replace")}
+    genuine = {name: getattr(os, name) for name in ("fsync", "rename", "replace")}
     seen, step, finished = [], 0, False
     while not finished:
         step += 1
@@ -93,7 +93,7 @@ def test_killed_before_every_flush_and_rename(tmp_path: Path, monkeypatch: pytes
 
         with monkeypatch.context() as patch:
             for name in genuine:
-                patch.setattr(layout.os, name, counted(name))
+                patch.setattr(os, name, counted(name))
             try:
                 search.build_index(model, source, out, projection="pca")
                 finished = True

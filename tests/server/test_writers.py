@@ -296,7 +296,7 @@ def ask(index: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> httpx
     async def run() -> httpx.Response:
         service = Service(open_index(index, FakeModel()))
         await service.start()
-        monkeypatch.setattr("pullpush.search.index.layout.staging", fails)
+        monkeypatch.setattr("pullpush.search.layout.publishing", fails)
         transport = httpx.ASGITransport(make_app(service, Rules()), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             answer = await client.post("/api/items", files=[("images", ("a", good("PNG", "red", 1)))])

@@ -14,7 +14,6 @@ import importlib
 import json
 import os
 import pkgutil
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from torch import Tensor
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Stored
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
-from pullpush.files import check_fields, damaged, read_json, sync, unwritable
+from pullpush.files import beside, check_fields, damaged, read_json, replacing_folder, unwritable
 from pullpush.files.tensors import read_safetensors
 
 __all__ = ["kinds", "load", "save"]
@@ -59,24 +58,12 @@ def save(
     folder = Path(folder)
     if folder.exists() and not replace:
         raise UserError(f"'{folder}' exists already and is kept: choose another folder or remove it")
-    partial, previous = _beside(folder, "partial"), _beside(folder, "previous")
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a save that was killed
-        partial.mkdir(parents=True)
-        fingerprint = _write(partial, [each for each in encoders if each is not None], extra)
-        for written in [*partial.rglob("*"), partial]:
-            sync(written)
-        if folder.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-            folder.rename(previous)  # killed between these two, `load` finds the previous one
-        partial.rename(folder)
-        sync(folder.parent)
-        shutil.rmtree(previous, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing_folder(folder) as partial:
+            return _write(partial, [each for each in encoders if each is not None], extra)
     except (OSError, SafetensorError) as error:
         raise unwritable(folder, error, then) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return fingerprint
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
@@ -165,7 +152,7 @@ def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
 
 def _find(path: Path) -> Path:
     for folder in (path, path / "model"):
-        for each in (folder, _beside(folder, "previous")):
+        for each in (folder, beside(folder, "previous")):
             if (each / CONFIG).is_file():
                 return each
     raise UserError(f"no model in '{path}': neither a model folder nor a run folder with model/ ({CONFIG} is missing)")
@@ -191,7 +178,3 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"the model in '{folder}' is damaged: {WEIGHTS} is missing; restore it from a copy")
     return config
-
-
-def _beside(folder: Path, what: str) -> Path:
-    return folder.with_name(f".{folder.name}.{what}")

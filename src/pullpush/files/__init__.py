@@ -1,6 +1,6 @@
 """Files: one writer that leaves a whole file or none, and one loader a kind of file, which checks before it believes.
 
-- `write`: `replacing`, `write_bytes`, `write_text`, `write_json`, `sync`.
+- `write`: `replacing`, `replacing_folder`, `write_bytes`, `write_text`, `write_json`, `sync`.
 - `text`: `read_text`, `read_json`, `read_jsonl`, `read_yaml`.
 - `arrays`: `read_npy`, `read_npz`.
 - `tensors`: `read_safetensors`, `read_checkpoint`.
@@ -11,15 +11,29 @@ Everything raises `UserError` with the path and the cure. `arrays`, `tensors` an
 pandas, so they are imported by their own names.
 """
 
-from pullpush.files.lock import locked
+from pullpush.files.lock import Held, locked
 from pullpush.files.text import Fields, check_fields, damaged, read_json, read_jsonl, read_text, read_yaml, regular
-from pullpush.files.write import append_text, replacing, sync, unwritable, write_bytes, write_json, write_text
+from pullpush.files.write import (
+    append_text,
+    beside,
+    is_full,
+    replacing,
+    replacing_folder,
+    sync,
+    unwritable,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 __all__ = [
     "Fields",
+    "Held",
     "append_text",
+    "beside",
     "check_fields",
     "damaged",
+    "is_full",
     "locked",
     "read_json",
     "read_jsonl",
@@ -27,6 +41,7 @@ __all__ = [
     "read_yaml",
     "regular",
     "replacing",
+    "replacing_folder",
     "sync",
     "unwritable",
     "write_bytes",

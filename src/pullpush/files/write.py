@@ -5,6 +5,7 @@ import fcntl
 import glob
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,11 +14,22 @@ from typing import Any
 from pullpush.errors import UserError
 from pullpush.names import fresh
 
-__all__ = ["append_text", "replacing", "sync", "unwritable", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "append_text",
+    "beside",
+    "is_full",
+    "replacing",
+    "replacing_folder",
+    "sync",
+    "unwritable",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-# What writers that are not Python's say of a disk that is full: torch, safetensors, Arrow.
+# What writers that are not Python's say of a disk that is full: torch, safetensors, Arrow, NumPy.
 FULL_SIGNS = (
     "no space left",
     "file too large",
@@ -25,6 +37,7 @@ FULL_SIGNS = (
     "pytorchstreamwriter failed writing",
     "file write failed",
     "disk is full",
+    " requested and ",
 )
 
 
@@ -65,6 +78,35 @@ def replacing(path: str | os.PathLike[str], then: str = "") -> Iterator[Path]:
         raise
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """As `replacing`, of a whole folder: what is written into the one that it yields is flushed and takes its place.
+
+    Killed between the two renames that replace a folder, the old one lies in `beside(folder, "previous")`. The folder
+    that it lies in must be there. Errors of the disk are raised as they are.
+    """
+    partial, previous = beside(folder, "partial"), beside(folder, "previous")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed
+        partial.mkdir()
+        yield partial
+        for written in [*partial.rglob("*"), partial]:
+            sync(written)
+        if folder.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            folder.rename(previous)
+        partial.rename(folder)
+        sync(folder.parent)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def beside(folder: Path, what: str) -> Path:
+    """Where `replacing_folder` has the new folder (`partial`) and the old one (`previous`) on their way."""
+    return folder.with_name(f".{folder.name}.{what}")
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes, then: str = "") -> None:
@@ -129,6 +171,15 @@ def _of_the_disk(error: BaseException) -> BaseException | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, is for want of space."""
+    while error is not None:
+        if getattr(error, "errno", None) in FULL or _says_full(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _says_full(error: BaseException) -> bool:

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 
 from pullpush.encoders import bundle
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
-from pullpush.files.tables import from_arrow
 from pullpush.names import did_you_mean
 from pullpush.search import layout, origin, thumbnails
 from pullpush.search.calibration import WEAK, closeness
@@ -28,9 +26,9 @@ from pullpush.search.layout import Manifest
 from pullpush.search.rows import Rows
 from pullpush.search.stores import Vectors, open_store, trusted
 from pullpush.search.stores.base import FILTERS
-from pullpush.search.version import TABLE
+from pullpush.search.version import Opened, opened
 
-__all__ = ["MOST", "Engine", "Hit", "Lookup", "Version", "mix", "open_index"]
+__all__ = ["MOST", "Engine", "Hit", "Lookup", "SearchQuery", "Version", "mix", "open_index"]
 
 WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
 """Default weights of the parts of a query."""
@@ -66,9 +64,23 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class SearchQuery:
+    """What is asked for, as for `Engine.query`. `images`: whatever whoever embeds them takes."""
+
+    texts: Sequence[str] = ()
+    images: Sequence[Any] = ()
+    like: Sequence[int] = ()
+    minus_texts: Sequence[str] = ()
+    minus_ids: Sequence[int] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    k: int = 10
+    where: Mapping[str, str] = field(default_factory=dict)
+    cut_off: float | None = None
+
+
+@dataclass(frozen=True)
 class Lookup:
-    """An embedding `[dim]` and what is asked for around it, as for `Engine.query`; `text`: it comes from descriptions
-    alone."""
+    """An embedding `[dim]` and what is asked for around it; `text`: it comes from texts alone."""
 
     version: Version
     vector: np.ndarray
@@ -79,29 +91,45 @@ class Lookup:
     text: bool = False
 
 
-class Version:
+class Version(Opened):
     """A published version, open for reading. Never changes; a new one takes its place."""
 
-    def __init__(
-        self, index: Path, folder: Path, manifest: Manifest, stamp: tuple[int, int], store: str | None = None
-    ) -> None:
-        layout.verify(folder, manifest, skip=thumbnails.PREFIX)
-        self.index, self.manifest, self.stamp = index, manifest, stamp
-        self.vectors: Vectors = open_store(trusted(manifest.store, store), manifest.uid).open(folder, manifest.version)
-        self.table = from_arrow(pq.read_table(folder / TABLE)).set_index("id", drop=False)
-        origin.check_uploads(index, self.table["path"], self.table["origin"])
-        self.made_here = origin.made_here(manifest, folder)
+    def __init__(self, index: Path, store: str | None = None) -> None:
+        super().__init__(index)
+        manifest = self.manifest
+        self.vectors: Vectors = open_store(trusted(manifest.store, store), manifest.uid).open(
+            self.folder, manifest.version
+        )
+        self.table = self.table.set_index("id", drop=False)
+        self.made_here = origin.made_here(manifest, self.folder)
         self.rows = Rows(self.table["id"].to_numpy())
         self.values = {name: dict.fromkeys(self.table[name].unique()) for name in FILTERS}
         """What a search can be narrowed by."""
         # Column by column: pandas takes longer for a row than the search for all.
         self._shown = [self.table[name].to_numpy() for name in SHOWN]
-        self.packs = thumbnails.Packs(folder)
+        self.packs = thumbnails.Packs(self.folder)
+
+    def row(self, item: int) -> int:
+        """Where an item stands in the table. Raises: `NoItem`."""
+        try:
+            return int(self.table.index.get_loc(int(item)))
+        except KeyError:
+            raise NoItem(f"{self.index} has no item {item}; ids are those that a search returns") from None
 
     def thumbnail(self, item: int) -> bytes:
-        """WebP. Raises `KeyError` for an unknown id."""
-        row = self.table.loc[item]
+        """WebP. Raises: `NoItem`."""
+        row = self.table.iloc[self.row(item)]
         return self.packs.read(int(row["pack"]), int(row["offset"]), int(row["length"]))
+
+    def vectors_of(self, items: Sequence[int]) -> np.ndarray:
+        """The embeddings of items, `[n, dim]`. Raises: `NoItem`."""
+        for item in items:
+            self.row(item)
+        return self.vectors.get(np.array(items, np.int64)) if len(items) else self.none()
+
+    def none(self) -> np.ndarray:
+        """No embeddings, `[0, dim]`."""
+        return np.zeros((0, self.manifest.dim), np.float32)
 
     def hits(self, rows: np.ndarray, scores: np.ndarray, near: np.ndarray) -> list[Hit]:
         """The items in these rows of the table."""
@@ -124,7 +152,7 @@ class Engine:
     def __init__(self, index: Path, model: Model | None, store: str | None = None) -> None:
         self.index, self.store = index, store
         self._lock = threading.Lock()
-        self._version = _open_version(index, store)
+        self._version = self._open()
         self._given = model is not None
         self._model = model
         if model is not None:
@@ -186,29 +214,32 @@ class Engine:
         """
         with suppress(NoIndex):  # the index was moved away; what is open stays readable
             self.refresh()
-        version = self._version
-        parts = {
-            "text": self.embed_texts(_listed(text)),
-            "image": self.embed_images(_listed(image)),
-            "like": self.known(version, _listed(like)),
-        }
         away = _listed(minus)
         words = [each for each in away if isinstance(each, str)]
         items = [int(each) for each in away if not isinstance(each, str)]
-        parts["minus"] = np.concatenate([self.embed_texts(words), self.known(version, items)])
-        excluded = [int(item) for item in (*_listed(like), *items)]
-        wanted = Lookup(version, mix(parts, weights), k, where or {}, cut_off, excluded, _textual(parts))
-        self.check(wanted)
-        return self.find([wanted])[0]
+        query = SearchQuery(
+            _listed(text), _listed(image), _listed(like), words, items, weights or {}, k, where or {}, cut_off
+        )
+        version, texts, images = self._version, self.embed_texts(query.texts), self.embed_images(query.images)
+        return self.find([self.lookup(version, query, texts, images, self.embed_texts(words))])[0]
 
-    def check(self, wanted: Lookup) -> None:
-        """Raises: `UserError` for a `k`, a column or a value that cannot be asked for, and for a version of another
-        model."""
-        if not 1 <= wanted.k <= MOST:
-            raise BadQuery(f"k is {wanted.k}; it can be 1 to {MOST}")
-        if wanted.version.manifest.fingerprint != self.manifest.fingerprint:
+    def lookup(
+        self, version: Version, query: SearchQuery, texts: np.ndarray, images: np.ndarray, minus: np.ndarray
+    ) -> Lookup:
+        """What to look up for a query whose texts and images are embedded, `[n, dim]`.
+
+        Raises: `UserError` for what cannot be asked for, and for a version of another model.
+        """
+        parts = {"text": texts, "image": images, "like": version.vectors_of(query.like)}
+        parts["minus"] = np.concatenate([minus, version.vectors_of(query.minus_ids)])
+        vector = mix(parts, query.weights)
+        if not 1 <= query.k <= MOST:
+            raise BadQuery(f"k is {query.k}; it can be 1 to {MOST}")
+        if version.manifest.fingerprint != self.manifest.fingerprint:
             raise BadQuery("the index was just built anew with another model; ask again")
-        _check_where(wanted.version.values, wanted.where)
+        _check_where(version.values, query.where)
+        textual = len(texts) > 0 and not len(images) and not len(query.like)
+        return Lookup(version, vector, query.k, query.where, query.cut_off, [*query.like, *query.minus_ids], textual)
 
     def find(self, wanted: Sequence[Lookup]) -> list[list[Hit]]:
         """The hits of each, which were checked; those that look in the same version among the same items read it
@@ -228,7 +259,7 @@ class Engine:
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 `[n, dim]`."""
         if not texts:
-            return np.zeros((0, self.manifest.dim), np.float32)
+            return self._version.none()
         blank = [each for each in texts if not each.strip()]
         if blank:
             raise BadQuery("the text to search for is empty; give a few words")
@@ -239,23 +270,17 @@ class Engine:
     def embed_images(self, images: Sequence[ImageLike]) -> np.ndarray:
         """float32 `[n, dim]`."""
         if not len(images):
-            return np.zeros((0, self.manifest.dim), np.float32)
+            return self._version.none()
         return self.model.embed(list(images))
 
     def thumbnail(self, item: int) -> bytes:
         """A small image of an item, WebP. Raises: `UserError` for an unknown id."""
-        try:
-            return self._version.thumbnail(item)
-        except KeyError:
-            raise _no_item(self.index, item) from None
+        return self._version.thumbnail(item)
 
     def item(self, item: int) -> Hit:
         """What is known of an item (score 1). Raises: `UserError` for an unknown id."""
         version = self._version
-        try:
-            return version.hits(np.array([version.table.index.get_loc(item)]), np.ones(1), np.ones(1))[0]
-        except KeyError:
-            raise _no_item(self.index, item) from None
+        return version.hits(np.array([version.row(item)]), np.ones(1), np.ones(1))[0]
 
     def refresh(self) -> bool:
         """Opens the published version if another than the one in use; True if it was. While one thread opens it, the
@@ -271,7 +296,7 @@ class Engine:
         if not changed or not self._lock.acquire(blocking=False):
             return False
         try:
-            fresh = _open_version(self.index, self.store)
+            fresh = self._open()
             if self._given and self._model is not None:
                 check_fingerprint(self.index, fresh.manifest, self._model)
             self._version = fresh
@@ -289,14 +314,8 @@ class Engine:
         check_fingerprint(self.index, self.manifest, model)
         return model
 
-    def known(self, version: Version, ids: Sequence[int]) -> np.ndarray:
-        """The embeddings of items of `version`, `[n, dim]`. Raises: `UserError` naming an unknown id."""
-        for item in ids:
-            if int(item) not in version.table.index:
-                raise _no_item(self.index, item)
-        if not len(ids):
-            return np.zeros((0, version.manifest.dim), np.float32)
-        return version.vectors.get(np.array([int(item) for item in ids], np.int64))
+    def _open(self) -> Version:
+        return opened(self.index, lambda index: Version(index, self.store))
 
 
 def open_index(
@@ -367,29 +386,9 @@ def _check_where(known: Mapping[str, Mapping[str, None]], where: Mapping[str, st
             raise BadQuery(f"no item has the {column} {value!r}; {hint}")
 
 
-def _open_version(index: Path, store: str | None) -> Version:
-    for _ in range(5):  # the version may be removed by a writer while it is being opened
-        published = layout.current(index)
-        if published is None:
-            raise layout.no_index(index)
-        try:
-            return Version(index, *published, layout.stamp(index), store)
-        except FileNotFoundError:
-            continue
-    raise UserError(f"files of {index} are missing; restore the index from a copy or build it anew")
-
-
 def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, str | os.PathLike | Image.Image | np.ndarray) or not isinstance(value, Iterable):
         return [value]
     return list(value)
-
-
-def _textual(parts: Mapping[str, np.ndarray]) -> bool:
-    return len(parts["text"]) > 0 and not len(parts["image"]) and not len(parts["like"])
-
-
-def _no_item(index: Path, item: int) -> NoItem:
-    return NoItem(f"{index} has no item {item}; ids are those that a search returns")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pullpush.errors import UserError
 
-__all__ = ["BadQuery", "BeingWritten", "DiskFull", "NoIndex", "NoItem"]
+__all__ = ["BadQuery", "DiskFull", "NoIndex", "NoItem"]
 
 
 class BadQuery(UserError):
@@ -14,10 +14,6 @@ class BadQuery(UserError):
 
 class NoItem(BadQuery):
     """An id that is not in the index."""
-
-
-class BeingWritten(UserError):
-    """Another process writes the index, and did not end in time."""
 
 
 class NoIndex(UserError):

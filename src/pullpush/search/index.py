@@ -21,7 +21,7 @@ from pullpush.errors import UserError
 from pullpush.files import sync
 from pullpush.images import open_rgb, to_rgb
 from pullpush.progress import showing, work
-from pullpush.search import layout, version
+from pullpush.search import layout
 from pullpush.search.embedding import embed, keys_of
 from pullpush.search.errors import BadQuery, NoItem
 from pullpush.search.journal import Journal
@@ -31,7 +31,7 @@ from pullpush.search.staging import keep, staged
 from pullpush.search.stores import DEFAULT, declared, trusted
 from pullpush.search.stores.base import FILTERS, recall_in_words
 from pullpush.search.thumbnails import thumbnail
-from pullpush.search.version import Draft, Opened, owner, read, write, writing
+from pullpush.search.version import Draft, Opened, drop_leftovers, opened, owner, write
 
 __all__ = ["Ready", "Report", "add", "build_index", "check_fingerprint", "default_index", "put", "remove", "tidy"]
 
@@ -122,11 +122,15 @@ def build_index(
     started = time.perf_counter()
     loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model
     name = os.path.abspath(model) if isinstance(model, str | os.PathLike) else ""
-    index = Path(out) if out is not None else INDEXES / default_name(name)
+    run = Path(name).parent if Path(name).name == "model" else Path(name)
+    index = Path(out) if out is not None else INDEXES / (run.name or "index")
     with showing(progress), work("reading the source"):
         items, wanted = read_source(source)
-    label = _source_name(source)
-    with writing(index, create=True):
+    if isinstance(source, Items):
+        label = source.name
+    else:
+        label = os.path.abspath(source) if os.path.exists(source) else str(source)
+    with layout.writer(index, create=True, tidy=drop_leftovers):
         old = _checked(index, loaded, label, store, rebuild)
         wanted, open_row = _wanted(index, items, wanted, old, rebuild)
         fresh, gone, before = _difference(old if not rebuild else None, wanted)
@@ -139,8 +143,17 @@ def build_index(
             gone = old.table["id"].to_numpy()
         pairs = journal.read([keys[row] for row in rows])
         draft = Draft(wanted.iloc[rows], pairs, gone, loaded, projection, rebuild, store)
-        manifest = _manifest(index, loaded, name, label, store, old)
-        manifest.unreadable = [[file, reason] for file, reason in bad]
+        known = old.manifest if old is not None else Manifest(uid=owner(index))
+        manifest = replace(
+            known,
+            fingerprint=loaded.fingerprint,
+            dim=loaded.dim,
+            model=name or known.model,
+            text=loaded.text is not None,
+            source=label,
+            store=store or known.store or DEFAULT,
+            unreadable=[[file, reason] for file, reason in bad],
+        )
         if old is None or len(rows) or len(gone):
             manifest = write(index, manifest, draft, old)
         journal.clear()
@@ -172,7 +185,7 @@ def add(
     """
     index = Path(index)
     decoded = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
-    manifest = _published(index).manifest
+    manifest = opened(index, Opened).manifest
     loaded = model if model is not None else bundle.load(manifest.model)
     check_fingerprint(index, manifest, loaded)
     vectors = loaded.embed(decoded)
@@ -196,8 +209,8 @@ def put(
 
     Raises: as `add`.
     """
-    with writing(index, wait):
-        old = _published(index)
+    with layout.writer(index, wait, tidy=drop_leftovers):
+        old = opened(index, Opened)
         check_fingerprint(index, old.manifest, model)
         paths = [f"{layout.UPLOADS}/{image.file.name}.png" for image in images]
         ids = dict(zip(old.table["path"], old.table["id"], strict=True))
@@ -209,7 +222,10 @@ def put(
             pairs = ((images[row].vector, images[row].thumbnail) for row in new)
             draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), model, store=store)
             back = [path for path in old.manifest.excluded if path not in paths]
-            _move([images[row].file for row in new], [index / paths[row] for row in new])
+            (index / layout.UPLOADS).mkdir(exist_ok=True)  # alone: where the index is gone, this is an error
+            for row in new:
+                sync(images[row].file)
+                os.replace(images[row].file, index / paths[row])
             write(index, replace(old.manifest, excluded=back), draft, old)
             ids.update(zip(frame["path"], draft.ids, strict=True))
     return [int(ids[path]) for path in paths]
@@ -224,8 +240,8 @@ def remove(
     keeps at least one item.
     """
     index = Path(index)
-    with writing(index, wait):
-        old = _published(index)
+    with layout.writer(index, wait, tidy=drop_leftovers):
+        old = opened(index, Opened)
         chosen = old.table["id"].isin(list(ids))
         missing = sorted(set(map(int, ids)) - set(old.table["id"]))
         if missing:
@@ -250,14 +266,8 @@ def remove(
 
 def tidy(index: str | os.PathLike[str]) -> None:
     """Removes what a killed writer left behind, unless somebody is writing just now or the folder cannot be written."""
-    with suppress(UserError, OSError), writing(Path(index), wait=0):
-        version.tidy(Path(index))
-
-
-def default_name(model: str) -> str:
-    """The run's name: of `runs/demo/model` it is `demo`."""
-    path = Path(model)
-    return (path.parent if path.name == "model" else path).name or "index"
+    with suppress(UserError, OSError), layout.writer(Path(index), wait=0):
+        drop_leftovers(Path(index))
 
 
 def check_fingerprint(index: Path, manifest: Manifest, model: Model) -> None:
@@ -272,44 +282,22 @@ def check_fingerprint(index: Path, manifest: Manifest, model: Model) -> None:
 
 def _checked(index: Path, model: Model, source: str, store: str | None, rebuild: bool) -> Opened | None:
     """The published version. Raises: `UserError`, before the long work, for another model, source or store."""
-    version.tidy(index)
-    old = read(index)
-    if old is not None and not rebuild:
-        _same(index, old.manifest, model, source, store)
+    old = opened(index, Opened) if (index / layout.POINTER).exists() else None
+    drop_leftovers(index)
     trusted(store or (old.manifest.store if old is not None else DEFAULT), store)
-    return old
-
-
-def _same(index: Path, manifest: Manifest, model: Model, source: str, store: str | None) -> None:
+    if old is None or rebuild:
+        return old
+    manifest = old.manifest
     check_fingerprint(index, manifest, model)
-    remote = declared(manifest.store).remote
-    moved = remote and store is not None and store.partition(":")[0] == manifest.store.partition(":")[0]
-    for what, known, wanted in (("source", manifest.source, source), ("store", manifest.store, store)):
-        if what == "store" and moved:
-            continue
-        if wanted is not None and known != wanted:
+    moved = declared(manifest.store).remote and (store or "").partition(":")[0] == manifest.store.partition(":")[0]
+    given = [("source", manifest.source, source), *([] if moved else [("store", manifest.store, store)])]
+    for what, known, wanted in given:
+        if wanted not in (None, known):
             raise UserError(
-                f"{index} was built with the {what} {known}, not {wanted}; choose another folder, or build again "
-                f"with rebuild"
+                f"{index} was built with the {what} {known}, not {wanted}; choose another folder, or build again with "
+                "rebuild"
             )
-
-
-def _manifest(index: Path, model: Model, name: str, source: str, store: str | None, old: Opened | None) -> Manifest:
-    known = old.manifest if old is not None else None
-    return Manifest(
-        version=known.version if known else 0,
-        uid=known.uid if known else owner(index),
-        fingerprint=model.fingerprint,
-        dim=model.dim,
-        model=name or (known.model if known else ""),
-        text=model.text is not None,
-        source=source,
-        store=store or (known.store if known else DEFAULT),
-        count=known.count if known else 0,
-        next_id=known.next_id if known else 0,
-        facts=known.facts if known else {},
-        excluded=known.excluded if known else [],
-    )
+    return old
 
 
 def _wanted(
@@ -346,24 +334,3 @@ def _difference(old: Opened | None, wanted: pd.DataFrame) -> tuple[list[int], np
 def _identities(table: pd.DataFrame) -> list[tuple[Any, ...]]:
     texts = ["\n".join(text) for text in table["text"]]
     return list(zip(*(table[name] for name in (*KEYS, *FILTERS)), texts, strict=True))
-
-
-def _move(files: Sequence[Path], places: Sequence[Path]) -> None:
-    """Each complete or not at all."""
-    for file, place in zip(files, places, strict=True):
-        place.parent.mkdir(exist_ok=True)  # alone: where the index is gone, this is an error
-        sync(file)
-        os.replace(file, place)
-
-
-def _published(index: Path) -> Opened:
-    old = read(index)
-    if old is None:
-        raise layout.no_index(index)
-    return old
-
-
-def _source_name(source: str | os.PathLike[str] | Items) -> str:
-    if isinstance(source, Items):
-        return source.name
-    return os.path.abspath(source) if os.path.exists(source) else str(source)

@@ -13,12 +13,10 @@ in between, CURRENT names a whole version. Version folders are never changed aft
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -26,9 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from pullpush.errors import UserError
-from pullpush.files import sync, write_text
-from pullpush.files.write import FULL
-from pullpush.search.errors import BeingWritten, DiskFull, NoIndex
+from pullpush.files import Held, is_full, locked, replacing_folder, write_text
+from pullpush.search.errors import DiskFull, NoIndex
 
 __all__ = [
     "BUILDING",
@@ -44,11 +41,9 @@ __all__ = [
     "digest",
     "drop_unfinished",
     "explained",
-    "is_full",
     "no_index",
     "prune",
-    "publish",
-    "staging",
+    "publishing",
     "stamp",
     "verify",
     "writer",
@@ -57,10 +52,9 @@ __all__ = [
 FORMAT = 1
 POINTER, LOCK, VERSIONS, BUILDING, RECORD = "CURRENT", "writer.lock", "versions", "building", "manifest.json"
 UPLOADS = "uploads"
-WAIT, LOOK = 10.0, 0.02
-"""Seconds that a writer waits for another one, and between two looks whether it has ended."""
-LITTLE = 1 << 20
-"""Bytes: a write that fails for no stated reason on a disk with less space than this fails for want of it."""
+CURE = "restore the index from a copy or build it anew"
+WAIT = 10.0
+"""Seconds that a writer waits for another one."""
 KEPT = 2
 """Versions that stay on disk: the published one, and one before for readers that are just opening it."""
 
@@ -69,23 +63,23 @@ KEPT = 2
 class Manifest:
     """The record of one version.
 
-    `fingerprint`, `dim`, `model`, `text`: the model (its path, and whether it has a text tower); `source`, `store`:
-    what was given; `facts`: what the store reports (kind, rows, recall@10 and the
-    queries that it was measured with); `calibration`: see `calibration.py`;
-    `next_id`: ids below it are taken; `unreadable`: `[path, reason]` of files passed over; `excluded`: paths that were
-    removed by hand; `files`: name -> bytes and sha256; `uid`: of the index, the same in all its versions.
+    `uid`: of the index, the same in all its versions; `fingerprint`, `dim`, `model`, `text`: the model (its path, and
+    whether it has a text tower); `source`, `store`: what was given; `next_id`: ids below it are taken; `facts`: what
+    the store reports (kind, rows, recall@10 and the queries that it was measured with); `calibration`: see
+    `calibration.py`; `unreadable`: `[path, reason]` of files passed over; `excluded`: paths that were removed by hand;
+    `files`: name -> bytes and sha256.
     """
 
-    version: int
-    uid: str
-    fingerprint: str
-    dim: int
-    model: str
-    text: bool
-    source: str
-    store: str
-    count: int
-    next_id: int
+    version: int = 0
+    uid: str = ""
+    fingerprint: str = ""
+    dim: int = 0
+    model: str = ""
+    text: bool = False
+    source: str = ""
+    store: str = ""
+    count: int = 0
+    next_id: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     unreadable: list[list[str]] = field(default_factory=list)
@@ -98,33 +92,26 @@ class Manifest:
 def current(index: Path) -> tuple[Path, Manifest] | None:
     """The published version's folder and record; None where nothing was published yet.
 
-    Raises: `UserError` when what CURRENT names is damaged or was written by a later pullpush.
+    Raises: `UserError` when what CURRENT names is damaged or was written by a later pullpush; `FileNotFoundError` when
+    it is not there, as where a writer has removed it meanwhile.
     """
-    for _ in range(5):  # the version may be replaced twice, and removed, between reading CURRENT and opening it
-        try:
-            name, digest = (index / POINTER).read_text(encoding="ascii").split()
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise UserError(f"{index / POINTER} is damaged; restore the index from a copy or build it anew") from error
-        folder = index / VERSIONS / name
-        try:
-            raw = (folder / RECORD).read_bytes()
-        except FileNotFoundError:
-            continue
-        if hashlib.sha256(raw).hexdigest() != digest:
-            raise UserError(
-                f"{folder / RECORD} or {index / POINTER} is damaged (the checksum differs); restore the index from a "
-                "copy or build it anew"
-            )
-        record = json.loads(raw)
-        if record.get("format") != FORMAT:
-            raise UserError(
-                f"{index} has the format {record.get('format')}, this pullpush reads {FORMAT}; use the pullpush "
-                f"that wrote it"
-            )
-        return folder, Manifest(**record)
-    raise UserError(f"{index} names a version that is not there; restore the index from a copy or build it anew")
+    try:
+        name, expected = (index / POINTER).read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{index / POINTER} is damaged; {CURE}") from error
+    folder = index / VERSIONS / name
+    raw = (folder / RECORD).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != expected:
+        raise UserError(f"{folder / RECORD} or {index / POINTER} is damaged (the checksum differs); {CURE}")
+    record = json.loads(raw)
+    if record.get("format") != FORMAT:
+        raise UserError(
+            f"{index} has the format {record.get('format')}, this pullpush reads {FORMAT}; use the pullpush that "
+            "wrote it"
+        )
+    return folder, Manifest(**record)
 
 
 def stamp(index: Path) -> tuple[int, int]:
@@ -142,14 +129,16 @@ def writer(
     `wait`: seconds to wait for another one (`WAIT`). `create`: make the folder where there is none. `tidy`: called
     where the work fails, to remove what it left behind.
 
-    Raises: `BeingWritten` when another process still holds the lock; `NoIndex` when there is no index, or it is deleted
+    Raises: `Held` when another process still holds the lock; `NoIndex` when there is no index, or it is deleted
     meanwhile; `DiskFull`.
     """
     if create:
         index.mkdir(parents=True, exist_ok=True)
     elif not (index / POINTER).exists():
         raise no_index(index)
-    with _locked(index, WAIT if wait is None else wait, create), explained(index, create, tidy):
+    busy = f"{index} is being written by another process (number {{holder}}); wait until it has ended"
+    lock = locked(index / LOCK, busy, wait=WAIT if wait is None else wait, create=False)
+    with explained(index, create), lock, explained(index, create, tidy):
         yield
 
 
@@ -161,85 +150,26 @@ def explained(index: Path, create: bool = False, tidy: Callable[[Path], None] | 
     """
     try:
         yield
-    except (DiskFull, NoIndex):
+    except (DiskFull, Held, NoIndex):
         raise
     except Exception as error:
-        full = is_full(error, index)  # asked before anything is removed
         gone = not create and not (index / POINTER).exists()
         if tidy is not None:
-            with suppress(OSError, UserError):
+            with suppress(OSError, UserError):  # the error that is raised matters more; the next writer tidies again
                 tidy(index)
-        if full:
-            raise _disk_full(index) from error
+        if is_full(error):
+            raise DiskFull(
+                f"no space is left on the disk of {index}; free some and do the same again. The published version is "
+                "as it was"
+            ) from error
         if gone:
             raise no_index(index) from error
         raise
 
 
-@contextmanager
-def _locked(index: Path, wait: float, create: bool) -> Iterator[None]:
-    with explained(index, create):
-        descriptor = os.open(index / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        _lock(index, descriptor, time.monotonic() + wait)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(index: Path, descriptor: int, end: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > end:
-                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise BeingWritten(
-                    f"{index} is being written by another process (number {holder}); wait until it has ended"
-                ) from None
-            time.sleep(LOOK)
-    if not os.fstat(descriptor).st_nlink:
-        raise no_index(index)  # deleted while we waited
-    with suppress(OSError):  # a full disk: nobody is told the number
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-
-
-def is_full(error: BaseException | None, place: Path | None = None) -> bool:
-    """Whether an error, or one that it comes from, is for want of space. Writers in C++ often do not say: theirs are
-    judged by the space that is left where `place` lies."""
-    while error is not None:
-        number = getattr(error, "errno", None)
-        if number in FULL:
-            return True
-        if isinstance(error, OSError | RuntimeError) and number is None and place is not None and place.exists():
-            status = os.statvfs(place)
-            if status.f_bavail * status.f_frsize < LITTLE:
-                return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _disk_full(index: Path) -> DiskFull:
-    return DiskFull(
-        f"no space is left on the disk of {index}; free some and do the same again. The published version is as it was"
-    )
-
-
 def no_index(index: Path) -> NoIndex:
     """The error where there is none."""
     return NoIndex(f"there is no index in {index}; build one with: pullpush index RUN --images FOLDER --out {index}")
-
-
-def staging(index: Path, version: int) -> Path:
-    """An empty folder for a version that is being written. Call as the writer: what a crash left behind is removed."""
-    versions = index / VERSIONS
-    versions.mkdir(exist_ok=True)
-    drop_unfinished(index)
-    folder = versions / f"{version:06d}.part"
-    folder.mkdir()
-    return folder
 
 
 def drop_unfinished(index: Path) -> None:
@@ -254,27 +184,29 @@ def drop_unfinished(index: Path) -> None:
             file.unlink()
 
 
-def publish(
-    index: Path, folder: Path, manifest: Manifest, ready: Callable[[Manifest, Path], None] | None = None
-) -> Path:
-    """Makes the staged `folder` the published version and returns where it now lies. `ready` is told of it just
-    before."""
-    names = sorted(path.name for path in folder.iterdir())
-    manifest.files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": digest(folder / name)} for name in names
-    }
-    raw = json.dumps(asdict(manifest), indent=1).encode()
-    (folder / RECORD).write_bytes(raw)
-    for name in [*names, RECORD]:
-        sync(folder / name)
-    sync(folder)
+@contextmanager
+def publishing(
+    index: Path, manifest: Manifest, ready: Callable[[Manifest, Path], None] | None = None
+) -> Iterator[Path]:
+    """Yields an empty folder for a version, which is then the published one. Call as the writer: what a crash left
+    behind is removed.
+
+    `manifest`: its record, `version` filled in; the rest may be until the end. `ready`: told of the version just before
+    it is named in CURRENT.
+    """
+    (index / VERSIONS).mkdir(exist_ok=True)
+    drop_unfinished(index)
     final = index / VERSIONS / f"{manifest.version:06d}"
-    os.rename(folder, final)
-    sync(index / VERSIONS)
+    with replacing_folder(final) as folder:
+        yield folder
+        manifest.files = {
+            path.name: {"bytes": path.stat().st_size, "sha256": digest(path)} for path in sorted(folder.iterdir())
+        }
+        raw = json.dumps(asdict(manifest), indent=1).encode()
+        (folder / RECORD).write_bytes(raw)
     if ready is not None:
         ready(manifest, final)
     write_text(index / POINTER, f"{final.name} {hashlib.sha256(raw).hexdigest()}\n")
-    return final
 
 
 def prune(index: Path) -> None:
@@ -295,7 +227,7 @@ def verify(folder: Path, manifest: Manifest, skip: str = "") -> None:
         if same and not (skip and name.startswith(skip)):
             same = digest(path) == known["sha256"]
         if not same:
-            raise UserError(f"{path} is damaged (its checksum differs); restore the index from a copy or build it anew")
+            raise UserError(f"{path} is damaged (its checksum differs); {CURE}")
 
 
 def digest(path: Path) -> str:

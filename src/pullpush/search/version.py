@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import hexdigits
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.evaluation.projection import place, project
 from pullpush.files import damaged, read_text, write_text
-from pullpush.files.tables import from_arrow, to_arrow
+from pullpush.files.tables import from_arrow, read_parquet, to_arrow
 from pullpush.names import fresh
 from pullpush.search import layout, origin, staging, thumbnails
 from pullpush.search.calibration import calibrate
@@ -26,7 +26,7 @@ from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS
 from pullpush.search.stores import Change, Store, Vectors, open_store, trusted
 
-__all__ = ["TABLE", "Draft", "Opened", "owner", "read", "tidy", "write", "writing"]
+__all__ = ["TABLE", "Draft", "Opened", "drop_leftovers", "opened", "owner", "write"]
 
 TABLE, REMOVED, UID = "items.parquet", "removed.npy", "uid"
 MAPPED = 100_000
@@ -40,13 +40,29 @@ ANEW_AT = 0.2
 old map."""
 
 
-@dataclass
 class Opened:
-    """A published version, as the writer sees it."""
+    """The published version, its table and record checked; made by `opened`.
 
-    folder: Path
-    manifest: Manifest
-    table: pd.DataFrame
+    Raises: `NoIndex` where nothing is published; `UserError` where it is damaged; `FileNotFoundError` where a writer
+    removes it meanwhile.
+    """
+
+    def __init__(self, index: Path) -> None:
+        self.index = index
+        try:
+            self.stamp = layout.stamp(index)  # before it is read: a later version than it says is never missed
+        except FileNotFoundError:
+            raise layout.no_index(index) from None
+        published = layout.current(index)
+        if published is None:
+            raise layout.no_index(index)
+        self.folder, self.manifest = published
+        layout.verify(self.folder, self.manifest, skip=thumbnails.PREFIX)
+        self.table = from_arrow(pq.read_table(self.folder / TABLE))
+        origin.check_uploads(index, self.table["path"], self.table["origin"])
+
+
+Kind = TypeVar("Kind", bound=Opened)
 
 
 @dataclass
@@ -68,16 +84,15 @@ class Draft:
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-def read(index: Path) -> Opened | None:
-    """The published version, checked; None where there is none."""
-    published = layout.current(index)
-    if published is None:
-        return None
-    folder, manifest = published
-    layout.verify(folder, manifest, skip=thumbnails.PREFIX)
-    table = from_arrow(pq.read_table(folder / TABLE))
-    origin.check_uploads(index, table["path"], table["origin"])
-    return Opened(folder, manifest, table)
+def opened(index: Path, kind: Callable[[Path], Kind]) -> Kind:
+    """The published version, as `kind` opens it.
+
+    Raises: `NoIndex` where there is none; `UserError` where it is damaged.
+    """
+    for _ in range(5):  # writers may replace the version twice, and so remove it, while it is opened
+        with suppress(FileNotFoundError):
+            return kind(index)
+    raise UserError(f"files of {index} are missing; {layout.CURE}")
 
 
 def owner(index: Path) -> str:
@@ -96,7 +111,7 @@ def owner(index: Path) -> str:
     return uid
 
 
-def tidy(index: Path) -> None:
+def drop_leftovers(index: Path) -> None:
     """Removes what a writer that did not finish left behind: unpublished versions, and images that no item names.
     Call as the writer."""
     layout.drop_unfinished(index)
@@ -104,19 +119,11 @@ def tidy(index: Path) -> None:
     published = layout.current(index)
     if published is None:
         return
-    try:
-        table = from_arrow(pq.read_table(published[0] / TABLE, columns=["path", "origin"]))
-    except pa.ArrowException as error:
-        raise damaged(published[0] / TABLE, error, "restore the index from a copy or build it anew") from error
+    table = read_parquet(published[0] / TABLE, ("path", "origin"), cure=layout.CURE)
     used = set(table.loc[table["origin"] == "upload", "path"])
     for file in (index / layout.UPLOADS).glob("*"):
         if f"{layout.UPLOADS}/{file.name}" not in used:
             file.unlink()
-
-
-def writing(index: Path, wait: float | None = None, create: bool = False) -> AbstractContextManager[None]:
-    """As `layout.writer`; where the work fails, what it left behind is removed at once."""
-    return layout.writer(index, wait, create, tidy)
 
 
 def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> Manifest:
@@ -131,15 +138,25 @@ def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> 
     first = old.manifest.next_id if old is not None else 0
     manifest = replace(manifest, version=old.manifest.version + 1 if old else 1, next_id=first + len(draft.table))
     draft.ids = np.arange(first, manifest.next_id, dtype=np.int64)
-    folder = layout.staging(index, manifest.version)
-    kept = _kept(old, draft)
-    vectors = np.empty((len(draft.table), manifest.dim), np.float32)
+    ours = old is None or draft.anew or origin.made_here(old.manifest, old.folder)
+    with layout.publishing(index, manifest, origin.note if ours else None) as folder:
+        change = _fill(folder, manifest, draft, old, store)
+    store.settle(manifest.version, change)
+    layout.prune(index)
+    return manifest
+
+
+def _fill(folder: Path, manifest: Manifest, draft: Draft, old: Opened | None, store: Store) -> Change:
+    """Writes the files of a version into `folder`, and what is known only then into `manifest`."""
+    kept = _new_rows(draft)[:0] if old is None else old.table[~old.table["id"].isin(draft.gone)]
     table = pd.concat([kept, _new_rows(draft)], ignore_index=True)
     base = old.folder if old is not None and len(kept) else None
+    vectors = np.empty((len(draft.table), manifest.dim), np.float32)
     table = thumbnails.write(folder, table, base, _filling(vectors, draft.pairs))
     if not len(table):
-        raise UserError(f"nothing is left to index in {index}; none of the files can be read, or all were removed")
-    texts = _texts(table)
+        raise UserError("nothing is left to index; none of the files can be read, or all were removed")
+    # What describes an item: its first text, or its label.
+    texts = [text[0] if len(text) else label for text, label in zip(table["text"], table["label"], strict=True)]
     change = Change(draft.ids, vectors, draft.table, np.asarray(draft.gone, np.int64), _as_queries(texts, draft.model))
     manifest.facts = store.stage(folder, manifest.version, change, base)
     view = store.open(folder, manifest.version)
@@ -147,21 +164,10 @@ def write(index: Path, manifest: Manifest, draft: Draft, old: Opened | None) -> 
     _map(table, view, vectors if small else None, draft.projection)
     if draft.model is not None and not small:
         manifest.calibration = calibrate(table["id"].to_numpy(), texts, view, draft.model)
-    elif old is not None:
-        manifest.calibration = old.manifest.calibration
     pq.write_table(to_arrow(table), folder / TABLE)
     np.save(folder / REMOVED, change.removed)
     manifest.count, manifest.created = len(table), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    ours = old is None or draft.anew or origin.made_here(old.manifest, old.folder)
-    layout.publish(index, folder, manifest, origin.note if ours else None)
-    store.settle(manifest.version, change)
-    layout.prune(index)
-    return manifest
-
-
-def _texts(table: pd.DataFrame) -> list[str]:
-    """What describes each item: its first text, or its label."""
-    return [text[0] if len(text) else label for text, label in zip(table["text"], table["label"], strict=True)]
+    return change
 
 
 def _as_queries(texts: Sequence[str], model: Model | None) -> Callable[[], np.ndarray] | None:
@@ -181,12 +187,6 @@ def _settle_again(store: Store, old: Opened) -> None:
         store.settle(old.manifest.version, Change(removed[:0], empty, old.table[:0], removed))
 
 
-def _kept(old: Opened | None, draft: Draft) -> pd.DataFrame:
-    if old is None:
-        return _new_rows(replace(draft, table=draft.table[:0], ids=draft.ids[:0]))
-    return old.table[~old.table["id"].isin(draft.gone)].reset_index(drop=True)
-
-
 def _new_rows(draft: Draft) -> pd.DataFrame:
     rows = draft.table[[*COLUMNS, "origin"]].reset_index(drop=True)
     places = {"pack": np.int64(-1), "offset": np.int64(0), "length": np.int64(0)}
@@ -202,21 +202,14 @@ def _filling(vectors: np.ndarray, pairs: Iterable[tuple[np.ndarray, bytes]]) -> 
 
 def _map(table: pd.DataFrame, view: Vectors, new: np.ndarray | None, projection: str) -> None:
     """Fills `map_x`, `map_y`; `new` are the embeddings of the last rows when the others keep their places."""
-    if new is not None:
-        if not len(new):
-            return
-        known = np.flatnonzero(table["map_x"].notna().to_numpy()[: len(table) - len(new)])
-        known = np.sort(np.random.default_rng(3).permutation(known)[:PLACED_BY])
-        rows = np.arange(len(table) - len(new), len(table))
-        old_places = table.loc[known, ["map_x", "map_y"]].to_numpy(np.float32)
-        places = place(new, view.get(table["id"].to_numpy()[known]), old_places, seed=len(table))
-    else:
+    ids, places = table["id"].to_numpy(), table[["map_x", "map_y"]].to_numpy(np.float32, copy=True)
+    if new is None:
         rows = np.sort(np.random.default_rng(2).permutation(len(table))[:MAPPED])
-        places = project(view.get(table["id"].to_numpy()[rows]), projection)[0]
-    both = (
-        np.full((len(table), 2), np.nan, np.float32)
-        if new is None
-        else table[["map_x", "map_y"]].to_numpy(np.float32, copy=True)
-    )
-    both[rows] = places
-    table["map_x"], table["map_y"] = both[:, 0], both[:, 1]
+        places[:] = np.nan
+        places[rows] = project(view.get(ids[rows]), projection)[0]
+    elif len(new):
+        first = len(table) - len(new)
+        known = np.flatnonzero(table["map_x"].notna().to_numpy()[:first])
+        known = np.sort(np.random.default_rng(3).permutation(known)[:PLACED_BY])
+        places[first:] = place(new, view.get(ids[known]), places[known], seed=len(table))
+    table["map_x"], table["map_y"] = places[:, 0], places[:, 1]

@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from pydantic import BaseModel
 from starlette.formparsers import MultiPartParser
 
-from pullpush.search.engine import MOST, Hit
+from pullpush.search.engine import MOST, Hit, SearchQuery
 from pullpush.search.errors import BadQuery
 from pullpush.search.stores.base import FILTERS
 from pullpush.server.api_docs import api_docs_page
@@ -24,7 +24,7 @@ from pullpush.server.connections import Connections
 from pullpush.server.error_answers import add_errors
 from pullpush.server.metrics import CONTENT_TYPE_LATEST, Metrics
 from pullpush.server.middleware import Rules, SecurityMiddleware, cookie_name, same
-from pullpush.server.service import SearchQuery, Service
+from pullpush.server.service import Service
 from pullpush.server.uploads import FORMATS, MAX_BYTES, MAX_PIXELS
 
 __all__ = ["make_app"]

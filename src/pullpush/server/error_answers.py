@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pullpush.errors import UserError
-from pullpush.search.errors import BadQuery, BeingWritten, DiskFull, NoIndex, NoItem
-from pullpush.search.layout import is_full
+from pullpush.files import Held, is_full
+from pullpush.search.errors import BadQuery, DiskFull, NoIndex, NoItem
 from pullpush.server.decoders import Busy
 from pullpush.server.service import GONE
 from pullpush.server.uploads import Refused
@@ -39,7 +39,7 @@ def add_errors(app: FastAPI) -> None:
             return _error(400, "bad_query", str(error))
         if isinstance(error, Refused):
             return _error(error.status, "refused", str(error))
-        if isinstance(error, BeingWritten):
+        if isinstance(error, Held):
             return _error(
                 503, "being_written", "the index is being written; try again in a moment", {"retry-after": "2"}
             )

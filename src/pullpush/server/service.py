@@ -7,17 +7,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
 from pullpush.search import index as changes
 from pullpush.search import layout
-from pullpush.search.engine import Engine, Hit, Lookup, Version, mix
+from pullpush.search.engine import Engine, Hit, Lookup, SearchQuery, Version
 from pullpush.search.errors import NoIndex
 from pullpush.search.origin import within
 from pullpush.search.staging import clean, staged
@@ -25,7 +24,7 @@ from pullpush.server.batching import Batcher, Cache, checksum
 from pullpush.server.decoders import Busy, Decoders
 from pullpush.server.uploads import Refused
 
-__all__ = ["GONE", "SearchQuery", "Service"]
+__all__ = ["GONE", "Service"]
 
 logger = logging.getLogger("pullpush.serve")
 Result = TypeVar("Result")
@@ -36,21 +35,6 @@ REFRESH, RETRY = 1.0, 10.0
 """Seconds between two looks for a new version, and before one that cannot be opened is tried again."""
 GONE = "the index is gone from its place; what was open is served on, and nothing can be added or removed"
 UNREADABLE = "a new version of the index cannot be opened; version {} is served on, and the log says why"
-
-
-@dataclass
-class SearchQuery:
-    """What a client asks for; `images` are the uploaded bytes."""
-
-    texts: Sequence[str] = ()
-    images: Sequence[bytes] = ()
-    like: Sequence[int] = ()
-    minus_texts: Sequence[str] = ()
-    minus_ids: Sequence[int] = ()
-    weights: Mapping[str, float] = field(default_factory=dict)
-    k: int = 10
-    where: Mapping[str, str] = field(default_factory=dict)
-    cut_off: float | None = None
 
 
 class Service:
@@ -90,25 +74,9 @@ class Service:
             texts = [await self._text(text) for text in query.texts]
             images = [await self._image(data) for data in query.images]
             away = [await self._text(text) for text in query.minus_texts]
-            known = await self._run(lambda: [engine.known(version, ids) for ids in (query.like, query.minus_ids)])
-            empty = np.zeros((0, version.manifest.dim), np.float32)
-            parts = {
-                "text": np.array(texts) if texts else empty,
-                "image": np.array(images) if images else empty,
-                "like": known[0],
-                "minus": np.concatenate([np.array(away) if away else empty, known[1]]),
-            }
-            wanted = Lookup(
-                version,
-                mix(parts, query.weights),
-                query.k,
-                query.where,
-                query.cut_off,
-                [*query.like, *query.minus_ids],
-                bool(texts) and not images and not query.like,
-            )
-            # Before the batch, where an error is everybody's; in a worker, as a filter looks through a column.
-            await self._run(lambda: engine.check(wanted))
+            given = [np.array(vectors) if vectors else version.none() for vectors in (texts, images, away)]
+            # In a worker, as a filter looks through a column; before the batch, where an error is everybody's.
+            wanted = await self._run(lambda: engine.lookup(version, query, *given))
             hits: list[Hit] = await self.lookups(wanted)
             return hits
 
