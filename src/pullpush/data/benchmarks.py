@@ -1,9 +1,8 @@
-"""What the readers of official layouts share: finding the tree, reading its lists, comparing with the published
-numbers."""
+"""What the readers of official layouts share: finding the tree, reading its lists, writing a small one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,55 +13,55 @@ from pullpush.data.items import Items
 from pullpush.data.manifest import existing
 from pullpush.data.splits import check_disjoint
 from pullpush.errors import UserError
+from pullpush.files import read_text
 
-__all__ = ["Counts", "Images", "Layouts", "Published", "compare", "counts", "find_tree", "finish", "read_list", "save"]
+__all__ = ["Images", "Written", "counts", "find_tree", "finish", "halves", "read_list", "save_images", "write_list"]
 
-Counts = Mapping[str, Mapping[str, int]]
-Published = Mapping[str, Counts]
-"""`Items.name` -> images and classes of its parts, as published."""
 Images = list[list[Image.Image]]
 """A list of images a class."""
-Layouts = Mapping[str, Callable[[Path, Images], Path]]
-"""Name of a layout -> what writes a small tree in it: a new folder and images to what `open_items` takes."""
+Written = list[tuple[int, int, str]]
+"""Of each image its class and its number in it, from 0, and its place."""
 
 
-def find_tree(root: str | Path | None, name: str, below: Sequence[str], mark: str) -> Path:
-    """The folder that holds the file or folder `mark`: `root` itself or one of the usual folders `below` it."""
+def find_tree(root: str | Path | None, name: str, below: Sequence[str], *marks: str) -> Path:
+    """The folder that holds one of the files or folders `marks`: `root` itself or one of the usual ones `below` it."""
     if root is None:
         raise UserError(f"{name} is read from your own download: name its folder with root (--root DIR)")
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"the folder {root} does not exist; root (--root DIR) names the folder of {name}")
     for folder in (root, *(root / part for part in below)):
-        if (folder / mark).exists():
+        if any((folder / mark).exists() for mark in marks):
             return folder
     looked = ", ".join([str(root), *(f"{part}/" for part in below)])
-    raise UserError(f"{root} is not {name} in its official layout: {mark} is missing (looked in {looked})")
+    missing = f"{' or '.join(marks)} is missing"
+    raise UserError(f"{root} is not {name} in its official layout: {missing} (looked in {looked})")
 
 
 def read_list(path: Path, columns: Sequence[str], *, skip: int = 0) -> pd.DataFrame:
     """A list in plain text, columns separated by white space, `skip` lines of heading; all values as strings."""
-    if not path.is_file():
-        raise UserError(f"the list {path} is missing; the official layout has it")
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        parts = line.split(maxsplit=len(columns) - 1)
-        if number <= skip or not parts:
-            continue
-        if len(parts) != len(columns) or len(parts[-1].split()) != 1:
-            raise UserError(f"{path}, line {number}: {line.strip()[:80]!r} should have the columns {' '.join(columns)}")
-        rows.append([part.strip() for part in parts])
+    lines = enumerate(read_text(path, "the official layout has this list").splitlines(), 1)
+    rows = {number: line.split() for number, line in lines if number > skip and line.strip()}
+    for number, row in rows.items():
+        if len(row) != len(columns):
+            shown = " ".join(row)[:80]
+            raise UserError(f"{path}, line {number}: {shown!r} should have the columns {' '.join(columns)}")
     if not rows:
         raise UserError(f"the list {path} is empty")
-    return pd.DataFrame(rows, columns=list(columns))
+    return pd.DataFrame(list(rows.values()), columns=list(columns))
 
 
-def finish(name: str, frame: pd.DataFrame, tree: Path, missing: str, notes: Sequence[str] = ()) -> Items:
-    """Items of a frame with `path` and `class`; missing images and classes on both sides are found here."""
-    notes = list(notes)
+def finish(name: str, tree: Path, missing: str, paths: Iterable[str], classes: Sequence[str], **columns: Any) -> Items:
+    """Items of the listed images, their paths relative to `tree`.
+
+    Raises:
+        UserError: images that do not exist (unless `missing` is `skip`), or a class in two splits.
+    """
+    notes: list[str] = []
+    frame = pd.DataFrame({"path": [str(tree / path) for path in paths], "class": list(classes), **columns})
     frame = existing(frame, f"the lists of {tree}", missing, notes)
-    columns: dict[str, Any] = {c: frame[c].to_numpy() for c in frame.columns if c not in ("path", "class")}
-    items = Items.build(name, list(frame["path"]), list(frame["class"]), notes, **columns)
+    kept = {column: frame[column].to_numpy() for column in columns}
+    items = Items.build(name, list(frame["path"]), list(frame["class"]), notes, **kept)
     check_disjoint(items)
     return items
 
@@ -81,18 +80,23 @@ def counts(items: Items) -> dict[str, dict[str, int]]:
     }
 
 
-def compare(items: Items, expected: Counts) -> pd.DataFrame:
-    """`part, what, published, found, missing`: one row for each published number."""
-    here = counts(items)
-    rows = []
-    for part, numbers in expected.items():
-        for what, published in numbers.items():
-            number = here.get(part, {}).get(what, 0)
-            rows.append((part, what, published, number, published - number))
-    return pd.DataFrame(rows, columns=["part", "what", "published", "found", "missing"])
+def save_images(folder: Path, content: Images, place: Callable[[int, int], str]) -> Written:
+    """Writes the images of a small tree, each to `place(class, number in it)` below `folder`."""
+    written = [(label, i, place(label, i)) for label, images in enumerate(content) for i in range(len(images))]
+    for label, i, name in written:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        content[label][i].save(folder / name, quality=95)
+    return written
 
 
-def save(image: Image.Image, path: Path) -> None:
-    """Writes an image of a small tree."""
+def halves(written: Written) -> dict[str, Written]:
+    """The images of the first half of the classes as `train`, the others as `test`."""
+    half = (written[-1][0] + 1) // 2
+    return {"train": [row for row in written if row[0] < half], "test": [row for row in written if row[0] >= half]}
+
+
+def write_list(path: Path, rows: Iterable[Iterable[object]], *heading: str) -> None:
+    """Writes a list as `read_list` reads it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=95)
+    lines = [*heading, *(" ".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pullpush.bounds import check, types_of
-from pullpush.data.benchmarks import compare
+from pullpush.data.benchmarks import counts
 from pullpush.data.folder import folder_images, read_folder
 from pullpush.data.items import Items
 from pullpush.data.manifest import manifest_images, read_manifest
@@ -87,7 +87,15 @@ def compare_with_published(items: Items) -> pd.DataFrame | None:
     """`part, what, published, found, missing` for a data set whose numbers are published (before `split_by_class`),
     else None."""
     expected = gathered("PUBLISHED").get(items.name)
-    return None if expected is None else compare(items, expected)
+    if expected is None:
+        return None
+    read = counts(items)
+    rows = [
+        (part, what, published, number := read.get(part, {}).get(what, 0), published - number)
+        for part, numbers in expected.items()
+        for what, published in numbers.items()
+    ]
+    return pd.DataFrame(rows, columns=["part", "what", "published", "found", "missing"])
 
 
 def _unknown(name: str, path: Path) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from pullpush.data.benchmarks import Images, Layouts, save
+from pullpush.data.benchmarks import Images, save_images
 from pullpush.data.items import Items
 from pullpush.data.readers import gathered
 from pullpush.data.sets.emoji import read_emoji
@@ -60,26 +61,22 @@ def _emoji() -> Items:
 
 
 def _folder(folder: Path, content: Images) -> Path:
-    for number, images in enumerate(content):
-        for i, image in enumerate(images):
-            save(image, folder / f"class_{number}" / f"{i}.png")
+    save_images(folder, content, lambda label, i: f"class_{label}/{i}.png")
     return folder
 
 
 def _manifest(folder: Path, content: Images) -> Path:
-    lines = ["label,path,split,is_query,is_gallery,category,x_1,x_2,y_1,y_2,text"]
-    for number, images in enumerate(content):
-        train = number < len(content) // 2
-        for i, image in enumerate(images):
-            path = f"images/{number}_{i}.png"
-            save(image, folder / path)
-            roles = "," if train else f"{i % 2 == 0},{i % 2 == 1}"
-            box = f"0,{image.width},0,{image.height}"
-            text = json.dumps(f"image {i}|thing {number}")
-            lines.append(f"{number},{path},{'train' if train else 'validation'},{roles},c{number % 2},{box},{text}")
-    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    rows = []
+    for label, i, path in save_images(folder, content, lambda label, i: f"images/{label}_{i}.png"):
+        train, (width, height) = label < len(content) // 2, content[label][i].size
+        row = {"label": label, "path": path, "split": "train" if train else "validation"}
+        row |= {} if train else {"is_query": i % 2 == 0, "is_gallery": i % 2 == 1}
+        row |= {"category": f"c{label % 2}", "x_1": 0, "x_2": width, "y_1": 0, "y_2": height}
+        rows.append({**row, "text": f"image {i}|thing {label}"})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     return folder / "manifest.csv"
 
 
-LAYOUTS: Layouts = {**gathered("LAYOUTS"), "folder": _folder, "manifest": _manifest}
-"""Those of the data sets, and two of one's own data."""
+Layout = Callable[[Path, Images], Path]
+LAYOUTS: Mapping[str, Layout] = {**gathered("LAYOUTS"), "folder": _folder, "manifest": _manifest}
+"""Name of a layout -> what writes a small tree in it: a new folder and images to what `open_items` takes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import re
 import stat
@@ -14,9 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pullpush.files import write_bytes
+from pullpush.files.cache import cache_folder
 from pullpush.images.formats import SUFFIXES
 
-__all__ = ["MAX_BYTES", "archived", "file_of", "find_images", "idx_bytes", "read_idx", "read_regular"]
+__all__ = ["MAX_BYTES", "archived", "file_of", "find_images", "idx_bytes", "keep_images", "read_idx", "read_regular"]
 
 MAX_BYTES = 1 << 30
 """Larger files are not read as images."""
@@ -124,6 +127,15 @@ def read_idx(path: str) -> NDArray[np.uint8]:
 def idx_bytes(array: NDArray[np.uint8]) -> bytes:
     """The content of an idx file with this array, as `read_idx` reads it."""
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+def keep_images(folder: str, images: NDArray[np.uint8], ending: str = "-ubyte") -> list[str]:
+    """Writes images `[n, h, w]` into one archive in a folder of the cache, named by its content; the path of each."""
+    content = idx_bytes(images)
+    archive = cache_folder(folder) / f"{hashlib.sha256(content).hexdigest()[:32]}{ending}"
+    if not archive.exists():
+        write_bytes(archive, content)
+    return [f"{archive}#{row}" for row in range(len(images))]
 
 
 def _refuse(mode: int) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
-from pullpush.data.benchmarks import Images, Layouts, Published, find_tree, finish, read_list, save
+from pullpush.data.benchmarks import Images, find_tree, finish, read_list, save_images, write_list
 from pullpush.data.items import Items
 from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 
 __all__ = ["LAYOUTS", "PUBLISHED", "read_cub"]
 
-PUBLISHED: Published = {"cub": {"train": {"images": 5864, "classes": 100}, "test": {"images": 5924, "classes": 100}}}
+PUBLISHED = {"cub": {"train": {"images": 5864, "classes": 100}, "test": {"images": 5924, "classes": 100}}}
 
 
 def read_cub(*, root: str | Path | None = None, missing: Missing = "error") -> Items:
@@ -37,29 +37,17 @@ def read_cub(*, root: str | Path | None = None, missing: Missing = "error") -> I
         raise UserError(
             f"{tree}: {len(lost)} images of images.txt have no class in image_class_labels.txt: {lost.iloc[0]}"
         )
-    first_half = frame["class_id"].astype(int) <= len(names) // 2
-    frame = pd.DataFrame(
-        {
-            "path": [str(tree / "images" / p) for p in frame["path"]],
-            "class": frame["class"],
-            "split": first_half.map({True: "train", False: "test"}),
-        }
-    )
-    return finish("cub", frame, tree, missing)
+    split = np.where(frame["class_id"].astype(int) <= len(names) // 2, "train", "test")
+    return finish("cub", tree, missing, "images/" + frame["path"], frame["class"], split=split)
 
 
 def _cub(folder: Path, content: Images) -> Path:
-    names, images, labels = list[str](), list[str](), list[str]()
-    for number, images_of_class in enumerate(content, 1):
-        name = f"{number:03d}.Bird_{number}"
-        names.append(f"{number} {name}")
-        for i, image in enumerate(images_of_class):
-            save(image, folder / "images" / name / f"Bird_{i:04d}.jpg")
-            images.append(f"{len(images) + 1} {name}/Bird_{i:04d}.jpg")
-            labels.append(f"{len(labels) + 1} {number}")
-    for file, rows in (("classes", names), ("images", images), ("image_class_labels", labels)):
-        (folder / f"{file}.txt").write_text("\n".join(rows) + "\n")
+    names = [f"{number:03d}.Bird_{number}" for number in range(1, len(content) + 1)]
+    written = save_images(folder / "images", content, lambda label, i: f"{names[label]}/Bird_{i:04d}.jpg")
+    write_list(folder / "classes.txt", enumerate(names, 1))
+    write_list(folder / "images.txt", enumerate((place for *_, place in written), 1))
+    write_list(folder / "image_class_labels.txt", enumerate((label + 1 for label, *_ in written), 1))
     return folder
 
 
-LAYOUTS: Layouts = {"cub": _cub}
+LAYOUTS = {"cub": _cub}

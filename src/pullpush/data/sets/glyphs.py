@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import string
 import unicodedata
 from collections import Counter
@@ -18,10 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pullpush.bounds import Bound
 from pullpush.data.items import Items
 from pullpush.errors import UserError
-from pullpush.files import write_bytes
-from pullpush.files.cache import cache_folder
 from pullpush.images import find_images
-from pullpush.images.files import MAX_BYTES, idx_bytes
+from pullpush.images.files import MAX_BYTES, keep_images
 from pullpush.progress import counted
 
 __all__ = ["read_glyphs"]
@@ -91,22 +88,17 @@ def read_glyphs(
     pixels = np.stack([glyph.pixels for glyph in glyphs])
     if pixels.nbytes > MAX_BYTES:
         raise UserError(f"{len(glyphs):,} glyphs of {size} pixels are too many: lower --data.size or --data.characters")
-    content = idx_bytes(pixels)
-    archive = cache_folder("glyphs") / f"{hashlib.sha256(content).hexdigest()[:32]}-ubyte"
-    if not archive.exists():
-        write_bytes(archive, content)
-    fonts, characters_of = [glyph.font for glyph in glyphs], [glyph.character for glyph in glyphs]
-    names = [unicodedata.name(character, character).lower() for character in characters_of]
-    kinds = [KINDS.get(unicodedata.category(character), "sign") for character in characters_of]
-    return Items.build(
-        "glyphs",
-        [f"{archive}#{row}" for row in range(len(glyphs))],
-        characters_of if by == "character" else fonts,
-        [f"{number:,} {what} are left out" for what, number in left_out.items()],
-        domain=fonts if by == "character" else characters_of,
-        text=[[text] for text in (names if by == "character" else fonts)],
-        category=kinds if by == "character" else [glyph.family for glyph in glyphs],
-    )
+    drawn = [glyph.character for glyph in glyphs]
+    fonts = [glyph.font for glyph in glyphs]
+    if by == "character":
+        labels, domain = drawn, fonts
+        text = [[unicodedata.name(character, character).lower()] for character in drawn]
+        category = [KINDS.get(unicodedata.category(character), "sign") for character in drawn]
+    else:
+        labels, domain, text, category = fonts, drawn, [[font] for font in fonts], [glyph.family for glyph in glyphs]
+    notes = [f"{number:,} {what} are left out" for what, number in left_out.items()]
+    paths = keep_images("glyphs", pixels)
+    return Items.build("glyphs", paths, labels, notes, domain=domain, text=text, category=category)
 
 
 def _characters(characters: str) -> str:

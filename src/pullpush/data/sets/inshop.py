@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
-from pullpush.data.benchmarks import Images, Layouts, Published, find_tree, finish, read_list, save
+from pullpush.data.benchmarks import Images, find_tree, finish, halves, read_list, save_images, write_list
 from pullpush.data.items import Items
 from pullpush.data.readers import Missing
 from pullpush.errors import UserError
 
 __all__ = ["LAYOUTS", "PUBLISHED", "read_inshop"]
 
-PUBLISHED: Published = {
+PUBLISHED = {
     "inshop": {
         "train": {"images": 25882, "classes": 3997},
         "query": {"images": 14218, "classes": 3985},
@@ -40,32 +40,29 @@ def read_inshop(*, root: str | Path | None = None, missing: Missing = "error") -
     if strange:
         raise UserError(f"{place / _LIST}: evaluation_status {strange[0]!r} is unknown; it is train, query or gallery")
     tree = Path(str(root))
-    images = tree / "Img" if (tree / "Img" / "img").is_dir() else tree
-    train = listed["evaluation_status"] == "train"
-    frame = pd.DataFrame(
-        {
-            "path": [str(images / name) for name in listed["image_name"]],
-            "class": listed["item_id"],
-            "category": ["/".join(name.split("/")[1:-2]) for name in listed["image_name"]],
-            "split": train.map({True: "train", False: "test"}),
-            "role": listed["evaluation_status"].where(~train, "both"),
-        }
+    names, status = listed["image_name"], listed["evaluation_status"]
+    return finish(
+        "inshop",
+        tree / "Img" if (tree / "Img" / "img").is_dir() else tree,
+        missing,
+        names,
+        listed["item_id"],
+        category=["/".join(name.split("/")[1:-2]) for name in names],
+        split=np.where(status == "train", "train", "test"),
+        role=status.replace("train", "both"),
     )
-    return finish("inshop", frame, tree, missing)
 
 
 def _inshop(folder: Path, content: Images) -> Path:
+    def place(label: int, i: int) -> str:
+        return f"img/WOMEN/{('Dresses', 'Shorts')[label % 2]}/id_{label + 1:08d}/{i + 1:02d}_1_front.jpg"
+
     rows = []
-    for number, images in enumerate(content):
-        for i, image in enumerate(images):
-            name = f"img/WOMEN/{('Dresses', 'Shorts')[number % 2]}/id_{number + 1:08d}/{i + 1:02d}_1_front.jpg"
-            save(image, folder / "Img" / name)
-            status = "train" if number < len(content) // 2 else ("query", "gallery")[i % 2]
-            rows.append(f"{name:<70} id_{number + 1:08d} {status}")
-    (folder / "Eval").mkdir()
-    text = "\n".join([str(len(rows)), "image_name item_id evaluation_status", *rows])
-    (folder / "Eval" / "list_eval_partition.txt").write_text(text + "\n")
+    for split, part in halves(save_images(folder / "Img", content, place)).items():
+        status = ("train", "train") if split == "train" else ("query", "gallery")
+        rows += [(f"{name:<70}", f"id_{label + 1:08d}", status[i % 2]) for label, i, name in part]
+    write_list(folder / "Eval" / _LIST, rows, str(len(rows)), "image_name item_id evaluation_status")
     return folder
 
 
-LAYOUTS: Layouts = {"inshop": _inshop}
+LAYOUTS = {"inshop": _inshop}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from numpy.typing import NDArray
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
-from pullpush.files import write_bytes
 from pullpush.files.arrays import read_npz
-from pullpush.files.cache import cache_folder
-from pullpush.images.files import idx_bytes
+from pullpush.images.files import keep_images
 
 __all__ = ["read_vectors"]
 
@@ -40,14 +37,12 @@ def read_vectors(*, root: str | Path | None = None) -> Items:
     arrays = read_npz(path, kinds, optional=("paths", "texts", "category", "domain"), cure=CURE)
     vectors, labels = arrays.pop("vectors"), arrays.pop("labels")
     if vectors.ndim != 2 or not vectors.size:
-        raise UserError(
-            f"{path}: vectors must be [n, d] with at least one number, they are {list(vectors.shape)}; {CURE}"
-        )
+        shape = list(vectors.shape)
+        raise UserError(f"{path}: vectors must be [n, d] with at least one number, they are {shape}; {CURE}")
     for name, column in {"labels": labels, **arrays}.items():
         if column.shape != (len(vectors),):
-            raise UserError(
-                f"{path}: {name} must be [{len(vectors)}], as there are vectors, they are {list(column.shape)}"
-            )
+            shape = list(column.shape)
+            raise UserError(f"{path}: {name} must be [{len(vectors)}], as there are vectors, they are {shape}")
     bad = np.flatnonzero(~np.isfinite(vectors).all(1))
     if len(bad):
         raise UserError(f"{path}: {len(bad)} vectors hold numbers that are not finite, the first is vector {bad[0]}")
@@ -64,9 +59,4 @@ def _drawn(vectors: NDArray[np.float32]) -> list[str]:
     side = min(SIDE, math.ceil(math.sqrt(grey.shape[1])))
     cells = np.stack([part.mean(1) for part in np.array_split(grey, min(side * side, grey.shape[1]), axis=1)], axis=1)
     square = np.pad(cells, ((0, 0), (0, side * side - cells.shape[1])))
-    content = idx_bytes((255 * square).astype(np.uint8).reshape(-1, side, side))
-    archive = cache_folder("vectors") / f"{hashlib.sha256(content).hexdigest()[:32]}-images-idx3-ubyte"
-    if not archive.exists():
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(archive, content)
-    return [f"{archive}#{row}" for row in range(len(vectors))]
+    return keep_images("vectors", (255 * square).astype(np.uint8).reshape(-1, side, side), "-images-idx3-ubyte")

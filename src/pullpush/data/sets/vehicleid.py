@@ -7,18 +7,18 @@ from typing import Literal
 
 import pandas as pd
 
-from pullpush.data.benchmarks import Images, Layouts, Published, find_tree, finish, read_list, save
+from pullpush.data.benchmarks import Images, find_tree, finish, halves, read_list, save_images, write_list
 from pullpush.data.items import Items
 from pullpush.data.readers import Missing
-from pullpush.names import look_up
 
 __all__ = ["LAYOUTS", "PUBLISHED", "read_vehicleid"]
 
 SIZES = {"small": 800, "medium": 1600, "large": 2400}
-PUBLISHED: Published = {
+PUBLISHED = {
     f"vehicleid-{size}": {"train": {"classes": 13164}, "test": {"classes": vehicles}}
     for size, vehicles in SIZES.items()
 }
+_LISTS = "train_test_split"
 
 Size = Literal["small", "medium", "large", "800", "1600", "2400"]
 
@@ -35,31 +35,22 @@ def read_vehicleid(*, root: str | Path | None = None, size: Size = "small", miss
         size: The test list: `small` (800 vehicles), `medium` (1600) or `large` (2400).
         missing: `error`, or `skip` to go on without listed images that do not exist.
     """
-    names = {**{name: name for name in SIZES}, **{str(vehicles): name for name, vehicles in SIZES.items()}}
-    test = look_up("--data.size", str(size), names)
-    mark = "train_test_split/train_list.txt"
-    tree = find_tree(root, "VehicleID", ["VehicleID_V1.0"], mark)
-    frames = []
-    for split, name in (("train", "train_list.txt"), ("test", f"test_list_{SIZES[test]}.txt")):
-        listed = read_list(tree / "train_test_split" / name, ["image", "vehicle"])
-        paths = [str(tree / "image" / (n if n.endswith(".jpg") else f"{n}.jpg")) for n in listed["image"]]
-        frames.append(pd.DataFrame({"path": paths, "class": listed["vehicle"], "split": split}))
-    return finish(f"vehicleid-{test}", pd.concat(frames, ignore_index=True), tree, missing)
+    test = size if size in SIZES else {str(vehicles): name for name, vehicles in SIZES.items()}[size]
+    tree = find_tree(root, "VehicleID", ["VehicleID_V1.0"], f"{_LISTS}/train_list.txt")
+    files = {"train": "train_list.txt", "test": f"test_list_{SIZES[test]}.txt"}
+    lists = [read_list(tree / _LISTS / file, ["image", "vehicle"]).assign(split=split) for split, file in files.items()]
+    listed = pd.concat(lists, ignore_index=True)
+    paths = "image/" + listed["image"].str.removesuffix(".jpg") + ".jpg"
+    return finish(f"vehicleid-{test}", tree, missing, paths, listed["vehicle"], split=listed["split"])
 
 
 def _vehicleid(folder: Path, content: Images) -> Path:
-    lines: dict[str, list[str]] = {"train_list": [], "test_list_800": [], "test_list_1600": [], "test_list_2400": []}
-    half = len(content) // 2
-    for number, images in enumerate(content):
-        for i, image in enumerate(images):
-            name = f"{number * 10 + i:07d}"
-            save(image, folder / "image" / f"{name}.jpg")
-            for file in ["train_list"] if number < half else list(lines)[1:]:
-                lines[file].append(f"{name} {4000 + number}")
-    (folder / "train_test_split").mkdir()
-    for file, rows in lines.items():
-        (folder / "train_test_split" / f"{file}.txt").write_text("\n".join(rows) + "\n")
+    written = save_images(folder / "image", content, lambda label, i: f"{label * 10 + i:07d}.jpg")
+    for split, part in halves(written).items():
+        rows = [(place.removesuffix(".jpg"), 4000 + label) for label, _, place in part]
+        for name in ["train_list"] if split == "train" else [f"test_list_{size}" for size in SIZES.values()]:
+            write_list(folder / _LISTS / f"{name}.txt", rows)
     return folder
 
 
-LAYOUTS: Layouts = {"vehicleid": _vehicleid}
+LAYOUTS = {"vehicleid": _vehicleid}
