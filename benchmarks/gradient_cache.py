@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.measure import compare, peak_bytes, result
 from pullpush.criterion import Criterion
 from pullpush.encoders import ImageEncoder, TextEncoder
-from pullpush.training.allocator import keep_freed_memory
+from pullpush.training.cpu import keep_freed_memory
 from pullpush.training.task import Step
 
 PAIRS, BOUND, CHUNK = 4096, 1.5e9, 32

@@ -12,8 +12,7 @@ import torch
 from benchmarks.measure import result
 from pullpush.runs.config import Config
 from pullpush.runs.options import config_from
-from pullpush.training.loop import clip_gradients, train
-from pullpush.training.setup import make_items
+from pullpush.training.loop import clip_gradients, make_items, train
 from pullpush.training.task import Task
 
 BLOCK, BLOCKS = 5, 10

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pullpush.training.allocator import keep_freed_memory
+from pullpush.training.cpu import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"

@@ -9,12 +9,12 @@ import torch
 from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.errors import UserError
 from pullpush.runs.options import config_from
-from pullpush.training.setup import make_sampler
 
 
 def sampler_of(sizes: list[int], world: int = 1, **options: Any) -> ClassBalancedSampler:
     labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    return make_sampler(config_from(options), labels, 0, world)
+    config = config_from(options)
+    return ClassBalancedSampler.for_data(labels, config.usual_batch, **vars(config.batch), world=world)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from pullpush.runs.config import DataConfig
 from pullpush.runs.log import RunLog, read_log
 from pullpush.training import Stopped, loop, train
 from pullpush.training.callbacks import Callback
-from pullpush.training.setup import make_items
+from pullpush.training.loop import make_items
 
 Options = dict[str, Any]
 

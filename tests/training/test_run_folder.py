@@ -60,7 +60,7 @@ def test_a_run_without_a_checkpoint_begins_again(
     def stop(*_: Any) -> None:
         raise Stop
 
-    module = {"environment": "runs.folder", "save_items": "training.task", "hold": "training.launch"}[at]
+    module = {"environment": "runs.folder", "save_items": "training.task", "hold": "runs.folder"}[at]
     monkeypatch.setattr(f"pullpush.{module}.{at}", stop)
     out = tmp_path / "run"
     with pytest.raises(Stop):

@@ -20,7 +20,7 @@ from pullpush.runs.checkpoint import load_checkpoint
 from pullpush.runs.log import read_log
 from pullpush.runs.options import config_from
 from pullpush.training import train
-from pullpush.training.setup import split_items
+from pullpush.training.loop import make_items
 from pullpush.training.task import OTHER_IDS, Task
 
 Options = dict[str, Any]
@@ -59,7 +59,7 @@ def finished(pairs: Options, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def task_of(options: Options, items: Items | None = None) -> Task:
     config = config_from(options)
     items = items or open_items(config.data.source)
-    return Task(config, split_items(items, config.data, config.seed, lambda sentence: None))
+    return Task(config, make_items(config.data, config.seed, lambda sentence: None, items))
 
 
 def without_dropout(options: Options) -> Options:

@@ -6,7 +6,7 @@ Both samplers compute batch b of pass p from the seed alone, so a position is on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -167,6 +167,48 @@ class ClassBalancedSampler(BatchSampler):
             if keys is None
             else {name: set[Any]().union(*(_key_set(keys[row]) for row in rows)) for name, rows in members.items()}
         )
+
+    @classmethod
+    def for_data(
+        cls,
+        labels: torch.Tensor,
+        usual: tuple[int, int],
+        *,
+        classes: int = 0,
+        samples: int = 0,
+        short: Literal["repeat", "drop"] = "repeat",
+        world: int = 1,
+        **options: Any,
+    ) -> Self:
+        """A sampler that goes on for ever; classes and samples that are 0 are the usual ones, or as many as there are.
+
+        Args:
+            labels: class of each row, int64 [n].
+            usual: classes and samples of a batch.
+            options: as of the class, and so are the others.
+
+        Raises:
+            UserError: as of the class, such as a batch that was asked for and that the data do not give.
+        """
+        sizes = torch.unique(labels, return_counts=True)[1]
+        largest = int(sizes.max())
+        asked, fewest = classes, samples or min(usual[1], max(largest, 2))
+        there = int((sizes >= fewest).sum()) if short == "drop" else len(sizes)
+        of = f" of {fewest} images or more" if short == "drop" else ""
+        if asked > there:
+            raise UserError(
+                f"--batch.classes {asked} needs as many training classes, there are {there}{of}: lower it, "
+                "or leave it out, then the batch follows the data"
+            )
+        classes = asked or max(min(usual[0], there) // world * world, 1)
+        sampler = cls(labels, classes, fewest, short=short, world=world, passes=None, **options)
+        if (not asked and classes < usual[0]) or (not samples and fewest < usual[1]):
+            note = (
+                f"batches of {classes} classes x {fewest} images follow the training data ({there} classes{of}, the "
+                f"largest of {largest} images); with more data they are {usual[0]} x {usual[1]}"
+            )
+            sampler.notes.insert(0, note)
+        return sampler
 
     def plan(self, number: int) -> list[Rows]:
         draw = np.random.default_rng([self.seed, number])

@@ -18,10 +18,8 @@ else:  # help shows the options of a run without torch
     Loss = Miner = Any
 
 __all__ = [
-    "BATCH",
     "PROG",
     "SHORT",
-    "TEXT_BATCH",
     "TEXT_DEFAULTS",
     "BatchConfig",
     "Checked",
@@ -332,6 +330,11 @@ class Config(Checked):
             miner["name"] = miner_of(self.loss.name, miner["name"])
         self.miner = None if miner == {"name": "none"} else chosen("miner", miner, miners.REGISTRY)
 
+    @property
+    def usual_batch(self) -> tuple[int, int]:
+        """Classes and samples of a batch, where nothing is said and the data have as many."""
+        return (256, 1) if with_texts(self.task) else (32, 4)
+
     def values(self) -> dict[str, Any]:
         """Nested plain values, as YAML has them; `config_from` reads them."""
         miner = {"name": "none"} if self.miner is None else self.miner.named()
@@ -359,9 +362,6 @@ TEXT_DEFAULTS: dict[str, Any] = {
 
 # The miner that a loss's paper trains it with.
 MINER_OF = {"multi_similarity": "multi_similarity"}
-
-# Classes and samples of a batch, where nothing is said and the data have as many.
-BATCH, TEXT_BATCH = (32, 4), (256, 1)
 
 
 def miner_of(loss: str, miner: Any = "auto") -> Any:

@@ -4,8 +4,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from lightning_fabric import Fabric
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
@@ -23,13 +24,10 @@ from pullpush.runs.options import config_from
 
 __all__ = [
     "changed_options",
-    "check_free",
-    "environment",
+    "held_folder",
     "hold",
     "open_run",
-    "prepare",
     "remove_run",
-    "run_folder",
     "save_classes_seen",
     "save_embeddings",
     "save_items",
@@ -47,6 +45,34 @@ def run_folder(config: Config) -> Path:
     """Where a run goes: `config.out`, else a new folder named by data, loss and time."""
     name = f"{Path(config.data.source).stem}-{config.loss.name}-{datetime.now():%Y%m%d-%H%M%S}"
     return Path(config.out) if config.out else Path("runs") / name
+
+
+@contextmanager
+def held_folder(fabric: Fabric, config: Config, resume: Path | None) -> Iterator[tuple[Path, bool]]:
+    """The run folder, which no other process trains in meanwhile, and whether there is a checkpoint to go on from.
+
+    Of several ranks the first makes it and tells the others. `config.out` is set to it.
+
+    Raises:
+        UserError: the folder holds something else, another run or a finished one; or it can't be written.
+    """
+    folder, resumable = resume or run_folder(config), False
+    wrong: UserError | None = None
+    with ExitStack() as held:
+        if fabric.is_global_zero:
+            try:
+                if not resume:
+                    check_free(folder, config)
+                held.enter_context(hold(folder))
+                config.out = str(folder)
+                resumable = prepare(folder, config, bool(resume))
+            except UserError as error:
+                wrong = error
+        folder, resumable, wrong = fabric.broadcast((folder, resumable, wrong))
+        if wrong is not None:
+            raise wrong
+        config.out = str(folder)
+        yield folder, resumable
 
 
 def hold(folder: Path) -> AbstractContextManager[None]:

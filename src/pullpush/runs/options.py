@@ -30,7 +30,8 @@ def config_from(values: Mapping[str, Any]) -> Config:
     Raises:
         UserError: an unknown option, or a value of the wrong type or out of its bounds.
     """
-    return _config(_flatten(values))
+    named = _flatten(values)
+    return _config(named)
 
 
 def parse(argv: Sequence[str], defaults: Mapping[str, Any] | None = None) -> Config:

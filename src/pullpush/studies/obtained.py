@@ -8,13 +8,13 @@ import pandas as pd
 
 from pullpush.bounds import Bound, types_of
 from pullpush.data.items import Items
+from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.maths.choice import Loss
 from pullpush.runs.config import Config
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import folder_of, is_finished
 from pullpush.studies.spread import meaning
 from pullpush.studies.table import stored
-from pullpush.training.setup import make_sampler
 
 __all__ = ["how_obtained", "margin_meaning"]
 
@@ -136,7 +136,10 @@ def _batch(run: StudyRun, out: Path) -> tuple[int, int]:
     batch = run.config.batch
     if batch.classes and batch.samples:
         return batch.classes, batch.samples
-    sampler = make_sampler(run.config, _items_of(run, out).split("train").labels, 0, run.config.devices)
+    labels = _items_of(run, out).split("train").labels
+    sampler = ClassBalancedSampler.for_data(
+        labels, run.config.usual_batch, **vars(batch), world=run.config.devices, seed=run.config.seed
+    )
     return sampler.classes, sampler.samples
 
 

@@ -27,8 +27,7 @@ from pullpush.files import locked
 from pullpush.runs.config import DataConfig
 from pullpush.runs.folder import LOCK, changed_options, hold, open_run
 from pullpush.studies.plan import StudyRun
-from pullpush.training.loop import train
-from pullpush.training.setup import read_items, split_items
+from pullpush.training.loop import make_items, read_items, train
 from pullpush.training.signals import Stopped
 
 __all__ = ["check_same", "folder_of", "hold_study", "is_finished", "run_one", "run_study"]
@@ -183,7 +182,7 @@ def _all_items(data: str) -> Items:
 
 @lru_cache(maxsize=8)
 def _items(data: str, seed: int) -> Items:
-    return split_items(_all_items(data), _data(data), seed, _nobody)
+    return make_items(_data(data), seed, _nobody, _all_items(data))
 
 
 def _data(text: str) -> DataConfig:

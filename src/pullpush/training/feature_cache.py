@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,25 +76,21 @@ def features_key(backbone: nn.Module, about: str, items: Items) -> str:
 
     A change of any of these makes a new key; the file of an image in an archive is the archive.
     """
-    digest = _digest(backbone, about)
-    for row in range(len(items)):
-        path = items.path(row)
-        file = file_of(path)
-        stat = os.stat(file) if os.path.exists(file) else None
-        seen = [path, items.box(row), stat and [stat.st_size, stat.st_mtime_ns]]
-        digest.update(json.dumps(seen).encode())
-    return digest.hexdigest()[:32]
+    paths = [items.path(row) for row in range(len(items))]
+    stats = [os.stat(file) if os.path.exists(file) else None for file in map(file_of, paths)]
+    times = [stat and [stat.st_size, stat.st_mtime_ns] for stat in stats]
+    return _key(backbone, about, ([paths[row], items.box(row), times[row]] for row in range(len(items))))
 
 
 def texts_key(backbone: nn.Module, about: str, texts: Sequence[str]) -> str:
-    """The same for texts: a hash of the backbone's weights, what is said `about` it, and the texts."""
-    digest = _digest(backbone, about)
-    digest.update(json.dumps(list(texts)).encode())
-    return digest.hexdigest()[:32]
+    """The same of texts: a hash of the backbone's weights, what is said `about` it, and the texts."""
+    return _key(backbone, about, [list(texts)])
 
 
-def _digest(backbone: nn.Module, about: str) -> "hashlib._Hash":
+def _key(backbone: nn.Module, about: str, seen: Iterable[Any]) -> str:
     digest = hashlib.sha256(about.encode())
     for name, tensor in backbone.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest
+    for each in seen:
+        digest.update(json.dumps(each).encode())
+    return digest.hexdigest()[:32]

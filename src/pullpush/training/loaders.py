@@ -1,6 +1,6 @@
 """What an encoder is fed: training batches by step, and a whole split for evaluation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from pullpush.data.sampler import BatchSampler
 from pullpush.images.augment import Augmentation, step_generator
 from pullpush.images.preprocessing import Preprocessing, normalise
 from pullpush.images.transforms import train_transform
-from pullpush.progress import counted
 from pullpush.runs.config import Config, DataConfig
 
 __all__ = ["EvaluationInputs", "image_batches"]
@@ -66,7 +65,8 @@ def image_batches(
 
 
 class EvaluationInputs:
-    """The images of a split as the model sees them in use; decoded once where they fit in memory."""
+    """Images as the model sees them in use, float32 [n, 3, size, size], some at a time; decoded once where they fit in
+    memory."""
 
     def __init__(self, items: Items, preprocessing: Preprocessing, config: DataConfig) -> None:
         self.preprocessing = preprocessing
@@ -75,14 +75,7 @@ class EvaluationInputs:
         fits = fits_cache(len(items), preprocessing.size, config.cache)
         self.pixels = load_pixels(items, preprocessing.size) if fits else None
 
-    @torch.inference_mode()
-    def embed(self, encode: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
-        """`encode` of all images, float32 [n, dim], on the CPU."""
-        chunks = counted(self.chunks(), "embedding images", len(self.dataset))
-        return torch.cat([encode(inputs.to(device)).float().cpu() for inputs in chunks]).clone()
-
-    def chunks(self) -> Iterator[Tensor]:
-        """The images as the encoder takes them, some at a time."""
+    def __iter__(self) -> Iterator[Tensor]:
         if self.pixels is None:
             loader: Any = DataLoader(self.dataset, CHUNK, num_workers=self.workers)
             yield from (inputs for inputs, _, _ in loader)

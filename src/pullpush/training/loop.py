@@ -5,35 +5,38 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from pullpush import progress
 from pullpush.bounds import check
+from pullpush.data.check import without_bad
 from pullpush.data.items import Items
+from pullpush.data.sources import open_items
+from pullpush.data.splits import fold_as_test, long_tail, split_by_class
 from pullpush.errors import UserError
 from pullpush.runs.checkpoint import LAST, load_last, not_of_this_run
-from pullpush.runs.config import Config
-from pullpush.runs.folder import open_run, remove_run
+from pullpush.runs.config import Config, DataConfig
+from pullpush.runs.folder import held_folder, open_run, remove_run
 from pullpush.runs.options import config_from
-from pullpush.training.allocator import keep_freed_memory
 from pullpush.training.anomaly import FirstBadTensor
-from pullpush.training.callbacks import Callback, Checkpoints, EachStep, LogFile
+from pullpush.training.callbacks import Callback, Checkpoints, LogFile
+from pullpush.training.cpu import flushed_denormals, keep_freed_memory
 from pullpush.training.display import Display, say
-from pullpush.training.launch import flushed_denormals, held_folder, launch
 from pullpush.training.monitor import Monitor
 from pullpush.training.results import Results
-from pullpush.training.setup import make_items
 from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.task import Task
 from pullpush.training.trackers import Trackers
 from pullpush.training.trainable import Trainable
 
-__all__ = ["Run", "train"]
+__all__ = ["Run", "make_items", "read_items", "train"]
 
 # Steps whose numbers are written together: reading them waits for the device.
 WRITE_EVERY = 10
@@ -185,12 +188,18 @@ def train(
     resume = Path(resume) if resume else None
     config = open_run(resume) if resume else config_from(chosen)
     trackers = Trackers(config.trackers, loggers, config.tensorboard)
-    heard = [as_callback(each) for each in callbacks]
     if config.gradient_cache and config.devices > 1:
         raise UserError("the gradient cache runs in one process: leave out --gradient_cache or --devices")
-    fabric = launch(
-        config, [Display(), LogFile(), trackers, FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
-    )
+    heard = [as_callback(each) for each in callbacks]
+    listeners: Any = [Display(), LogFile(), trackers, FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
+    precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
+    try:
+        fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision, callbacks=listeners)
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--device {config.device} with --devices {config.devices} is not to be had here: {error}"
+        ) from error
+    fabric.launch()
     fabric.seed_everything(config.seed, verbose=False)
     shown = not quiet and fabric.is_global_zero
     with progress.showing(shown), flushed_denormals(), held_folder(fabric, config, resume) as (folder, going_on):
@@ -205,7 +214,7 @@ def train(
 
 def as_callback(each: Any) -> Any:
     """A function is called after each step; an object with methods of `Callback` is one."""
-    return EachStep(each) if callable(each) and not hasattr(each, "on_step") else each
+    return SimpleNamespace(on_step=each) if callable(each) and not hasattr(each, "on_step") else each
 
 
 def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: Items | None) -> Run:
@@ -213,7 +222,7 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
     since = time.perf_counter()
     last = load_last(folder) if going_on else None
     try:
-        items = make_items(config.data, config.seed, say) if items is None else items
+        items = make_items(config.data, config.seed) if items is None else items
         task = Task(config, items, fabric.global_rank, fabric.world_size)
     except UserError:
         if not going_on and fabric.is_global_zero:
@@ -237,6 +246,38 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
     fabric.seed_everything(config.seed, verbose=False)
     run.tell("on_checkpoint", 0)
     return run
+
+
+def make_items(config: DataConfig, seed: int, tell: Callable[[str], None] = say, read: Items | None = None) -> Items:
+    """The items of a run, split by class and thinned out.
+
+    Args:
+        config: which they are.
+        seed: of the splits.
+        tell: takes sentences about them.
+        read: what `read_items` gave before.
+
+    Raises:
+        UserError: what the reader finds wrong, unreadable images unless they are to be skipped, too few classes.
+    """
+    items = read_items(config, tell) if read is None else read
+    if config.folds > 1:
+        items = fold_as_test(items, config.folds, config.fold, seed=seed)
+    items = split_by_class(items, seed=seed, test=config.test, validation=config.validation)
+    if config.long_tail > 1:
+        items = long_tail(items, seed=seed, ratio=config.long_tail)
+    for note in items.notes:
+        tell(note)
+    for name in ("validation", "test"):
+        if items.split(name).table["label"].nunique() == 1:
+            tell(f"{name} has one class only, so every retrieval metric there is 1: give more classes or --data.{name}")
+    return items
+
+
+def read_items(config: DataConfig, tell: Callable[[str], None] = say) -> Items:
+    """The items as their reader finds them, checked; see `make_items`."""
+    items = open_items(config.source, root=config.root, **config.options)
+    return without_bad(items, config.on_bad_item, tell) if config.check else items
 
 
 def _fit(run: Run) -> None:

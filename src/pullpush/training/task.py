@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pullpush.criterion import Criterion, cached_step, chunked
+from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, cached_step, chunked
 from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler, seen_per_class
 from pullpush.encoders import bundle
@@ -19,12 +19,10 @@ from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, eva
 from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_items, save_texts
-from pullpush.training.setup import make_criteria, make_sampler
-from pullpush.training.towers import SPLITS, TOWERS, Batch, ItemTower, Tower
+from pullpush.training.towers import SPLITS, TOWERS, Batch, TextTower, Tower, moved
 
-__all__ = ["Step", "Task"]
+__all__ = ["Step", "Task", "make_criteria"]
 
-Rows = slice | list[int]
 # The ids of a second tower's entries differ by this from those of the items: a text is never the item it belongs to.
 OTHER_IDS = 1 << 48
 
@@ -84,7 +82,7 @@ def compare(criterion: Criterion, embeddings: Sequence[Tensor], labels: Tensor, 
 
 
 class Task:
-    """The towers of a run, the sampler of their batches, and the criterion.
+    """The towers of a run, the sampler of their batches, and the criterion: what a run trains (`Trainable`).
 
     With one tower a label is a class. With two, an item of the first is compared with an entry of the second, both
     ways; a label then is what belongs together (class or item) and what the entry says, so that equal texts are told.
@@ -106,11 +104,11 @@ class Task:
     """
 
     def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
-        kinds = [TOWERS.get(name, ItemTower) for name in config.task.split("-")]
-        notes: list[str] = []
+        kinds = [TOWERS.get(name, Tower) for name in config.task.split("-")]
+        self.notes: list[str] = []
         for kind in kinds:
             items, remarks = kind.usable(config, items)
-            notes += remarks
+            self.notes += remarks
         if len(kinds) > 1 and config.loss.traits.proxies:
             raise UserError(
                 f"loss {config.loss.name!r} compares with class proxies, not with texts: give --loss n_pair, nt_xent, "
@@ -118,8 +116,9 @@ class Task:
             )
         self.config, self.items = config, items
         self.towers = [kind(config, items, rank) for kind in kinds]
-        self.encoder = self.towers[0].encoder
-        self.first, self.other = self.towers[0], self.towers[1] if len(kinds) > 1 else None
+        self.first, last = self.towers[0], self.towers[-1]
+        self.other = last if isinstance(last, TextTower) else None
+        self.encoder = self.first.encoder
         self.splits = {name: items.split(name) for name in SPLITS}
         train = self.splits["train"]
         self.ids = train.ids
@@ -128,15 +127,22 @@ class Task:
         apart = None
         if self.other is not None and config.text.duplicates == "apart":
             apart = [frozenset(self.other.keys[own].tolist()) for own in self.other.own]
-        self.sampler = make_sampler(config, self.labels, rank, world, apart)
+        self.sampler = ClassBalancedSampler.for_data(
+            self.labels,
+            config.usual_batch,
+            **vars(config.batch),
+            seed=config.seed,
+            rank=rank,
+            world=world,
+            keys=apart,
+        )
         classes, others = int(self.labels.max()) + 1, None if self.other is None else self.ids + OTHER_IDS
         self.criterion, self.all_pairs = make_criteria(config, classes, self.ids, others)
-        self.notes = [*notes, *(note for tower in self.towers for note in tower.notes), *self.sampler.notes]
+        self.notes += [*(note for tower in self.towers for note in tower.notes), *self.sampler.notes]
         self.step = Step({tower.name: tower.encode for tower in self.towers}, self.criterion)
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
-        """The metrics that are printed at the end."""
         if self.other is not None:
             return "text_to_image/recall@1", "text_to_image/recall@10", "image_to_text/recall@1"
         if protocol_for(self.items).draws:  # VehicleID: a figure without its way says little
@@ -145,7 +151,6 @@ class Task:
 
     @cached_property
     def followed(self) -> tuple[str, ...]:
-        """Those that are printed at each validation; log.jsonl has all."""
         if self.other is not None:
             return "text_to_image/recall@1", "image_to_text/recall@1", "loss_miner"
         plain = ("recall@1", "recall@10", "map@r", "loss_miner", "loss_all")
@@ -158,7 +163,6 @@ class Task:
         return "map@r" if self.other is None else "text_to_image/recall@1"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For the optimiser; each group holds its own highest learning rate."""
         o = self.config.optimizer
         groups = [
             {**group, "name": f"{tower.name}/{group['name']}" if self.other else group["name"]}
@@ -170,15 +174,13 @@ class Task:
         return [{**group, "initial_lr": group["lr"]} for group in groups]
 
     def batches(self, done: int) -> Iterator[list[Batch]]:
-        """What the steps after `done` take of each tower."""
         self.sampler.seek(done)
         for step, batch in enumerate(self.first.loader(self.sampler), done):
             yield [batch] if self.other is None else [batch, self.other.batch(batch.rows, step)]
 
     def prepare(self, batch: Sequence[Batch], device: torch.device) -> tuple[list[Any], Tensor, Tensor]:
-        """What `step` takes. Fills the memory where that is to be done."""
         self._fill_memory(device)
-        inputs = [each.inputs.to(device) if isinstance(each.inputs, Tensor) else each.inputs for each in batch]
+        inputs = [moved(each.inputs, device) for each in batch]
         rows = batch[0].rows
         return inputs, self._labels(rows, batch[-1].entries).to(device), self.ids[rows].to(device)
 
@@ -202,7 +204,6 @@ class Task:
     def gradients(
         self, arguments: tuple[list[Any], Tensor, Tensor], chunk: int, backward: Callable[[Tensor], None]
     ) -> Tensor:
-        """The loss of a batch and its gradients, embedding `chunk` inputs at a time."""
         return self.step.in_chunks(*arguments, chunk, backward)
 
     def logged(self, batch: Sequence[Batch]) -> dict[str, float]:
@@ -215,7 +216,6 @@ class Task:
         return {"train/duplicates": float(twice.any(1).double().mean())}
 
     def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
-        """Embeddings of a split by tower, [n, dim], on the CPU."""
         return {tower.name: tower.embed_split(split, device) for tower in self.towers}
 
     def evaluate(self, split: str, embedded: Mapping[str, Tensor]) -> Evaluation | CrossModal:
@@ -245,20 +245,30 @@ class Task:
             rows, labels = self._first_entries(self.other, items)
             x.append(embedded[self.other.name][rows].to(device))
         labels = labels.to(device)
+        # Batches as in training, of as many classes as there are here.
+        classes = min(self.sampler.classes, len(items.labels.unique()))
+        batches = list(ClassBalancedSampler(items.labels, classes, self.sampler.samples, seed=self.sampler.seed))
+        plain = self.all_pairs.to(device)
+        plain.learned.load_state_dict(self.criterion.learned.state_dict())
 
-        def loss(criterion: Criterion, rows: Rows) -> Tensor:
-            return compare(criterion, [each[rows] for each in x], labels[rows], ids[rows])
+        def loss(criterion: Criterion, batches: Sequence[slice | list[int]]) -> float:
+            losses = [compare(criterion, [each[rows] for each in x], labels[rows], ids[rows]) for rows in batches]
+            return sum(map(float, losses)) / len(losses)
 
-        return metrics | validation_losses(self.criterion, self.all_pairs.to(device), items.labels, self.sampler, loss)
+        self.criterion.eval()
+        with torch.no_grad():
+            metrics["loss_miner"] = loss(self.criterion, batches)
+            metrics["loss_no_miner"] = loss(plain, batches)
+            metrics["loss_all"] = loss(plain, [slice(None)])
+        self.criterion.train()
+        return metrics
 
     def queries(self) -> tuple[pd.DataFrame | None, str]:
-        """What the test asks with, where that is not its items, and by which column of the items it is answered."""
         if self.other is None:
             return None, "label"
         return self.other.table("test"), self.config.text.relation_column
 
     def classes_seen(self, steps: int) -> pd.DataFrame:
-        """How often the sampler draws items of each class in so many steps: class, items, drawn."""
         train = self.splits["train"]
         labels, sizes, drawn = seen_per_class(self.sampler, train.labels, steps)
         return pd.DataFrame({"class": [train.classes[label] for label in labels], "items": sizes, "drawn": drawn})
@@ -270,7 +280,6 @@ class Task:
             save_texts(folder, self.other.rows)
 
     def save_model(self, folder: Path) -> None:
-        """The bundle, which says what made it."""
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss.named())}
         encoders = [tower.encoder for tower in self.towers]
         then = f"then go on with --resume {folder.parent}"
@@ -285,7 +294,7 @@ class Task:
             return self.labels[rows]
         return torch.stack([self._match(self.splits["train"])[rows], self.other.keys[entries]], 1)
 
-    def _first_entries(self, tower: Tower, items: Items) -> tuple[Tensor, Tensor]:
+    def _first_entries(self, tower: TextTower, items: Items) -> tuple[Tensor, Tensor]:
         """For each validation item the row of its first entry among their embeddings, and the labels [n, 2]."""
         table, match = tower.table("validation"), self._match(items)
         place = {pair: row for row, pair in enumerate(zip(table["label"], table["text"], strict=True))}
@@ -294,32 +303,50 @@ class Task:
         return first, torch.stack([match, tower.keys[tower.entries("validation")[first]]], 1)
 
 
-def validation_losses(
-    criterion: Criterion,
-    everything: Criterion,
-    labels: Tensor,
-    training: ClassBalancedSampler,
-    loss: Callable[[Criterion, Rows], Tensor],
-) -> dict[str, float]:
-    """The loss on validation items.
+def make_criteria(
+    config: Config, classes: int, ids: Tensor, other_ids: Tensor | None = None
+) -> tuple[Criterion, Criterion | None]:
+    """The criterion of a run, and the same over all pairs: without memory and miner.
 
     Args:
-        criterion: of the run; left in training mode.
-        everything: the same without miner and memory.
-        labels: classes of the items [n].
-        training: the sampler of the run, whose batches are like those here.
-        loss: the loss of a criterion on some rows.
+        config: of the run.
+        classes: number of training classes.
+        ids: of the training items, int64 [n].
+        other_ids: of the entries of a second tower, int64 [n]: the criterion then compares items with these, both ways.
+
+    Returns:
+        The two; the second is None with class proxies, which stand for training classes only.
+
+    Raises:
+        UserError: what does not go together.
     """
-    classes = min(training.classes, len(labels.unique()))
-    sampler = ClassBalancedSampler(labels, classes, training.samples, seed=training.seed)
-    criterion.eval()
-    everything.learned.load_state_dict(criterion.learned.state_dict())
-    with torch.no_grad():
-        batches = list(sampler)
-        losses = {
-            "loss_miner": sum(float(loss(criterion, rows)) for rows in batches) / len(batches),
-            "loss_no_miner": sum(float(loss(everything, rows)) for rows in batches) / len(batches),
-            "loss_all": float(loss(everything, slice(None))),
-        }
-    criterion.train()
-    return losses
+    loss, own, text, two = config.loss, config.memory, config.text, other_ids is not None
+    columns = ids if other_ids is None else other_ids
+    proxies = None
+    if loss.traits.proxies:
+        per_class = loss.options.get("centers", 1)
+        proxies = Proxies(classes, config.encoder.dim, per_class=per_class, seed=config.seed)
+
+    def memory(items: Tensor) -> CrossBatchMemory | None:
+        size = own.size if own.size <= 1 else round(own.size)
+        options = {name: value for name, value in vars(own).items() if name not in ("size", "fill")}
+        # Of pairs, a label is what belongs together and which text it is.
+        shape = (2,) if two else ()
+        return CrossBatchMemory(size, config.encoder.dim, items=items, label_shape=shape, **options) if size else None
+
+    of_text = two and "temperature" in loss.options
+    learned = ("temperature" if of_text else "none") if config.learn == "auto" else config.learn
+    duplicates = "positive" if text.duplicates == "apart" else text.duplicates
+    shared: dict[str, Any] = {
+        "similarity": config.similarity,
+        "learn": None if learned == "none" else learned,
+        "compile": config.compile,
+        "symmetric": two,
+        "relation": {"name": "same_text", "duplicates": duplicates} if two else "same_class",
+    }
+    memories: dict[str, Any] = {
+        "memory": memory(columns) if not two or text.memory != "images" else None,
+        "reverse_memory": memory(ids) if two and text.memory != "texts" else None,
+    }
+    criterion = Criterion(loss, miner=config.miner, proxies=proxies, **memories, **shared)
+    return criterion, None if proxies else Criterion(loss, **shared)

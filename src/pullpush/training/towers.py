@@ -1,13 +1,11 @@
 """Towers: an encoder a modality, with what it is fed. A further modality is a kind of encoder in `encoders`."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pullpush.data.captions import plain, text_problems
@@ -25,7 +23,7 @@ from pullpush.runs.config import Config
 from pullpush.training.feature_cache import cached_features, features_key, texts_key
 from pullpush.training.loaders import EvaluationInputs, image_batches
 
-__all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "ItemTower", "TextTower", "Tower"]
+__all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower", "moved"]
 
 SPLITS = ("train", "validation", "test")
 CHUNK = 256
@@ -45,10 +43,11 @@ class Batch(NamedTuple):
     entries: Tensor
 
 
-class Tower(ABC):
+class Tower:
     """An encoder with its inputs, or with the features of its frozen backbone, which are computed once.
 
-    What a tower embeds are its entries, numbered from 0: an image an item, or the different texts of all items.
+    What a tower embeds are its entries, numbered from 0: of any kind of encoder that has no tower of its own the items,
+    each a row of their table.
 
     Args:
         config: of the run.
@@ -62,21 +61,19 @@ class Tower(ABC):
         features: of all entries [entries, width] where the backbone is frozen, else None.
         backbone_scale: learning rate of the backbone as a share of the head's.
         rows: of the tables of all splits.
-        own: the entries of each training row.
-        keys: of a tower that may stand second, entry to a number, int64 [entries]: equal numbers read the same.
         notes: what a person should know of the feature cache.
     """
 
     name: str
     encoder: Encoder
-    backbone_scale: float
-    rows: pd.DataFrame
-    own: Sequence[NDArray[np.int64]]
-    keys: Tensor
 
     def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
         self.config, self.items, self.rank = config, items, rank
+        self.rows: pd.DataFrame = items.table
+        self.backbone_scale = config.optimizer.backbone_scale
         self.notes: list[str] = []
+        self._build()
+        self._train = self.entries("train")
         self.features = self._features() if self.encoder.freeze else None
         self.encode: nn.Module = self.encoder if self.features is None else Head(self.encoder)
 
@@ -89,33 +86,30 @@ class Tower(ABC):
         """
         return items, []
 
+    def _build(self) -> None:
+        """Makes the encoder, and all by which the entries are known."""
+        self.name, *_ = self.config.task.split("-")
+        own, kind = self.config.encoder, kinds()[self.name]
+        self.encoder = kind.for_items(
+            self.items, dim=own.dim, head=own.head, hidden=own.hidden, dropout=own.dropout, seed=self.config.seed
+        )
+        self._given = self.encoder.of_items(self.items)
+
     def table(self, split: str) -> pd.DataFrame:
         """A row an embedding of a split, in their order: `label` and `id` of what it belongs to."""
         return self.rows[self.rows["split"] == split]
 
-    @abstractmethod
     def entries(self, split: str) -> Tensor:
         """The entries of a split, int64 [n], in the order of `table`."""
+        return torch.from_numpy(np.flatnonzero(self.rows["split"].to_numpy() == split))
 
     def draw(self, rows: Tensor, step: int) -> Tensor:
-        """One of the own entries of each training row, by the seed, the step and the rank alone."""
-        drawn = np.random.default_rng([self.config.seed, step, self.rank, 2]).random(len(rows))
-        own = [self.own[row] for row in rows.tolist()]
-        return torch.tensor([entries[int(u * len(entries))] for entries, u in zip(own, drawn, strict=True)])
+        """An entry of each training row, by the seed, the step and the rank alone."""
+        return self._train[rows]
 
-    @abstractmethod
     def inputs(self, entries: Tensor) -> Any:
         """What the encoder takes for these entries."""
-
-    @abstractmethod
-    def _compute(
-        self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device, again: str = ""
-    ) -> Tensor:
-        """`encode` of these entries, float32 [n, ...], on the CPU; `again` as of `embed`."""
-
-    @abstractmethod
-    def _features(self) -> Tensor:
-        """Of all entries, so that runs with other splits find them too."""
+        return self.encoder.prepare([self._given[entry] for entry in entries.tolist()])
 
     def loader(self, sampler: BatchSampler) -> Iterator[Batch]:
         """Training batches from the sampler's position on."""
@@ -136,12 +130,11 @@ class Tower(ABC):
             again: of entries that are embedded time and again, a name under which what was decoded is kept, where it
                 fits in memory.
         """
-        with evaluating(self.encoder):
-            if self.features is None:
-                return self._compute(self.encoder, entries, device, again)
-            with torch.inference_mode():
-                embeddings: Tensor = self.encode(self.features[entries].to(device))
-            return embeddings.float().cpu().clone()
+        if self.features is None:
+            return self._compute(self.encoder, self._chunks(entries, again), len(entries), device)
+        with evaluating(self.encoder), torch.inference_mode():
+            embeddings: Tensor = self.encode(self.features[entries].to(device))
+            return embeddings.float().cpu()
 
     def embed_split(self, split: str, device: torch.device) -> Tensor:
         """Embeddings of a split [n, dim], on the CPU, in the order of `table`."""
@@ -152,6 +145,26 @@ class Tower(ABC):
         o = self.config.optimizer
         return self.encoder.parameter_groups(o.lr, backbone_scale=self.backbone_scale, weight_decay=o.weight_decay)
 
+    def _chunks(self, entries: Tensor, again: str = "") -> Iterable[Any]:
+        """The inputs for these entries, some at a time; `again` as of `embed`."""
+        return (self.inputs(chunk) for chunk in entries.split(CHUNK))
+
+    def _compute(
+        self, encode: Callable[[Any], Tensor], chunks: Iterable[Any], total: int, device: torch.device
+    ) -> Tensor:
+        """`encode` of all chunks, float32 [n, ...], on the CPU."""
+        told = counted(chunks, f"embedding {self.name}s", total, f"{self.name}s")
+        with evaluating(self.encoder), torch.inference_mode():
+            return torch.cat([encode(moved(chunk, device)).float().cpu() for chunk in told])
+
+    def _features(self) -> Tensor:
+        """Of all entries, so that runs with other splits find them too."""
+        return self._features_of(len(self.items))
+
+    def _features_of(self, entries: int) -> Tensor:
+        chunks = self._chunks(torch.arange(entries))
+        return self._compute(self.encoder.features, chunks, entries, torch.device("cpu"))
+
 
 class ImageTower(Tower):
     """The images of a run; an entry is a row of the item table."""
@@ -159,23 +172,13 @@ class ImageTower(Tower):
     name = "image"
     encoder: ImageEncoder
 
-    def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
-        options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip")}
-        self.encoder = ImageEncoder(**options, seed=config.seed)
-        self.backbone_scale = config.optimizer.backbone_scale
-        self.rows, splits = items.table, items.table["split"].to_numpy()
-        self._entries = {name: torch.from_numpy(np.flatnonzero(splits == name)) for name in SPLITS}
+    def _build(self) -> None:
+        options = {k: v for k, v in vars(self.config.encoder).items() if k not in ("augment", "flip")}
+        self.encoder = ImageEncoder(**options, seed=self.config.seed)
         self._held: dict[str, EvaluationInputs] = {}
-        super().__init__(config, items, rank)
-
-    def entries(self, split: str) -> Tensor:
-        return self._entries[split]
-
-    def draw(self, rows: Tensor, step: int) -> Tensor:
-        return self._entries["train"][rows]
 
     def inputs(self, entries: Tensor) -> Tensor:
-        return torch.cat(list(self._evaluation_inputs(entries).chunks()))
+        return torch.cat(list(self._chunks(entries)))
 
     def loader(self, sampler: BatchSampler) -> Iterator[Batch]:
         """Decoded ahead, and augmented."""
@@ -183,28 +186,21 @@ class ImageTower(Tower):
             yield from super().loader(sampler)
             return
         for inputs, rows in image_batches(self.items.split("train"), sampler, self.encoder.preprocessing, self.config):
-            yield Batch(inputs, rows, self._entries["train"][rows])
+            yield Batch(inputs, rows, self._train[rows])
 
-    def _compute(
-        self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device, again: str = ""
-    ) -> Tensor:
-        inputs = self._held.get(again) or self._evaluation_inputs(entries)
+    def _chunks(self, entries: Tensor, again: str = "") -> Iterable[Tensor]:
+        inputs = self._held.get(again)
+        if inputs is None:
+            items = self.items.select(entries.numpy())
+            inputs = EvaluationInputs(items, self.encoder.preprocessing, self.config.data)
         if again:
             self._held[again] = inputs
-        return inputs.embed(encode, device)
-
-    def _evaluation_inputs(self, entries: Tensor) -> EvaluationInputs:
-        return EvaluationInputs(self.items.select(entries.numpy()), self.encoder.preprocessing, self.config.data)
+        return inputs
 
     def _features(self) -> Tensor:
         encoder = self.encoder
         key = features_key(encoder.backbone, f"{encoder.name} {encoder.preprocessing}", self.items)
-
-        def compute() -> Tensor:
-            with evaluating(encoder):
-                return self._compute(encoder.features, torch.arange(len(self.items)), torch.device("cpu"))
-
-        return cached_features(key, len(self.items), compute, self.notes)
+        return cached_features(key, len(self.items), super()._features, self.notes)
 
 
 class TextTower(Tower):
@@ -212,25 +208,26 @@ class TextTower(Tower):
 
     Attributes:
         texts: the different texts, in order.
+        own: the entries of each training row.
+        keys: entry to a number, int64 [entries]: equal numbers read the same.
     """
 
     name = "text"
     encoder: TextEncoder
 
-    def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
+    def _build(self) -> None:
+        config, table = self.config, self.items.table
         options = {k: v for k, v in vars(config.text).items() if k in ("name", "head", "hidden", "dropout", "freeze")}
         self.encoder = TextEncoder(**options, dim=config.encoder.dim, seed=config.seed)
         self.backbone_scale = config.text.lr_scale
-        texts_of = items.table["text"]
-        self.texts = sorted({text for texts in texts_of for text in texts})
+        self.texts = sorted({text for texts in table["text"] for text in texts})
         entry = {text: place for place, text in enumerate(self.texts)}
-        self.own = [np.array([entry[t] for t in texts]) for texts in texts_of[items.table["split"] == "train"]]
+        self.own = [np.array([entry[t] for t in texts]) for texts in table["text"][table["split"] == "train"]]
         read = {text: place for place, text in enumerate(dict.fromkeys(map(plain, self.texts)))}
         self.keys = torch.tensor([read[plain(text)] for text in self.texts])
-        columns = items.table[["split", "id", "text"]].assign(label=items.table[config.text.relation_column])
+        columns = table[["split", "id", "text"]].assign(label=table[config.text.relation_column])
         rows = columns.explode("text", ignore_index=True).drop_duplicates(["split", "label", "text"])
         self.rows = rows.assign(entry=rows["text"].map(entry).astype(np.int64)).reset_index(drop=True)
-        super().__init__(config, items, rank)
 
     @staticmethod
     def usable(config: Config, items: Items) -> tuple[Items, list[str]]:
@@ -251,63 +248,26 @@ class TextTower(Tower):
     def entries(self, split: str) -> Tensor:
         return torch.tensor(self.table(split)["entry"].to_numpy())
 
+    def draw(self, rows: Tensor, step: int) -> Tensor:
+        drawn = np.random.default_rng([self.config.seed, step, self.rank, 2]).random(len(rows))
+        own = [self.own[row] for row in rows.tolist()]
+        return torch.tensor([entries[int(u * len(entries))] for entries, u in zip(own, drawn, strict=True)])
+
     def inputs(self, entries: Tensor) -> list[str]:
         return [self.texts[entry] for entry in entries.tolist()]
 
-    @torch.inference_mode()
-    def _compute(
-        self, encode: Callable[[Sequence[str]], Tensor], entries: Tensor, device: torch.device, again: str = ""
-    ) -> Tensor:
-        texts = self.inputs(entries)
-        chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))
-        embedded = [encode(chunk).float().cpu() for chunk in counted(chunks, "embedding texts", len(texts), "texts")]
-        return torch.cat(embedded).clone()
-
     def _features(self) -> Tensor:
         key = texts_key(self.encoder.backbone, self.encoder.name, self.texts)
-
-        def compute() -> Tensor:
-            with evaluating(self.encoder):
-                return self._compute(self.encoder.features, torch.arange(len(self.texts)), torch.device("cpu"))
-
-        return cached_features(key, len(self.texts), compute, self.notes)
+        return cached_features(key, len(self.texts), lambda: self._features_of(len(self.texts)), self.notes)
 
 
-class ItemTower(Tower):
-    """What an encoder of another kind embeds of each item; an entry is a row of the item table."""
-
-    def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
-        self.name, *_ = config.task.split("-")
-        own, kind = config.encoder, kinds()[self.name]
-        self.encoder = kind.for_items(
-            items, dim=own.dim, head=own.head, hidden=own.hidden, dropout=own.dropout, seed=config.seed
-        )
-        self.backbone_scale = config.optimizer.backbone_scale
-        self.rows, splits = items.table, items.table["split"].to_numpy()
-        self.own = [np.array([row]) for row in np.flatnonzero(splits == "train")]
-        self._given = self.encoder.of_items(items)
-        super().__init__(config, items, rank)
-
-    def entries(self, split: str) -> Tensor:
-        return torch.from_numpy(np.flatnonzero(self.rows["split"].to_numpy() == split))
-
-    def inputs(self, entries: Tensor) -> Any:
-        return self.encoder.prepare([self._given[entry] for entry in entries.tolist()])
-
-    @torch.inference_mode()
-    def _compute(
-        self, encode: Callable[[Any], Tensor], entries: Tensor, device: torch.device, again: str = ""
-    ) -> Tensor:
-        chunks = counted(entries.split(CHUNK), f"embedding {self.name}s", len(entries), "items")
-        return torch.cat([encode(self.inputs(chunk).to(device)).float().cpu() for chunk in chunks]).clone()
-
-    def _features(self) -> Tensor:
-        with evaluating(self.encoder):
-            return self._compute(self.encoder.features, torch.arange(len(self.rows)), torch.device("cpu"))
-
-
-# The towers that feed their encoder in a way of their own; any other kind of encoder has an `ItemTower`.
+# The towers that feed their encoder in a way of their own.
 TOWERS: dict[str, type[Tower]] = {"image": ImageTower, "text": TextTower}
+
+
+def moved(inputs: Any, device: torch.device) -> Any:
+    """Inputs on a device; what is no tensor, such as texts, as it is."""
+    return inputs.to(device) if isinstance(inputs, Tensor) else inputs
 
 
 class Head(nn.Module):

@@ -26,10 +26,10 @@ class Trainable(Protocol):
         encoder: of the items.
         criterion: the loss.
         sampler: of the training batches.
-        step: the module that learns: what `prepare` gives to the loss.
         notes: what a person should know before the first step.
+        step: the module that learns: what `prepare` gives to the loss.
         shown: the metrics that are printed at the end.
-        followed: those that are printed at each validation.
+        followed: those that are printed at each validation; log.jsonl has all.
         chosen_by: the one by which the best weights are chosen.
     """
 
@@ -42,13 +42,10 @@ class Trainable(Protocol):
 
     @property
     def step(self) -> nn.Module: ...
-
     @property
     def shown(self) -> tuple[str, ...]: ...
-
     @property
     def followed(self) -> tuple[str, ...]: ...
-
     @property
     def chosen_by(self) -> str: ...
 
@@ -59,7 +56,7 @@ class Trainable(Protocol):
         """Batches for the steps after `done`, the same ones whether the run was resumed there or not."""
 
     def prepare(self, batch: Any, device: torch.device) -> tuple[Any, ...]:
-        """What `step` takes."""
+        """What `step` takes. Fills the memory where that is to be done."""
 
     def gradients(self, arguments: tuple[Any, ...], chunk: int, backward: Any) -> Tensor:
         """The loss of `step` and its gradients, `chunk` inputs at a time."""
@@ -86,4 +83,4 @@ class Trainable(Protocol):
         """The tables by which embeddings are known, into the run folder."""
 
     def save_model(self, folder: Path) -> None:
-        """The model bundle."""
+        """The model bundle, which says what made it."""
