@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -71,24 +72,33 @@ def fitting_window(length: int, window: int = 50) -> int:
     return max(1, min(window, length // 10))
 
 
-def plot_curves(
-    axes: Axes, curves: Sequence[Curve], theme: Theme, *, window: int = 50, colors: Sequence[str] | None = None
-) -> None:
-    """Draw curves on `axes`, raw values faint behind their moving average.
+def averaged(curves: Sequence[Curve], window: int = 50) -> int:
+    """How many values are in the moving average that `plot_curves` draws of the longest of these; 1 where of none."""
+    longest = max((len(curve.values) for curve in curves), default=0)
+    return 1 if longest < RAW else fitting_window(longest, window)
 
-    A curve of fewer than `RAW` values is drawn as it is, with a point at each value. The limits of the y axis follow
+
+def plot_curves(
+    axes: Axes, curves: Sequence[Curve], theme: Theme, *, window: int = 50, colors: Sequence[Any] | None = None
+) -> None:
+    """Draw curves on `axes`, raw values faint behind their moving average; nothing of a curve without finite values.
+
+    A curve of fewer than `RAW` values is drawn as it is, with a marker at each value. The limits of the y axis follow
     the averages and all raw values but the outermost half per cent at either end: one spike does not flatten the rest.
 
-    Args: window, values in the average (default 50, less on short curves, see `fitting_window`); colors, one a
-        curve (default: the theme's series).
+    Args:
+        window: values in the average (default 50, less on short curves, see `fitting_window`).
+        colors: one a curve (default: the theme's series).
     """
     limits: list[float] = []
-    for curve, color in zip(curves, colors or theme.series, strict=False):
+    for place, curve in enumerate(curves):
+        look = theme.look(place)
+        color = look["color"] if colors is None else colors[place]
         finite = curve.values[np.isfinite(curve.values)]
         if not len(finite):
             continue
         if len(curve.values) < RAW:
-            axes.plot(curve.steps, curve.values, color=color, label=curve.label, marker="o", markersize=3.2)
+            axes.plot(curve.steps, curve.values, color=color, label=curve.label, marker=look["marker"], markersize=3.2)
             limits += [finite.min(), finite.max()]
             continue
         average = smooth(curve.values, fitting_window(len(curve.values), window))

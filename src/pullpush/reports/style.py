@@ -75,6 +75,10 @@ class Theme:
     def after(self) -> str:
         return self.series[0]
 
+    def look(self, place: int) -> dict[str, str]:
+        """Colour and marker of the series at a place; beyond eight the same colours have other markers."""
+        return {"color": self.series[place % 8], "marker": MARKERS[(place + place // 8) % 8]}
+
 
 LIGHT = Theme(
     name="light",

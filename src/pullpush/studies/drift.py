@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pullpush.errors import UserError
 from pullpush.files.tables import read_csv
 from pullpush.reports import style
-from pullpush.reports.page import Block, Page, Section, drawn
+from pullpush.reports.page import Section, drawn
 from pullpush.runs.config import Config
-from pullpush.studies.obtained import how_obtained
-from pullpush.studies.plan import StudyRun
-from pullpush.studies.runner import folder_of, is_finished
+from pullpush.studies.page import write_page
+from pullpush.studies.plan import StudyRun, named
+from pullpush.studies.runner import finished, folder_of
 from pullpush.studies.seeds import by_seed, plot_seeds
 from pullpush.studies.spread import meaning
 from pullpush.studies.table import write_table
@@ -93,12 +93,12 @@ def suggested_start(drift: pd.DataFrame, age: int, tolerance: float) -> int | No
 
     A memory started there holds embeddings that are still about right.
     """
-    found = drift[drift["span"] == age].groupby("step")["drift"].mean()
-    above = found.index[found > tolerance]
-    if not len(found) or (len(above) and above[-1] == found.index[-1]):
+    means = drift[drift["span"] == age].groupby("step")["drift"].mean()
+    above = means.index[means > tolerance]
+    if means.empty or (len(above) and above[-1] == means.index[-1]):
         return None
     # An embedding kept at step s is `age` old at s + age.
-    return int(above[-1]) + EVERY - age if len(above) else int(found.index[0]) - age
+    return int(above[-1]) + EVERY - age if len(above) else int(means.index[0]) - age
 
 
 def check_age(age: int) -> None:
@@ -109,10 +109,7 @@ def check_age(age: int) -> None:
 
 def drift_runs(configs: Sequence[Config]) -> list[StudyRun]:
     """A run a configuration, named by loss and seed; not resumed, since the probe is compared with earlier steps."""
-    return [
-        StudyRun(f"{c.loss.name}-seed-{c.seed}", c, {"loss": c.loss.name, "seed": c.seed}, (Drift,), False)
-        for c in configs
-    ]
+    return [named(config, (Drift,), resumable=False) for config in configs]
 
 
 def draw_drift(
@@ -128,21 +125,17 @@ def draw_drift(
         The page.
     """
     frames = []
-    for run in runs:
-        path = folder_of(out, run) / "drift.csv"
-        if is_finished(path.parent):
-            cure = f"remove {path.parent}, and the same command trains that run again"
-            frames.append(read_csv(path, ["step", "span", "drift"], cure=cure).assign(**run.facts))
+    for run in finished(runs, out):
+        folder = folder_of(out, run)
+        cure = f"remove {folder}, and the same command trains that run again"
+        frames.append(read_csv(folder / "drift.csv", ["step", "span", "drift"], cure=cure).assign(**run.facts))
     table = pd.concat(frames)
     write_table(table, out / "drift.csv")
     steps = {run.facts["loss"]: run.config.steps for run in runs}
     advice = [_advice(loss, table[table["loss"] == loss], n, age, tolerance) for loss, n in steps.items()]
-    draw = partial(_draw, table)
-    sections = [
-        Section("Drift along training", [drawn(draw, out / "drift.png", _caption(table))] if len(table) else []),
-        Section("How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, ("seeds",)))]),
-    ]
-    return Page("study", "Drift of embeddings", " ".join(advice), sections).write(out / "page.html")
+    figure = [drawn(partial(_draw, table), out / "drift.png", _caption(table))] if len(table) else []
+    sections = [Section("Drift along training", figure)]
+    return write_page("Drift of embeddings", " ".join(advice), sections, runs, out, failed, ("seeds",))
 
 
 def _caption(table: pd.DataFrame) -> str:
@@ -181,8 +174,8 @@ def _draw(table: pd.DataFrame, theme: style.Theme) -> Figure:
     for panel, name in zip(axes, names, strict=True):
         of_loss = table[table["loss"] == name]
         for place, (span, part) in enumerate(of_loss.groupby("span")):
-            values, color = by_seed(part, "step", "drift"), theme.series[place]
-            plot_seeds(panel, values, label=f"over {span:,} steps", color=color, most=4)
+            color = theme.series[place]
+            plot_seeds(panel, by_seed(part, "step", "drift"), label=f"over {span:,} steps", color=color, most=4)
         style.label(panel, name, "step", "mean squared change")
         panel.set_ylim(0, 1.05 * max(panel.get_ylim()[1], 1e-6))
     style.legend_below(figure)

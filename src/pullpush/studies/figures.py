@@ -4,31 +4,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pullpush.reports import style
-from pullpush.reports.curves import fitting_window, smooth
+from pullpush.reports.curves import plot_curves
 from pullpush.reports.histograms import similarities
-from pullpush.reports.projection import Map, draw_maps, make_map
+from pullpush.reports.projection import Map, make_map
 from pullpush.runs.config import Config
-from pullpush.runs.reader import Missing, RunFolder
+from pullpush.runs.reader import Curve, Missing, RunFolder
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.seeds import plot_seeds
-from pullpush.studies.table import log_of
+from pullpush.studies.table import curves_of
 
-__all__ = ["boundary", "draw_losses", "draw_maps", "draw_plane", "draw_validation", "maps_of", "plane_points"]
+__all__ = ["boundary", "draw_losses", "draw_plane", "draw_validation", "maps_of", "plane_points"]
 
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 MAP_ITEMS = 1500
 PLANE_ANCHORS = 800
-VALIDATION = {
-    "validation/loss_miner": "validation, with the miner",
-    "validation/loss_no_miner": "validation, without",
-    "validation/loss_all": "validation, all pairs",
-}
 
 
 def draw_validation(runs: Sequence[StudyRun], out: Path, theme: style.Theme) -> Figure:
@@ -37,38 +31,19 @@ def draw_validation(runs: Sequence[StudyRun], out: Path, theme: style.Theme) -> 
     names = list(dict.fromkeys(run.facts["loss"] for run in runs))
     for panel, (metric, title) in zip(axes, {"recall@1": "recall@1", "map@r": "MAP@R"}.items(), strict=True):
         for place, name in enumerate(names):
-            curves = {run.name: log_of(run, out, f"validation/{metric}") for run in runs if run.facts["loss"] == name}
-            logged = [pd.Series(c.values, c.steps, name=run) for run, c in curves.items() if len(c.steps)]
-            if logged:
-                values = pd.concat(logged, axis=1, join="inner").sort_index()  # steps that all of them have
-                plot_seeds(
-                    panel, values, label=name, most=1, color=theme.series[place % 8], marker=style.MARKERS[place % 8]
-                )
+            values = curves_of([run for run in runs if run.facts["loss"] == name], out, f"validation/{metric}")
+            if len(values):
+                plot_seeds(panel, values, label=name, most=1, **theme.look(place))
         style.label(panel, f"Validation {title}", "step", "fraction")
     style.legend_below(figure, columns=5)
     return figure
 
 
-def draw_losses(first: Mapping[str, StudyRun], out: Path, window: int, theme: style.Theme) -> Figure:
-    """A panel a loss: training loss, and validation loss with and without the miner and over all pairs."""
-    figure, axes = style.panels(theme, len(first))
-    for panel, (name, run) in zip(axes, first.items(), strict=True):
-        train = log_of(run, out, "train/loss")
-        if len(train.steps):
-            panel.plot(train.steps, train.values, color=theme.series[0], alpha=0.2, linewidth=0.7)
-            average = smooth(train.values, fitting_window(len(train.values), window))
-            panel.plot(train.steps, average, color=theme.series[0], label="training")
-        for place, (key, label) in enumerate(VALIDATION.items(), 1):
-            curve = log_of(run, out, key)
-            if len(curve.steps):
-                panel.plot(
-                    curve.steps,
-                    curve.values,
-                    color=theme.series[place],
-                    marker=style.MARKERS[place],
-                    markersize=4,
-                    label=label,
-                )
+def draw_losses(curves: Mapping[str, Sequence[Curve]], window: int, theme: style.Theme) -> Figure:
+    """A panel a loss, by name, with the curves of its training and validation losses."""
+    figure, axes = style.panels(theme, len(curves))
+    for panel, (name, of_loss) in zip(axes, curves.items(), strict=True):
+        plot_curves(panel, of_loss, theme, window=window)
         style.label(panel, name, "step", "loss")
     style.legend_below(figure, columns=4)
     return figure

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pullpush.errors import UserError
-from pullpush.reports import style
-from pullpush.reports.page import Block, Page, Section, drawn
+from pullpush.reports.page import Block, Section, drawn
 from pullpush.runs.config import Config
-from pullpush.studies.obtained import how_obtained
-from pullpush.studies.page import tabled
+from pullpush.studies.page import tabled, write_page
 from pullpush.studies.plan import StudyRun, numbers
-from pullpush.studies.seeds import METRICS, by_seed, paired_section, plot_seeds
-from pullpush.studies.spread import meaning, spread, where
+from pullpush.studies.seeds import draw_over, paired_section, summary
+from pullpush.studies.spread import meaning, where
 from pullpush.studies.table import table_of, write_table
 
 __all__ = ["draw_grid", "grid_runs", "settings_of"]
@@ -62,42 +59,34 @@ def draw_grid(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ()) -
     write_table(table, out / "table.csv")
     options = [name for name in runs[0].facts if name != "seed"]
     by = table.groupby(options, sort=False)
-    summary = by[["validation/map@r", "recall@1", "map@r", "seconds"]].mean().reset_index()
-    summary = summary.sort_values("validation/map@r", ascending=False)
-    write_table(summary, out / "summary.csv")
-    best = summary.iloc[0].to_dict()
+    means = by[["validation/map@r", "recall@1", "map@r", "seconds"]].mean().reset_index()
+    means = means.sort_values("validation/map@r", ascending=False)
+    write_table(means, out / "summary.csv")
+    best = means.iloc[0].to_dict()
     setting = {option: best[option] for option in options}
-    shows = ("test", "seeds", "times")
-    return Page(
-        "study",
-        "Grid over " + " and ".join(options),
+    lead = (
         f"Chosen on the validation classes (MAP@R {best['validation/map@r']:.3f}): {where(setting)}; on the test "
-        f"classes it has recall@1 {best['recall@1']:.3f} and MAP@R {best['map@r']:.3f}.",
-        [
-            Section("Settings, best on the validation classes first", [tabled(_shown(table, summary, options))]),
-            *paired_section(table, options, [setting], out, "the setting that the validation classes choose"),
-            Section("Figures", _figures(table, options, out)),
-            Section("How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, shows))]),
-            Section("All runs", [tabled(table)]),
-        ],
-    ).write(out / "page.html")
+        f"classes it has recall@1 {best['recall@1']:.3f} and MAP@R {best['map@r']:.3f}."
+    )
+    sections = [
+        Section("Settings, best on the validation classes first", [tabled(_shown(table, options))]),
+        paired_section(table, options, [setting], out, "the setting that the validation classes choose"),
+        Section("Figures", _figures(table, options, out)),
+    ]
+    return write_page(f"Grid over {' and '.join(options)}", lead, sections, runs, out, failed, table=table)
 
 
-def _shown(table: pd.DataFrame, summary: pd.DataFrame, options: Sequence[str]) -> pd.DataFrame:
-    """The settings with the spread of the test metrics over seeds, in the order of `summary`."""
-    by = {key: part for key, part in table.groupby(list(options), sort=False)}
-    rows = []
-    for row in summary.to_dict("records"):
-        part = by[tuple(row[option] for option in options)]
-        said = {title: spread(part[metric], 0, 1).formatted() for metric, title in METRICS.items()}
-        start = {option: row[option] for option in options} | {"runs": len(part)}
-        rows.append({**start, "validation MAP@R": row["validation/map@r"], **said, "seconds": row["seconds"]})
-    return pd.DataFrame(rows)
+def _shown(table: pd.DataFrame, options: Sequence[str]) -> pd.DataFrame:
+    """The settings with the spread of the test metrics over seeds, the best on the validation classes first."""
+    shown = summary(table, options)
+    means = table.groupby(list(options), sort=False)[["validation/map@r", "seconds"]].mean().to_numpy()
+    shown.insert(len(options) + 1, "validation MAP@R", means[:, 0])
+    return shown.assign(seconds=means[:, 1]).sort_values("validation MAP@R", ascending=False)
 
 
 def _figures(table: pd.DataFrame, options: Sequence[str], out: Path) -> list[Block]:
     """A figure for each option that has several values."""
-    found = []
+    figures = []
     for option in options:
         if table[option].nunique() < 2:
             continue
@@ -106,8 +95,8 @@ def _figures(table: pd.DataFrame, options: Sequence[str], out: Path) -> list[Blo
         lines = f", a line for each {' and '.join(others)}" if others else ""
         seeds = f"; mean over seeds. {meaning(repeats)}" if repeats.max() > 1 else ", each point one run."
         path = out / f"over-{option.replace('.', '-')}.png"
-        found.append(drawn(partial(_draw_over, table, option, options), path, f"{option}{lines}{seeds}"))
-    return found
+        figures.append(drawn(partial(draw_over, table, option, options), path, f"{option}{lines}{seeds}"))
+    return figures
 
 
 def _number(value: Any) -> Any:
@@ -118,35 +107,3 @@ def _number(value: Any) -> Any:
         except ValueError:
             continue
     return value
-
-
-def _draw_over(table: pd.DataFrame, option: str, options: Sequence[str], theme: style.Theme) -> Figure:
-    """Metrics over one option, a line for each setting of the others: on a scale where its values are numbers."""
-    others = [name for name in options if name != option]
-    figure, axes = style.panels(theme, 2, height=3.9)
-    values = sorted(table[option].unique(), key=lambda v: (isinstance(v, str), v))
-    numeric = pd.api.types.is_numeric_dtype(table[option])
-    settings = list(table.groupby(others, sort=False)) if others else [((), table)]
-    for panel, (metric, title) in zip(axes, METRICS.items(), strict=True):
-        for place, (key, part) in enumerate(settings):
-            by = by_seed(part, option, metric)
-            setting = where(dict(zip(others, key, strict=True)))
-            plot_seeds(
-                panel,
-                by,
-                label=setting or title,
-                most=1,
-                color=theme.series[place % 8],
-                marker=style.MARKERS[(place + place // 8) % 8],
-                x=by.index if numeric else [values.index(v) for v in by.index],
-            )
-        if not numeric:
-            panel.set_xticks(range(len(values)), [str(value) for value in values])
-        elif min(values) > 0 and max(values) >= 50 * min(values):
-            panel.set_xscale("log")
-        elif len(values) <= 8:
-            panel.set_xticks(values)
-        style.label(panel, title[0].upper() + title[1:], option, "fraction")
-    if others:
-        style.legend_below(figure, columns=2 if theme.narrow else 3)
-    return figure

@@ -1,37 +1,42 @@
 """Losses beside each other under one budget."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pullpush.reports.curves import fitting_window
-from pullpush.reports.page import Block, Page, Section, drawn
-from pullpush.reports.projection import COLORED
+from pullpush.reports.curves import averaged
+from pullpush.reports.page import Block, Section, drawn
+from pullpush.reports.projection import COLORED, draw_maps
 from pullpush.runs.config import Config
-from pullpush.runs.reader import Missing, RunFolder
+from pullpush.runs.reader import Curve, Missing, RunFolder
 from pullpush.studies import figures
 from pullpush.studies.gap import gaps_of, open_question
-from pullpush.studies.obtained import how_obtained, margin_meaning
-from pullpush.studies.page import tabled
-from pullpush.studies.plan import StudyRun
+from pullpush.studies.obtained import margin_meaning
+from pullpush.studies.page import tabled, write_page
+from pullpush.studies.plan import StudyRun, named
 from pullpush.studies.recorders import StepTimes, seconds_per_step
-from pullpush.studies.runner import folder_of, is_finished
-from pullpush.studies.seeds import paired_section
+from pullpush.studies.runner import finished, folder_of
+from pullpush.studies.seeds import paired_section, summary
 from pullpush.studies.spread import meaning, spread
 from pullpush.studies.table import log_of, table_of, write_table
 
 __all__ = ["draw_losses", "losses_runs"]
 
+# What is drawn of each loss: the key of the log, its name in the legend, and in the caption.
+CURVES = (
+    ("train/loss", "training", ""),
+    ("validation/loss_miner", "validation, with the miner", "on batches with the miner"),
+    ("validation/loss_no_miner", "validation, without", "on the same batches without it"),
+    ("validation/loss_all", "validation, all pairs", "over all pairs"),
+)
+
 
 def losses_runs(configs: Sequence[Config]) -> list[StudyRun]:
     """A run a configuration, named by loss and seed."""
-    return [
-        StudyRun(f"{c.loss.name}-seed-{c.seed}", c, {"loss": c.loss.name, "seed": c.seed}, (StepTimes,))
-        for c in configs
-    ]
+    return [named(config, (StepTimes,)) for config in configs]
 
 
 def draw_losses(
@@ -45,66 +50,34 @@ def draw_losses(
     Returns:
         The page.
     """
-    runs = [run for run in runs if is_finished(folder_of(out, run))]
+    runs = finished(runs, out)
     table = table_of(runs, out)
-    target = target or min(_best_recall(run, out) for run in runs)
+    recall = [log_of(run, out, "validation/recall@1") for run in runs]
+    target = target or min(float(curve.values.max(initial=0)) for curve in recall)
     table["ms_per_step"] = [1000 * seconds_per_step(folder_of(out, run)) for run in runs]
-    table["steps_to_target"] = [_steps_to(run, out, target) for run in runs]
+    table["steps_to_target"] = [next(iter(curve.steps[curve.values >= target]), np.nan) for curve in recall]
     table["seconds_to_target"] = table["steps_to_target"] * table["ms_per_step"] / 1000
     write_table(table.drop(columns="validation/map@r"), out / "table.csv")
-    first = {run.facts["loss"]: run for run in reversed(runs)}
-    first = {name: first[name] for name in dict.fromkeys(run.facts["loss"] for run in runs)}
-    repeats = table.groupby("loss").size()
     gaps = gaps_of(runs, out)
     write_table(gaps, out / "gap.csv")
-
-    def shown(name: str, draw: Any, caption: str) -> Block:
-        return drawn(draw, out / f"{name}.png", caption)
-
-    validated = any(len(log_of(run, out, "validation/recall@1").steps) for run in runs)
+    first: dict[str, StudyRun] = {}
+    for run in runs:
+        first.setdefault(run.facts["loss"], run)
+    stored = {name: RunFolder(folder_of(out, run)) for name, run in first.items()}
+    chosen = table.groupby("loss", sort=False)["validation/map@r"].mean().idxmax()
     sections = [
         Section("Final test metrics and time", [Block(text=_targets(table, target)), tabled(_summary(table))]),
-        *paired_section(
-            table, ["loss"], [{"loss": _chosen(table)}], out, "the loss that the validation classes choose"
-        ),
-        Section(
-            "Convergence",
-            [
-                *(
-                    [
-                        shown(
-                            "validation",
-                            lambda theme: figures.draw_validation(runs, out, theme),
-                            "Recall@1 and MAP@R on the validation classes"
-                            + (", mean over seeds. " + meaning(repeats) if repeats.max() > 1 else "."),
-                        )
-                    ]
-                    if validated
-                    else []
-                ),
-                shown(
-                    "losses",
-                    lambda theme: figures.draw_losses(first, out, window, theme),
-                    _losses_caption(first, out, window),
-                ),
-            ],
-        ),
+        paired_section(table, ["loss"], [{"loss": chosen}], out, "the loss that the validation classes choose"),
+        Section("Convergence", [*_validation(runs, table, recall, out), _losses(first, out, window)]),
         Section(
             "Does the miner explain the gap between training and validation loss?", [Block(text=open_question(gaps))]
         ),
-        _pairs(first, out, shown),
-        Section("Maps", _maps({n: RunFolder(folder_of(out, r)) for n, r in first.items()}, shown)),
-        Section(
-            "How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, ("test", "seeds", "times")))]
-        ),
-        Section("All runs", [tabled(table)]),
+        Section("Where pairs stand", _pairs(stored, {name: run.config for name, run in first.items()}, out)),
+        Section("Maps", _maps(stored, out)),
     ]
-    return Page("study", "Losses beside each other", _sentence(table), sections).write(out / "page.html")
-
-
-def _chosen(table: pd.DataFrame) -> str:
-    """The loss with the best MAP@R on the validation classes."""
-    return str(table.groupby("loss", sort=False)["validation/map@r"].mean().idxmax())
+    means = table.groupby("loss", sort=False)["recall@1"].mean().sort_values(ascending=False)
+    lead = "Test recall@1: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()) + "."
+    return write_page("Losses beside each other", lead, sections, runs, out, failed, table=table)
 
 
 def _targets(table: pd.DataFrame, target: float) -> list[str]:
@@ -120,54 +93,43 @@ def _targets(table: pd.DataFrame, target: float) -> list[str]:
     ]
 
 
-def _losses_caption(first: dict[str, StudyRun], out: Path, window: int) -> str:
-    """What is drawn of the first seed, from what its runs logged."""
-    logged = {key for key in figures.VALIDATION if any(len(log_of(r, out, key).steps) for r in first.values())}
-    length = max(len(log_of(run, out, "train/loss").steps) for run in first.values())
-    averaged = fitting_window(length, window)
-    training = f"moving average of {averaged} steps over raw values" if averaged > 1 else "of each step"
-    words = {
-        "validation/loss_miner": "on batches with the miner",
-        "validation/loss_no_miner": "on the same batches without it",
-        "validation/loss_all": "over all pairs",
-    }
-    validation = ", ".join(text for key, text in words.items() if key in logged)
-    return f"First seed. Training loss: {training}." + (f" Validation: {validation}." if validation else "")
+def _validation(runs: Sequence[StudyRun], table: pd.DataFrame, recall: Sequence[Curve], out: Path) -> list[Block]:
+    """The figure of the validation metrics; none where no run was validated."""
+    if not any(len(curve.steps) for curve in recall):
+        return []
+    repeats = table.groupby("loss").size()
+    seeds = f", mean over seeds. {meaning(repeats)}" if repeats.max() > 1 else "."
+    caption = f"Recall@1 and MAP@R on the validation classes{seeds}"
+    return [drawn(partial(figures.draw_validation, runs, out), out / "validation.png", caption)]
 
 
-def _pairs(first: dict[str, StudyRun], out: Path, shown: Any) -> Section:
-    """Where pairs stand; without a figure, and so left out, where no anchor has both a positive and a negative."""
-    points = {name: figures.plane_points(RunFolder(folder_of(out, run))) for name, run in first.items()}
-    points = {name: found for name, found in points.items() if found}
-    configs = {name: first[name].config for name in points}
+def _losses(first: Mapping[str, StudyRun], out: Path, window: int) -> Block:
+    """The figure of the losses of the first seed, with what is drawn of them."""
+    curves = {loss: [log_of(run, out, key, name) for key, name, _ in CURVES] for loss, run in first.items()}
+    training, *validation = zip(*curves.values(), strict=True)
+    count = averaged(training, window)
+    shown = f"moving average of {count} steps over raw values" if count > 1 else "of each step"
+    words = [said for (_, _, said), same in zip(CURVES[1:], validation, strict=True) if any(len(c.steps) for c in same)]
+    caption = f"First seed. Training loss: {shown}." + (f" Validation: {', '.join(words)}." if words else "")
+    return drawn(partial(figures.draw_losses, curves, window), out / "losses.png", caption)
+
+
+def _pairs(stored: Mapping[str, RunFolder], configs: Mapping[str, Config], out: Path) -> list[Block]:
+    """Where pairs stand; nothing where no anchor has both a positive and a negative."""
+    points = {name: planes for name, run in stored.items() if (planes := figures.plane_points(run))}
     if not points:
-        return Section("Where pairs stand", [])
-    kinds = {figures.boundary(config)[1] for config in configs.values()}
+        return []
     lines = {
-        frozenset([True]): "Line: the boundary of the loss.",
-        frozenset([False]): "Dashed: s_p = s_n.",
-        frozenset([True, False]): "Line: the boundary of the loss; dashed: s_p = s_n, where it has none in this plane.",
+        (True,): "Line: the boundary of the loss.",
+        (False,): "Dashed: s_p = s_n.",
+        (False, True): "Line: the boundary of the loss; dashed: s_p = s_n, where it has none in this plane.",
     }
-    caption = "A dot is an anchor of the test classes with its nearest negative and a random positive. "
-    draw = lambda theme: figures.draw_plane(points, configs, theme)  # noqa: E731
-    return Section(
-        "Where pairs stand",
-        [
-            shown("plane", draw, caption + lines[frozenset(kinds)]),
-            Block(lines=[margin_meaning(config) for config in configs.values()]),
-        ],
-    )
-
-
-def _best_recall(run: StudyRun, out: Path) -> float:
-    values = log_of(run, out, "validation/recall@1").values
-    return float(values.max()) if len(values) else 0.0
-
-
-def _steps_to(run: StudyRun, out: Path, target: float) -> float:
-    curve = log_of(run, out, "validation/recall@1")
-    reached = np.flatnonzero(curve.values >= target)
-    return float(curve.steps[reached[0]]) if len(reached) else float("nan")
+    kinds = tuple(sorted({figures.boundary(configs[name])[1] for name in points}))
+    caption = f"A dot is an anchor of the test classes with its nearest negative and a random positive. {lines[kinds]}"
+    return [
+        drawn(partial(figures.draw_plane, points, configs), out / "plane.png", caption),
+        Block(lines=[margin_meaning(configs[name]) for name in points]),
+    ]
 
 
 def _summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -175,42 +137,27 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
 
     def target(part: pd.DataFrame, column: str, form: str) -> str:
         missed = int(part["steps_to_target"].isna().sum())
-        if missed:
-            return f"not reached in {missed} of {len(part)}"
-        return spread(part[column]).formatted(form)
+        return f"not reached in {missed} of {len(part)}" if missed else spread(part[column]).formatted(form)
 
-    return pd.DataFrame(
-        {
-            "loss": name,
-            "runs": len(part),
-            "recall@1": spread(part["recall@1"], 0, 1).formatted(),
-            "map@r": spread(part["map@r"], 0, 1).formatted(),
-            "ms a step": spread(part["ms_per_step"]).formatted(".2f"),
-            "steps to target": target(part, "steps_to_target", ".0f"),
-            "seconds to target": target(part, "seconds_to_target", ".1f"),
+    parts = [part for _, part in table.groupby("loss", sort=False)]
+    return summary(table, ["loss"]).assign(
+        **{
+            "ms a step": [spread(part["ms_per_step"]).formatted(".2f") for part in parts],
+            "steps to target": [target(part, "steps_to_target", ".0f") for part in parts],
+            "seconds to target": [target(part, "seconds_to_target", ".1f") for part in parts],
         }
-        for name, part in table.groupby("loss", sort=False)
     )
 
 
-def _sentence(table: pd.DataFrame) -> str:
-    means = table.groupby("loss", sort=False)["recall@1"].mean().sort_values(ascending=False)
-    return "Test recall@1: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()) + "."
-
-
-def _maps(stored: dict[str, RunFolder], shown: Any) -> list[Block]:
-    found = []
+def _maps(stored: Mapping[str, RunFolder], out: Path) -> list[Block]:
+    blocks = []
     for name, run in stored.items():
         try:
             maps = figures.maps_of(run)
         except Missing:
             continue
         most = max(min(COLORED, one.items.table["label"].nunique()) for _, one in maps)
-        found.append(
-            shown(
-                f"map-{name}",
-                lambda theme, maps=maps: figures.draw_maps(maps, theme),
-                f"{name}, first seed: {' and '.join(title for title, _ in maps)}, up to {most} of each in colour.",
-            )
-        )
-    return found
+        titles = " and ".join(title for title, _ in maps)
+        caption = f"{name}, first seed: {titles}, up to {most} of each in colour."
+        blocks.append(drawn(partial(draw_maps, maps), out / f"map-{name}.png", caption))
+    return blocks

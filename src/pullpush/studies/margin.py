@@ -3,25 +3,26 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from pullpush.errors import UserError
 from pullpush.maths import losses
 from pullpush.reports import style
-from pullpush.reports.curves import fitting_window, smooth
-from pullpush.reports.page import Block, Page, Section, drawn
+from pullpush.reports.curves import averaged, plot_curves
+from pullpush.reports.page import Block, Section, drawn
 from pullpush.runs.config import Config
 from pullpush.runs.reader import Curve
-from pullpush.studies.obtained import how_obtained, margin_meaning
-from pullpush.studies.page import tabled
-from pullpush.studies.plan import StudyRun
-from pullpush.studies.runner import folder_of, is_finished
-from pullpush.studies.seeds import METRICS, by_seed, paired_section, plot_seeds
-from pullpush.studies.spread import meaning, spread
-from pullpush.studies.table import log_of, mean_curve, table_of, write_table
+from pullpush.studies.obtained import margin_meaning
+from pullpush.studies.page import tabled, write_page
+from pullpush.studies.plan import StudyRun, named
+from pullpush.studies.runner import finished
+from pullpush.studies.seeds import draw_over, paired_section, summary
+from pullpush.studies.spread import meaning
+from pullpush.studies.table import curves_of, table_of, write_table
 
 __all__ = ["check_margin", "draw_margin", "margin_runs"]
 
@@ -37,14 +38,7 @@ def check_margin(names: Sequence[str]) -> None:
 
 def margin_runs(configs: Sequence[Config]) -> list[StudyRun]:
     """A run a configuration, named by loss, margin and seed."""
-    return [
-        StudyRun(
-            f"{c.loss.name}-margin-{c.loss.options['margin']:g}-seed-{c.seed}",
-            c,
-            {"loss": c.loss.name, "margin": c.loss.options["margin"], "seed": c.seed},
-        )
-        for c in configs
-    ]
+    return [named(config, margin=config.loss.options["margin"]) for config in configs]
 
 
 def draw_margin(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = (), window: int = 50) -> Path:
@@ -53,31 +47,26 @@ def draw_margin(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = (),
     Returns:
         The page.
     """
-    table = table_of(runs, out)
+    table, settings = table_of(runs, out), ["loss", "margin"]
     write_table(table.drop(columns="validation/map@r"), out / "table.csv")
     first = {run.facts["loss"]: run.config for run in runs}
     chosen = [{"loss": loss, "margin": _chosen(part)} for loss, part in table.groupby("loss", sort=False)]
-    repeats = table.groupby(["loss", "margin"]).size()
-    caption = "Each margin has its point" if repeats.max() == 1 else f"Mean over seeds. {meaning(repeats)}"
+    by = table.groupby(settings, sort=False)
+    caption = "Each margin has its point" if by.size().max() == 1 else f"Mean over seeds. {meaning(by.size())}"
+    seconds = [f"{mean:.1f}" for mean in by["seconds"].mean()]
     sections = [
         Section(
             "Test metrics over the margin",
             [
-                drawn(partial(_draw_sensitivity, table), out / "margin.png", caption),
+                drawn(partial(draw_over, table, "margin", settings), out / "margin.png", caption),
                 Block(lines=[margin_meaning(config) for config in first.values()]),
             ],
         ),
-        Section("Summary", [tabled(_summary(table))]),
-        *paired_section(
-            table, ["loss", "margin"], chosen, out, "the margin of its loss that the validation classes choose"
-        ),
-        *_curves(runs, out, window),
-        Section(
-            "How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, ("test", "seeds", "times")))]
-        ),
-        Section("All runs", [tabled(table)]),
+        Section("Summary", [tabled(summary(table, settings).assign(**{"seconds a run": seconds}))]),
+        paired_section(table, settings, chosen, out, "the margin of its loss that the validation classes choose"),
+        Section("Loss curves", _curves(finished(runs, out), out, window)),
     ]
-    return Page("study", "Margin sensitivity", _sentence(table), sections).write(out / "page.html")
+    return write_page("Margin sensitivity", _sentence(table), sections, runs, out, failed, table=table)
 
 
 def _chosen(of_loss: pd.DataFrame) -> float:
@@ -85,20 +74,25 @@ def _chosen(of_loss: pd.DataFrame) -> float:
     return float(of_loss.groupby("margin")["validation/map@r"].mean().idxmax())
 
 
-def _curves(runs: Sequence[StudyRun], out: Path, window: int) -> list[Section]:
-    """The section of the loss curves; none where no run has logged its loss."""
-    logged = {run.name: log_of(run, out, "train/loss") for run in runs if is_finished(folder_of(out, run))}
-    logged = {name: curve for name, curve in logged.items() if len(curve.steps)}
-    if not logged:
+def _curves(runs: Sequence[StudyRun], out: Path, window: int) -> list[Block]:
+    """The figure of the loss curves; none where no run has logged its loss."""
+    settings = dict.fromkeys((run.facts["loss"], run.facts["margin"]) for run in runs)
+    curves, seeds = {}, 1
+    for loss, margin in settings:
+        same = [run for run in runs if (run.facts["loss"], run.facts["margin"]) == (loss, margin)]
+        values = curves_of(same, out, "train/loss")
+        if len(values):
+            mean = values.mean(axis=1)
+            curves[loss, margin] = Curve(f"{margin:g}", mean.index.to_numpy(), mean.to_numpy())
+            seeds = max(seeds, len(values.columns))
+    if not curves:
         return []
-    facts = pd.DataFrame([run.facts for run in runs if run.name in logged])
-    means = ", mean over seeds" if facts["seed"].nunique() > 1 else ""
-    averaged = fitting_window(max(len(curve.steps) for curve in logged.values()), window)
-    smoothed = f": moving average of {averaged} steps over the faint raw values" if averaged > 1 else ""
+    means = ", mean over seeds" if seeds > 1 else ""
+    count = averaged(list(curves.values()), window)
+    smoothed = f": moving average of {count} steps over the faint raw values" if count > 1 else ""
     text = f"Training loss for each margin{means}{smoothed}. Compare the course of the curves; values differ in scale"
-    several = "between losses and margins" if facts["loss"].nunique() > 1 else "between margins"
-    draw = partial(_draw_curves, runs, logged, window)
-    return [Section("Loss curves", [drawn(draw, out / "curves.png", f"{text} {several}.")])]
+    several = "between losses and margins" if len({loss for loss, _ in curves}) > 1 else "between margins"
+    return [drawn(partial(_draw_curves, curves, window), out / "curves.png", f"{text} {several}.")]
 
 
 def _sentence(table: pd.DataFrame) -> str:
@@ -119,58 +113,17 @@ def _sentence(table: pd.DataFrame) -> str:
     return ". ".join(parts) + "."
 
 
-def _summary(table: pd.DataFrame) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for (loss, margin), part in table.groupby(["loss", "margin"], sort=False):
-        shown = {title: spread(part[metric], 0, 1).formatted() for metric, title in METRICS.items()}
-        rows.append(
-            {
-                "loss": loss,
-                "margin": margin,
-                "runs": len(part),
-                **shown,
-                "seconds a run": f"{part['seconds'].mean():.1f}",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _draw_sensitivity(table: pd.DataFrame, theme: style.Theme) -> Figure:
-    figure, axes = style.panels(theme, 2, height=3.9)
-    for panel, (metric, title) in zip(axes, METRICS.items(), strict=True):
-        for place, (loss, part) in enumerate(table.groupby("loss", sort=False)):
-            plot_seeds(
-                panel,
-                by_seed(part, "margin", metric),
-                label=str(loss),
-                most=1,
-                color=theme.series[place % len(theme.series)],
-                marker=style.MARKERS[place % len(style.MARKERS)],
-            )
-        style.label(panel, title[0].upper() + title[1:], "margin", "fraction")
-    style.legend_below(figure, columns=5)
-    return figure
-
-
-def _draw_curves(runs: Sequence[StudyRun], logged: Mapping[str, Curve], window: int, theme: style.Theme) -> Figure:
+def _draw_curves(curves: Mapping[tuple[str, float], Curve], window: int, theme: style.Theme) -> Figure:
     """A panel a loss, a line a margin, light to dark as the margin grows."""
-    from matplotlib import colormaps
-
-    names = list(dict.fromkeys(run.facts["loss"] for run in runs if run.name in logged))
+    names = list(dict.fromkeys(loss for loss, _ in curves))
+    margins = sorted({margin for _, margin in curves})
     figure, axes = style.panels(theme, len(names), height=3.9)
-    colors, margins = colormaps["viridis"], sorted({run.facts["margin"] for run in runs})
-    low, high = (0.35, 1.0) if theme.name == "dark" else (0.05, 0.9)  # the ends that stand out from the paper
+    ends = (0.35, 1.0) if theme.name == "dark" else (0.05, 0.9)  # the ends that stand out from the paper
+    colors = dict(zip(margins, colormaps["viridis"](np.linspace(*ends, len(margins))), strict=True))
     for panel, name in zip(axes, names, strict=True):
-        for place, margin in enumerate(margins):
-            same = [run for run in runs if (run.facts["loss"], run.facts["margin"]) == (name, margin)]
-            found = [logged[run.name] for run in same if run.name in logged]
-            if not found:
-                continue
-            mean = mean_curve(found, f"{margin:g}")
-            color = colors(low + (high - low) * place / max(1, len(margins) - 1))
-            panel.plot(mean.steps, mean.values, color=color, alpha=0.15, linewidth=0.6)
-            average = smooth(mean.values, fitting_window(len(mean.values), window))
-            panel.plot(mean.steps, average, color=color, label=mean.label)
+        of_loss = {margin: curves[name, margin] for margin in margins if (name, margin) in curves}
+        of_color = [colors[margin] for margin in of_loss]
+        plot_curves(panel, list(of_loss.values()), theme, window=window, colors=of_color)
         style.label(panel, name, "step", "training loss")
     style.legend_below(figure, columns=5 if theme.narrow else 8, title="margin")
     return figure

@@ -16,15 +16,14 @@ from pullpush.errors import UserError
 from pullpush.files.tables import read_csv
 from pullpush.maths.similarity import normalize
 from pullpush.reports import style
-from pullpush.reports.page import Block, Page, Section, drawn
+from pullpush.reports.page import Block, Section, drawn
 from pullpush.runs.config import Config
-from pullpush.studies.obtained import how_obtained
-from pullpush.studies.page import tabled
-from pullpush.studies.plan import StudyRun
+from pullpush.studies.page import tabled, write_page
+from pullpush.studies.plan import StudyRun, named
 from pullpush.studies.recorders import StepTimes, seconds_per_step
-from pullpush.studies.runner import folder_of, is_finished
-from pullpush.studies.seeds import Difference, by_seed, draw_differences, plot_seeds
-from pullpush.studies.spread import ENOUGH, Spread, meaning, paired, spread
+from pullpush.studies.runner import finished, folder_of
+from pullpush.studies.seeds import Difference, by_seed, figure_of_differences, plot_seeds
+from pullpush.studies.spread import ENOUGH, meaning, paired, spread
 from pullpush.studies.table import table_of, within_seeds, write_table
 
 __all__ = ["HALF", "batch_settings", "draw_memory", "memory_cost", "memory_runs"]
@@ -54,18 +53,17 @@ def batch_settings(batches: Sequence[float], samples: int, memory: float) -> lis
 
 def memory_runs(configs: Sequence[Config]) -> list[StudyRun]:
     """A run a configuration, named by loss, batch, memory, storage and seed; equal ones once."""
-    runs = {}
-    for c in configs:
-        facts: dict[str, Any] = {
-            "loss": c.loss.name,
-            "batch": c.batch.classes * c.batch.samples,
-            "memory": c.memory.size,
-            "storage": c.memory.storage,
-            "seed": c.seed,
-        }
-        name = "{loss}-batch-{batch}-memory-{memory:g}-{storage}-seed-{seed}".format(**facts)
-        runs[name] = StudyRun(name, c, facts, (StepTimes,))
-    return list(runs.values())
+    runs = [
+        named(
+            config,
+            (StepTimes,),
+            batch=config.batch.classes * config.batch.samples,
+            memory=config.memory.size,
+            storage=config.memory.storage,
+        )
+        for config in configs
+    ]
+    return list({run.name: run for run in runs}.values())
 
 
 def memory_cost(places: Sequence[int] = PLACES, batch: int = 64) -> pd.DataFrame:
@@ -126,78 +124,36 @@ def draw_memory(runs: Sequence[StudyRun], out: Path, failed: Sequence[str] = ())
     Returns:
         The page.
     """
-    runs = [run for run in runs if is_finished(folder_of(out, run))]
+    runs = finished(runs, out)
     table = table_of(runs, out).drop(columns="validation/map@r")
     table["ms_per_step"] = [1000 * seconds_per_step(folder_of(out, run)) for run in runs]
     write_table(table, out / "table.csv")
-    found = differences(table)
-    write_table(found, out / "difference.csv")
-    if not (out / "cost.csv").exists():
-        write_table(memory_cost(), out / "cost.csv")
-    cost = read_csv(out / "cost.csv", COST, cure="remove it to measure anew")
-
-    def shown(name: str, draw: Any, caption: str) -> Block:
-        return drawn(draw, out / f"{name}.png", caption)
-
-    bands = _bands(table)
+    gains = differences(table)
+    write_table(gains.drop(columns="spread"), out / "difference.csv")
     sections = [
-        Section("Recall over the batch size", [shown("batch", partial(_draw_batch, table), bands)]),
-        Section(
-            "What the memory adds",
-            [
-                Block(text=[_paired_text(found)] if len(found) else []),
-                *([shown("difference", partial(_draw_gain, table), _gain_caption(found))] if _repeated(found) else []),
-                tabled(_said(table)),
-            ],
-        ),
+        Section("Recall over the batch size", [drawn(partial(_draw_batch, table), out / "batch.png", _bands(table))]),
+        Section("What the memory adds", _gains(gains, out)),
     ]
     ratio = _over_ratio(table)
     if len(ratio):
         title = f"Recall over the size of the memory, {ratio['loss'].iloc[0]} at batch {ratio['batch'].iloc[0]}"
-        zero = " 0 is without a memory." if (ratio["memory"] == 0).any() else ""
-        picture = shown("ratio", partial(_draw_ratio, ratio), _bands(ratio) + zero)
-        sections.append(Section(title, [picture]))
-    halves = table[table["storage"].isin(HALF)]
-    if len(halves):
-        sections.append(Section("Half-precision storage", [tabled(_storages(table, halves))]))
-    text = (
-        f"Loss and gradient of 64 anchors of {DIM} dimensions, contrastive, on this machine, as it is and "
-        "compiled (--compile). The two bare matrix products are what no loss can do without."
-    )
+        caption = _bands(ratio) + (" 0 is without a memory." if (ratio["memory"] == 0).any() else "")
+        sections.append(Section(title, [drawn(partial(_draw_ratio, ratio), out / "ratio.png", caption)]))
     sections += [
-        Section(
-            "Cost",
-            [
-                Block(text=[text]),
-                shown("cost", partial(_draw_cost, cost), "Time over the places of the memory."),
-                tabled(cost),
-            ],
-        ),
-        Section(
-            "How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, ("test", "seeds", "times")))]
-        ),
-        Section("All runs", [tabled(table)]),
+        Section("Half-precision storage", [tabled(_storages(table))]),
+        Section("Cost", _cost(out)),
     ]
-    return Page("study", "Cross-batch memory", _sentence(found), sections).write(out / "page.html")
+    return write_page("Cross-batch memory", _sentence(gains), sections, runs, out, failed, table=table)
 
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:
-    """Recall@1 with the largest memory less that without one, paired by seed: its mean, and its 95% interval (of fewer
-    than four seeds, its range).
+    """Recall@1 with the largest memory less that without one, paired by seed, over seeds that have both: its mean, and
+    its 95% interval (of fewer than four seeds, its range).
 
     Returns:
-        Columns loss, batch, seeds, without, with, difference, low, high.
+        Columns loss, batch, seeds, without, with, difference, low, high, spread.
     """
-    rows = [
-        (loss, batch, len(gain.runs), without, with_memory, *gain[:3])
-        for (loss, batch), (without, with_memory, gain) in _gains(table).items()
-    ]
-    return pd.DataFrame(rows, columns=["loss", "batch", "seeds", "without", "with", "difference", "low", "high"])
-
-
-def _gains(table: pd.DataFrame) -> dict[tuple[str, int], tuple[float, float, Spread]]:
-    """Loss and batch to the means without and with the largest memory, over seeds that have both, and the gain."""
-    found = {}
+    rows = []
     plain = table[table["storage"] == "float32"]
     for loss in dict.fromkeys(plain["loss"]):
         for batch, part in plain[plain["loss"] == loss].groupby("batch"):
@@ -206,25 +162,41 @@ def _gains(table: pd.DataFrame) -> dict[tuple[str, int], tuple[float, float, Spr
                 continue
             both = by[[0, by.columns.max()]].dropna()
             if len(both):
-                without, with_memory = (float(value) for value in both.mean())
-                found[loss, batch] = without, with_memory, paired(both.iloc[:, 0], both.iloc[:, 1])
-    return found
+                gain = paired(both.iloc[:, 0], both.iloc[:, 1])
+                rows.append((loss, batch, len(both), *both.mean(), *gain[:3], gain))
+    columns = ["loss", "batch", "seeds", "without", "with", "difference", "low", "high", "spread"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _repeated(found: pd.DataFrame) -> bool:
-    return bool(len(found)) and found["seeds"].max() > 1
+def _gains(gains: pd.DataFrame, out: Path) -> list[Block]:
+    """What the memory adds, in words, as a figure where there are several seeds, and as a table."""
+    if gains.empty:
+        return []
+    repeated = gains["seeds"].max() > 1
+    once = meaning(gains["seeds"]) if repeated else "With one seed each, they say little."
+    text = f"Differences are of runs with the same seed, which share classes and the start of the head. {once}"
+    drawn_of = [
+        Difference(f"{loss}, batch {batch}", {"recall@1": gain})
+        for loss, batch, gain in gains[["loss", "batch", "spread"]].itertuples(index=False)
+    ]
+    shown = gains[["loss", "batch", "seeds", "without", "with"]]
+    shown = shown.assign(difference=[gain.formatted("+.3f") for gain in gains["spread"]])
+    figure = [figure_of_differences(drawn_of, out)] if repeated else []
+    return [Block(text=[text]), *figure, tabled(shown)]
 
 
-def _paired_text(found: pd.DataFrame) -> str:
-    once = "With one seed each, they say little." if not _repeated(found) else meaning(found["seeds"])
-    return f"Differences are of runs with the same seed, which share classes and the start of the head. {once}"
-
-
-def _gain_caption(found: pd.DataFrame) -> str:
-    enough = (found["seeds"] >= ENOUGH).all()
-    return "A small dot is a seed, the large one their mean; the line " + (
-        "is the 95% interval of the mean." if enough else "spans the seeds (from four on, it is the 95% interval)."
+def _cost(out: Path) -> list[Block]:
+    """What the memory costs on this machine, as cost.csv has it."""
+    path = out / "cost.csv"
+    if not path.exists():
+        write_table(memory_cost(), path)
+    cost = read_csv(path, COST, cure="remove it to measure anew")
+    text = (
+        f"Loss and gradient of 64 anchors of {DIM} dimensions, contrastive, on this machine, as it is and "
+        "compiled (--compile). The two bare matrix products are what no loss can do without."
     )
+    figure = drawn(partial(_draw_cost, cost), out / "cost.png", "Time over the places of the memory.")
+    return [Block(text=[text]), figure, tabled(cost)]
 
 
 def _bands(table: pd.DataFrame) -> str:
@@ -241,18 +213,10 @@ def _bands(table: pd.DataFrame) -> str:
     return text + "All runs take the same number of steps."
 
 
-def _said(table: pd.DataFrame) -> pd.DataFrame:
-    rows = [
-        (loss, batch, len(gain.runs), without, with_memory, gain.formatted("+.3f"))
-        for (loss, batch), (without, with_memory, gain) in _gains(table).items()
-    ]
-    return pd.DataFrame(rows, columns=["loss", "batch", "seeds", "without", "with", "difference"])
-
-
-def _sentence(found: pd.DataFrame) -> str:
+def _sentence(gains: pd.DataFrame) -> str:
     """Where the memory raises recall@1 for certain, where it lowers it, for each loss; with one seed, what was seen."""
     parts = []
-    for loss, part in found.groupby("loss", sort=False):
+    for loss, part in gains.groupby("loss", sort=False):
         seeds = (part["seeds"] > 1).all()
         above = part[part["low"] > 0] if seeds else part[part["difference"] > 0]
         below = part[part["high"] < 0] if seeds else part[part["difference"] < 0]
@@ -282,10 +246,10 @@ def _over_ratio(table: pd.DataFrame) -> pd.DataFrame:
     return part[tried == sizes.max()]
 
 
-def _storages(table: pd.DataFrame, halves: pd.DataFrame) -> pd.DataFrame:
+def _storages(table: pd.DataFrame) -> pd.DataFrame:
     """Recall@1 of the settings that were run in half precision too, a row a storage."""
     keys = ["loss", "batch", "memory"]
-    same = table.merge(halves[keys].drop_duplicates(), on=keys)
+    same = table.merge(table.loc[table["storage"].isin(HALF), keys].drop_duplicates(), on=keys)
     rows = [
         (*setting, len(part), spread(part["recall@1"], 0, 1).formatted())
         for setting, part in same.groupby([*keys, "storage"], sort=False)
@@ -309,16 +273,8 @@ def _draw_batch(table: pd.DataFrame, theme: style.Theme) -> Figure:
     return figure
 
 
-def _draw_gain(table: pd.DataFrame, theme: style.Theme) -> Figure:
-    found = [
-        Difference(f"{loss}, batch {batch}", {"recall@1": gain})
-        for (loss, batch), (_, _, gain) in _gains(table).items()
-    ]
-    return draw_differences(found, theme)
-
-
 def _draw_ratio(table: pd.DataFrame, theme: style.Theme) -> Figure:
-    figure, axes = style.subplots(1, 1, width=5.6, height=3.8)
+    figure, axes = style.subplots(width=5.6, height=3.8)
     _line(axes, _comparable(table, ["memory"]), "memory", str(table["loss"].iloc[0]), 0, theme)
     share = table["memory"].max() <= 1
     over = "size of the memory, share of the training set" if share else "places of the memory"
@@ -333,12 +289,11 @@ def _comparable(table: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
 
 
 def _draw_cost(cost: pd.DataFrame, theme: style.Theme) -> Figure:
-    figure, axes = style.subplots(1, 1, width=5.6, height=4.6)
+    figure, axes = style.subplots(width=5.6, height=4.6)
     held = cost[cost["places"] > 0]
     for place, (storage, part) in enumerate(held.groupby("storage", sort=False)):
-        look = {"color": theme.series[place], "marker": style.MARKERS[place]}
-        axes.plot(part["places"], part["ms"], **look, linestyle=":", label=storage)
-        axes.plot(part["places"], part["compiled_ms"], **look, label=f"{storage}, compiled")
+        axes.plot(part["places"], part["ms"], **theme.look(place), linestyle=":", label=storage)
+        axes.plot(part["places"], part["compiled_ms"], **theme.look(place), label=f"{storage}, compiled")
     bare = held[held["storage"] == "float32"]
     axes.plot(bare["places"], bare["bare_ms"], color=theme.ink, linestyle="--", label="two bare products")
     axes.set_xticks(bare["places"], [f"{n:,}" for n in bare["places"]])
@@ -349,5 +304,4 @@ def _draw_cost(cost: pd.DataFrame, theme: style.Theme) -> Figure:
 
 
 def _line(axes: Axes, table: pd.DataFrame, over: str, label: str, place: int, theme: style.Theme) -> None:
-    values = by_seed(table, over, "recall@1")
-    plot_seeds(axes, values, label=label, color=theme.series[place], marker=style.MARKERS[place], most=1)
+    plot_seeds(axes, by_seed(table, over, "recall@1"), label=label, most=1, **theme.look(place))

@@ -1,13 +1,43 @@
-"""The blocks that only pages of studies have: tables of measured values."""
+"""The pages of studies: their sections, what all of them end with, and tables of measured values."""
 
 import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pullpush.reports.page import Block
+from pullpush.reports.page import Block, Page, Section
+from pullpush.studies.obtained import how_obtained
+from pullpush.studies.plan import StudyRun
 
-__all__ = ["tabled"]
+__all__ = ["tabled", "write_page"]
+
+
+def write_page(
+    title: str,
+    lead: str,
+    sections: Sequence[Section],
+    runs: Sequence[StudyRun],
+    out: Path,
+    failed: Sequence[str] = (),
+    shows: Collection[str] = ("test", "seeds", "times"),
+    table: pd.DataFrame | None = None,
+) -> Path:
+    """Writes page.html: the sections, then how the numbers were obtained and, where there is a table, all runs.
+
+    Args:
+        runs, failed, shows: as of `how_obtained`.
+        table: a row a run.
+
+    Returns:
+        The page.
+    """
+    ends = [
+        Section("How the numbers were obtained", [Block(lines=how_obtained(runs, out, failed, shows))]),
+        Section("All runs", [tabled(pd.DataFrame() if table is None else table)]),
+    ]
+    return Page("study", title, lead, [*sections, *ends]).write(out / "page.html")
 
 
 def tabled(table: pd.DataFrame) -> Block:
@@ -22,16 +52,15 @@ def _cells(table: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def _column(values: pd.Series) -> list[str]:
-    if not pd.api.types.is_float_dtype(values):
-        return [_text(value) for value in values]
-    known = values[np.isfinite(values)]
-    if all(float(f"{value:.4g}") == value for value in known):
-        return [_text(value) for value in values]
-    decimals = min(max(3 - math.floor(math.log10(known.abs().max())), 0), 4)
-    return [_text(value, f".{decimals}f") for value in values]
+    form = ""
+    if pd.api.types.is_float_dtype(values):
+        known = values[np.isfinite(values)]
+        if any(float(f"{value:.4g}") != value for value in known):
+            form = f".{min(max(3 - math.floor(math.log10(known.abs().max())), 0), 4)}f"
+    return [_text(value, form) for value in values]
 
 
-def _text(value: object, form: str = "") -> str:
+def _text(value: object, form: str) -> str:
     if not isinstance(value, float):
         return str(value)
     if math.isnan(value):

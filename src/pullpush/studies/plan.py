@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from pullpush.errors import UserError
 from pullpush.runs.config import Config
 
-__all__ = ["FAST", "Recorder", "StudyRun", "numbers"]
+__all__ = ["FAST", "Recorder", "StudyRun", "named", "numbers"]
 
 # Options of a study's runs, unless the command line says otherwise: the head alone learns, on cached features.
 FAST: Mapping[str, Any] = {
@@ -48,6 +48,17 @@ class StudyRun:
     facts: Mapping[str, Any]
     recorders: Sequence[type[Recorder]] = ()
     resumable: bool = True
+
+
+def named(config: Config, recorders: Sequence[type[Recorder]] = (), resumable: bool = True, **facts: Any) -> StudyRun:
+    """The run of a configuration, named by its loss, what else tells it apart, and its seed."""
+    facts = {"loss": config.loss.name, **facts, "seed": config.seed}
+    words = [value if isinstance(value, str) else f"{name}-{_short(value)}" for name, value in facts.items()]
+    return StudyRun("-".join(words), config, facts, recorders, resumable)
+
+
+def _short(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def numbers(text: str, option: str) -> list[float]:

@@ -5,11 +5,12 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import lru_cache
 from multiprocessing.connection import wait
@@ -17,20 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.files import locked
+from pullpush.progress import showing, work
 from pullpush.runs.config import DataConfig
 from pullpush.runs.folder import LOCK, changed_options, hold, open_run
 from pullpush.studies.plan import StudyRun
 from pullpush.training.loop import make_items, read_items, train
 from pullpush.training.signals import Stopped
 
-__all__ = ["check_same", "folder_of", "hold_study", "is_finished", "run_one", "run_study"]
+__all__ = ["check_same", "finished", "folder_of", "hold_study", "is_finished", "run_one", "run_study"]
 
 
 def folder_of(out: Path, run: StudyRun) -> Path:
@@ -41,6 +41,11 @@ def folder_of(out: Path, run: StudyRun) -> Path:
 def is_finished(folder: Path) -> bool:
     """Whether the run has ended: metrics.json is written last."""
     return (folder / "metrics.json").exists()
+
+
+def finished(runs: Sequence[StudyRun], out: Path) -> list[StudyRun]:
+    """Those of the runs that have ended."""
+    return [run for run in runs if is_finished(folder_of(out, run))]
 
 
 def hold_study(out: Path) -> AbstractContextManager[None]:
@@ -80,13 +85,20 @@ def run_study(runs: Sequence[StudyRun], out: Path, jobs: int = 1) -> list[str]:
 
 
 def _run_waiting(runs: Sequence[StudyRun], out: Path, jobs: int) -> list[str]:
+    """Sentences on those that failed; a bar over runs on a terminal, a line a run elsewhere."""
     waiting = [run for run in runs if not is_finished(folder_of(out, run))]
+    done, terminal = len(runs) - len(waiting), sys.stderr.isatty()
     failed: list[str] = []
-    with _progress(len(runs), len(runs) - len(waiting)) as done:
+    if done:
+        print(f"{done} of {len(runs)} runs are finished already", file=sys.stderr)
+    with showing(terminal), work("training", len(runs), "runs", done) as current:
         for run, error in _results(waiting, out, min(jobs, len(waiting))):
+            current.advance(note=run.name)
             if error:
                 failed.append(f"{run.name}: {error}")
-            done(run, error)
+            if error or not terminal:
+                sentence = f"{current.done}/{len(runs)} {run.name}{': ' + error if error else ''}"
+                print(printable(sentence), file=sys.stderr)
     return failed
 
 
@@ -210,33 +222,3 @@ def check_same(run: StudyRun, folder: Path) -> None:
             f"{str(folder)!r} is a run of an earlier study with another --{', --'.join(changed)}: choose another "
             "--out, or repeat the earlier command"
         )
-
-
-@contextmanager
-def _progress(total: int, finished: int) -> Iterator[Any]:
-    """A bar over runs on a terminal, a line a run elsewhere; on stderr, the results go to stdout."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    bar = Progress(
-        TextColumn("[bold]runs"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    if finished:
-        console.print(f"{finished} of {total} runs are finished already", markup=False)
-    with bar:
-        task = bar.add_task("", total=total, completed=finished)
-        count = finished
-
-        def done(run: StudyRun, error: str) -> None:
-            nonlocal count
-            count += 1
-            bar.update(task, advance=1, description=run.name)
-            if error or not console.is_terminal:
-                console.print(printable(f"{count}/{total} {run.name}{': ' + error if error else ''}"), markup=False)
-
-        yield done

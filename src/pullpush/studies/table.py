@@ -9,9 +9,9 @@ import pandas as pd
 from pullpush.files import Fields, check_fields, write_text
 from pullpush.runs.reader import Curve, Missing, RunFolder
 from pullpush.studies.plan import StudyRun
-from pullpush.studies.runner import folder_of, is_finished
+from pullpush.studies.runner import finished, folder_of, is_finished
 
-__all__ = ["log_of", "mean_curve", "stored", "table_of", "within_seeds", "write_table"]
+__all__ = ["curves_of", "log_of", "stored", "table_of", "within_seeds", "write_table"]
 
 METRICS = ("recall@1", "map@r")
 METRICS_JSON: Fields = {"test": {"after": {}}, "validation": {}, "steps": int, "seconds": float}
@@ -21,10 +21,8 @@ NOTHING = np.empty(0)
 def table_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
     """A row a finished run: its facts, steps, test metrics after training, seconds."""
     rows = []
-    for run in runs:
+    for run in finished(runs, out):
         folder = folder_of(out, run)
-        if not is_finished(folder):
-            continue
         cure = "remove it, and the same command ends that run again"
         measured = RunFolder(folder, cure).metrics
         check_fields(measured, METRICS_JSON, folder / "metrics.json", cure)
@@ -71,8 +69,8 @@ def log_of(run: StudyRun, out: Path, key: str, label: str = "") -> Curve:
         return Curve(label or key, NOTHING, NOTHING)
 
 
-def mean_curve(curves: Sequence[Curve], label: str) -> Curve:
-    """The mean of curves over the steps that all of them have."""
-    steps = sorted(set.intersection(*(set(curve.steps.tolist()) for curve in curves)))
-    values = [curve.values[np.isin(curve.steps, steps)] for curve in curves]
-    return Curve(label, np.array(steps), np.mean(values, axis=0))
+def curves_of(runs: Sequence[StudyRun], out: Path, key: str) -> pd.DataFrame:
+    """What the runs logged under `key`: a column a run that logged it, a row a step that all of these have."""
+    curves = {run.name: log_of(run, out, key) for run in runs}
+    logged = [pd.Series(curve.values, curve.steps, name=name) for name, curve in curves.items() if len(curve.steps)]
+    return pd.concat(logged, axis=1, join="inner").sort_index() if logged else pd.DataFrame()

@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 from pullpush.errors import UserError
 from pullpush.files import damaged, regular, unwritable, write_bytes
 from pullpush.reports import style
-from pullpush.reports.page import Block, Page, Section, drawn
+from pullpush.reports.page import Section, drawn
 from pullpush.runs.config import Config, write_config
-from pullpush.studies.obtained import how_obtained
-from pullpush.studies.page import tabled
+from pullpush.studies.page import write_page
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import check_same, folder_of, hold_study, is_finished, run_one
 from pullpush.studies.table import table_of, write_table
@@ -50,7 +49,7 @@ def ranges_of(over: str) -> list[Range]:
     Raises:
         UserError: anything else.
     """
-    found = []
+    ranges = []
     for word in over.split():
         option, _, text = word.removeprefix("--").partition("=")
         low, *rest = text.split(":")
@@ -60,10 +59,10 @@ def ranges_of(over: str) -> list[Range]:
             raise UserError(f"--over {word!r} is no OPTION=LOW:HIGH or OPTION=LOW:HIGH:log") from None
         if one.low >= one.high or (one.log and one.low <= 0) or rest[1:] not in ([], ["log"]):
             raise UserError(f"--over {word!r}: LOW must be below HIGH, and above 0 on a logarithmic scale")
-        found.append(one)
-    if not found:
+        ranges.append(one)
+    if not ranges:
         raise UserError("--over is empty: give for instance optimizer.lr=1e-4:1e-2:log loss.margin=0.1:0.8")
-    return found
+    return ranges
 
 
 def tune(
@@ -184,20 +183,17 @@ def draw_tune(runs: Sequence[StudyRun], out: Path) -> Path:
     shown = table.drop(columns=["recall@1", "map@r"])
     write_table(shown, out / "table.csv")
     write_config(chosen.config, out / "best.yaml")
-    options = list(chosen.facts)
-    figure = drawn(partial(_draw, table, options), out / "tune.png", "A point a run; the chosen one is ringed.")
-    return Page(
-        "study",
-        "Search for options",
+    figure = drawn(
+        partial(_draw, table, list(chosen.facts)), out / "tune.png", "A point a run; the chosen one is ringed."
+    )
+    lead = (
         f"Of {len(runs)} runs, {chosen.name} is the best on the validation classes (MAP@R "
         f"{best['validation/map@r']:.3f}): {_said(dict(chosen.facts))}. On the test classes it has recall@1 "
-        f"{best['recall@1']:.3f} and MAP@R {best['map@r']:.3f}. best.yaml repeats it with pullpush train --config.",
-        [
-            Section("Validation over each option", [figure]),
-            Section("How the numbers were obtained", [Block(lines=how_obtained(runs, out, [], ("test", "times")))]),
-            Section("All runs", [tabled(shown.sort_values("validation/map@r", ascending=False))]),
-        ],
-    ).write(out / "page.html")
+        f"{best['recall@1']:.3f} and MAP@R {best['map@r']:.3f}. best.yaml repeats it with pullpush train --config."
+    )
+    sections = [Section("Validation over each option", [figure])]
+    ranked = shown.sort_values("validation/map@r", ascending=False)
+    return write_page("Search for options", lead, sections, runs, out, shows=("test", "times"), table=ranked)
 
 
 def _draw(table: pd.DataFrame, options: Sequence[str], theme: style.Theme) -> Figure:
