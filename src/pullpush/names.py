@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pullpush.errors import UserError
 
-__all__ = ["did_you_mean", "fresh", "look_up"]
+__all__ = ["did_you_mean", "few", "fresh", "look_up"]
 
 T = TypeVar("T")
 
@@ -27,6 +27,12 @@ def did_you_mean(
     """
     near = get_close_matches(str(choice), list(known), most, cutoff)
     return f"did you mean {' or '.join(map(show.format, near))}?" if near else otherwise
+
+
+def few(names: Iterable[object], most: int = 3) -> str:
+    """The first of some names, and how many more there are: `a, b, c and 4 more`."""
+    first = list(map(str, names))
+    return ", ".join(first[:most]) + (f" and {len(first) - most} more" if len(first) > most else "")
 
 
 def fresh() -> str:

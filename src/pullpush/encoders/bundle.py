@@ -80,26 +80,20 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
     config = _read_config(folder)
     fingerprint = _fingerprint(folder, config)
     if fingerprint != config["fingerprint"]:
-        raise UserError(
-            f"the model in '{folder}' is damaged: its files do not match its fingerprint; restore it from a copy, "
-            "or write it again from the run's checkpoint"
-        )
+        raise UserError(f"the model in '{folder}' is damaged: its files do not match its fingerprint; {CURE}")
     tensors = read_safetensors(folder / WEIGHTS, CURE)
     encoders = [_rebuilt(kind, folder, config, tensors).to(device) for kind in _options(config)]
     return Model(encoders, fingerprint, config["extra"])
 
 
 def _rebuilt(kind: str, folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> Encoder:
-    """One encoder of the bundle.
-
-    Raises:
-        UserError: it can't be built, or its parts do not belong together.
-    """
     own = {key.removeprefix(f"{kind}."): value for key, value in tensors.items() if key.startswith(f"{kind}.")}
     try:
         return kinds()[kind].rebuild(Stored(folder, _options(config)[kind], own, config["timm"]))
     except UserError:
         raise
+    except RuntimeError as error:  # what torch says of tensors of other names or shapes
+        raise damaged(folder / WEIGHTS, error, CURE) from error
     except Exception as error:  # options are handed on to libraries, which fail in many ways
         raise damaged(folder / CONFIG, f"its encoders can't be built ({error})", CURE) from error
 
@@ -161,15 +155,14 @@ def _find(path: Path) -> Path:
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     config: dict[str, Any] = read_json(file, {"format": str, "version": int}, CURE)
-    written_by, version = config["format"], config["version"]
-    if written_by != FORMAT or version != VERSION:
+    written, version = config["format"], config["version"]
+    if (written, version) != (FORMAT, VERSION):
         raise UserError(
-            f"'{file}' has the format {written_by!r}, version {version}; this pullpush reads {FORMAT!r}, "
+            f"'{file}' has the format {written!r}, version {version}; this pullpush reads {FORMAT!r}, "
             f"version {VERSION}: use the pullpush that wrote it"
         )
-    check_fields(
-        config, {"image": dict | None, "text": dict | None, "timm": str, "extra": {}, "fingerprint": str}, file, CURE
-    )
+    first = dict.fromkeys(FIRST, dict | None)
+    check_fields(config, {**first, "timm": str, "extra": {}, "fingerprint": str}, file, CURE)
     known, others = kinds(), config.setdefault("encoders", {})
     check_fields(others, dict.fromkeys(others, dict), file, CURE)
     strange = next((kind for kind in others if kind not in known), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -64,7 +65,6 @@ class Encoder(nn.Module):
         name: str,
         backbone: nn.Module,
         width: int,
-        *,
         dim: int,
         head: Head,
         hidden: int,
@@ -133,7 +133,7 @@ class Encoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the backbone is."""
-        return next(self.backbone.parameters()).device
+        return next(chain(self.backbone.parameters(), self.backbone.buffers())).device
 
     def parameter_groups(
         self, lr: float, *, backbone_scale: float = 1.0, weight_decay: float = 0.01
@@ -177,9 +177,12 @@ class Encoder(nn.Module):
         """The encoder that a bundle holds, without downloading anything.
 
         Raises:
+            RuntimeError: the tensors are not those of the encoder.
             UserError: its parts do not belong together.
         """
-        raise NotImplementedError
+        encoder = cls(**stored.config)
+        encoder.load_state_dict(stored.tensors)
+        return encoder
 
 
 @contextmanager

@@ -80,17 +80,8 @@ class ImageEncoder(Encoder):
     ) -> None:
         with seeded(seed):
             backbone, loaded = load_backbone(name, weights, size)
-            super().__init__(
-                name,
-                backbone,
-                _output_width(backbone, name, size),
-                dim=dim,
-                head=head,
-                hidden=hidden,
-                dropout=dropout,
-                freeze=freeze,
-                normalize=normalize,
-            )
+            width = _output_width(backbone, name, size)
+            super().__init__(name, backbone, width, dim, head, hidden, dropout, freeze, normalize)
         self.loaded, self.frozen_stages = loaded, frozen_stages
         self.frozen_norm = frozen_norm and loaded.source != "none"
         self.preprocessing = Preprocessing(size, loaded.mean, loaded.std)

@@ -14,12 +14,11 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from pullpush.bounds import Dim, Part, Seed, checked
-from pullpush.encoders.encoder import CURE, WEIGHTS, Encoder, Stored, seeded
+from pullpush.encoders.encoder import Encoder, Stored, seeded
 from pullpush.encoders.heads import Head
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.extras import need
-from pullpush.files import damaged
 
 __all__ = ["TextEncoder"]
 
@@ -63,17 +62,8 @@ class TextEncoder(Encoder):
     ) -> None:
         backbone = _load(name)
         with seeded(seed):
-            super().__init__(
-                name,
-                backbone,
-                int(backbone.get_embedding_dimension() or 0),
-                dim=dim,
-                head=head,
-                hidden=hidden,
-                dropout=dropout,
-                freeze=freeze,
-                normalize=normalize,
-            )
+            width = int(backbone.get_embedding_dimension() or 0)
+            super().__init__(name, backbone, width, dim, head, hidden, dropout, freeze, normalize)
         self.train()
 
     def prepare(self, inputs: Sequence[str], first: int = 0) -> Sequence[str]:
@@ -115,10 +105,7 @@ class TextEncoder(Encoder):
         """The encoder of a bundle; see `Encoder.rebuild`."""
         encoder = cls(**{**stored.config, "name": str(stored.bundle / cls.kind)})
         encoder.name = stored.config["name"]
-        try:
-            encoder.head.load_state_dict({key.removeprefix("head."): v for key, v in stored.tensors.items()})
-        except RuntimeError as error:
-            raise damaged(stored.bundle / WEIGHTS, error, CURE) from error
+        encoder.head.load_state_dict({key.removeprefix("head."): value for key, value in stored.tensors.items()})
         return encoder
 
 

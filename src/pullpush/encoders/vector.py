@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from pullpush.bounds import Dim, Part, Seed, checked
 from pullpush.data.items import Items
-from pullpush.encoders.encoder import CURE, WEIGHTS, Encoder, Stored, seeded
+from pullpush.encoders.encoder import Encoder, seeded
 from pullpush.encoders.heads import Head
 from pullpush.errors import UserError
-from pullpush.files import damaged
 
 __all__ = ["VectorEncoder"]
 
@@ -68,22 +67,8 @@ class VectorEncoder(Encoder):
         seed: Seed = 0,
     ) -> None:
         with seeded(seed):
-            super().__init__(
-                f"{width} numbers",
-                Standardised(width),
-                width,
-                dim=dim,
-                head=head,
-                hidden=hidden,
-                dropout=dropout,
-                freeze=False,
-                normalize=normalize,
-            )
-
-    @property
-    def device(self) -> torch.device:
-        """Where the encoder is."""
-        return self.backbone.mean.device
+            backbone = Standardised(width)
+            super().__init__(f"{width} numbers", backbone, width, dim, head, hidden, dropout, False, normalize)
 
     @classmethod
     def for_items(cls, items: Items, *, dim: int, head: Head, hidden: int, dropout: float, seed: int) -> Self:
@@ -115,10 +100,9 @@ class VectorEncoder(Encoder):
     def prepare(self, inputs: Sequence[Any], first: int = 0) -> Tensor:
         """float32 `[n, width]`; see `Encoder.prepare`."""
         for place, vector in enumerate(inputs, first):
-            if np.shape(vector) != (self.width,) or not np.isfinite(vector).all():
-                raise UserError(
-                    f"vector {place} must be {self.width} finite numbers, it has the shape {np.shape(vector)}"
-                )
+            shape = np.shape(vector)
+            if shape != (self.width,) or not np.isfinite(vector).all():
+                raise UserError(f"vector {place} must be {self.width} finite numbers, it has the shape {shape}")
         return torch.from_numpy(np.array(inputs, np.float32)).to(self.device)
 
     def features(self, inputs: Tensor) -> Tensor:
@@ -129,13 +113,3 @@ class VectorEncoder(Encoder):
         """What `rebuild` needs, as plain JSON values."""
         left_out = ("name", "freeze")
         return {"width": self.width, **{k: v for k, v in super().config().items() if k not in left_out}}
-
-    @classmethod
-    def rebuild(cls, stored: Stored) -> Self:
-        """The encoder of a bundle; see `Encoder.rebuild`."""
-        encoder = cls(**stored.config)
-        try:
-            encoder.load_state_dict(stored.tensors)
-        except RuntimeError as error:
-            raise damaged(stored.bundle / WEIGHTS, error, CURE) from error
-        return encoder

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.files.tensors import read_safetensors, read_torch
-from pullpush.names import did_you_mean
+from pullpush.names import did_you_mean, few
 
 __all__ = ["Loaded", "check_name", "load_backbone"]
 
@@ -43,10 +43,9 @@ class Loaded:
     std: tuple[float, ...]
 
     def __str__(self) -> str:
-        text = f"{self.source}: {self.matched} of {self.matched + len(self.missing)} tensors"
-        if self.missing:
-            text += f"; left random: {_some(self.missing)}"
-        return text + (f"; not used: {_some(self.unexpected)}" if self.unexpected else "")
+        random = f"; left random: {few(self.missing)}" if self.missing else ""
+        unused = f"; not used: {few(self.unexpected)}" if self.unexpected else ""
+        return f"{self.source}: {self.matched} of {self.matched + len(self.missing)} tensors{random}{unused}"
 
 
 def load_backbone(name: str, weights: str, size: int) -> tuple[nn.Module, Loaded]:
@@ -145,7 +144,7 @@ def _load_file(backbone: nn.Module, name: str, path: Path) -> Loaded:
     if not matched:
         raise UserError(
             f"none of the {len(source)} tensors in '{path}' fits {name!r} by name and shape (the file has "
-            f"{_some(source)}; the model needs {_some(target)}): give the weights of this model, or name the file's "
+            f"{few(source)}; the model needs {few(target)}): give the weights of this model, or name the file's "
             "model as encoder"
         )
     backbone.load_state_dict(matched, strict=False)
@@ -174,8 +173,3 @@ def _loaded(
 ) -> Loaded:
     own = _about(name)
     return Loaded(source, matched, missing, unexpected, tuple(own.mean), tuple(own.std))
-
-
-def _some(names: Any) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
