@@ -1,13 +1,13 @@
-"""Names: the nearest right one, for messages, and fresh ones."""
+"""Names: the nearest right one, for messages, fresh ones, and dotted ones."""
 
 import uuid
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pullpush.errors import UserError
 
-__all__ = ["did_you_mean", "few", "fresh", "look_up"]
+__all__ = ["did_you_mean", "dotted", "few", "fresh", "look_up"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,17 @@ def few(names: Iterable[object], most: int = 3) -> str:
     """The first of some names, and how many more there are: `a, b, c and 4 more`."""
     first = list(map(str, names))
     return ", ".join(first[:most]) + (f" and {len(first) - most} more" if len(first) > most else "")
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their full names, {"optimizer": {"lr": 1}} as {"optimizer.lr": 1}; tuples as lists."""
+    named: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            named |= dotted(value, f"{prefix}{name}.")
+        else:
+            named[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return named
 
 
 def fresh() -> str:

@@ -20,7 +20,7 @@ from pullpush.doctor import (
     objective_of,
     words,
 )
-from pullpush.doctor.advice import Cure, advise
+from pullpush.doctor.declaration import Cure, advise
 from pullpush.runs.config import Config
 from pullpush.runs.options import config_from
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from pullpush.doctor.advice import Cure, Value, advise, lower_rate
 from pullpush.doctor.measures import RESULTS, SIDES, WHEN, Measures
 from pullpush.doctor.objective import Objective
 
@@ -23,6 +22,7 @@ __all__ = [
     "Severity",
     "Symptom",
     "Value",
+    "advise",
     "finding",
     "lower_rate",
     "shown",
@@ -32,6 +32,15 @@ __all__ = [
 Severity = Literal["critical", "warning", "note"]
 # Worst first: training is in vain until it is mended; it costs quality; good to know.
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+Value = bool | float | str
+# An option that does nothing while another one has this value.
+IDLE_WHILE: dict[str, tuple[tuple[str, Value], ...]] = {
+    "encoder.augment": (("encoder.freeze", True),),
+    "encoder.frozen_stages": (("encoder.freeze", True), ("encoder.weights", "none")),
+    "optimizer.backbone_scale": (("encoder.freeze", True),),
+    "encoder.dim": (("encoder.head", "none"),),
+    "memory.start_step": (("memory.size", 0),),
+}
 # Pieces of evidence whose name alone does not say what they are, as the declarations explain them.
 _WORDS: dict[str, str] = {}
 
@@ -59,6 +68,19 @@ class Finding:
     def __str__(self) -> str:
         seen = ", ".join(f"{words(name)} {shown(value)}" for name, value in self.evidence.items())
         return f"{self.severity}: {self.finding} ({seen}). {self.advice}"
+
+
+@dataclass(frozen=True)
+class Cure:
+    """One piece of advice.
+
+    Attributes:
+        text: words without a full stop; {} stands for the options as they are typed.
+        options: that it would set, by name; none for what a person does by hand, or where no value is known.
+    """
+
+    text: str
+    options: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,3 +184,38 @@ def shown(value: float | str) -> str:
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def advise(objective: Objective, *cures: Cure, note: str = "") -> str:
+    """The cures as one sentence, and a note behind it.
+
+    Options that the run has already, or that it can't take, are left out; and with its last option the cure.
+    """
+    texts = []
+    for cure in cures:
+        left = [f"--{name} {_typed(value)}" for name, value in cure.options.items() if _helps(objective, name, value)]
+        if left or not cure.options:
+            texts.append(cure.text.format(" ".join(left)).removesuffix(": "))
+    sentence = "; or ".join(filter(None, texts)) or "the options that are known to help are set already"
+    return f"{sentence[0].upper()}{sentence[1:]}.{f' {note}' if note else ''}"
+
+
+def lower_rate(objective: Objective, by: float = 10, most: float = 1.0) -> dict[str, Value]:
+    """The learning rate divided by so much, and at most `most`; nothing where it is not known."""
+    return {} if objective.lr is None else {"optimizer.lr": float(f"{min(most, objective.lr / by):.0e}")}
+
+
+def _helps(objective: Objective, name: str, value: Value) -> bool:
+    if name.startswith("loss.") and objective.loss and name not in objective.run:
+        return objective.option(name[5:]) not in (None, value)
+    idle = any(objective.run.get(other) == at for other, at in IDLE_WHILE.get(name, ()))
+    too_large = not isinstance(value, str) and value > objective.limits.get(name, value)
+    return not idle and not too_large and objective.run.get(name) != value
+
+
+def _typed(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.0e}" if 0 < value < 0.01 else f"{value:g}"
+    return str(value)

@@ -1,6 +1,6 @@
 """What is minimised, and how."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -9,6 +9,7 @@ from pullpush.maths.choice import Loss
 from pullpush.maths.losses import REGISTRY
 from pullpush.maths.losses.n_pair import n_pair
 from pullpush.maths.losses.nt_xent import nt_xent
+from pullpush.names import dotted
 
 __all__ = ["Objective", "objective_of"]
 
@@ -74,15 +75,7 @@ def objective_of(config: Mapping[str, Any], limits: Mapping[str, float] | None =
     loss = REGISTRY[config["loss"]["name"]]()
     # A folder of another version may have options that are gone.
     loss = loss.replace(**{name: value for name, value in config["loss"].items() if name in loss.options})
-    run = dict(_flat({**config, "loss": loss.named()}))
+    # As they are typed: the name of a thing by the thing's ("miner").
+    run = {name.removesuffix(".name"): value for name, value in dotted({**config, "loss": loss.named()}).items()}
     known = {"memory.start_step": run.get("steps", inf), **(limits or {})}
     return Objective(loss, config.get("similarity") or "", run=run, limits=known)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested options by name, as they are typed: "optimizer.lr"; the name of a thing by the thing's ("miner")."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield (prefix[:-1] if key == "name" and prefix else f"{prefix}{key}"), value

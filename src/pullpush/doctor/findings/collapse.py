@@ -1,19 +1,9 @@
-"""Embeddings that draw together, to one point or one line, and dimensions that carry nothing or everything."""
+"""Embeddings that draw together, dimensions that carry nothing or everything, lengths that should not count."""
 
-from pullpush.doctor.declaration import (
-    SIDES,
-    Cure,
-    Curves,
-    Measures,
-    Objective,
-    Symptom,
-    Value,
-    finding,
-    lower_rate,
-)
+from pullpush.doctor.declaration import SIDES, Cure, Curves, Measures, Objective, Symptom, Value, finding, lower_rate
 from pullpush.maths.losses.triplet import triplet
 
-__all__ = ["collapse", "dead_dimensions", "dominating_dimension", "is_collapsed", "near_collapse"]
+__all__ = ["collapse", "dead_dimensions", "dominating_dimension", "is_collapsed", "near_collapse", "not_normalised"]
 
 # Mean cosine of unrelated items: all directions within some 8 degrees, and within some 25.
 COLLAPSED, NEAR = 0.99, 0.9
@@ -26,6 +16,8 @@ LOUD = 0.5
 ENOUGH = 32
 # Share of the steps in which embeddings may draw together, and how much higher than at first the cosine may be.
 SETTLED, RISE = 0.2, 0.02
+# Difference of a length from 1.
+NORM_ERROR = 0.05
 
 COSINES = Curves("Mean cosine of unrelated items", "cosine", {f"{side}/mean_cosine": side for side in SIDES})
 
@@ -134,3 +126,21 @@ def _symptom(m: Measures, o: Objective, side: str) -> Symptom:
         options["loss.kind"] = "semihard"
     cure = Cure("start anew with {}", options) if options else Cure("start anew with a lower learning rate")
     return Symptom(evidence | m.some("loss", "chance", "largest_update_ratio"), [cure])
+
+
+@finding(
+    "warning",
+    seen=f"lengths differ from 1 by more than {NORM_ERROR}, and the loss compares lengths",
+    cure="`--similarity cosine`, `ImageEncoder(normalize=True)`",
+    words={"largest_norm_error": "largest difference of a length from 1"},
+)
+def not_normalised(m: Measures, o: Objective) -> Symptom | None:
+    """The loss compares lengths as well as directions. Its margin or temperature is meant for vectors of length 1; with
+    others it is out of proportion, and a longer vector lowers the loss without being right."""
+    error = max(m.some(*(f"{side}/norm_error" for side in SIDES)).values(), default=0.0)
+    if o.loss and not o.loss.traits.unit_length and o.similarity != "cosine" and error > NORM_ERROR:
+        cures = [Cure("{}", {"similarity": "cosine"}), Cure("divide each embedding by its length")]
+        return Symptom(
+            {"largest_norm_error": error}, cures, f"The options of {o.loss.name} are for vectors of length 1."
+        )
+    return None

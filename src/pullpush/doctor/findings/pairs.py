@@ -1,12 +1,15 @@
-"""Batches and evaluations without pairs to compare."""
+"""Batches and evaluations without pairs to compare, and equal items that count as negatives."""
 
-from pullpush.doctor.declaration import Cure, Curves, Measures, Objective, Symptom, finding
+from pullpush.doctor.declaration import SIDES, Cure, Curves, Measures, Objective, Symptom, finding
+from pullpush.doctor.findings.collapse import is_collapsed
 
-__all__ = ["evaluation_without_positives", "miner_leaves_nothing", "no_positives"]
+__all__ = ["evaluation_without_positives", "false_negatives", "miner_leaves_nothing", "no_positives"]
 
 # Share with a positive, below which most of the work is in vain.
 MOST = 0.5
 LOOKS = 2
+# Share of the items that equal one of another class.
+DUPLICATES = 0.02
 
 
 @finding(
@@ -66,4 +69,24 @@ def evaluation_without_positives(m: Measures, o: Objective) -> Symptom | None:
         ]
         evidence = {"queries_with_positive": share, "queries": m["queries"]}
         return Symptom(evidence, cures, severity="critical" if share == 0 else None)
+    return None
+
+
+@finding(
+    "warning",
+    seen=f"more than {DUPLICATES:.0%} of the items equal one of another class",
+    cure="one label for equal items; `pullpush data` lists them",
+    words={"share_of_items": "share of items with an equal one of another class"},
+)
+def false_negatives(m: Measures, o: Objective) -> Symptom | None:
+    """Equal items carry different labels, and the loss pushes apart what can't be told apart."""
+    sure = m["duplicates"] - m.get("duplicates_error", 0.0)
+    if sure > DUPLICATES and not any(is_collapsed(m, side) for side in SIDES):
+        classes = int(o.run.get("batch.classes", 0)) // 2
+        cures = [
+            Cure("give equal items one label, or remove one of them"),
+            Cure("meet fewer of them in a batch: {}", {"batch.classes": classes} if classes > 1 else {}),
+        ]
+        note = f"`pullpush data {o.run.get('data.source', 'FOLDER')}` lists what is equal."
+        return Symptom({"share_of_items": m["duplicates"]}, cures, note)
     return None
