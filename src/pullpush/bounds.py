@@ -11,8 +11,10 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache, wraps
+from itertools import repeat
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -37,12 +39,10 @@ __all__ = [
     "Share",
     "Whole",
     "Window",
-    "accepted",
     "check",
     "checked",
-    "checked_fields",
     "describe",
-    "read",
+    "is_list",
     "signature_of",
     "types_of",
 ]
@@ -70,20 +70,18 @@ class Bound:
 
     def holds(self, value: float) -> bool:
         """Whether the value is within; NaN and infinity never are."""
-        if not math.isfinite(value):
-            return False
         low = value > self.low if self.above else value >= self.low
         high = value < self.high if self.below else value <= self.high
         return (low and high) or value in self.also
 
     def __str__(self) -> str:
-        low = f"above {_number(self.low)}" if self.above else f"from {_number(self.low)}"
-        high = "and below" if self.above and self.below else "and at most" if self.above else "to"
-        high = "to below" if self.below and not self.above else high
-        also = "".join(f"{_number(value)} or " for value in self.also)
-        return f"{also}{low} {high} {_number(self.high)}{f', in {self.unit}' if self.unit else ''}"
+        also = "".join(f"{_number_in_words(value)} or " for value in self.also)
+        low = "above" if self.above else "from"
+        high = ("and below" if self.below else "and at most") if self.above else "to below" if self.below else "to"
+        unit = f", in {self.unit}" if self.unit else ""
+        return f"{also}{low} {_number_in_words(self.low)} {high} {_number_in_words(self.high)}{unit}"
 
-    def hint(self, value: float) -> str:
+    def hint(self, value: Any) -> str:
         """What may have been meant."""
         if self.unit == "radians" and self.high < abs(value) <= 360:
             return f": {value:g} degrees is {math.radians(value):.2g}"
@@ -111,8 +109,19 @@ Centers = Annotated[int, Bound(1, 1_000)]
 Seed = Annotated[int, Bound(0, 2**32 - 1)]
 
 
+NO: Any = object()
+"""In place of a value that there is not."""
+
+TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+NONES = ("null", "none", "~")
+UNIONS, LISTS = (Union, UnionType), (list, tuple, Sequence)
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "none"}
+WORDS |= dict.fromkeys((dict, Mapping), "a mapping of options to values")
+
+
 def check(name: str, value: Any, kind: Any) -> Any:
-    """The value as its type has it: 1 as 1.0 for a float, a path as text, a list as a tuple.
+    """The value as its type has it: 1 as 1.0 for a float, a path as text, a list as a tuple; and what text of a file or
+    a command line means.
 
     Args:
         name: of the option, as it is typed; begins the message.
@@ -122,42 +131,13 @@ def check(name: str, value: Any, kind: Any) -> Any:
     Raises:
         UserError: the value is not of that type, or out of its bounds.
     """
-    if accepted(value, kind):
-        return _converted(value, kind)
+    made = _read(value, kind)
+    if made is not NO:
+        return made
+    value = _number(value)
     shown = repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     raise UserError(f"{name} must be {describe(kind)}, not {shown}{_hint(value, kind)}")
-
-
-def accepted(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type and within its bounds."""
-    origin, args = get_origin(kind), get_args(kind)
-    if kind is Any or kind is inspect.Parameter.empty or isinstance(kind, (str, TypeVar)):
-        return True
-    if origin is Annotated:
-        bounds = [each for each in args[1:] if isinstance(each, Bound)]
-        return accepted(value, args[0]) and all(each.holds(_size(value)) for each in bounds)
-    if origin in (Union, UnionType):
-        return any(accepted(value, each) for each in args)
-    if origin is Literal:
-        return _chosen(value, args) is not None
-    if kind in (None, NoneType):
-        return value is None
-    if kind in (bool, int, float, str):
-        return _is_plain(value, kind)
-    if origin in (list, tuple, Sequence):
-        return _is_sequence(value, origin, args)
-    if origin in (dict, Mapping) or kind in (dict, Mapping):
-        return isinstance(value, Mapping)
-    return isinstance(value, kind) if isinstance(kind, type) else True
-
-
-def read(text: str, kind: Any) -> Any:
-    """Text of a command line or a file as a value of a type; where it is none, the text itself: `check` refuses it."""
-    for reading in _readings(text, kind):
-        if accepted(reading, kind):
-            return reading
-    return next(_readings(text, kind), text)
 
 
 def describe(kind: Any) -> str:
@@ -165,23 +145,24 @@ def describe(kind: Any) -> str:
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         bounds = [str(each) for each in args[1:] if isinstance(each, Bound)]
-        if get_origin(args[0]) is tuple:
-            return f"{describe(args[0])}, {' '.join(bounds)} of them"
-        return " ".join([describe(args[0]), *bounds])
-    if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(describe(each) for each in args if each not in (None, NoneType))) + (
-            " or none" if NoneType in args or None in args else ""
+        return (
+            f"{describe(args[0])}, {' '.join(bounds)} of them"
+            if is_list(args[0])
+            else " ".join([describe(args[0]), *bounds])
         )
+    if origin in UNIONS:
+        return " or ".join(dict.fromkeys(map(describe, sorted(args, key=lambda each: each is NoneType))))
     if origin is Literal:
         return " or ".join(map(repr, args)) if len(args) < 3 else f"one of {', '.join(map(repr, args))}"
-    if origin in (list, Sequence) or (origin is tuple and args[1:] == (...,)):
-        return f"a list, each {describe(args[0])}"
-    if origin is tuple:
-        return f"a list of {len(args)}, each {describe(args[0])}"
-    if origin in (dict, Mapping) or kind in (dict, Mapping):
-        return "a mapping of options to values"
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", None: "none"}
-    return words.get(kind, getattr(kind, "__name__", str(kind)))
+    if origin in LISTS:
+        fixed = origin is tuple and args[1:] != (...,)
+        return f"a list{f' of {len(args)}' if fixed else ''}, each {describe(args[0])}"
+    return WORDS.get(origin or kind, getattr(kind, "__name__", str(kind)))
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a type is a list, or may be one."""
+    return any(get_origin(each) in LISTS for each in (kind, *get_args(kind)))
 
 
 @lru_cache(maxsize=512)
@@ -225,129 +206,96 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def checked_fields(values: Any) -> None:
-    """Checks the fields of a dataclass in place: its `__post_init__`.
-
-    Raises:
-        UserError: see `check`.
-    """
-    owner: Any = type(values)
-    kinds = types_of(owner)
-    for name in (field.name for field in fields(owner)):
-        setattr(values, name, check(f"{name} of {owner.__name__}", getattr(values, name), kinds[name]))
-
-
 def _is_option(kind: Any) -> bool:
     """Whether a type is made of plain ones: what a person types, unlike tensors, labels, functions."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return True
-    if origin in (Union, UnionType, tuple):
+    if origin in (*UNIONS, tuple):
         return all(each is ... or _is_option(each) for each in args)
     return origin is Literal or kind in (bool, int, float, str, NoneType)
 
 
-def _converted(value: Any, kind: Any) -> Any:
+def _read(value: Any, kind: Any) -> Any:
+    """The value as a type has it, or `NO`."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return _converted(value, args[0])
-    if origin in (Union, UnionType):
-        fitting = [each for each in args if accepted(value, each)]
-        return _converted(value, next((each for each in fitting if _bare(each) is type(value)), fitting[0]))
+        made = _read(value, args[0])
+        size = len(made) if isinstance(made, (list, tuple)) else made
+        fits = made is not NO and all(each.holds(size) for each in args[1:] if isinstance(each, Bound))
+        return made if fits else NO
+    if origin in UNIONS:
+        # A value that is of one of the types already stays so, but text is text only where it means nothing else.
+        order = sorted(args, key=lambda each: (each is str, type(value) not in (each, *get_args(each)[:1])))
+        return next((made for each in order if (made := _read(value, each)) is not NO), NO)
     if origin is Literal:
-        return _chosen(value, args)
-    if origin is tuple:
-        kinds = [args[0]] * len(value) if args[1:] == (...,) else args
-        return tuple(_converted(each, one) for each, one in zip(value, kinds, strict=True))
-    if kind is str:
-        return os.fspath(value)
-    return kind(value) if kind in (bool, int, float) else value
-
-
-def _bare(kind: Any) -> Any:
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
-
-
-def _is_plain(value: Any, kind: Any) -> bool:
-    truth = isinstance(value, bool) or type(value).__name__ == "bool_"  # numpy's
+        return next((choice for meant in _meant(value) for choice in args if meant == choice), NO)
+    if origin in LISTS:
+        return _list(value, origin, args)
+    if kind in (int, float):
+        return _finite(_number(value), kind)
     if kind is bool:
-        return truth
+        word = TRUTHS.get(value.strip().lower()) if isinstance(value, str) else value
+        return bool(word) if _is_truth(word) else NO
     if kind is str:
-        return isinstance(value, (str, os.PathLike))
-    if truth or not isinstance(value, numbers.Real):
-        return False
-    try:
-        number = float(value)
-    except OverflowError:
-        return kind is int
-    return math.isfinite(number) and (kind is float or number.is_integer())
+        return os.fspath(value) if isinstance(value, (str, os.PathLike)) else NO
+    if kind in (None, NoneType):
+        none = value is None or (isinstance(value, str) and value.strip().lower() in NONES)
+        return None if none else NO
+    if (origin or kind) in (dict, Mapping):
+        value = _from_yaml(value) if isinstance(value, str) else value
+        return value if isinstance(value, Mapping) else NO
+    is_class = isinstance(kind, type) and kind not in (Any, inspect.Parameter.empty)
+    return value if not is_class or isinstance(value, kind) else NO
 
 
-def _is_sequence(value: Any, origin: Any, args: Sequence[Any]) -> bool:
-    if not isinstance(value, (list, tuple)):
-        return False
-    if origin is tuple and args[1:] != (...,):
-        return len(value) == len(args) and all(accepted(*pair) for pair in zip(value, args, strict=True))
-    return all(accepted(each, args[0]) for each in value)
+def _meant(value: Any) -> list[Any]:
+    """What a choice may be meant by. YAML reads yes and no as truths, and 32 as a number."""
+    if isinstance(value, bool):
+        return ["yes", "true", True] if value else ["no", "false", False]
+    return [value] if isinstance(value, (str, float)) else [value, str(value)]
 
 
-def _chosen(value: Any, choices: Sequence[Any]) -> Any:
-    """The choice that is meant, or None. YAML reads yes and no as truths, and 32 as a number."""
-    for choice in choices:
-        same = value == choice and isinstance(value, bool) == isinstance(choice, bool)
-        if same or (not isinstance(value, (str, bool, float)) and str(value) == choice):
-            return choice
-    words = {True: ("yes", "true"), False: ("no", "false")}
-    return next((w for w in words[value] if w in choices), None) if isinstance(value, bool) else None
+def _list(value: Any, origin: Any, kinds: Sequence[Any]) -> Any:
+    """`[1, 2]`, or as text: `1,2`."""
+    if isinstance(value, str):
+        listed = _from_yaml(value)
+        value = listed if isinstance(listed, list) else [part.strip() for part in value.split(",")]
+    fixed = origin is tuple and kinds[1:] != (...,)
+    if not isinstance(value, (list, tuple)) or (fixed and len(value) != len(kinds)):
+        return NO
+    made = [_read(*each) for each in zip(value, kinds if fixed else repeat(kinds[0]), strict=False)]
+    if any(each is NO for each in made):
+        return NO
+    return made if origin is list else tuple(made)
 
 
-def _size(value: Any) -> float:
-    if isinstance(value, (list, tuple)):
-        return len(value)
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+def _finite(number: Any, kind: Any) -> Any:
+    if isinstance(number, numbers.Real) and not _is_truth(number):
+        with suppress(ValueError, OverflowError):  # int(nan), int(inf), float(10**400)
+            made = kind(number)
+            if made == number if kind is int else math.isfinite(made):
+                return made
+    return NO
 
 
-def _readings(text: str, kind: Any) -> Any:
-    """What a text may mean, by type; the narrowest first."""
-    origin, args = get_origin(kind), get_args(kind)
-    word = text.strip().lower()
-    if origin is Annotated:
-        yield from _readings(text, args[0])
-    elif origin in (Union, UnionType):
-        for each in sorted(args, key=lambda each: each is str):
-            yield from _readings(text, each)
-    elif kind in (None, NoneType) and word in ("null", "none", "~"):
-        yield None
-    elif kind is bool and word in ("true", "yes", "on", "1", "false", "no", "off", "0"):
-        yield word in ("true", "yes", "on", "1")
-    elif kind in (int, float):
-        for one in (int, float):
-            try:
-                yield one(word.replace("_", ""))
-            except ValueError:
-                continue
-    elif origin in (list, tuple, Sequence, dict, Mapping) or kind in (dict, Mapping):
-        yield from _from_yaml(text, args)
-    elif origin is Literal or kind is str:
-        yield text
+def _is_truth(value: Any) -> bool:
+    return type(value).__name__ == "bool"  # numpy's, too
 
 
-def _from_yaml(text: str, args: Sequence[Any]) -> Any:
-    """`[1, 2]`, `1,2` or `{a: 1}`."""
-    import yaml
+def _number(value: Any) -> Any:
+    """A text that says a number as that number; anything else as it is."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(value) if isinstance(value, str) else value
+    return value
 
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
-        return
-    if isinstance(value, Mapping):
-        yield value
-    if not isinstance(value, list):
-        value = [part.strip() for part in text.split(",")]
-    yield [read(each, args[0]) if isinstance(each, str) and args else each for each in value]
+
+def _from_yaml(text: str) -> Any:
+    import yaml  # when it is needed
+
+    with suppress(yaml.YAMLError, RecursionError, ValueError):
+        return yaml.safe_load(text)
 
 
 def _hint(value: Any, kind: Any) -> str:
@@ -356,12 +304,10 @@ def _hint(value: Any, kind: Any) -> str:
     if get_origin(kind) is Literal and isinstance(value, str):
         near = did_you_mean(value, map(str, args), "", "{!r}")
         return f": {near}" if near else ""
-    if get_origin(kind) is Annotated and accepted(value, args[0]) and isinstance(value, numbers.Real):
-        return "".join(each.hint(_size(value)) for each in args[1:] if isinstance(each, Bound))
-    if get_origin(kind) in (Union, UnionType):
-        return "".join(_hint(value, each) for each in args)
-    return ""
+    if get_origin(kind) is Annotated and _read(value, args[0]) is not NO and isinstance(value, numbers.Real):
+        return "".join(each.hint(value) for each in args[1:] if isinstance(each, Bound))
+    return "".join(_hint(value, each) for each in args) if get_origin(kind) in UNIONS else ""
 
 
-def _number(value: float) -> str:
+def _number_in_words(value: float) -> str:
     return f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"

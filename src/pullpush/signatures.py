@@ -15,8 +15,6 @@ __all__ = ["REQUIRED", "Option", "Signature", "arguments", "of", "one", "room", 
 
 # Imported where a source is read, as is the standard library: types that options have, cheap to import.
 REAL = ("pullpush.bounds", "pullpush.data.readers")
-
-
 REQUIRED: Any = inspect.Parameter.empty
 """The default of what has none."""
 
@@ -31,17 +29,13 @@ class Option(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """A function, or a class as it is made.
-
-    Attributes:
-        name: of the function.
-        options: name to `Option`, in order.
-        doc: the docstring, without indentation.
-    """
+    """A function, or a class as it is made: its name, its options in order, its docstring without indentation, and
+    whether it takes others, too."""
 
     name: str
     options: Mapping[str, Option]
     doc: str
+    takes_others: bool = False
 
     def own(self) -> dict[str, Option]:
         """The options that go by name only: those that a person chooses."""
@@ -49,9 +43,9 @@ class Signature(NamedTuple):
 
 
 @lru_cache
-def room(package: str, skip: tuple[str, ...] = ()) -> Mapping[str, Signature]:
+def room(package: str) -> Mapping[str, Signature]:
     """The functions that the files of a package list in their `__all__`, sorted by name, as `maths.registry` does."""
-    files = [path for path in _path(package).glob("*.py") if path.stem not in ("__init__", *skip)]
+    files = [path for path in _path(package).glob("*.py") if path.stem not in ("__init__", "base")]
     known = {name: values[name] for values in map(_run, files) for name in values["__all__"]}
     return {name: of(known[name]) for name in sorted(known)}
 
@@ -66,11 +60,14 @@ def of(function: Callable[..., Any]) -> Signature:
     """A function or class that is at hand."""
     doc = inspect.getdoc(function) or ""
     kinds, texts = types_of(function), arguments(doc)
+    parameters = signature_of(function).parameters.items()
     options = {
         name: Option(p.default, kinds.get(name, p.annotation), texts.get(name, ""), p.kind is p.KEYWORD_ONLY)
-        for name, p in signature_of(function).parameters.items()
+        for name, p in parameters
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     }
-    return Signature(getattr(function, "__name__", str(function)), options, doc)
+    takes_others = any(p.kind is p.VAR_KEYWORD for _, p in parameters)
+    return Signature(getattr(function, "__name__", str(function)), options, doc, takes_others)
 
 
 def summary(doc: str) -> str:

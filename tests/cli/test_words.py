@@ -13,10 +13,10 @@ import pytest
 
 from pullpush.cli import main, parse, studies
 from pullpush.cli.main import VERBS
-from pullpush.cli.training import _resumed
 from pullpush.errors import UserError
 from pullpush.runs import options
 from pullpush.signatures import of
+from pullpush.words import typed
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/pullpush/recipes/*.yaml")]
@@ -44,10 +44,11 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert main(words) == 0
         return
     if verb == "train":
-        resume, rest = _resumed(rest)
+        said, others = typed(rest)
         if "--help" not in rest:
-            assert not (resume and rest)
-            options.parse(rest)
+            resume = said.pop("resume", None)
+            assert not (resume and (said or others))
+            options.config_of(options.merged(said, others))
         return
     did: list[dict[str, Any]] = []
 
@@ -55,9 +56,11 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         did.append(values)
         if verb not in ("study", "tune"):
             return None
-        own = {name: about.default for name, about in of(function).options.items()} | values
+        known = of(function).options
+        own = {name: about.default for name, about in known.items()} | values
         names = own["losses"].split(",") if "losses" in own else None
-        return lambda more: studies._configs(more, names or [studies._loss_in(more)], [{}], 1)
+        more = {name: said for name, said in values.items() if name not in known}
+        return studies._configs(more, names or [studies._loss_in(more)], [{}], 1)
 
     monkeypatch.setattr(parse, "_run", record)
     try:

@@ -26,7 +26,7 @@ def _losses(name: str | None = None) -> None:
         name: a loss.
     """
     rooms = {
-        "losses": room("pullpush.maths.losses", skip=("base",)),
+        "losses": room("pullpush.maths.losses"),
         "miners": room("pullpush.maths.miners"),
         "regularisers": room("pullpush.maths.regularizers"),
     }

@@ -4,22 +4,27 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pullpush.bounds import check, read
 from pullpush.errors import UserError
 from pullpush.signatures import REQUIRED, of, summary
-from pullpush.words import help_of, typed, unknown, value_of
+from pullpush.words import Said, help_of, typed, unknown
 
 __all__ = ["call"]
 
 
 def call(
-    function: Callable[..., Any], argv: Sequence[str], prog: str, examples: str, by_place: Sequence[str] = ()
+    function: Callable[..., Any],
+    argv: Sequence[str],
+    prog: str,
+    examples: str,
+    by_place: Sequence[str] = (),
+    several: str = "",
 ) -> Any:
     """Calls `function` with a command line: parameters without a default by place, the others as options, in any order.
 
     Hyphens and underscores in options are the same; a yes-or-no option may stand alone (--json); an option that is a
     list may be repeated; one of a single letter may have one hyphen (-k 5). The options `by_place` may also stand
-    behind the parameters without a default, without their names.
+    behind the parameters without a default, without their names. The option `several` is the text of all words behind
+    it. A function with `**options` gets all others as `Said`.
 
     Raises:
         UserError: unknown options, with the nearest right name; missing or wrong values.
@@ -27,27 +32,27 @@ def call(
     """
     signature = of(function)
     options = signature.options
-    required = [name for name, option in options.items() if option.default is REQUIRED]
+    required = {name: option for name, option in options.items() if option.default is REQUIRED}
     if "--help" in argv or "-h" in argv:
-        named = " ".join([*(name.upper() for name in required), *(f"[{name.upper()}]" for name in by_place)])
-        groups = {"arguments": required, "options": [name for name in options if name not in required]}
-        shown = {title: {name: options[name] for name in names} for title, names in groups.items() if names}
-        print(help_of(f"{prog} {named} [--OPTION VALUE ...]", summary(signature.doc), shown, examples))
+        usage = " ".join([*(name.upper() for name in required), *(f"[{name.upper()}]" for name in by_place)])
+        shown = {"arguments": required, "options": {k: v for k, v in options.items() if k not in required}}
+        print(help_of(f"{prog} {usage} [--OPTION VALUE ...]", summary(signature.doc), shown, examples))
         sys.exit(0)
-    typed_texts, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
-    for name in typed_texts:
-        if name not in options:
-            raise unknown(name, options, prog)
-    values = {name: value_of(name, texts, options[name].annotation) for name, texts in typed_texts.items()}
-    places = [name for name in (*required, *by_place) if name not in values]
+    said, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
+    others = {name: said.pop(name) for name in [*said] if name not in options}
+    if others and not signature.takes_others:
+        raise unknown(next(iter(others.values())).shown, options, prog)
+    if several in said:
+        text = " ".join(map(str, [*said[several].values, *words]))
+        said[several], words = said[several]._replace(values=[text]), []
+    places = [name for name in (*required, *by_place) if name not in said]
     if len(words) > len(places):
         raise UserError(f"{words[len(places)]!r} is one word too many: see {prog} --help")
-    for name, word in zip(places, words, strict=False):
-        values[name] = check(name.upper(), read(word, options[name].annotation), options[name].annotation)
-    missing = [name for name in required if name not in values]
+    said |= {name: Said(name.upper(), [word]) for name, word in zip(places, words, strict=False)}
+    missing = [name.upper() for name in required if name not in said]
     if missing:
-        raise UserError(f"{prog} needs {' and '.join(name.upper() for name in missing)}: see {prog} --help")
-    return _run(function, values)
+        raise UserError(f"{prog} needs {' and '.join(missing)}: see {prog} --help")
+    return _run(function, {name: each.read(options[name].annotation) for name, each in said.items()} | others)
 
 
 def _run(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:

@@ -11,13 +11,12 @@ from pullpush.cli.parse import call
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean
 from pullpush.signatures import of
+from pullpush.words import Said, typed
 
 __all__ = ["study", "tune"]
 
 Seeds = Annotated[int, Bound(1, 1000)]
 Jobs = Annotated[int, Bound(1, 256)]
-# Takes the options of the runs.
-Verb = Callable[[list[str]], None]
 
 EXAMPLES = """\
   pullpush study margin --losses circle,triplet --margins 0.4:1.0:0.1 --steps 1000 --seeds 3 --out studies/margin
@@ -39,7 +38,7 @@ stopped; a larger --trials prolongs it."""
 
 def study(argv: list[str]) -> int:
     """Runs a study and draws its page."""
-    kinds: dict[str, Callable[..., Verb]] = {
+    kinds: dict[str, Callable[..., None]] = {
         "margin": _margin,
         "losses": _losses,
         "grid": _grid,
@@ -61,44 +60,17 @@ def tune(argv: list[str]) -> int:
     return 0
 
 
-def _call(verb: Callable[..., Verb], argv: list[str], prog: str, examples: str) -> None:
-    """Calls `verb` with its own options of the command line, and what it gives with those of its runs."""
-    own = set(of(verb).options)
-    mine: list[str] = []
-    rest: list[str] = []
-    into = rest
-    for word in argv:
-        if word.startswith("-") and not _is_number(word):
-            name = word.lstrip("-").partition("=")[0].replace("-", "_")
-            into = mine if name in own or name in ("help", "h") else rest
-            if into is rest:
-                _check_near(name, own)
-        into.append(word)
-    call(verb, _joined(mine), prog, examples)(rest)
-
-
-def _joined(words: Sequence[str]) -> list[str]:
-    """`--over A B` as `--over 'A B'`: an option takes one value."""
-    joined: list[str] = []
-    for word in words:
-        if joined and not word.startswith("--") and not joined[-1].startswith("--"):
-            joined[-1] += " " + word
-        else:
-            joined.append(word)
-    return joined
-
-
-def _is_number(word: str) -> bool:
-    return word[1:2].isdigit() or word[1:2] == "."
-
-
-def _check_near(name: str, own: set[str]) -> None:
+def _call(verb: Callable[..., None], argv: list[str], prog: str, examples: str) -> None:
+    """Calls `verb` with its own options, and with those of its runs as they were typed."""
     from pullpush.runs.config import Config
 
-    hint = did_you_mean(name, own, "", "--{}", 0.75)
-    known = name in {field.name for field in fields(Config)} - {"loss"} or (name == "loss" and "losses" not in own)
-    if hint and not known:
-        raise UserError(f"unknown option --{name}: {hint}")
+    own = of(verb).options
+    others = {field.name for field in fields(Config) if not (field.name == "loss" and "losses" in own)}
+    for name, said in typed(argv)[0].items():
+        hint = did_you_mean(name, own, "", "--{}", 0.75)
+        if hint and name not in (*own, *others):
+            raise UserError(f"unknown option {said.shown}: {hint}")
+    call(verb, argv, prog, examples, several="over")
 
 
 def _study(runs: list[Any], out: str, jobs: int, draw: Callable[..., Path], *options: Any) -> None:
@@ -109,43 +81,39 @@ def _study(runs: list[Any], out: str, jobs: int, draw: Callable[..., Path], *opt
 
 
 def _configs(
-    rest: Sequence[str], losses: Sequence[str], settings: Sequence[Mapping[str, Any]], seeds: int, **defaults: Any
+    options: Mapping[str, Said],
+    losses: Sequence[str],
+    settings: Sequence[Mapping[str, Any]],
+    seeds: int,
+    **defaults: Any,
 ) -> list[Any]:
     """A checked configuration for each seed, loss and setting (dotted options)."""
-    from pullpush.runs.options import parse
+    from pullpush.runs.options import config_of, merged
     from pullpush.studies.plan import FAST
 
-    base = parse([*_of_loss(rest, losses, losses[0]), f"--loss={losses[0]}"], {**FAST, **defaults})
+    def config(loss: str, **more: Any) -> Any:
+        words = [f"--loss={loss}", *(f"--{name}={value}" for name, value in more.items())]
+        return config_of(merged({**_of_loss(options, losses, loss), **typed(words)[0]}, below={**FAST, **defaults}))
+
+    base = config(losses[0])
     if base.data.validation <= 0:
         raise UserError("a study chooses by validation classes: --data.validation must be above 0")
     return [
-        parse(
-            [
-                *_of_loss(rest, losses, loss),
-                f"--loss={loss}",
-                f"--seed={seed}",
-                *(f"--{k}={v}" for k, v in setting.items()),
-            ],
-            {**FAST, **defaults},
-        )
+        config(loss, seed=seed, **setting)
         for seed in range(base.seed, base.seed + seeds)
         for loss in losses
         for setting in settings
     ]
 
 
-def _of_loss(rest: Sequence[str], losses: Sequence[str], loss: str) -> list[str]:
+def _of_loss(options: Mapping[str, Said], losses: Sequence[str], loss: str) -> dict[str, Said]:
     """`--circle.scale 64` as `--loss.scale 64` for circle, and left out for the others."""
-    words: list[str] = []
-    keep = True
-    for word in rest:
-        if word.startswith("--"):
-            owner, dot, option = word[2:].partition(".")
-            keep = owner == loss or owner not in losses
-            word = f"--loss.{option}" if dot and owner == loss else word
-        if keep:
-            words.append(word)
-    return words
+    others = tuple(f"{name}." for name in losses if name != loss)
+    return {
+        f"loss.{name.removeprefix(f'{loss}.')}" if name.startswith(f"{loss}.") else name: said
+        for name, said in options.items()
+        if not name.startswith(others)
+    }
 
 
 def _names(text: str) -> list[str]:
@@ -162,7 +130,8 @@ def _margin(
     jobs: Jobs = 1,
     window: Window = 50,
     out: str = "studies/margin",
-) -> Verb:
+    **options: Said,
+) -> None:
     """Trains each loss at each margin: test recall@1 and MAP@R over the margin, loss curves, table.csv, page.html.
 
     Args:
@@ -177,14 +146,11 @@ def _margin(
     from pullpush.studies.margin import check_margin
     from pullpush.studies.plan import numbers
 
-    def run(rest: list[str]) -> None:
-        names = _names(losses)
-        check_margin(names)
-        settings = [{"loss.margin": margin} for margin in numbers(margins, "margins")]
-        runs = margin_runs(_configs(rest, names, settings, seeds))
-        _study(runs, out, jobs, draw_margin, window)
-
-    return run
+    names = _names(losses)
+    check_margin(names)
+    settings = [{"loss.margin": margin} for margin in numbers(margins, "margins")]
+    runs = margin_runs(_configs(options, names, settings, seeds))
+    _study(runs, out, jobs, draw_margin, window)
 
 
 def _losses(
@@ -194,7 +160,8 @@ def _losses(
     window: Window = 50,
     target: Share = 0.0,
     out: str = "studies/losses",
-) -> Verb:
+    **options: Said,
+) -> None:
     """Losses beside each other: convergence, the gap to validation, pairs, maps, time, final metrics.
 
     All train with the same miner (multi_similarity, unless --miner says otherwise), as the question whether validation
@@ -208,17 +175,13 @@ def _losses(
         target: validation recall@1 whose steps and seconds are told; 0 for what every run reaches.
         out: folder of the study.
     """
+    from pullpush.studies.losses import draw_losses, losses_runs
 
-    def run(rest: list[str]) -> None:
-        from pullpush.studies.losses import draw_losses, losses_runs
-
-        runs = losses_runs(_configs(rest, _names(losses), [{}], seeds, miner="multi_similarity"))
-        _study(runs, out, jobs, draw_losses, window, target)
-
-    return run
+    runs = losses_runs(_configs(options, _names(losses), [{}], seeds, miner="multi_similarity"))
+    _study(runs, out, jobs, draw_losses, window, target)
 
 
-def _grid(over: str = "", seeds: Seeds = 1, jobs: Jobs = 1, out: str = "studies/grid") -> Verb:
+def _grid(over: str = "", seeds: Seeds = 1, jobs: Jobs = 1, out: str = "studies/grid", **options: Said) -> None:
     """Every combination of the values of some options.
 
     Args:
@@ -227,16 +190,12 @@ def _grid(over: str = "", seeds: Seeds = 1, jobs: Jobs = 1, out: str = "studies/
         jobs: processes.
         out: folder of the study.
     """
+    from pullpush.studies.grid import draw_grid, grid_runs, settings_of
 
-    def run(rest: list[str]) -> None:
-        from pullpush.studies.grid import draw_grid, grid_runs, settings_of
-
-        settings = settings_of(over)
-        configs = _configs(rest, [_loss_in(rest)], settings, seeds)
-        runs = grid_runs(configs, settings * seeds)
-        _study(runs, out, jobs, draw_grid)
-
-    return run
+    settings = settings_of(over)
+    configs = _configs(options, [_loss_in(options)], settings, seeds)
+    runs = grid_runs(configs, settings * seeds)
+    _study(runs, out, jobs, draw_grid)
 
 
 def _memory(
@@ -248,7 +207,8 @@ def _memory(
     seeds: Seeds = 3,
     jobs: Jobs = 1,
     out: str = "studies/memory",
-) -> Verb:
+    **options: Said,
+) -> None:
     """Recall@1 over the batch size with and without the cross-batch memory, over its size, and what it costs.
 
     The memory's loss is added to the batch's (--memory.combine sum), as in its paper.
@@ -263,24 +223,20 @@ def _memory(
         jobs: processes; times of steps are comparable with one only.
         out: folder of the study.
     """
+    from pullpush.studies.memory import HALF, batch_settings, draw_memory, memory_runs
+    from pullpush.studies.plan import numbers
 
-    def run(rest: list[str]) -> None:
-        from pullpush.studies.memory import HALF, batch_settings, draw_memory, memory_runs
-        from pullpush.studies.plan import numbers
-
-        names, sizes = _names(losses), sorted(numbers(ratios, "ratios"))
-        over_batches = batch_settings(numbers(batches, "batches"), samples, sizes[-1])
-        plain, full = batch_settings([at], samples, sizes[-1])
-        over_sizes = [plain, *({**full, "memory.size": size} for size in sizes)]
-        halves = [{**full, "memory.storage": storage} for storage in HALF]
-        combine = {"memory.combine": "sum"}
-        runs = memory_runs(
-            _configs(rest, names, over_batches, seeds, **combine)
-            + _configs(rest, names[:1], [*over_sizes, *halves], seeds, **combine)
-        )
-        _study(runs, out, jobs, draw_memory)
-
-    return run
+    names, sizes = _names(losses), sorted(numbers(ratios, "ratios"))
+    over_batches = batch_settings(numbers(batches, "batches"), samples, sizes[-1])
+    plain, full = batch_settings([at], samples, sizes[-1])
+    over_sizes = [plain, *({**full, "memory.size": size} for size in sizes)]
+    halves = [{**full, "memory.storage": storage} for storage in HALF]
+    combine = {"memory.combine": "sum"}
+    runs = memory_runs(
+        _configs(options, names, over_batches, seeds, **combine)
+        + _configs(options, names[:1], [*over_sizes, *halves], seeds, **combine)
+    )
+    _study(runs, out, jobs, draw_memory)
 
 
 def _drift(
@@ -290,7 +246,8 @@ def _drift(
     age: Count = 100,
     tolerance: Positive = 0.1,
     out: str = "studies/drift",
-) -> Verb:
+    **options: Said,
+) -> None:
     """How far embeddings of the same items move in 10, 100 and 1,000 steps, along training.
 
     Args:
@@ -301,20 +258,19 @@ def _drift(
         tolerance: mean squared change that is taken as little.
         out: folder of the study.
     """
+    from pullpush.studies.drift import check_age, draw_drift, drift_runs
 
-    def run(rest: list[str]) -> None:
-        from pullpush.studies.drift import check_age, draw_drift, drift_runs
-
-        check_age(age)
-        runs = drift_runs(_configs(rest, _names(losses), [{}], seeds))
-        _study(runs, out, jobs, draw_drift, age, tolerance)
-
-    return run
+    check_age(age)
+    runs = drift_runs(_configs(options, _names(losses), [{}], seeds))
+    _study(runs, out, jobs, draw_drift, age, tolerance)
 
 
 def _tune(
-    over: str = "optimizer.lr=1e-4:1e-2:log", trials: Annotated[int, Bound(1, 100_000)] = 20, out: str = "studies/tune"
-) -> Verb:
+    over: str = "optimizer.lr=1e-4:1e-2:log",
+    trials: Annotated[int, Bound(1, 100_000)] = 20,
+    out: str = "studies/tune",
+    **options: Said,
+) -> None:
     """Searches options of a run by Optuna; the best MAP@R on the validation classes wins.
 
     Args:
@@ -322,19 +278,15 @@ def _tune(
         trials: runs in all, those of earlier calls included.
         out: folder of the search; its storage is tune.db.
     """
+    from pullpush.studies.tune import draw_tune, ranges_of
+    from pullpush.studies.tune import tune as search
 
-    def run(rest: list[str]) -> None:
-        from pullpush.studies.tune import draw_tune, ranges_of
-        from pullpush.studies.tune import tune as search
-
-        loss = _loss_in(rest)
-        runs = search(lambda values: _configs(rest, [loss], [values], 1)[0], ranges_of(over), Path(out), trials)
-        print(f"page: {draw_tune(runs, Path(out))}")
-
-    return run
+    loss = _loss_in(options)
+    runs = search(lambda values: _configs(options, [loss], [values], 1)[0], ranges_of(over), Path(out), trials)
+    print(f"page: {draw_tune(runs, Path(out))}")
 
 
-def _loss_in(rest: Sequence[str]) -> str:
-    from pullpush.runs.options import chosen
+def _loss_in(options: Mapping[str, Said]) -> str:
+    from pullpush.runs.options import choices, merged
 
-    return chosen(rest)[0]
+    return choices(merged(options))[0]

@@ -6,9 +6,13 @@ from pathlib import Path
 from pullpush.cli.reports import draw_report
 from pullpush.errors import UserError
 from pullpush.extras import missing
+from pullpush.signatures import Option
+from pullpush.words import help_of, typed
 
 __all__ = ["train"]
 
+USAGE = "pullpush train [--data emoji|FOLDER|FILE.csv|FILE.parquet] [--loss NAME] [--encoder NAME] [--OPTION VALUE ...]"
+ABOUT = "Trains, evaluates on classes that were not trained on, and draws a report."
 EXAMPLES = """\
   pullpush train                                   the emoji data, the default recipe
   pullpush train --data photos/ --out runs/photos  a folder with a folder a class
@@ -23,15 +27,22 @@ EXAMPLES = """\
 
 def train(argv: list[str]) -> int:
     """Trains, prints recall@1 before and after on unseen classes, and draws the report."""
-    resume, rest = _resumed(argv)
-    if "--help" in rest or "-h" in rest:
-        _help(rest)
-        return 0
-    from pullpush.runs.options import parse
+    from pullpush.runs.options import FILE, choices, config_of, merged, sections
 
-    if resume and rest:
-        raise UserError(f"--resume goes on with the run's own options; leave out {rest[0]!r}")
-    typed = None if resume else parse(rest)
+    options, words = typed([word for word in argv if word not in ("--help", "-h")])
+    resume = options.pop("resume").values[-1] if "resume" in options else None
+    if resume is True:
+        raise UserError("--resume needs the folder of a run: --resume runs/NAME")
+    if resume and (options or words):
+        left = [*words, *(option.shown for option in options.values())]
+        raise UserError(f"--resume goes on with the run's own options; leave out {left[0]!r}")
+    said = merged(options, words)
+    if "--help" in argv or "-h" in argv:
+        file = Option(None, str, f"{FILE} with any of these options; what is typed beside it wins")
+        shown = sections(*choices(said))
+        print(help_of(USAGE, ABOUT, {**shown, "the run": {"config": file, **shown["the run"]}}, EXAMPLES))
+        return 0
+    typed_config = None if resume else config_of(said)
     # Only now: torch takes its time, and what is typed wrong is said at once.
     from pullpush.runs.folder import open_run
     from pullpush.training.loop import train as run
@@ -42,7 +53,7 @@ def train(argv: list[str]) -> int:
             folder, wanted = Path(resume), open_run(Path(resume)).report
             print(f"{resume} is finished; its report is drawn again")
         else:
-            config = typed or open_run(Path(str(resume)))
+            config = typed_config or open_run(Path(str(resume)))
             folder, wanted = run(config, resume=resume), config.report
     except Stopped as stopped:
         print(f"pullpush: {stopped}", file=sys.stderr)
@@ -52,30 +63,3 @@ def train(argv: list[str]) -> int:
     elif wanted:
         draw_report(folder)
     return 0
-
-
-def _resumed(argv: list[str]) -> tuple[str | None, list[str]]:
-    for place, word in enumerate(argv):
-        name, equals, value = word.partition("=")
-        if name == "--resume":
-            if not equals and place + 1 == len(argv):
-                raise UserError("--resume needs the folder of a run: --resume runs/NAME")
-            after = place + (1 if equals else 2)
-            return (value if equals else argv[place + 1]), argv[:place] + argv[after:]
-    return None, argv
-
-
-def _help(argv: list[str]) -> None:
-    from pullpush.runs.options import chosen, sections, task_defaults
-    from pullpush.words import help_of
-
-    rest = [word for word in argv if word not in ("--help", "-h")]
-    defaults = task_defaults(rest)
-    shown = {
-        title: {name: about._replace(default=defaults.get(name, about.default)) for name, about in options.items()}
-        for title, options in sections(*chosen(rest)).items()
-    }
-    usage = (
-        "pullpush train [--data emoji|FOLDER|FILE.csv|FILE.parquet] [--loss NAME] [--encoder NAME] [--OPTION VALUE ...]"
-    )
-    print(help_of(usage, "Trains, evaluates on classes that were not trained on, and draws a report.", shown, EXAMPLES))

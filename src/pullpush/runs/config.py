@@ -1,14 +1,14 @@
 """Everything that repeats a run, as plain values."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 
-from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Pixels, Seed, Share, Whole, checked_fields, types_of
+from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Pixels, Seed, Share, Whole, check, types_of
 from pullpush.files import write_text
 from pullpush.words import unknown
 
@@ -18,9 +18,11 @@ else:  # help shows the options of a run without torch
     Loss = Miner = Any
 
 __all__ = [
+    "LOSS",
     "PROG",
     "SHORT",
     "TEXT_DEFAULTS",
+    "TEXT_LOSS",
     "BatchConfig",
     "Checked",
     "Config",
@@ -82,8 +84,8 @@ class Checked:
         for name, kind in types_of(cls).items():
             value = getattr(self, name)
             if is_dataclass(kind) and isinstance(value, (Mapping, str, float, int)):
-                setattr(self, name, _group(name, value, kind))
-        checked_fields(self)
+                value = _group(name, value, kind)
+            setattr(self, name, check(f"{name} of {cls.__name__}", value, kind))
 
 
 def _group(name: str, value: Any, kind: Any) -> Any:
@@ -91,7 +93,7 @@ def _group(name: str, value: Any, kind: Any) -> Any:
     known = [f"{name}.{each.name}" for each in fields(kind)]
     for option in given:
         if f"{name}.{option}" not in known:
-            raise unknown(f"{name}.{option}", known, PROG, hyphens="")
+            raise unknown(f"{name}.{option}", known, PROG)
     return kind(**given)
 
 
@@ -315,7 +317,7 @@ class Config(Checked):
     validate_every: Whole = 0
     checkpoint_every: Count = 50
     tensorboard: bool = True
-    trackers: list[str] = field(default_factory=list)
+    trackers: Sequence[str] = ()
     report: bool = True
     nmi: bool = True
 
@@ -341,7 +343,8 @@ class Config(Checked):
         return asdict(self) | {"loss": self.loss.named(), "miner": miner}
 
 
-# What a task takes instead of the defaults above, where nothing else is said.
+# What a task with texts takes instead of the defaults above, where nothing else is said.
+TEXT_LOSS = "n_pair"
 TEXT_DEFAULTS: dict[str, Any] = {
     "encoder.freeze": True,
     "encoder.head": "mlp",
@@ -352,7 +355,6 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "text.hidden": 1024,
     "text.dropout": 0.2,
     "data.test": 0.25,
-    "loss.name": "n_pair",
     "loss.temperature": 0.07,
     "optimizer.lr": 1e-3,
     "optimizer.weight_decay": 0.05,
