@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, NamedTuple
 
 from pullpush.bounds import signature_of, types_of
 
-__all__ = ["REQUIRED", "Option", "Signature", "arguments", "of", "one", "room", "summary"]
+__all__ = ["REQUIRED", "Option", "Signature", "arguments", "of", "one", "room", "section", "summary"]
 
 # Imported where a source is read, as is the standard library: types that options have, cheap to import.
 REAL = ("pullpush.bounds", "pullpush.data.readers")
@@ -75,10 +76,15 @@ def summary(doc: str) -> str:
     return " ".join(doc.partition("\n\n")[0].split())
 
 
+def section(doc: str, title: str) -> str:
+    """The lines below a title of a docstring, without their indentation."""
+    lines = re.search(rf"^{title}:\n((?:[ ]{{4}}.*\n?|\n)+)", doc, re.MULTILINE)
+    return dedent(lines[1]).strip("\n") if lines else ""
+
+
 def arguments(doc: str) -> dict[str, str]:
     """Name to help, of the docstring's section `Args`."""
-    section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)+)", doc, re.MULTILINE)
-    entries = re.findall(r"^[ ]{4}(\w[\w, ]*):\s+(.*(?:\n[ ]{5}.*)*)", section[1] if section else "", re.MULTILINE)
+    entries = re.findall(r"^(\w[\w, ]*):\s+(.*(?:\n[ ].*)*)", section(doc, "Args"), re.MULTILINE)
     return {name.strip(): " ".join(text.split()) for names, text in entries for name in names.split(",")}
 
 

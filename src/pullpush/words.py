@@ -71,7 +71,7 @@ def help_of(usage: str, about: str, options: Mapping[str, Mapping[str, Option]],
         for title, section in options.items()
         if section
     ]
-    parts = [f"usage: {usage}", textwrap.fill(about, width), *sections, f"examples:\n{examples.rstrip()}"]
+    parts = [f"usage: {usage}", textwrap.fill(about, width), *sections, f"examples:\n{textwrap.indent(examples, '  ')}"]
     return "\n\n".join(filter(None, parts))
 
 

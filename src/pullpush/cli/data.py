@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from pullpush.bounds import Seed
-from pullpush.cli.parse import call
+from pullpush.cli.parse import verb
 from pullpush.cli.terminal import plain
 from pullpush.data.readers import PLACES
 from pullpush.errors import UserError
@@ -15,23 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["data"]
 
 
-def data(argv: list[str]) -> int:
-    """What is in a data set, problems first."""
-    call(
-        _data,
-        argv,
-        "pullpush data",
-        "  pullpush data emoji\n"
-        "  pullpush data photos/\n"
-        "  pullpush data sop --root downloads/sop     counts against the published numbers\n"
-        "  pullpush data sop --make small/sop         a small tree in that layout, to try things out\n"
-        f"Names: {', '.join(PLACES)}",
-    )
-    return 0
-
-
-def _data(
+@verb(names=", ".join(PLACES))
+def data(
     data: str,
+    *,
     root: str | None = None,
     options: dict[str, Any] | None = None,
     look: bool = True,
@@ -49,6 +36,13 @@ def _data(
         make: write a small tree in the layout `data` with real images to this new folder instead.
         split: show the splits that a run with this seed would make.
         seed: of the splits.
+
+    Examples:
+        pullpush data emoji
+        pullpush data photos/
+        pullpush data sop --root downloads/sop     counts against the published numbers
+        pullpush data sop --make small/sop         a small tree in that layout, to try things out
+        Names: {names}
     """
     from rich.console import Console
 

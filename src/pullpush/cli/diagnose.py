@@ -5,7 +5,7 @@ from json import dumps
 from rich.console import Console
 from rich.text import Text
 
-from pullpush.cli.parse import call
+from pullpush.cli.parse import verb
 from pullpush.escape import printable
 
 __all__ = ["diagnose"]
@@ -13,26 +13,19 @@ __all__ = ["diagnose"]
 STYLES = {"critical": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-def diagnose(argv: list[str]) -> int:
-    """What is wrong with a run."""
-    call(
-        _diagnose,
-        argv,
-        "pullpush diagnose",
-        "  pullpush diagnose runs/demo\n"
-        "  pullpush diagnose runs/demo --json        a list of finding, severity, evidence, advice\n"
-        "  pullpush diagnose runs/demo --page false  the text alone",
-    )
-    return 0
-
-
-def _diagnose(run: str, json: bool = False, page: bool = True) -> None:
+@verb()
+def diagnose(run: str, *, json: bool = False, page: bool = True) -> None:
     """What is wrong with a run, with the evidence and the cure, from what its folder holds.
 
     Args:
         run: a run folder; it may be unfinished.
         json: print JSON instead of text.
         page: write RUN/diagnosis.html too.
+
+    Examples:
+        pullpush diagnose runs/demo
+        pullpush diagnose runs/demo --json        a list of finding, severity, evidence, advice
+        pullpush diagnose runs/demo --page false  the text alone
     """
     from pullpush.reports import diagnose_run, diagnosis_page
 

@@ -6,24 +6,23 @@ from rich.console import Console
 from rich.table import Table
 
 from pullpush.bounds import describe
-from pullpush.cli.parse import call
+from pullpush.cli.parse import verb
 from pullpush.names import look_up
 from pullpush.signatures import Signature, room, summary
 
 __all__ = ["losses"]
 
 
-def losses(argv: list[str]) -> int:
-    """All losses, miners and regularisers."""
-    call(_losses, argv, "pullpush losses", "  pullpush losses\n  pullpush losses --name circle")
-    return 0
-
-
-def _losses(name: str | None = None) -> None:
+@verb()
+def losses(*, name: str | None = None) -> None:
     """All losses, miners and regularisers with their options, or one of the losses in full.
 
     Args:
         name: a loss.
+
+    Examples:
+        pullpush losses
+        pullpush losses --name circle
     """
     rooms = {
         "losses": room("pullpush.maths.losses"),

@@ -5,7 +5,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pullpush.cli.parse import call
+from pullpush.cli.parse import verb
 from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
 from pullpush.escape import printable
@@ -23,35 +23,10 @@ __all__ = ["embed", "evaluate"]
 SHOWN = 10
 
 
-def evaluate(argv: list[str]) -> int:
-    """Metrics of a model on any data."""
-    call(
-        _evaluate,
-        argv,
-        "pullpush evaluate",
-        "  pullpush evaluate runs/demo                     the test split of the run\n"
-        "  pullpush evaluate runs/demo --data emoji --split test\n"
-        "  pullpush evaluate runs/demo --data photos/ --json\n"
-        "  pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test",
-    )
-    return 0
-
-
-def embed(argv: list[str]) -> int:
-    """Embeddings of images, to a file."""
-    call(
-        _embed,
-        argv,
-        "pullpush embed",
-        "  pullpush embed runs/demo --data photos/ --out photos.npz\n"
-        "  pullpush embed runs/demo --data photo.jpg --out photo.npy\n"
-        "  pullpush embed runs/demo --data items.csv --out items.parquet",
-    )
-    return 0
-
-
-def _evaluate(
+@verb()
+def evaluate(
     model: str,
+    *,
     data: str | None = None,
     root: str | None = None,
     split: Literal["", "train", "validation", "test"] = "",
@@ -71,6 +46,12 @@ def _evaluate(
         nmi: cluster the embeddings too.
         per_class: write a CSV with the metrics of each class to this file.
         json: print JSON instead of a table.
+
+    Examples:
+        pullpush evaluate runs/demo                     the test split of the run
+        pullpush evaluate runs/demo --data emoji --split test
+        pullpush evaluate runs/demo --data photos/ --json
+        pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test
     """
     from rich.console import Console
     from rich.table import Table
@@ -105,8 +86,10 @@ def _evaluate(
             print(printable(note))
 
 
-def _embed(
+@verb()
+def embed(
     model: str,
+    *,
     data: str | None = None,
     out: str = "embeddings.npz",
     root: str | None = None,
@@ -122,6 +105,11 @@ def _embed(
         root: folder of the download, for the benchmark data sets.
         split: train, validation or test; by default the test split of the run, of other data all items.
         options: further options of the reader.
+
+    Examples:
+        pullpush embed runs/demo --data photos/ --out photos.npz
+        pullpush embed runs/demo --data photo.jpg --out photo.npy
+        pullpush embed runs/demo --data items.csv --out items.parquet
     """
     import numpy as np
 

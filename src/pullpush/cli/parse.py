@@ -5,26 +5,38 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pullpush.errors import UserError
-from pullpush.signatures import REQUIRED, of, summary
+from pullpush.signatures import REQUIRED, of, section, summary
 from pullpush.words import Said, help_of, typed, unknown
 
-__all__ = ["call"]
+__all__ = ["call", "verb"]
 
 
-def call(
-    function: Callable[..., Any],
-    argv: Sequence[str],
-    prog: str,
-    examples: str,
-    by_place: Sequence[str] = (),
-    several: str = "",
-) -> Any:
-    """Calls `function` with a command line: parameters without a default by place, the others as options, in any order.
+def verb(**words: str) -> Callable[[Callable[..., None]], Callable[[list[str]], int]]:
+    """Decorator of a function that does what its name says: it is called with a command line. See `call`.
+
+    `words` stand in its docstring as {name}.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[[list[str]], int]:
+        for name, text in words.items():
+            function.__doc__ = (function.__doc__ or "").replace(f"{{{name}}}", text)
+
+        def run(argv: list[str]) -> int:
+            call(function, argv, f"pullpush {function.__name__}")
+            return 0
+
+        return run
+
+    return decorate
+
+
+def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: str = "", more: str = "") -> Any:
+    """Calls `function` with a command line: its options in any order, with their names or, where it takes them by
+    place, without.
 
     Hyphens and underscores in options are the same; a yes-or-no option may stand alone (--json); an option that is a
-    list may be repeated; one of a single letter may have one hyphen (-k 5). The options `by_place` may also stand
-    behind the parameters without a default, without their names. The option `several` is the text of all words behind
-    it. A function with `**options` gets all others as `Said`.
+    list may be repeated; one of a single letter may have one hyphen (-k 5). The option `several` is the text of all
+    words behind it. A function with `**options` gets those that it does not know as `Said`. Help ends with `more`.
 
     Raises:
         UserError: unknown options, with the nearest right name; missing or wrong values.
@@ -33,9 +45,11 @@ def call(
     signature = of(function)
     options = signature.options
     required = {name: option for name, option in options.items() if option.default is REQUIRED}
+    by_place = [name for name, option in options.items() if not option.by_name]
     if "--help" in argv or "-h" in argv:
-        usage = " ".join([*(name.upper() for name in required), *(f"[{name.upper()}]" for name in by_place)])
+        usage = " ".join(name.upper() if name in required else f"[{name.upper()}]" for name in by_place)
         shown = {"arguments": required, "options": {k: v for k, v in options.items() if k not in required}}
+        examples = section(signature.doc, "Examples") + more
         print(help_of(f"{prog} {usage} [--OPTION VALUE ...]", summary(signature.doc), shown, examples))
         sys.exit(0)
     said, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
@@ -45,7 +59,7 @@ def call(
     if several in said:
         text = " ".join(map(str, [*said[several].values, *words]))
         said[several], words = said[several]._replace(values=[text]), []
-    places = [name for name in (*required, *by_place) if name not in said]
+    places = [name for name in by_place if name not in said]
     if len(words) > len(places):
         raise UserError(f"{words[len(places)]!r} is one word too many: see {prog} --help")
     said |= {name: Said(name.upper(), [word]) for name, word in zip(places, words, strict=False)}

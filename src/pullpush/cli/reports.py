@@ -3,24 +3,23 @@
 from pathlib import Path
 
 from pullpush.bounds import Window
-from pullpush.cli.parse import call
+from pullpush.cli.parse import verb
 from pullpush.errors import UserError
 
 __all__ = ["draw_report", "report"]
 
 
-def report(argv: list[str]) -> int:
-    """Draws a run's report again."""
-    call(_report, argv, "pullpush report", "  pullpush report runs/demo\n  pullpush report runs/demo --window 20")
-    return 0
-
-
-def _report(run: str, window: Window = 50) -> None:
+@verb()
+def report(run: str, *, window: Window = 50) -> None:
     """Draws plots and report.html of a run from what its folder holds.
 
     Args:
         run: a run folder.
         window: steps in the moving average of the curves.
+
+    Examples:
+        pullpush report runs/demo
+        pullpush report runs/demo --window 20
     """
     draw_report(run, window)
 

@@ -1,14 +1,13 @@
 """pullpush index, pullpush search, pullpush serve"""
 
 import json
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from pullpush.bounds import Bound
-from pullpush.cli.parse import call
+from pullpush.cli.parse import verb
 from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
 from pullpush.search.stores import declared, names
@@ -17,59 +16,18 @@ from pullpush.search.stores.base import recall_in_words
 __all__ = ["index", "search", "serve"]
 
 
-def _names_stores(verb: Callable[..., None]) -> Callable[..., None]:
-    """Puts the addresses of all stores into the help."""
-    kinds = [declared(name) for name in names()]
-    for word, shown in (("{stores}", kinds), ("{servers}", [kind for kind in kinds if kind.remote])):
-        addresses = " or ".join(address for kind in shown for address in kind.addresses)
-        verb.__doc__ = (verb.__doc__ or "").replace(word, addresses)
-    return verb
+# The addresses of all stores, and of those that are servers.
+KINDS = [declared(name) for name in names()]
+STORES, SERVERS = (
+    " or ".join(address for kind in kinds for address in kind.addresses)
+    for kinds in (KINDS, [kind for kind in KINDS if kind.remote])
+)
 
 
-def index(argv: list[str]) -> int:
-    """Builds an index, or brings it up to date."""
-    call(
-        _index,
-        argv,
-        "pullpush index",
-        "  pullpush index runs/demo --data emoji\n"
-        "  pullpush index runs/demo --images photos/ --out indexes/photos\n"
-        "  pullpush index runs/demo --images photos/ --store milvus://localhost:19530/photos",
-    )
-    return 0
-
-
-def search(argv: list[str]) -> int:
-    """Searches an index."""
-    call(
-        _search,
-        argv,
-        "pullpush search",
-        "  pullpush search indexes/demo --image cat.png -k 5\n"
-        '  pullpush search indexes/demo "smiling cat" --where category=Smileys --json\n'
-        "  pullpush search indexes/demo --like 12 --minus 40 --minus glasses",
-        by_place=["text"],
-    )
-    return 0
-
-
-def serve(argv: list[str]) -> int:
-    """Serves an index over HTTP."""
-    call(
-        _serve,
-        argv,
-        "pullpush serve",
-        "  pullpush serve                                  the index that was built last\n"
-        "  pullpush serve indexes/photos --port 8080\n"
-        "  PULLPUSH_TOKEN=LETTERSANDDIGITS pullpush serve indexes/photos --host 0.0.0.0",
-        by_place=["index"],
-    )
-    return 0
-
-
-@_names_stores
-def _index(
+@verb(stores=STORES)
+def index(
     run: str,
+    *,
     images: str | None = None,
     data: str | None = None,
     out: str | None = None,
@@ -89,6 +47,11 @@ def _index(
         projection: of the map on the page: umap, pca or none.
         rebuild: embed everything anew.
         batch_size: images embedded at a time.
+
+    Examples:
+        pullpush index runs/demo --data emoji
+        pullpush index runs/demo --images photos/ --out indexes/photos
+        pullpush index runs/demo --images photos/ --store milvus://localhost:19530/photos
     """
     from pullpush.search import build_index
 
@@ -102,10 +65,11 @@ def _index(
     )
 
 
-@_names_stores
-def _search(
+@verb(servers=SERVERS)
+def search(
     index: str,
     text: str | None = None,
+    *,
     image: list[str] | None = None,
     like: list[int] | None = None,
     minus: list[str] | None = None,
@@ -129,6 +93,11 @@ def _search(
         store: where the vectors lie on a server, its address ({servers}); or the environment variable PULLPUSH_STORE.
             The address in the index is not used.
         json: print a list of {id, score, closeness, weak, path, label, text}.
+
+    Examples:
+        pullpush search indexes/demo --image cat.png -k 5
+        pullpush search indexes/demo "smiling cat" --where category=Smileys --json
+        pullpush search indexes/demo --like 12 --minus 40 --minus glasses
     """
     from pullpush.search import open as open_index
 
@@ -171,9 +140,10 @@ def _show(hits: list[Any], as_json: bool) -> None:
     Console().print(shown)
 
 
-@_names_stores
-def _serve(
+@verb(servers=SERVERS)
+def serve(
     index: str | None = None,
+    *,
     host: str = "127.0.0.1",
     port: Annotated[int, Bound(0, 65_535)] = 8000,
     token: str | None = None,
@@ -200,6 +170,11 @@ def _serve(
         read_only: no adding and removing.
         queue: requests that may be under way at once; the next ones get 429.
         timeout: seconds for one request.
+
+    Examples:
+        pullpush serve                                  the index that was built last
+        pullpush serve indexes/photos --port 8080
+        PULLPUSH_TOKEN=LETTERSANDDIGITS pullpush serve indexes/photos --host 0.0.0.0
     """
     from pullpush.server import serve as run
 

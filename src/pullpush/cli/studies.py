@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pullpush.bounds import Bound, Count, Positive, Share, Window
 from pullpush.cli.parse import call
 from pullpush.errors import UserError
-from pullpush.names import did_you_mean
-from pullpush.signatures import of
+from pullpush.names import did_you_mean, look_up
+from pullpush.signatures import of, section
 from pullpush.words import Said, typed
 
 __all__ = ["study", "tune"]
@@ -18,22 +18,11 @@ __all__ = ["study", "tune"]
 Seeds = Annotated[int, Bound(1, 1000)]
 Jobs = Annotated[int, Bound(1, 256)]
 
-EXAMPLES = """\
-  pullpush study margin --losses circle,triplet --margins 0.4:1.0:0.1 --steps 1000 --seeds 3 --out studies/margin
-  pullpush study losses --losses circle,triplet,multi_similarity --seeds 3 --out studies/losses
-  pullpush study grid --over batch.classes=8,16,32 memory.size=0,4096 --loss contrastive --out studies/grid
-  pullpush study memory --batches 8,16,32,64,128 --steps 500 --seeds 3 --out studies/memory
-  pullpush study drift --losses contrastive --steps 3000 --encoder.freeze false --out studies/drift
+FOLLOW = """
 
 Any option of `pullpush train` may follow and holds for all runs; --LOSS.OPTION VALUE, such as --circle.scale 64, for
 the runs of one loss. The backbone is frozen unless --encoder.freeze false. The same command goes on with a study that
-was stopped; finished runs are not repeated, their figures are drawn again."""
-
-TUNE_EXAMPLES = """\
-  pullpush tune --loss circle --over optimizer.lr=1e-4:1e-2:log loss.margin=0.1:0.8 --trials 30 --out studies/tune
-
-Any option of `pullpush train` may follow and holds for all runs. The same command goes on with a search that was
-stopped; a larger --trials prolongs it."""
+was stopped; finished runs are not repeated, their figures are drawn again; a larger --trials prolongs a search."""
 
 
 def study(argv: list[str]) -> int:
@@ -46,21 +35,20 @@ def study(argv: list[str]) -> int:
         "drift": _drift,
     }
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: pullpush study {{{','.join(kinds)}}} [options]\n\nexamples:\n{EXAMPLES}")
+        examples = "\n".join(section(of(kind).doc, "Examples") for kind in kinds.values())
+        print(f"usage: pullpush study {{{','.join(kinds)}}} [options]\n\nexamples:\n{examples}{FOLLOW}")
         sys.exit(0)
-    if argv[0] not in kinds:
-        raise UserError(f"unknown study {argv[0]!r}: {did_you_mean(argv[0], kinds, 'see pullpush study -h')}")
-    _call(kinds[argv[0]], argv[1:], f"pullpush study {argv[0]}", EXAMPLES)
+    _call(look_up("study", argv[0], kinds, "see pullpush study -h"), argv[1:], f"pullpush study {argv[0]}")
     return 0
 
 
 def tune(argv: list[str]) -> int:
     """Searches options of a run on the validation classes."""
-    _call(_tune, argv, "pullpush tune", TUNE_EXAMPLES)
+    _call(_tune, argv, "pullpush tune")
     return 0
 
 
-def _call(verb: Callable[..., None], argv: list[str], prog: str, examples: str) -> None:
+def _call(verb: Callable[..., None], argv: list[str], prog: str) -> None:
     """Calls `verb` with its own options, and with those of its runs as they were typed."""
     from pullpush.runs.config import Config
 
@@ -70,7 +58,7 @@ def _call(verb: Callable[..., None], argv: list[str], prog: str, examples: str) 
         hint = did_you_mean(name, own, "", "--{}", 0.75)
         if hint and name not in (*own, *others):
             raise UserError(f"unknown option {said.shown}: {hint}")
-    call(verb, argv, prog, examples, several="over")
+    call(verb, argv, prog, several="over", more=FOLLOW)
 
 
 def _study(runs: list[Any], out: str, jobs: int, draw: Callable[..., Path], *options: Any) -> None:
@@ -124,6 +112,7 @@ def _names(text: str) -> list[str]:
 
 
 def _margin(
+    *,
     losses: str = "circle,triplet",
     margins: str = "0.4:1.0:0.1",
     seeds: Seeds = 1,
@@ -141,6 +130,9 @@ def _margin(
         jobs: processes.
         window: steps in the moving average of the curves.
         out: folder of the study.
+
+    Examples:
+        pullpush study margin --losses circle,triplet --margins 0.4:1.0:0.1 --steps 1000 --seeds 3 --out studies/margin
     """
     from pullpush.studies import draw_margin, margin_runs
     from pullpush.studies.margin import check_margin
@@ -154,6 +146,7 @@ def _margin(
 
 
 def _losses(
+    *,
     losses: str = "circle,triplet,multi_similarity",
     seeds: Seeds = 3,
     jobs: Jobs = 1,
@@ -174,6 +167,9 @@ def _losses(
         window: steps in the moving average of the curves.
         target: validation recall@1 whose steps and seconds are told; 0 for what every run reaches.
         out: folder of the study.
+
+    Examples:
+        pullpush study losses --losses circle,triplet,multi_similarity --seeds 3 --out studies/losses
     """
     from pullpush.studies.losses import draw_losses, losses_runs
 
@@ -189,6 +185,9 @@ def _grid(over: str = "", seeds: Seeds = 1, jobs: Jobs = 1, out: str = "studies/
         seeds: repeats; the first seed is --seed.
         jobs: processes.
         out: folder of the study.
+
+    Examples:
+        pullpush study grid --over batch.classes=8,16,32 memory.size=0,4096 --loss contrastive --out studies/grid
     """
     from pullpush.studies.grid import draw_grid, grid_runs, settings_of
 
@@ -199,6 +198,7 @@ def _grid(over: str = "", seeds: Seeds = 1, jobs: Jobs = 1, out: str = "studies/
 
 
 def _memory(
+    *,
     losses: str = "contrastive,triplet,multi_similarity",
     batches: str = "8,16,32,64,128",
     ratios: str = "0.05,0.2,0.5,1",
@@ -222,6 +222,9 @@ def _memory(
         seeds: repeats; the first seed is --seed.
         jobs: processes; times of steps are comparable with one only.
         out: folder of the study.
+
+    Examples:
+        pullpush study memory --batches 8,16,32,64,128 --steps 500 --seeds 3 --out studies/memory
     """
     from pullpush.studies.memory import HALF, batch_settings, draw_memory, memory_runs
     from pullpush.studies.plan import numbers
@@ -240,6 +243,7 @@ def _memory(
 
 
 def _drift(
+    *,
     losses: str = "contrastive",
     seeds: Seeds = 1,
     jobs: Jobs = 1,
@@ -257,6 +261,9 @@ def _drift(
         age: steps that an embedding stays in the memory, for the advice on its start: 10, 100 or 1000.
         tolerance: mean squared change that is taken as little.
         out: folder of the study.
+
+    Examples:
+        pullpush study drift --losses contrastive --steps 3000 --encoder.freeze false --out studies/drift
     """
     from pullpush.studies.drift import check_age, draw_drift, drift_runs
 
@@ -266,6 +273,7 @@ def _drift(
 
 
 def _tune(
+    *,
     over: str = "optimizer.lr=1e-4:1e-2:log",
     trials: Annotated[int, Bound(1, 100_000)] = 20,
     out: str = "studies/tune",
@@ -277,6 +285,9 @@ def _tune(
         over: OPTION=LOW:HIGH or OPTION=LOW:HIGH:log, several of them.
         trials: runs in all, those of earlier calls included.
         out: folder of the search; its storage is tune.db.
+
+    Examples:
+        pullpush tune --loss circle --over optimizer.lr=1e-4:1e-2:log loss.margin=0.1:0.8 --trials 30 --out studies/tune
     """
     from pullpush.studies.tune import draw_tune, ranges_of
     from pullpush.studies.tune import tune as search

@@ -14,15 +14,14 @@ __all__ = ["train"]
 USAGE = "pullpush train [--data emoji|FOLDER|FILE.csv|FILE.parquet] [--loss NAME] [--encoder NAME] [--OPTION VALUE ...]"
 ABOUT = "Trains, evaluates on classes that were not trained on, and draws a report."
 EXAMPLES = """\
-  pullpush train                                   the emoji data, the default recipe
-  pullpush train --data photos/ --out runs/photos  a folder with a folder a class
-  pullpush train --data items.csv --encoder resnet50 --encoder.size 224 --batch.classes 16
-  pullpush train --loss circle --loss.margin 0.4 --loss.scale 80 --memory 4096
-  pullpush train --task image-text                 images with their descriptions, in one space
-  pullpush train --config runs/photos/config.yaml --seed 1 --out runs/photos-1
-  pullpush train --resume runs/photos              go on after Ctrl-C, a kill or a power cut
-  pullpush train --loss circle --help              with the options of that loss
-"""
+pullpush train                                   the emoji data, the default recipe
+pullpush train --data photos/ --out runs/photos  a folder with a folder a class
+pullpush train --data items.csv --encoder resnet50 --encoder.size 224 --batch.classes 16
+pullpush train --loss circle --loss.margin 0.4 --loss.scale 80 --memory 4096
+pullpush train --task image-text                 images with their descriptions, in one space
+pullpush train --config runs/photos/config.yaml --seed 1 --out runs/photos-1
+pullpush train --resume runs/photos              go on after Ctrl-C, a kill or a power cut
+pullpush train --loss circle --help              with the options of that loss"""
 
 
 def train(argv: list[str]) -> int:
