@@ -1,7 +1,5 @@
 """What the readers of official layouts share: finding the tree, reading its lists, writing a small one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Descriptions of the images in a folder: `captions.csv`, or a text file beside each image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

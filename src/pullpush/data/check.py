@@ -1,12 +1,11 @@
 """What is wrong with the images, before anything is trained on them."""
 
-from __future__ import annotations
-
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,13 +13,14 @@ from PIL import Image
 
 from pullpush.data.captions import text_problems
 from pullpush.data.items import Items, crop
-from pullpush.data.splits import kind_of_classes
+from pullpush.data.splits import in_two_splits, kind_of_classes
 from pullpush.data.workers import by_chunks
 from pullpush.errors import UserError
 from pullpush.escape import readable
 from pullpush.images import opened, to_rgb
 from pullpush.images.decode import DECODE_ERRORS, reason
 from pullpush.images.files import archived, read_regular
+from pullpush.names import few
 
 __all__ = ["SHOWN", "BadItem", "Findings", "Summary", "check", "inspect", "summary", "without_bad"]
 
@@ -41,26 +41,26 @@ class BadItem:
 
 @dataclass
 class Findings:
-    """What `inspect` found. `bad` cannot be read; the rest is worth a look."""
+    """What `inspect` saw; the rows are those of the items."""
 
-    bad: list[BadItem] = field(default_factory=list)
-    kinds: Counter[str] = field(default_factory=Counter)
-    tiny: list[int] = field(default_factory=list)
-    animated: list[int] = field(default_factory=list)
-    duplicates: list[list[int]] = field(default_factory=list)
-    across_classes: list[list[int]] = field(default_factory=list)
-    formats: Counter[str] = field(default_factory=Counter)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    """Width and height of each that can be read, upright."""
+    bad: list[BadItem]
+    tiny: list[int]  # with a side of less than `TINY` pixels
+    animated: list[int]
+    duplicates: list[
+        list[int]
+    ]  # with the same pixels after conversion to RGB: one file twice, or one image saved twice
+    across_classes: list[list[int]]  # those duplicates whose labels differ
+    kinds: Counter[str]  # Pillow's modes, counted
+    seen: pd.DataFrame  # format, width and height (upright) of each that can be read
 
 
-@dataclass
-class _Seen:
+class _Seen(NamedTuple):
     reason: str = ""
-    format: str = "archive"
-    kind: str = "RGB"
+    format: str = ""
+    kind: str = ""
     animated: bool = False
-    size: tuple[int, int] = (0, 0)
+    width: int = 0
+    height: int = 0
     digest: bytes = b""
 
 
@@ -96,30 +96,21 @@ def check(items: Items) -> list[BadItem]:
 
 
 def inspect(items: Items) -> Findings:
-    """Decodes each image once, in worker processes, and collects what is wrong or unusual.
-
-    Duplicates are images with the same pixels after conversion to RGB: the same file twice, and the same image saved
-    twice. `across_classes` are those duplicates whose labels differ.
-    """
-    seen = [look for chunk in by_chunks(partial(_look_at, items), len(items), "checking images") for look in chunk]
-    findings = Findings()
-    same: dict[bytes, list[int]] = defaultdict(list)
-    for row, look in enumerate(seen):
-        if look.reason:
-            findings.bad.append(BadItem(row, items.path(row), look.reason))
-            continue
-        same[look.digest].append(row)
-        findings.kinds[look.kind] += 1
-        findings.formats[look.format] += 1
-        findings.sizes.append(look.size)
-        if look.animated:
-            findings.animated.append(row)
-        if min(look.size) < TINY:
-            findings.tiny.append(row)
-    labels = items.table["label"].to_numpy()
-    findings.duplicates = [rows for rows in same.values() if len(rows) > 1]
-    findings.across_classes = [rows for rows in findings.duplicates if len(set(labels[rows])) > 1]
-    return findings
+    """Decodes each image once, in worker processes, and collects what is wrong or unusual."""
+    looks = [look for chunk in by_chunks(partial(_look_at, items), len(items), "checking images") for look in chunk]
+    frame = pd.DataFrame(looks, columns=list(_Seen._fields))
+    wrong = frame["reason"] != ""
+    seen, labels = frame[~wrong], items.table["label"].to_numpy()
+    duplicates = [rows.tolist() for rows in seen.groupby("digest", sort=False).groups.values() if len(rows) > 1]
+    return Findings(
+        bad=[BadItem(row, items.path(row), reason) for row, reason in frame["reason"][wrong].items()],
+        tiny=seen.index[seen[["width", "height"]].min(axis=1) < TINY].tolist(),
+        animated=seen.index[seen["animated"]].tolist(),
+        duplicates=duplicates,
+        across_classes=[rows for rows in duplicates if len(set(labels[rows])) > 1],
+        kinds=Counter(seen["kind"]),
+        seen=seen,
+    )
 
 
 def _look_at(items: Items, rows: range) -> list[_Seen]:
@@ -128,20 +119,17 @@ def _look_at(items: Items, rows: range) -> list[_Seen]:
 
 def _look(items: Items, row: int) -> _Seen:
     path = items.path(row)
-    seen = _Seen()
     try:
         inside = archived(path)
         lazy = opened(read_regular(path)) if inside is None else Image.fromarray(inside)
-        seen.kind, seen.animated = lazy.mode, getattr(lazy, "is_animated", False)
-        seen.format = lazy.format or seen.format
+        about = (lazy.format or "archive", lazy.mode, getattr(lazy, "is_animated", False))
         image = crop(to_rgb(lazy), items.box(row), path)
     except DECODE_ERRORS as error:
-        return _Seen(reason=reason(error))
+        return _Seen(reason(error))
     except UserError as error:
-        return _Seen(reason=str(error))
-    seen.size = image.size
-    seen.digest = hashlib.blake2b(np.asarray(image).tobytes() + repr(image.size).encode(), digest_size=16).digest()
-    return seen
+        return _Seen(str(error))
+    pixels = np.asarray(image).tobytes() + repr(image.size).encode()
+    return _Seen("", *about, *image.size, hashlib.blake2b(pixels, digest_size=16).digest())
 
 
 @dataclass
@@ -172,38 +160,32 @@ def summary(items: Items, findings: Findings | None = None, *, examples: int = 5
         splits=_splits(items),
         sizes=_sizes(items),
         examples=_examples(items, examples),
-        pixels=_pixels(findings.sizes) if findings and findings.sizes else None,
-        formats=pd.DataFrame(findings.formats.most_common(), columns=["format", "images"]) if findings else None,
+        pixels=_pixels(findings.seen) if findings and len(findings.seen) else None,
+        formats=findings.seen["format"].value_counts().rename("images").reset_index() if findings else None,
     )
 
 
 def _image_problems(items: Items, findings: Findings) -> list[str]:
-    lines = [f"cannot be read: {bad.path} ({bad.reason})" for bad in findings.bad[:10]]
-    if len(findings.bad) > 10:
-        lines.append(f"... and {len(findings.bad) - 10} more images that cannot be read")
+    lines = [f"cannot be read: {bad.path} ({bad.reason})" for bad in findings.bad[:SHOWN]]
+    if len(findings.bad) > SHOWN:
+        lines.append(f"... and {len(findings.bad) - SHOWN} more images that cannot be read")
     table = items.table
     for rows in findings.across_classes[:3]:
         names = ", ".join(dict.fromkeys(items.classes[label] for label in table["label"].iloc[rows]))
-        lines.append(
-            f"the same image in {len(rows)} items of different classes ({names}): {table['path'].iloc[rows[0]]}"
-        )
+        lines.append(f"the same image in {len(rows)} items of different classes ({names}): {items.path(rows[0])}")
     if len(findings.across_classes) > 3:
         lines.append(f"... and {len(findings.across_classes) - 3} more images in different classes")
     spare = sum(len(rows) - 1 for rows in findings.duplicates)
     if spare:
         lines.append(f"{spare} of {len(items)} items have the same pixels as another item")
-    if findings.tiny:
-        lines.append(
-            f"{len(findings.tiny)} images are smaller than {TINY} pixels, the first is {items.path(findings.tiny[0])}"
-        )
-    if findings.animated:
-        lines.append(
-            f"{len(findings.animated)} images are animated, their first frame counts: "
-            f"{items.path(findings.animated[0])}"
-        )
-    other = {kind: count for kind, count in findings.kinds.items() if kind != "RGB"}
+    tiny, animated = findings.tiny, findings.animated
+    if tiny:
+        lines.append(f"{len(tiny)} images are smaller than {TINY} pixels, the first is {items.path(tiny[0])}")
+    if animated:
+        lines.append(f"{len(animated)} images are animated, their first frame counts: {items.path(animated[0])}")
+    other = [f"{count} {kind}" for kind, count in sorted(findings.kinds.items()) if kind != "RGB"]
     if other:
-        lines.append("converted to RGB: " + ", ".join(f"{count} {kind}" for kind, count in sorted(other.items())))
+        lines.append(f"converted to RGB: {', '.join(other)}")
     return lines
 
 
@@ -214,33 +196,26 @@ def _class_problems(items: Items) -> list[str]:
     if len(sizes) < 2:
         lines.append(f"only {len(sizes)} class: nothing can be learned without a second one")
     if len(single):
-        few, dots = ", ".join(items.classes[label] for label in sorted(single)[:3]), ", ..." if len(single) > 3 else ""
-        single_items = items.table["label"].isin(single)
-        has_text = items.table["text"][single_items].map(len).all()
-        lines.append(
-            f"{len(single)} of {len(sizes)} classes have one item, so no positive"
-            f"{' but its text (--task image-text)' if has_text else ''} ({few}{dots})"
-        )
+        has_text = items.table["text"][items.table["label"].isin(single)].map(len).all()
+        but = " but its text (--task image-text)" if has_text else ""
+        names = few(items.classes[label] for label in sorted(single))
+        lines.append(f"{len(single)} of {len(sizes)} classes have one item, so no positive{but} ({names})")
     if len(sizes) and sizes.max() >= IMBALANCE * sizes.min():
         lines.append(
             f"imbalance: the largest class ({items.classes[sizes.idxmax()]}) has {sizes.max()} items, the smallest "
             f"({items.classes[sizes.idxmin()]}) has {sizes.min()}"
         )
-    split = items.table[items.table["split"] != ""].groupby("label")["split"].nunique()
     if any(kind_of_classes(items, name) == "mixed" for name in ("validation", "test")):
-        both = split.index[split > 1]
-        lines.append(f"{len(both)} classes are in two splits, the first is {items.classes[both[0]]}")
+        both = in_two_splits(items)
+        lines.append(f"{len(both)} classes are in two splits, the first is {both[0]}")
     return lines
 
 
-def _pixels(sizes: Sequence[tuple[int, int]]) -> pd.DataFrame:
+def _pixels(seen: pd.DataFrame) -> pd.DataFrame:
     """Smallest, median and largest width, height and aspect."""
-    width, height = np.array(sizes, float).T
-    rows = {"width": width, "height": height, "width / height": width / height}
-    return pd.DataFrame(
-        [(name, *np.round(np.quantile(values, [0, 0.5, 1]), 2)) for name, values in rows.items()],
-        columns=["pixels", "smallest", "median", "largest"],
-    )
+    sides = seen[["width", "height"]].assign(**{"width / height": seen["width"] / seen["height"]})
+    quantiles = sides.quantile([0, 0.5, 1]).round(2).set_axis(["smallest", "median", "largest"])
+    return quantiles.T.rename_axis("pixels").reset_index()
 
 
 def _splits(items: Items) -> pd.DataFrame:
@@ -256,7 +231,7 @@ def _splits(items: Items) -> pd.DataFrame:
 
 def _sizes(items: Items) -> pd.DataFrame:
     counts = items.table["label"].value_counts().value_counts().sort_index()
-    return pd.DataFrame({"items a class": counts.index.to_numpy(), "classes": counts.to_numpy()})
+    return counts.rename("classes").rename_axis("items a class").reset_index()
 
 
 def _examples(items: Items, count: int) -> pd.DataFrame:

@@ -1,7 +1,5 @@
 """A folder of class folders."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from pathlib import Path
@@ -100,7 +98,7 @@ def _places(root: Path, files: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "class", "split"], dtype=object)  # paths may be other bytes than UTF-8
 
 
-def _check_classes(root: Path, classes: pd.Series[str], loose: int) -> None:
+def _check_classes(root: Path, classes: pd.Series, loose: int) -> None:
     if classes.nunique() < 2:
         flat = f"{loose} images beside each other and no class folder"
         held = f"the one class {classes.iloc[0]!r}" if len(classes) else flat

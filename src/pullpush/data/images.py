@@ -1,7 +1,5 @@
 """Items as tensors, decoded at each reading or once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any

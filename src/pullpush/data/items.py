@@ -1,13 +1,11 @@
 """The item table: one row an item, whatever it was read from."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -59,7 +57,7 @@ class Items:
     @classmethod
     def build(
         cls, name: str, paths: Sequence[str], class_names: Sequence[str], notes: Sequence[str] = (), **columns: Any
-    ) -> Items:
+    ) -> Self:
         """Items from parallel lists; labels number the sorted class names."""
         classes, labels = np.unique(np.asarray(class_names, dtype=str), return_inverse=True)
         table = pd.DataFrame({"path": path_column([os.path.abspath(p) for p in paths]), "label": labels, **columns})
@@ -75,19 +73,19 @@ class Items:
         classes = self.table["label"].nunique()
         return f"Items({self.name!r}, {len(self)} items of {classes} classes{f': {splits}{rest}' if splits else ''})"
 
-    def select(self, mask: Any) -> Items:
+    def select(self, mask: Any) -> Self:
         """The items under a boolean mask, or those at the given row numbers. Ids and labels stay."""
         mask = np.asarray(mask)
         rows = np.flatnonzero(mask) if mask.dtype == bool else mask
         return replace(self, table=self.table.iloc[rows], notes=list(self.notes))
 
-    def split(self, name: str) -> Items:
+    def split(self, name: str) -> Self:
         """The items of one split; a UserError when there is no such split."""
         if name not in SPLITS:
             raise UserError(f"{name!r} is no split; the splits are {', '.join(SPLITS)}")
         return self.select(self.table["split"].to_numpy() == name)
 
-    def assign(self, **columns: Any) -> Items:
+    def assign(self, **columns: Any) -> Self:
         """The same items with some columns replaced."""
         return replace(self, table=self.table.assign(**columns), notes=list(self.notes))
 
@@ -137,7 +135,7 @@ class Items:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Items:
+    def load(cls, path: str | Path) -> Self:
         """What `save` wrote.
 
         Raises:

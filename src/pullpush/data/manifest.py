@@ -1,7 +1,5 @@
 """A CSV or Parquet file that lists the images."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from pullpush.data.readers import Missing
 from pullpush.data.tables import read_list_of_items
 from pullpush.errors import UserError
 from pullpush.files.tables import read_parquet
-from pullpush.names import did_you_mean
+from pullpush.names import did_you_mean, few
 
 __all__ = ["COLUMNS", "existing", "manifest_images", "read_manifest"]
 
@@ -87,13 +85,12 @@ def existing(frame: pd.DataFrame, origin: str, missing: str, notes: list[str]) -
     if there.all():
         return frame
     gone = frame["path"][~there]
-    few = ", ".join([*gone.iloc[:3], *(["..."] if len(gone) > 3 else [])])
     if missing == "error" or not there.any():
         raise UserError(
-            f"{len(gone)} of {len(frame)} images listed in {origin} do not exist: {few}; "
+            f"{len(gone)} of {len(frame)} images listed in {origin} do not exist: {few(gone)}; "
             "fetch them, or leave them out: --data.missing skip (--options '{missing: skip}' outside of training)"
         )
-    notes.append(f"{len(gone)} listed images do not exist and are left out: {few}")
+    notes.append(f"{len(gone)} listed images do not exist and are left out: {few(gone)}")
     return frame[there].reset_index(drop=True)
 
 

@@ -3,8 +3,6 @@
 Both samplers compute batch b of pass p from the seed alone, so a position is one number, and resuming is exact.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 

@@ -1,7 +1,5 @@
 """One door to all data: a name, a folder or a manifest."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

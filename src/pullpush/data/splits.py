@@ -1,7 +1,5 @@
 """Splits by class: what is tested was never trained on. Splits that the data bring may be of seen classes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,8 +7,17 @@ import pandas as pd
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
+from pullpush.names import few
 
-__all__ = ["check_disjoint", "class_folds", "fold_as_test", "kind_of_classes", "long_tail", "split_by_class"]
+__all__ = [
+    "check_disjoint",
+    "class_folds",
+    "fold_as_test",
+    "in_two_splits",
+    "kind_of_classes",
+    "long_tail",
+    "split_by_class",
+]
 
 
 def split_by_class(items: Items, *, seed: int = 0, test: float = 0.5, validation: float = 0.1) -> Items:
@@ -49,30 +56,33 @@ def kind_of_classes(items: Items, split: str) -> str:
     return "unseen" if not any(shared) else "seen" if all(shared) else "mixed"
 
 
+def in_two_splits(items: Items) -> list[str]:
+    """The names of the classes that are in more than one split."""
+    splits = items.table[items.table["split"] != ""].groupby("label")["split"].nunique()
+    return [items.classes[label] for label in splits.index[splits > 1]]
+
+
 def check_disjoint(items: Items) -> None:
     """A UserError where a class is in two splits."""
-    splits = items.table[items.table["split"] != ""].groupby("label")["split"].nunique()
-    both = splits.index[splits > 1]
-    if len(both):
-        few = ", ".join([*(items.classes[label] for label in both[:3]), *(["..."] if len(both) > 3 else [])])
+    both = in_two_splits(items)
+    if both:
         raise UserError(
-            f"{items.name}: {len(both)} classes are in two splits ({few}); metric learning is tested on "
+            f"{items.name}: {len(both)} classes are in two splits ({few(both)}); metric learning is tested on "
             "classes that were never trained on: mend the split"
         )
 
 
 def _check_kinds(items: Items) -> None:
     """A UserError where only some classes of a split are trained on, or validation has classes of an unseen test."""
-    table = items.table
-    classes = {split: set(table["label"][table["split"] == split]) for split in ("train", "validation", "test")}
+    classes = {name: set(rows) for name, rows in items.table.groupby("split")["label"]}
     for split, other in (("test", "train"), ("validation", "train"), ("validation", "test")):
-        both = sorted(classes[split] & classes[other])
-        kind = kind_of_classes(items, split) if other == "train" else kind_of_classes(items, "test")
-        if both and kind != "seen":
-            few = ", ".join([*(items.classes[label] for label in both[:3]), *(["..."] if len(both) > 3 else [])])
+        of_split = classes.get(split, set())
+        both = sorted(of_split & classes.get(other, set()))
+        if both and kind_of_classes(items, split if other == "train" else "test") != "seen":
+            names = few(items.classes[label] for label in both)
             raise UserError(
-                f"{items.name}: {len(both)} of {len(classes[split])} {split} classes are in the {other} split too "
-                f"({few}); either all of them are, or none. Mend the split, or let the classes be drawn again: "
+                f"{items.name}: {len(both)} of {len(of_split)} {split} classes are in the {other} split too ({names}); "
+                "either all of them are, or none. Mend the split, or let the classes be drawn again: "
                 "--data.given_splits false for a folder, no column 'split' in a manifest"
             )
 

@@ -1,7 +1,5 @@
 """Small trees in the layouts of the benchmarks, with real images: for tests, and for trying things out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path

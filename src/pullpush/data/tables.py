@@ -1,7 +1,5 @@
 """Lists that people write: CSV from any spreadsheet."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The same function on each row, in worker processes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar

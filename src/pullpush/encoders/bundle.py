@@ -7,8 +7,6 @@ text/               the transformer, as sentence-transformers saves it (only wit
 An encoder of another kind stands in config.json under `encoders`, and its files, where it has some, in KIND/.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import json

@@ -1,7 +1,5 @@
 """What every encoder is: a backbone and a head. A kind of encoder is one file beside this one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain

@@ -1,7 +1,5 @@
 """Heads: from the features of a backbone to the embedding space."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import Literal
 

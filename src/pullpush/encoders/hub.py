@@ -1,7 +1,5 @@
 """The model hub, asked once and briefly whether it is there, so that nobody waits through its retries."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

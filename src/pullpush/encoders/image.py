@@ -1,7 +1,5 @@
 """The image encoder: any timm model with a head."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self

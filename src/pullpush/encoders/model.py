@@ -1,7 +1,5 @@
 """A trained model in use: images and strings in, embeddings out."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import nullcontext

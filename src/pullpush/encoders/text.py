@@ -1,7 +1,5 @@
 """The text encoder: any sentence-transformers model with a head."""
 
-from __future__ import annotations
-
 import importlib.resources
 import importlib.util
 from collections.abc import Iterator, Sequence

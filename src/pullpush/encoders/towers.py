@@ -1,7 +1,5 @@
 """Two towers, one space: images and texts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

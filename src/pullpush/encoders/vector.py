@@ -1,7 +1,5 @@
 """The vector encoder: what other models made of things, with a head that learns."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Self
 

@@ -1,7 +1,5 @@
 """Pretrained weights of image backbones: where they come from, and proof that they arrived."""
 
-from __future__ import annotations
-
 import importlib.util
 import warnings
 from collections.abc import Mapping

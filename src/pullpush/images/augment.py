@@ -4,8 +4,6 @@ Decoding is done once (`ImageDataset(cache=...)`); what is random happens here, 
 generator. So a resumed run draws what the uninterrupted one would have drawn.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +22,19 @@ def step_generator(seed: int, step: int, rank: int = 0) -> torch.Generator:
     """The generator of one step: the same for the same (seed, step, rank), unlike that of any other."""
     mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % (1 << 63)
     return torch.Generator().manual_seed(mixed)
+
+
+class _Draw:
+    """Random numbers, one an image, from one generator; drawn on the CPU, so they do not depend on the device."""
+
+    def __init__(self, n: int, generator: torch.Generator, device: torch.device) -> None:
+        self.n, self.generator, self.device = n, generator, device
+
+    def uniform(self, low: float, high: float) -> torch.Tensor:
+        return (torch.rand(self.n, generator=self.generator) * (high - low) + low).to(self.device)
+
+    def chance(self, probability: float) -> torch.Tensor:
+        return (torch.rand(self.n, generator=self.generator) < probability).float().to(self.device)
 
 
 @dataclass(frozen=True)
@@ -121,16 +132,3 @@ class Augmentation:
         down = (places - y.view(-1, 1)).abs() < (side / stretch / 2).view(-1, 1)
         hidden = (down.unsqueeze(2) & across.unsqueeze(1)).unsqueeze(1) & (chosen > 0).view(-1, 1, 1, 1)
         pixels.masked_fill_(hidden, 0.0)
-
-
-class _Draw:
-    """Random numbers, one an image, from one generator; drawn on the CPU, so they do not depend on the device."""
-
-    def __init__(self, n: int, generator: torch.Generator, device: torch.device) -> None:
-        self.n, self.generator, self.device = n, generator, device
-
-    def uniform(self, low: float, high: float) -> torch.Tensor:
-        return (torch.rand(self.n, generator=self.generator) * (high - low) + low).to(self.device)
-
-    def chance(self, probability: float) -> torch.Tensor:
-        return (torch.rand(self.n, generator=self.generator) < probability).float().to(self.device)

@@ -1,7 +1,5 @@
 """The decoder: bytes, a path, an open file or a PIL image to 8-bit RGB."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

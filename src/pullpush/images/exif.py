@@ -5,8 +5,6 @@ hundreds of gigabytes of them. So no EXIF reaches Pillow's reader: what it would
 from it, and the orientation is looked up here.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Files of images: found in folders and read, and never anything but regular files."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The formats that are read: no others reach a decoder, whatever a file is called."""
 
-from __future__ import annotations
-
 import re
 
 __all__ = ["FORMATS", "NAMES", "SUFFIXES", "image_format"]

@@ -1,7 +1,5 @@
 """What an image encoder expects of its input, and the one way there."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

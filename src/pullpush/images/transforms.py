@@ -1,7 +1,5 @@
 """Random views of single images, for data that do not fit into the cache. For cached data see `augment.py`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

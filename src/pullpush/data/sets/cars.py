@@ -1,7 +1,5 @@
 """Cars-196 (Krause et al. 2013), split as in Song et al. 2016: the first half of the classes trains."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path

@@ -1,7 +1,5 @@
 """CUB-200-2011 birds (Wah et al. 2011), split as in Song et al. 2016: the first half of the classes trains."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

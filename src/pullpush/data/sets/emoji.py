@@ -1,7 +1,5 @@
 """The built-in data: the same emoji drawn by seven vendors."""
 
-from __future__ import annotations
-
 import importlib.resources
 from collections import Counter
 from collections.abc import Sequence

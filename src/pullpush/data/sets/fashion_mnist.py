@@ -1,7 +1,5 @@
 """Fashion-MNIST (Xiao et al. 2017), from its idx files."""
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
 

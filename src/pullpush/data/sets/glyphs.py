@@ -1,7 +1,5 @@
 """Characters in the fonts of this machine, or of a folder: a character is a class, a font an instance of it."""
 
-from __future__ import annotations
-
 import string
 import unicodedata
 from collections import Counter

@@ -1,7 +1,5 @@
 """In-shop Clothes Retrieval (Liu et al. 2016, DeepFashion)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

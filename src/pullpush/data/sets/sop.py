@@ -1,7 +1,5 @@
 """Stanford Online Products (Song et al. 2016, Deep Metric Learning via Lifted Structured Feature Embedding)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Vectors that another model made, with their classes, from one file: `--data vectors --data.root FILE.npz`."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

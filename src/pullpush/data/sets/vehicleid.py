@@ -1,7 +1,5 @@
 """PKU VehicleID (Liu et al. 2016, Deep Relative Distance Learning)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 
