@@ -101,6 +101,20 @@ def against_peer(name: str, n: int, per_class: int) -> tuple[float, float]:
     return compare(mine, theirs, repeats=REPEATS if first < 0.3 else 3)
 
 
+def n_pair_tuples(n: int) -> tuple[float, float]:
+    """The paper's tuples, an anchor and a reference of each class: what the peer takes of every batch, while ours takes
+    all pairs unless it is handed references."""
+    x, labels = batch(n, 2)
+    criterion, theirs = Criterion("n_pair"), step(peer("n_pair", n // 2), x, labels)
+    leaf = x.clone().requires_grad_()
+
+    def mine() -> None:
+        leaf.grad = None
+        criterion(leaf[0::2], labels[0::2], references=leaf[1::2], reference_labels=labels[1::2]).backward()
+
+    return compare(mine, theirs, repeats=REPEATS)
+
+
 def rows() -> Iterator[dict[str, Any]]:
     both = {}
     for name in PEERS:
@@ -108,6 +122,7 @@ def rows() -> Iterator[dict[str, Any]]:
         yield result(f"loss/{name}/512/pml", *both[name], "s")
     mean = math.exp(sum(math.log(theirs / mine) for mine, theirs in both.values()) / len(both))
     yield {"name": "loss/geometric-mean/512/pml", "ours": 1.0, "other": mean, "unit": "x", "ratio": mean}
+    yield result("loss/n_pair/512-tuples/pml", *n_pair_tuples(512), "s")
     yield result("loss/triplet/1024/pml", *against_peer("triplet", 1024, 4), "s")
     yield result("loss/triplet/512x16/pml", *against_peer("triplet", 512, 16), "s")
 

@@ -20,7 +20,7 @@ def test_blocks_of_rows_are_the_whole(name):
     x, labels = batch(13)
     whole = criterion(name, block_rows=None)
     blocks = copy.deepcopy(whole)
-    blocks.block_rows = 4
+    blocks.execution.block_rows = 4
     found = [value_and_gradient(c(x, labels), *inputs_of(c, x)) for c in (whole, blocks)]
     assert_same(*found)
     if not whole.loss.traits.proxies:
@@ -42,6 +42,18 @@ def test_blocks_of_rows_against_a_memory_with_a_miner(name):
         x, labels = batch(12)
         found.append(value_and_gradient(ours(x, labels), *inputs_of(ours, x)))
     assert_same(*found)
+
+
+def test_compiled_labels_and_ids_may_be_larger_than_32_bits():
+    """Names are numbers of 63 bits; smaller ones are compared in 32."""
+    x, labels = batch(16)
+    ids = torch.arange(16) // 2
+    expected = value_and_gradient(Criterion("sup_con")(x, labels, ids), x)
+    ours = Criterion("sup_con", compile=True)
+    for first in (0, 2**31 - 8, 2**62):
+        # As 32 bits alone, all labels would be one.
+        found = value_and_gradient(ours(x, labels * 2**32 + first if first else labels, ids + first), x)
+        assert_same(found, expected)
 
 
 def test_large_rectangles_are_streamed_by_themselves(monkeypatch):
@@ -115,14 +127,14 @@ def test_compiled_against_a_memory():
     assert_same(*found)
 
 
-def test_without_a_compiler_one_line_says_so(monkeypatch, caplog):
+def test_without_a_compiler_one_line_says_so(caplog):
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(config, "force_disable_caches", True)
     ours = Criterion("intra_pair_variance", compile=True)
     x, labels = batch(8)
-    with caplog.at_level(logging.WARNING, "pullpush"):
+    # `patch` puts the settings back; what pytest's monkeypatch puts back is gone for whoever compiles next.
+    missing = config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True})
+    with missing, caplog.at_level(logging.WARNING, "pullpush"):
         found = [ours(x, labels) for _ in range(3)]
     lines = [record.getMessage() for record in caplog.records if record.name == "pullpush"]
     assert len(lines) == 1

@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
-from pullpush.maths.losses import REGISTRY
+from pullpush.maths.losses import REGISTRY, base
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import AnchorLoss, per_anchor, value
 from tests.support.oracles import CASES, ORACLES
@@ -79,6 +79,31 @@ def test_value_is_the_oracles(case, kind):
 def test_value_is_the_oracles_at_sharp_options(case, kind):
     r = case.rectangle(kind)
     assert case.value(r).item() == pytest.approx(expected(case, r), rel=1e-9, abs=1e-9)
+
+
+FEW_POSITIVES = [c for c in ALL if c.chosen.traits.proxies or c.name in ("n_pair", "nt_xent", "tuplet_margin")]
+
+
+@pytest.mark.parametrize("case", FEW_POSITIVES, ids=title)
+@pytest.mark.parametrize("kind", ["square", "multi_label", "no_pair_at_all"])
+def test_few_positives_are_read_one_by_one_to_the_same_end(monkeypatch, case, kind):
+    """From 16 columns on; with proxies, one positive an anchor is a cross entropy."""
+    r = case.rectangle(kind, anchors=64)
+    assert r.similarity.shape[1] >= 16
+    value, gradients = case.value_and_gradients(r)
+    assert value.item() == pytest.approx(expected(case, r), rel=1e-9, abs=1e-9)
+    monkeypatch.setattr(base, "cells_of", lambda mask: None)
+    same, others = case.value_and_gradients(r)
+    torch.testing.assert_close(value, same)
+    torch.testing.assert_close(gradients, others)
+
+
+def test_soft_triple_takes_the_proxies_of_each_class_alone():
+    case = next(c for c in ALL if c.name == "soft_triple")
+    r = case.rectangle("wide")
+    of_classes = r.reference_similarity.unflatten(0, (-1, case.group)).unflatten(2, (-1, case.group))
+    within = of_classes.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    torch.testing.assert_close(case.value(replace(r, reference_similarity=within)), case.value(r))
 
 
 @each_case

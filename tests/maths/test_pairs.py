@@ -63,6 +63,28 @@ def test_pairs_leave_out_equal_ids_and_nothing_else(relation):
     assert not (pairs.positive & pairs.negative).any()
 
 
+@pytest.mark.parametrize("ids", [[4, 5, 6, 7], [-1, -2, -3, -4], [4, 5, 4, 7], [4, 4, 4, 4]])
+@pytest.mark.parametrize("others", [[4, 5, 6, 7], [8, 9, 9, 8], [0, 1, 2, 3], [7, 8, 9, 10], [-4, -9, -9, -9]])
+def test_ids_are_compared_one_by_one_whatever_their_ranges(ids, others):
+    """A batch with itself and ranges that do not meet have a shorter way."""
+    labels, ids, others = torch.tensor([1, 1, 2, 1]), torch.tensor(ids), torch.tensor(others)
+    for reference_ids in (ids, others):
+        for valid in (None, torch.tensor([True, True, False, True])):
+            pairs = make_pairs(labels, ids, labels, reference_ids, valid=valid)
+            same = loops(lambda a, b: a == b, labels, labels)
+            kept = ~loops(lambda a, b: a == b, ids, reference_ids) & (torch.ones(4).bool() if valid is None else valid)
+            assert torch.equal(pairs.positive, same & kept)
+            assert torch.equal(pairs.negative, ~same & kept)
+
+
+def test_masks_of_a_relation_are_its_own():
+    """They are not written to: it may keep them."""
+    held = Pairs(torch.ones(3, 3, dtype=torch.bool), torch.zeros(3, 3, dtype=torch.bool))
+    labels = ids = torch.arange(3)
+    assert make_pairs(labels, ids, labels, ids, lambda a, b: held).positive.sum() == 6
+    assert held.positive.all()
+
+
 def test_columns_that_hold_nothing_are_in_no_pair():
     labels, ids = torch.tensor([1, 1, 2]), torch.arange(3)
     pairs = make_pairs(labels, ids, labels, ids + 10, valid=torch.tensor([True, False, True]))

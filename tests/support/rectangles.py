@@ -72,7 +72,7 @@ class Case:
 
     @property
     def wants_references(self) -> bool:
-        return self.chosen.traits.wants_references
+        return bool(self.chosen.traits.wants_references)
 
     def learned(self) -> dict[str, float]:
         """Starting points of the options that are learned."""

@@ -1,15 +1,17 @@
 """From anchors and columns to the loss: similarity, pairs, miner, loss. No state."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.compiling import computed_again
-from pullpush.maths.choice import Loss, Miner
-from pullpush.maths.pairs import Relation, make_pairs
+from pullpush.maths.choice import Choice, Loss, Miner
+from pullpush.maths.pairs import make_pairs
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
+from pullpush.maths.relations import same_class
 from pullpush.maths.similarity import SIMILARITIES, cosine, dot
 
 __all__ = ["Comparison", "beside"]
@@ -29,16 +31,20 @@ class Comparison:
     """
 
     def __init__(
-        self, similarity: Callable[[Tensor, Tensor], Tensor], relation: Relation, miner: Miner | None, loss: Loss
+        self, similarity: Callable[[Tensor, Tensor], Tensor], relation: Choice[Any], miner: Miner | None, loss: Loss
     ) -> None:
         self.relation, self.miner, self.loss = relation, miner, loss
+        self.of_classes = relation.made_by(same_class)
+        # The cosine is the dot product of normalised vectors: normalised once a step, not once a block.
+        self._similarity = dot if similarity is cosine else similarity
         self.similarity_name = next((name for name, f in SIMILARITIES.items() if f is similarity), "")
         chosen: list[Loss | Miner] = [loss] if miner is None else [loss, miner]
         self.unit_length = similarity is cosine or any(each.traits.unit_length for each in chosen)
         self.wants_references = any(each.traits.wants_references for each in chosen)
+        # Of all references, or of so many beside each other, which is by far less.
+        group = loss.traits.wants_references
+        self.together = int(loss.options[group]) if isinstance(group, str) and self._similarity is dot else 0
         self.whole = any(each.whole for each in chosen)
-        # The cosine is the dot product of normalised vectors: normalised once a step, not once a block.
-        self._similarity = dot if similarity is cosine else similarity
 
     def __call__(self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor]) -> AnchorLoss:
         """The loss of these anchors.
@@ -72,7 +78,11 @@ class Comparison:
         among: Tensor | None = None
         if self.wants_references:
             joined = vectors[0] if len(vectors) == 1 else torch.cat(list(vectors))
-            among = similarity if joined is anchors.embeddings else self._between(joined, vectors)
+            if self.together:
+                joined = joined.unflatten(0, (-1, self.together))
+                among = dot(joined, joined)
+            else:
+                among = similarity if joined is anchors.embeddings else self._between(joined, vectors)
         loss: AnchorLoss = computed_again(self._of_cells, similarity, among, anchors, columns, learned)
         return loss
 

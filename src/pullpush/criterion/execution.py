@@ -11,6 +11,7 @@ from pullpush.criterion import distributed
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.comparison import Comparison, beside
 from pullpush.criterion.compiling import Compiled
+from pullpush.criterion.given import on_cpu
 from pullpush.criterion.learned import LearnedOptions
 from pullpush.criterion.streaming import stream
 from pullpush.maths.rectangle import per_anchor, value
@@ -67,17 +68,18 @@ class Execution:
         own = slice(None)
         if ranks > 1 and self.comparison.whole:
             # Not a sum over anchors: every rank computes the joined batch.
-            own = distributed.own_rows(len(anchors.ids))
+            own = distributed.own_rows(len(anchors.labels))
             anchors, ranks = distributed.gather(anchors), 1
         learned = options.current(ranks)
         if self.reduction == "none":
             kept = [p._replace(embeddings=p.embeddings.clone()) for p in parts] if changing else parts
-            return (per_anchor(self.comparison(anchors, kept, learned)) + _nothing(anchors, parts[0]))[own]
-        block_rows = self._block_rows(len(anchors.ids), sum(len(p.ids) for p in parts))
+            return _whole(per_anchor(self.comparison(anchors, kept, learned)), anchors, parts[0])[own]
+        block_rows = self._block_rows(len(anchors.labels), sum(len(p.labels) for p in parts))
         if block_rows is None and ranks == 1 and not changing and self.compiled is None:
-            return value(self.comparison(anchors, parts, learned)) + _nothing(anchors, parts[0]).sum()
-        total = self._streamed(anchors, parts, learned, block_rows or max(len(anchors.ids), 1), ranks)
-        return total + _nothing(anchors, parts[0]).sum()
+            total = value(self.comparison(anchors, parts, learned))
+        else:
+            total = self._streamed(anchors, parts, learned, block_rows or max(len(anchors.labels), 1), ranks)
+        return _whole(total, anchors, parts[0])
 
     def _streamed(
         self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor], block_rows: int, ranks: int
@@ -86,6 +88,8 @@ class Execution:
         same = first.embeddings is anchors.embeddings
         sums = self.compiled or self.comparison.sums
         columns = beside(parts)
+        if self.compiled is not None and self.comparison.of_classes:
+            anchors, columns = _narrow(anchors), _narrow(columns)
         if columns.valid is not None:
             columns = columns._replace(valid=columns.valid.to(torch.int64))
         held = [part.embeddings for part in rest]
@@ -93,13 +97,13 @@ class Execution:
         def block(rows: slice, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             x, y, *values = inputs
             own = anchors._replace(embeddings=x)
-            some = own if rows == slice(0, len(anchors.ids)) else own.rows(rows)
+            some = own if rows == slice(0, len(anchors.labels)) else own.rows(rows)
             first_part = x if same else y
             options = dict(zip(learned, values, strict=True))
             return sums(some, [first_part, *held], columns._replace(embeddings=first_part), options)
 
         inputs = [anchors.embeddings, anchors.embeddings.detach() if same else first.embeddings]
-        return stream(block, len(anchors.ids), block_rows, [*inputs, *learned.values()], ranks)
+        return stream(block, len(anchors.labels), block_rows, [*inputs, *learned.values()], ranks)
 
     def _block_rows(self, rows: int, columns: int) -> int | None:
         """Rows of a block; None for all at once."""
@@ -115,11 +119,27 @@ class Execution:
         return math.ceil(rows / math.ceil(rows / most))
 
 
-def _nothing(anchors: Columns, columns: Columns) -> Tensor:
-    """0 for each anchor, with a graph where the batch has no pair at all; NaN where it, or any column, holds one.
+def _narrow(columns: Columns) -> Columns:
+    """Labels and ids in 32 bits where they fit, as numbers of classes and items do: a compiled loop reads them for
+    every row."""
+    return columns._replace(labels=_in_32_bits(columns.labels), ids=_in_32_bits(columns.ids))
+
+
+def _in_32_bits(x: Tensor) -> Tensor:
+    if not on_cpu(x) or x.dtype != torch.int64 or not x.numel():
+        return x
+    low, high = x.aminmax()
+    small = torch.iinfo(torch.int32)
+    return x.int() if low >= small.min and high <= small.max else x
+
+
+def _whole(loss: Tensor, anchors: Columns, columns: Columns) -> Tensor:
+    """The loss; NaN where an anchor's embedding holds one, or any column's; with a graph where no pair gave it one.
 
     The memory's columns need no look: it never takes a NaN.
     """
-    own = (anchors.embeddings * 0.0).sum(1)
-    same = columns.embeddings is anchors.embeddings
-    return own if same else own + (columns.embeddings.detach() * 0.0).sum()
+    own, others = anchors.embeddings.detach(), columns.embeddings.detach()
+    loss = loss + (own.sum(1) if loss.ndim else own.sum()) * 0.0
+    if columns.embeddings is not anchors.embeddings:
+        loss = loss + others.sum() * 0.0
+    return loss if loss.requires_grad else loss + anchors.embeddings.sum() * 0.0

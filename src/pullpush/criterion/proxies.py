@@ -75,12 +75,12 @@ class Proxies(nn.Module):
         if relation.made_by(shared_label) and labels.shape[1:] != (classes,):
             raise UserError(f"labels {list(labels.shape)} do not fit proxies of {classes} classes: give [n, {classes}]")
         if relation.made_by(same_class) and labels.ndim == 1:
-            inside = (labels >= 0) & (labels < classes)
             cure = f"labels must be 0 ... {classes - 1}, there are proxies of {classes} classes: number these from 0"
             if labels.is_cuda:
-                torch._assert_async(inside.all(), cure)
-            elif not inside.all():
-                raise UserError(f"label {int(labels[~inside][0])} has no proxy: {cure}, or give Proxies(more, dim)")
+                torch._assert_async(((labels >= 0) & (labels < classes)).all(), cure)
+            elif len(labels) and (labels.amin() < 0 or labels.amax() >= classes):
+                strange = int(labels[(labels < 0) | (labels >= classes)][0])
+                raise UserError(f"label {strange} has no proxy: {cure}, or give Proxies(more, dim)")
 
     def extra_repr(self) -> str:
         """Sizes."""

@@ -47,7 +47,8 @@ class Traits:
         learned: options that are learned with the encoder; their defaults are the starting points.
         proxies: the columns are class proxies.
         unit_length: holds for unit vectors only, whatever the similarity: the criterion normalises.
-        wants_references: reads the rectangle's `reference_similarity`.
+        wants_references: reads the rectangle's `reference_similarity`; the name of an option, where only of references
+            beside each other, so many at a time.
     """
 
     similarity: str = "cosine"
@@ -55,7 +56,7 @@ class Traits:
     learned: tuple[str, ...] = ()
     proxies: bool = False
     unit_length: bool = False
-    wants_references: bool = False
+    wants_references: bool | str = False
 
 
 class Choice(Generic[R]):
@@ -111,7 +112,7 @@ class Choice(Generic[R]):
     def whole(self) -> bool:
         """Whether it needs all anchors at once, with these options."""
         whole = self.traits.whole
-        return self.traits.wants_references or (whole(self.options) if callable(whole) else whole)
+        return bool(self.traits.wants_references) or (whole(self.options) if callable(whole) else whole)
 
     def named(self) -> dict[str, Any]:
         """As a mapping of plain values, in the form that a file or a command line gives."""
@@ -160,7 +161,7 @@ def loss(
     learned: tuple[str, ...] = (),
     proxies: bool = False,
     unit_length: bool = False,
-    wants_references: bool = False,
+    wants_references: bool | str = False,
 ) -> Callable[[Callable[Concatenate[Rectangle, P], AnchorLoss]], Callable[P, Loss]]:
     """Decorator of a loss, a pure function of the rectangle: its options are chosen first. See `Traits`."""
     return _decorator("loss", Traits(similarity, whole, learned, proxies, unit_length, wants_references))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from pullpush.errors import UserError
+from pullpush.maths.reduce import eager
 
 __all__ = ["Pairs", "Relation", "equal", "make_pairs"]
 
@@ -57,7 +58,20 @@ def make_pairs(
     """
     related = (relation or equal)(labels, reference_labels)
     positive, negative = related if isinstance(related, Pairs) else (related, ~related)
-    other = ids[:, None] != reference_ids[None, :]
-    if valid is not None:
-        other = other & valid[None, :]
-    return Pairs(positive & other, negative & other)
+    if ids is reference_ids and valid is None and eager(ids) and len(ids.unique()) == len(ids):
+        return Pairs(positive.clone().fill_diagonal_(False), negative.clone().fill_diagonal_(False))
+    if _apart(ids, reference_ids):
+        other = None if valid is None else valid[None, :]
+    else:
+        other = ids[:, None] != reference_ids[None, :]
+        other = other if valid is None else other & valid[None, :]
+    return Pairs(positive, negative) if other is None else Pairs(positive & other, negative & other)
+
+
+def _apart(ids: Tensor, reference_ids: Tensor) -> bool:
+    """Whether a look at the ranges tells that no id is in both, as with proxies or items that come without ids; to
+    compare each with each would take as long as a loss."""
+    if not eager(ids) or not len(ids) or not len(reference_ids):
+        return False
+    (low, high), (reference_low, reference_high) = ids.aminmax(), reference_ids.aminmax()
+    return bool((high < reference_low) | (reference_high < low))

@@ -17,8 +17,8 @@ class Rectangle(NamedTuple):
     Attributes:
         similarity: [anchors, references]; larger means closer.
         pairs: two masks of the same shape.
-        reference_similarity: the references among each other, [references, references]; None unless the loss or the
-            miner says that it wants it.
+        reference_similarity: the references among each other, [references, references], or those of each class,
+            [classes, centers, centers]; None unless the loss or the miner says that it wants it.
         similarity_name: as in `SIMILARITIES`; empty for one of your own.
         dim: of the embeddings; 0 where it is not known.
     """

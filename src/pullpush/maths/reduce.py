@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "EXPONENT",
     "any_of",
     "cells_of",
     "count_of",

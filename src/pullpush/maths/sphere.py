@@ -1,4 +1,6 @@
-"""Unit vectors: their cosines from other similarities, and randomness that needs no state."""
+"""Unit vectors: their cosines from other similarities, cosines of other angles, and randomness that needs no state."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -6,7 +8,7 @@ from torch import Tensor
 from pullpush.errors import UserError
 from pullpush.maths.reduce import widen
 
-__all__ = ["as_cosine", "uniform"]
+__all__ = ["as_cosine", "cos_of_sum", "uniform"]
 
 
 def as_cosine(similarity: Tensor, name: str) -> Tensor:
@@ -27,6 +29,14 @@ def as_cosine(similarity: Tensor, name: str) -> Tensor:
     if name == "negative_euclidean":
         return 1 - s * s / 2
     raise UserError(f"similarity {name!r} tells no angle: take cosine or a Euclidean distance for this miner")
+
+
+def cos_of_sum(s: Tensor, angle: float) -> Tensor:
+    """cos(arccos(s) + angle); its gradient at |s| = 1, infinite, is that of s * cos(angle)."""
+    square = 1 - s.square()
+    inside = square > torch.finfo(s.dtype).eps
+    sine = torch.where(inside, torch.where(inside, square, 1.0).sqrt(), 0.0)
+    return s * math.cos(angle) - sine * math.sin(angle)
 
 
 def uniform(x: Tensor, seed: int) -> Tensor:

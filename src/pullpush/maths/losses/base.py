@@ -1,5 +1,8 @@
 """What several losses share."""
 
+from collections.abc import Callable
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -11,29 +14,50 @@ from pullpush.maths.reduce import any_of, cells_of, count_of, logsumexp_of, sum_
 __all__ = ["against_negatives", "by_class", "of_the_batch", "without_itself"]
 
 
-def against_negatives(positive_logits: Tensor, negative_logits: Tensor, pairs: Pairs) -> AnchorLoss:
+def against_negatives(
+    similarity: Tensor, pairs: Pairs, scale: float | Tensor, harder: Callable[[Tensor], Tensor] | None = None
+) -> AnchorLoss:
     r"""The softmax cross entropy of each positive among the anchor's negatives, the core of a family of losses.
 
-    $$L_{ip} = -\log \frac{e^{u_{ip}}}{e^{u_{ip}} + \sum_n e^{v_{in}}}
-            = \mathrm{softplus}\Big(\log \sum_n e^{v_{in}} - u_{ip}\Big)$$
+    $$L_{ip} = -\log \frac{e^{\sigma \phi(s_{ip})}}{e^{\sigma \phi(s_{ip})} + \sum_n e^{\sigma s_{in}}}
+            = \mathrm{softplus}\Big(\log \sum_n e^{\sigma s_{in}} - \sigma \phi(s_{ip})\Big)$$
 
     Args:
-        positive_logits: u [anchors, references], read where a cell is positive.
-        negative_logits: v of the same shape, read where a cell is negative.
+        similarity: s [anchors, references].
         pairs: masks of the same shape.
+        scale: sigma.
+        harder: phi, of each number by itself; the number itself where it is left out.
 
     Returns:
         AnchorLoss [anchors], counting positive pairs.
     """
-    negatives = logsumexp_of(negative_logits, pairs.negative)
+    logits, cells = similarity * scale, cells_of(pairs.positive)
+    columns = None if cells is None else _lone_positives(cells, pairs)
+    if columns is not None:
+        if harder is not None:
+            logits = logits.scatter(1, columns, harder(similarity.gather(1, columns)) * scale)
+        each = torch.nn.functional.cross_entropy(logits, columns[:, 0], reduction="none")
+        return AnchorLoss(each, torch.ones_like(each))
+    negatives = logsumexp_of(logits, pairs.negative)
     count = count_of(pairs.positive, dtype=negatives.dtype)
-    cells = cells_of(pairs.positive)
     if cells is None:
-        each = torch.nn.functional.softplus(negatives[:, None] - positive_logits)
+        own = logits if harder is None else harder(similarity) * scale
+        each = torch.nn.functional.softplus(negatives[:, None] - own)
         return AnchorLoss(sum_of(each, pairs.positive), count)
     rows = cells // pairs.positive.shape[1]
-    losses = torch.nn.functional.softplus(negatives[rows] - positive_logits.reshape(-1)[cells])
+    own = logits.take(cells) if harder is None else harder(similarity.take(cells)) * scale
+    losses = torch.nn.functional.softplus(negatives[rows] - own)
     return AnchorLoss(torch.zeros_like(negatives).scatter_add(0, rows, losses), count)
+
+
+def _lone_positives(cells: Tensor, pairs: Pairs) -> Tensor | None:
+    """Columns [anchors, 1] of the positives, where each anchor has one and all other cells are negative, as with
+    proxies; else None."""
+    rows, columns = pairs.positive.shape
+    if len(cells) != rows or int(count_of(pairs.negative).sum()) != rows * (columns - 1):
+        return None
+    places = cells - torch.arange(0, rows * columns, columns)
+    return places[:, None] if (places.amin() >= 0) & (places.amax() < columns) else None
 
 
 def without_itself(logits: Tensor, pairs: Pairs) -> AnchorLoss:
@@ -81,4 +105,4 @@ def by_class(similarity: Tensor, pairs: Pairs, centers: int) -> tuple[Tensor, Pa
             f"{columns} proxies can't be {centers} a class: give Proxies(classes, dim, per_class={centers})"
         )
     shape = (rows, columns // centers, centers)
-    return similarity.view(shape), Pairs(*(mask.view(shape).any(-1) for mask in pairs))
+    return similarity.view(shape), Pairs(*(reduce(torch.logical_or, mask.view(shape).unbind(-1)) for mask in pairs))

@@ -1,6 +1,7 @@
 """Softmax over class proxies on the sphere, with margins on the own class's angle."""
 
 import math
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -11,6 +12,7 @@ from pullpush.maths.choice import loss
 from pullpush.maths.losses.base import against_negatives, by_class
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import widen
+from pullpush.maths.sphere import cos_of_sum
 
 __all__ = ["arcface", "cosface", "normalized_softmax", "sphereface", "sub_center_arcface"]
 
@@ -32,8 +34,7 @@ def normalized_softmax(rectangle: Rectangle, *, temperature: Positive = 0.05) ->
 
     Source: Zhai and Wu, Classification is a Strong Baseline for Deep Metric Learning, BMVC 2019.
     """
-    logits = widen(rectangle.similarity) / temperature
-    return against_negatives(logits, logits, rectangle.pairs)
+    return against_negatives(widen(rectangle.similarity), rectangle.pairs, 1 / temperature)
 
 
 @loss(proxies=True, unit_length=True)
@@ -54,8 +55,7 @@ def cosface(rectangle: Rectangle, *, margin: CosineMargin = 0.35, scale: Positiv
 
     Source: Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, CVPR 2018.
     """
-    s, pairs = widen(rectangle.similarity), rectangle.pairs
-    return against_negatives(scale * (s - margin), scale * s, pairs)
+    return against_negatives(widen(rectangle.similarity), rectangle.pairs, scale, lambda s: s - margin)
 
 
 @loss(proxies=True, unit_length=True)
@@ -78,8 +78,7 @@ def arcface(rectangle: Rectangle, *, margin: Radians = 0.5, scale: Positive = 64
 
     Source: Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR 2019.
     """
-    s, pairs = widen(rectangle.similarity), rectangle.pairs
-    return against_negatives(scale * _cos_of_wider(s, margin), scale * s, pairs)
+    return against_negatives(widen(rectangle.similarity), rectangle.pairs, scale, partial(_cos_of_wider, margin=margin))
 
 
 @loss(proxies=True, unit_length=True)
@@ -109,8 +108,7 @@ def sub_center_arcface(
     Source: Deng et al., Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces, ECCV 2020.
     """
     cells, classes = by_class(widen(rectangle.similarity), rectangle.pairs, centers)
-    s = cells.amax(-1)
-    return against_negatives(scale * _cos_of_wider(s, margin), scale * s, classes)
+    return against_negatives(cells.amax(-1), classes, scale, partial(_cos_of_wider, margin=margin))
 
 
 @loss(proxies=True, unit_length=True)
@@ -134,18 +132,19 @@ def sphereface(rectangle: Rectangle, *, margin: Annotated[int, Bound(1, 64)] = 4
     Source: Liu et al., SphereFace: Deep Hypersphere Embedding for Face Recognition, CVPR 2017.
     """
     s = widen(rectangle.similarity).clamp(-1, 1)
+    return against_negatives(s, rectangle.pairs, scale, partial(_cos_of_multiple, margin=margin))
+
+
+def _cos_of_multiple(s: Tensor, margin: int) -> Tensor:
+    """cos(margin * arccos(s)), falling all the way."""
     # cos(m theta) as a polynomial of the cosine (Chebyshev): its gradient is finite at both ends, arccos's is not.
     before, multiple = torch.ones_like(s), s
     for _ in range(margin - 1):
         before, multiple = multiple, 2 * s * multiple - before
     k = sum(((s < math.cos(i * math.pi / margin)).to(s.dtype) for i in range(1, margin)), torch.zeros_like(s))
-    return against_negatives(scale * ((1 - 2 * (k % 2)) * multiple - 2 * k), scale * s, rectangle.pairs)
+    return (1 - 2 * (k % 2)) * multiple - 2 * k
 
 
 def _cos_of_wider(s: Tensor, margin: float) -> Tensor:
-    """cos(arccos(s) + margin), falling all the way; its gradient at |s| = 1, infinite, is that of s * cos(margin)."""
-    square = 1 - s.square()
-    inside = square > torch.finfo(s.dtype).eps
-    sine = torch.where(inside, torch.where(inside, square, 1.0).sqrt(), 0.0)
-    wider = s * math.cos(margin) - sine * math.sin(margin)
-    return torch.where(s > math.cos(math.pi - margin), wider, s - margin * math.sin(margin))
+    """cos(arccos(s) + margin), falling all the way."""
+    return torch.where(s > math.cos(math.pi - margin), cos_of_sum(s, margin), s - margin * math.sin(margin))

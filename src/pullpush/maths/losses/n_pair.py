@@ -37,5 +37,4 @@ def n_pair(rectangle: Rectangle, *, temperature: Positive = 0.1, one_vs_one: boo
     if one_vs_one:
         each = above(rectangle.similarity, pairs.positive, pairs.negative, temperature, "softplus")
         return AnchorLoss(each.sum(1), count_of(pairs.positive, dtype=each.dtype))
-    logits = widen(rectangle.similarity) / temperature
-    return against_negatives(logits, logits, pairs)
+    return against_negatives(widen(rectangle.similarity), pairs, 1 / temperature)

@@ -74,5 +74,5 @@ def proxy_nca_pp(rectangle: Rectangle, *, temperature: Positive = 1 / 9) -> Anch
 
     Source: Teh et al., ProxyNCA++: Revisiting and Revitalizing Proxy Neighborhood Component Analysis, ECCV 2020.
     """
-    logits = (2 * widen(rectangle.similarity) - 2) / temperature
-    return against_negatives(logits, logits, rectangle.pairs)
+    # -d and 2 s differ by the same 2 in every cell.
+    return against_negatives(widen(rectangle.similarity), rectangle.pairs, 2 / temperature)

@@ -27,8 +27,7 @@ def nt_xent(rectangle: Rectangle, *, temperature: Positive = 0.1) -> AnchorLoss:
     Source: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020;
     van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018.
     """
-    logits = widen(rectangle.similarity) / temperature
-    return against_negatives(logits, logits, rectangle.pairs)
+    return against_negatives(widen(rectangle.similarity), rectangle.pairs, 1 / temperature)
 
 
 @loss()

@@ -7,12 +7,12 @@ from pullpush.bounds import Centers, CosineMargin, NonNegative, Positive
 from pullpush.maths.choice import loss
 from pullpush.maths.losses.base import against_negatives, by_class
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
-from pullpush.maths.reduce import any_of, widen
+from pullpush.maths.reduce import EXPONENT, any_of, largest_exponent, widen
 
 __all__ = ["soft_triple"]
 
 
-@loss(proxies=True, unit_length=True, wants_references=True)
+@loss(proxies=True, unit_length=True, wants_references="centers")
 def soft_triple(
     rectangle: Rectangle,
     *,
@@ -50,19 +50,33 @@ def soft_triple(
     """
     pairs = rectangle.pairs
     cells, classes = by_class(widen(rectangle.similarity), pairs, centers)
-    s = (torch.softmax(cells / gamma, -1) * cells).sum(-1)
-    total, count = against_negatives(scale * (s - margin), scale * s, classes)
+    s = _mixed(cells, gamma, largest_exponent(rectangle.similarity_name, 1 / gamma))
+    total, count = against_negatives(s, classes, scale, lambda s: s - margin)
     used = any_of(pairs.positive | pairs.negative).to(s.dtype)
     spread = tau * _mean_gap(widen(rectangle.among()), centers)
     return AnchorLoss(torch.stack([total, spread * used], 1), torch.stack([count, used], 1))
 
 
+def _mixed(s: Tensor, gamma: float, bound: float) -> Tensor:
+    """The mean over the last dimension by its own softmax, for which no largest is searched where none can overflow:
+    along a short dimension that takes most of the time."""
+    if bound > EXPONENT:
+        return (torch.softmax(s / gamma, -1) * s).sum(-1)
+    weight, ones = (s / gamma).exp(), s.new_ones(s.shape[-1])
+    return ((weight * s) @ ones) / (weight @ ones)
+
+
 def _mean_gap(s: Tensor, centers: int) -> Tensor:
-    """The distances between a class's proxies, summed over each pair once and divided by C K (K - 1)."""
-    classes = len(s) // centers
-    own = s.view(classes, centers, classes, centers).diagonal(dim1=0, dim2=2)  # [centers, centers, classes]
-    once = torch.ones(centers, centers, dtype=torch.bool, device=s.device).triu(1)[:, :, None]
-    square = 2 - 2 * own
+    """The distances between a class's proxies, summed over each pair once and divided by C K (K - 1).
+
+    Args:
+        s: similarity of all proxies [C * K, C * K], or of those of each class [C, K, K].
+        centers: K.
+    """
+    if s.ndim == 2:
+        s = s.view(len(s) // centers, centers, -1, centers).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    classes, once = len(s), torch.ones(centers, centers, dtype=torch.bool, device=s.device).triu(1)
+    square = 2 - 2 * s
     # The root has no slope at 0, where proxies coincide.
     apart = once & ~(square <= torch.finfo(s.dtype).eps)
     gaps = torch.where(apart, torch.where(apart, square, 1.0).sqrt(), 0.0)

@@ -1,14 +1,13 @@
 """Tuplet margin loss."""
 
-import math
-
-import torch
+from functools import partial
 
 from pullpush.bounds import Positive, Radians
 from pullpush.maths.choice import loss
 from pullpush.maths.losses.base import against_negatives
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import widen
+from pullpush.maths.sphere import cos_of_sum
 
 __all__ = ["tuplet_margin"]
 
@@ -32,9 +31,4 @@ def tuplet_margin(rectangle: Rectangle, *, margin: Radians = 0.1, scale: Positiv
     Source: Yu and Tao, Deep Metric Learning with Tuplet Margin Loss, ICCV 2019.
     """
     s = widen(rectangle.similarity).clamp(-1, 1)
-    squared = 1 - s * s
-    # sin theta without its infinite slope at both ends.
-    inside = squared > torch.finfo(s.dtype).eps
-    sine = torch.where(inside, torch.where(inside, squared, 1.0).sqrt(), 0.0)
-    slack = s * math.cos(margin) + sine * math.sin(margin)
-    return against_negatives(scale * slack, scale * s, rectangle.pairs)
+    return against_negatives(s, rectangle.pairs, scale, partial(cos_of_sum, angle=-margin))
