@@ -96,3 +96,10 @@ def test_images_need_no_classes_where_none_are_used(images: Path) -> None:
     assert len(open_images(images / "list.csv")) == 2
     with pytest.raises(UserError, match="no column 'label'"):
         open_items(images / "list.csv")
+
+
+def test_a_column_that_is_said_not_to_be_used_is_not_used(images: Path) -> None:
+    (images / "list.csv").write_text("path,label,role,vector\na.png,x,cook,1\nb.png,y,baker,2\n")
+    items = open_items(images / "list.csv")
+    assert items.notes == ["columns not used: role, vector"]
+    assert set(items.table["role"]) == {"both"}

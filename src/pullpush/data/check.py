@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pullpush.data.captions import text_problems
 from pullpush.data.items import Items, crop
 from pullpush.data.splits import in_two_splits, kind_of_classes
+from pullpush.data.texts import text_problems
 from pullpush.data.workers import by_chunks
 from pullpush.errors import UserError
 from pullpush.escape import readable

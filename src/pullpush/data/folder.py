@@ -6,26 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from pullpush.data.captions import CAPTION_SUFFIXES, classes_by_text, read_captions
 from pullpush.data.items import Items
+from pullpush.data.texts import TEXT_SUFFIXES, classes_by_text, read_texts
 from pullpush.errors import UserError
 from pullpush.images import NAMES, find_images
 
 __all__ = ["SPLIT_FOLDERS", "folder_images", "read_folder"]
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+SPLIT_FOLDERS = {"train": "train", **dict.fromkeys(("val", "valid", "validation"), "validation"), "test": "test"}
 
 
 def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
     """Images in class folders: the class is the folder, relative to `root` (`shoes/boots/1.jpg` is of `shoes/boots`).
 
-    Descriptions (`text`) come from `captions.csv` in the folder, or from a text file beside each image
+    Texts come from `captions.csv` in the folder, or from a text file beside each image
     (`shoes/boots/1.txt`). With them, images need no class folders: where all lie together, each is a class of its own.
 
     A `train` folder beside `validation` (or `val`, `valid`) or `test` gives the splits; classes are then counted below
@@ -39,18 +33,15 @@ def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
         UserError: the folder is missing, holds no images, or images of fewer than two classes.
     """
     root = Path(root)
+    wanted = "it should hold a folder a class: CLASS/IMAGE.jpg"
     if not root.is_dir():
-        raise UserError(
-            f"the folder {root} {'is a file' if root.exists() else 'does not exist'}; it should hold a folder a class"
-        )
+        raise UserError(f"the folder {root} {'is a file' if root.exists() else 'does not exist'}; {wanted}")
     files, skipped = find_images(root)
     if not files:
-        raise UserError(
-            f"the folder {root} holds no images{_what(skipped)}; it should hold a folder a class: CLASS/IMAGE.jpg"
-        )
-    texts, notes = read_captions(root, [Path(file) for file in files])
+        raise UserError(f"the folder {root} holds no images{_what(skipped)}; {wanted}")
+    texts, notes = read_texts(root, [Path(file) for file in files])
     if texts is not None:
-        skipped = Counter({suffix: count for suffix, count in skipped.items() if suffix not in CAPTION_SUFFIXES})
+        skipped = Counter({suffix: count for suffix, count in skipped.items() if suffix not in TEXT_SUFFIXES})
     table = _places(root, files)
     if texts is not None and len(set(table["class"])) == 1:
         names = [os.path.relpath(file, root) for file in files]
@@ -61,8 +52,7 @@ def read_folder(root: str | Path, *, given_splits: bool = True) -> Items:
     _check_classes(root, table["class"][~loose], int(loose.sum()))
     if loose.any():
         notes.append(f"{loose.sum()} images lie in no class folder and are left out")
-    if skipped:
-        notes.append(f"{sum(skipped.values())} files are left out{_what(skipped)}; images are {NAMES}")
+    notes += _left_out(skipped)
     table = table[~loose]
     columns = {} if texts is None else {"text": [texts.get(path, []) for path in table["path"]]}
     split = table["split"].to_list() if given_splits else ""
@@ -80,8 +70,8 @@ def folder_images(root: str | Path) -> Items:
     if not paths:
         raise UserError(f"the folder {root} holds no images{_what(skipped)}")
     labels = [Path(path).parent.relative_to(root).as_posix() for path in paths]
-    notes = [f"{sum(skipped.values())} files are left out{_what(skipped)}; images are {NAMES}"] if skipped else []
-    return Items.build(root.resolve().name, paths, ["" if label == "." else label for label in labels], notes)
+    labels = ["" if label == "." else label for label in labels]
+    return Items.build(root.resolve().name, paths, labels, _left_out(skipped))
 
 
 def _places(root: Path, files: list[str]) -> pd.DataFrame:
@@ -102,10 +92,12 @@ def _check_classes(root: Path, classes: pd.Series, loose: int) -> None:
     if classes.nunique() < 2:
         flat = f"{loose} images beside each other and no class folder"
         held = f"the one class {classes.iloc[0]!r}" if len(classes) else flat
-        raise UserError(
-            f"the folder {root} holds {held}; two classes or more are needed, one folder each: CLASS/IMAGE.jpg "
-            "(`pullpush embed` and `pullpush index` need none)"
-        )
+        wanted = "two classes or more are needed, one folder each: CLASS/IMAGE.jpg"
+        raise UserError(f"the folder {root} holds {held}; {wanted} (`pullpush embed` and `pullpush index` need none)")
+
+
+def _left_out(skipped: Counter[str]) -> list[str]:
+    return [f"{skipped.total()} files are left out{_what(skipped)}; images are {NAMES}"] if skipped else []
 
 
 def _what(skipped: Counter[str]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -50,9 +50,8 @@ class Items:
         self.name, self.notes = readable(self.name), [readable(note) for note in self.notes]
         labels = self.table["label"]
         if len(labels) and not labels.between(0, len(self.classes) - 1).all():
-            raise UserError(
-                f"{self.name}: labels run from {labels.min()} to {labels.max()}, {len(self.classes)} classes are named"
-            )
+            span = f"labels run from {labels.min()} to {labels.max()}"
+            raise UserError(f"{self.name}: {span}, {len(self.classes)} classes are named")
 
     @classmethod
     def build(
@@ -126,10 +125,8 @@ class Items:
         """
         path = Path(path)
         table = to_arrow(self.table, preserve_index=False)
-        extra = {"classes": self.classes, "name": self.name, "notes": self.notes}
-        table = table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), b"pullpush": json.dumps(extra).encode()}
-        )
+        extra = json.dumps({"classes": self.classes, "name": self.name, "notes": self.notes})
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"pullpush": extra.encode()})
         with replacing(path, then) as part:
             pq.write_table(table, part)
         return path
@@ -146,8 +143,6 @@ class Items:
             extra = json.loads((table.schema.metadata or {})[b"pullpush"])
             check_fields(extra, {"classes": list, "name": str, "notes": list}, path)
             return cls(from_arrow(table), extra["classes"], extra["name"], [str(note) for note in extra["notes"]])
-        except UserError as error:
-            raise damaged(path, str(error)) from error
         except KeyError as error:
             raise damaged(path, "it is no item table written by pullpush") from error
         except Exception as error:  # of a table with other types than ours
@@ -161,9 +156,8 @@ def crop(image: Image.Image, box: tuple[int, int, int, int] | None, path: str) -
     left, top, right, bottom = box
     inside = (max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height))
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
-        raise UserError(
-            f"the box {box} lies outside of {path} ({image.width} x {image.height}); mend x_1, y_1, x_2, y_2"
-        )
+        size = f"{image.width} x {image.height}"
+        raise UserError(f"the box {box} lies outside of {path} ({size}); mend x_1, y_1, x_2, y_2")
     return image.crop(inside)
 
 
@@ -171,30 +165,19 @@ def _complete(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The table with all columns, their types and their values checked."""
     for column in ("path", "label"):
         if column not in table.columns:
-            raise UserError(
-                f"{name}: the item table needs the column {column!r}; it has {', '.join(map(str, table.columns))}"
-            )
+            columns = ", ".join(map(str, table.columns))
+            raise UserError(f"{name}: the item table needs the column {column!r}; it has {columns}")
+    defaults = {"id": np.arange(len(table)), "split": "", "role": "both", "category": "", "domain": "", "text": ""}
     table = table.reset_index(drop=True)
-    defaults: Mapping[str, Any] = {
-        "id": np.arange(len(table)),
-        "split": "",
-        "role": "both",
-        "category": "",
-        "domain": "",
-    }
     table = table.assign(**{column: value for column, value in defaults.items() if column not in table.columns})
-    if "text" not in table.columns:
-        table["text"] = pd.Series([[] for _ in range(len(table))], dtype=object)
-    else:
-        table["text"] = pd.Series([_strings(value) for value in table["text"]], dtype=object)
+    table["text"] = pd.Series([_strings(value) for value in table["text"]], dtype=object)
     table["id"] = table["id"].astype(np.int64)
     table["label"] = table["label"].astype(np.int64)
     for column in ("split", "role", "category", "domain"):
         table[column] = table[column].fillna("").map(readable)
-    if table["id"].duplicated().any():
-        raise UserError(
-            f"{name}: the id {table['id'][table['id'].duplicated()].iloc[0]} stands for two items; ids must differ"
-        )
+    twice = table["id"][table["id"].duplicated()]
+    if len(twice):
+        raise UserError(f"{name}: the id {twice.iloc[0]} stands for two items; ids must differ")
     for column, allowed in (("split", (*SPLITS, "")), ("role", ROLES)):
         wrong = set(table[column].unique()) - set(allowed)
         if wrong:

@@ -6,19 +6,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pullpush.bounds import checked
-from pullpush.data.captions import classes_by_text
 from pullpush.data.folder import SPLIT_FOLDERS
 from pullpush.data.items import BOX, Items
 from pullpush.data.readers import Missing
-from pullpush.data.tables import read_list_of_items
+from pullpush.data.tables import need_column, read_list_of_items
+from pullpush.data.texts import classes_by_text
 from pullpush.errors import UserError
 from pullpush.files.tables import read_parquet
-from pullpush.names import did_you_mean, few
+from pullpush.names import few
 
 __all__ = ["COLUMNS", "existing", "manifest_images", "read_manifest"]
 
+FLAGS = {"": None, "true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 COLUMNS = ("label", "path", "split", "is_query", "is_gallery", "category", "domain", "text", *BOX)
 
 
@@ -60,14 +62,18 @@ def _read_items(file: Path, root: str | Path | None, missing: str, classes: bool
     if unknown:
         notes.append(f"columns not used: {', '.join(unknown)}")
     base = Path(root) if root is not None else file.parent
-    frame = frame.assign(path=[os.path.join(base, str(p)) for p in frame["path"]])
+    paths = [os.path.join(base, str(path)) for path in frame["path"]]
+    frame = frame[[c for c in COLUMNS if c in frame]].assign(path=paths)
     frame = existing(frame, f"{file} (paths are relative to {base})", missing, notes)
+    frame = frame.assign(split=_splits(frame, file))
     if "is_query" in frame or "is_gallery" in frame:
-        frame, left_out = _roles(frame, file)
+        role = _roles(frame, file)
+        left_out = int((role == "").sum())
+        frame = frame.assign(role=role)[role != ""].reset_index(drop=True)
         if left_out:
             notes.append(f"{left_out} items are neither query nor gallery and are left out")
-    columns: dict[str, Any] = {c: frame[c].to_numpy() for c in ("category", "domain", "role", *BOX) if c in frame}
-    columns["split"] = _splits(frame, file)
+    kept = ("category", "domain", "role", *BOX, "split")
+    columns: dict[str, Any] = {c: frame[c].to_numpy() for c in kept if c in frame}
     if "text" in frame:
         columns["text"] = [[part.strip() for part in t.split("|")] if isinstance(t, str) else t for t in frame["text"]]
     labels = list(frame["label"].astype(str)) if "label" in frame else [""] * len(frame)
@@ -111,15 +117,10 @@ def _check_columns(frame: pd.DataFrame, file: Path, classes: bool) -> None:
     for column in ("label", "path"):
         if column == "label" and "label" not in names and ("text" in names or not classes):
             continue
-        if column not in names:
-            hint = did_you_mean(column, names, "", "{!r}", 0.5)
-            cure = f"{hint} rename it to {column!r}; " if hint else ""
-            raise UserError(f"{file} has no column {column!r}; {cure}its columns: {', '.join(names)}")
-        if frame[column].isna().any():
-            row = int(np.flatnonzero(frame[column].isna())[0])
-            raise UserError(
-                f"{file}: {int(frame[column].isna().sum())} rows have no {column}, the first is row {row + 1}"
-            )
+        need_column(frame, column, file)
+        without = np.flatnonzero(frame[column].isna())
+        if len(without):
+            raise UserError(f"{file}: {len(without)} rows have no {column}, the first is row {without[0] + 1}")
     boxed = [c for c in BOX if c in names]
     if boxed and len(boxed) < 4:
         raise UserError(f"{file}: a box needs the columns {', '.join(BOX)}; only {', '.join(boxed)} are there")
@@ -135,25 +136,19 @@ def _splits(frame: pd.DataFrame, file: Path) -> list[str]:
     return [SPLIT_FOLDERS.get(s, "") for s in splits]
 
 
-def _roles(frame: pd.DataFrame, file: Path) -> tuple[pd.DataFrame, int]:
-    query, gallery = (_flags(frame, c, file) for c in ("is_query", "is_gallery"))
+def _roles(frame: pd.DataFrame, file: Path) -> NDArray[Any]:
+    """The role of each row, empty where it is neither query nor gallery."""
+    query, gallery = (_flags(frame, column, file) for column in ("is_query", "is_gallery"))
     unsaid = query.isna() & gallery.isna()
     query, gallery = query.eq(True), gallery.eq(True)  # what is not said is no
-    training = frame["split"].astype(str).str.lower() == "train" if "split" in frame else pd.Series(False, frame.index)
-    role = np.where(
-        unsaid | training | (query & gallery), "both", np.where(query, "query", np.where(gallery, "gallery", ""))
-    )
-    keep = role != ""
-    return frame.assign(role=role)[keep].reset_index(drop=True), int((~keep).sum())
+    both = unsaid | frame["split"].eq("train") | (query & gallery)
+    return np.select([both, query, gallery], ["both", "query", "gallery"], "")
 
 
 def _flags(frame: pd.DataFrame, column: str, file: Path) -> pd.Series:
-    if column not in frame:
-        return pd.Series(np.nan, frame.index, dtype=object)
-    words = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-    flags = (
-        frame[column].map(lambda v: None if pd.isna(v) or v == "" else words.get(str(v).lower(), "?")).astype(object)
-    )
-    if (flags == "?").any():
-        raise UserError(f"{file}: {column} must be True, False or empty, not {frame[column][flags == '?'].iloc[0]!r}")
-    return flags
+    said = frame[column] if column in frame else pd.Series("", frame.index)
+    words = said.astype(object).fillna("").astype(str).str.lower()
+    wrong = said[~words.isin(list(FLAGS))]
+    if len(wrong):
+        raise UserError(f"{file}: {column} must be True, False or empty, not {wrong.iloc[0]!r}")
+    return words.astype(object).map(FLAGS)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from pullpush.errors import UserError
 from pullpush.files import regular
 from pullpush.files.tables import read_csv
+from pullpush.names import did_you_mean
 
-__all__ = ["read_list_of_items"]
+__all__ = ["need_column", "read_list_of_items"]
 
 CURE = "save it as CSV with a heading line such as path,label"
 TEXTS = ("path", "label", "text", "split", "category", "domain")
@@ -38,6 +40,15 @@ def read_list_of_items(file: Path, notes: list[str]) -> pd.DataFrame:
     if separator != usual:
         notes.append(f"{file.name} has its columns separated by {SEPARATORS[separator]}")
     return frame
+
+
+def need_column(frame: pd.DataFrame, column: str, file: Path) -> None:
+    """A UserError, with the nearest of its columns, where a list has no such column."""
+    names = [str(name) for name in frame.columns]
+    if column not in names:
+        hint = did_you_mean(column, names, "", "{!r}", 0.5)
+        cure = f"{hint} rename it to {column!r}; " if hint else ""
+        raise UserError(f"{file} has no column {column!r}; {cure}its columns: {', '.join(names)}")
 
 
 def _known(first: list[str], separator: str) -> int:

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pullpush.data.captions import plain, text_problems
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
+from pullpush.data.texts import plain, text_problems
 from pullpush.encoders.bundle import kinds
 from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.image import ImageEncoder

@@ -1,22 +1,25 @@
-"""Descriptions of the images in a folder: `captions.csv`, or a text file beside each image."""
+"""Texts of the images in a folder: `captions.csv`, or a text file beside each image. What equal texts mean."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from pullpush.data.items import Items
-from pullpush.data.tables import read_list_of_items
+from pullpush.data.tables import need_column, read_list_of_items
 from pullpush.errors import UserError
+from pullpush.files import read_text
 
-__all__ = ["CAPTION_SUFFIXES", "TABLE", "classes_by_text", "plain", "read_captions", "text_problems"]
+__all__ = ["TABLE", "TEXT_SUFFIXES", "classes_by_text", "plain", "read_texts", "text_problems"]
 
 TABLE = "captions.csv"
 SUFFIX = ".txt"
-CAPTION_SUFFIXES = (SUFFIX, ".csv")
+TEXT_SUFFIXES = (SUFFIX, ".csv")
 
 
-def read_captions(root: Path, files: Sequence[Path]) -> tuple[dict[str, list[str]] | None, list[str]]:
+def read_texts(root: Path, files: Sequence[Path]) -> tuple[dict[str, list[str]] | None, list[str]]:
     """The texts of each image by its path, None where the folder has none; and sentences about what is missing.
 
     `captions.csv` has the columns `path` (relative to the folder) and `text`; several texts of an image are
@@ -46,53 +49,35 @@ def classes_by_text(names: Sequence[str], texts: Sequence[Sequence[str] | None])
         names: one an item; a class has that of its first item.
         texts: the texts of each item.
     """
-    first: dict[str, int] = {}
-    of = list(range(len(names)))
-
-    def root(row: int) -> int:
-        while of[row] != row:
-            row = of[row]
-        return row
-
-    for row, listed in enumerate(texts):
-        for text in listed if isinstance(listed, Sequence | np.ndarray) else ():
-            one, other = root(first.setdefault(plain(str(text)), row)), root(row)
-            of[max(one, other)] = min(one, other)
-    roots = [root(row) for row in range(len(names))]
-    shared = len(names) - len(set(roots))
+    listed = [[plain(str(text)) for text in of] if isinstance(of, list | np.ndarray) else [] for of in texts]
+    rows = np.repeat(np.arange(len(names)), [len(of) for of in listed])
+    different, codes = np.unique([text for of in listed for text in of], return_inverse=True)
+    size = len(names) + len(different)
+    graph = coo_matrix((np.ones(len(rows)), (rows, len(names) + codes)), shape=(size, size))
+    component = connected_components(graph, directed=False)[1][: len(names)]
+    _, first, of = np.unique(component, return_index=True, return_inverse=True)
+    shared = len(names) - len(first)
     together = f", but {shared} that repeat the text of another are of its class" if shared else ""
-    return [names[row] for row in roots], f"each image is a class of its own{together}"
-
-
-def equal_texts(items: Items, by: str = "label") -> tuple[int, int, str]:
-    """How many different texts there are, how many of them belong to several classes, and one of these.
-
-    Between images and texts such a text is a wrong match for all but its own class. `by`: `label`, or
-    `id` where each item counts as a class.
-    """
-    labels: dict[str, set[int]] = {}
-    example: dict[str, str] = {}
-    for label, texts in zip(items.table[by], items.table["text"], strict=True):
-        for text in texts:
-            labels.setdefault(plain(text), set()).add(int(label))
-            example.setdefault(plain(text), text)
-    several = [text for text, of in labels.items() if len(of) > 1]
-    return len(labels), len(several), example[several[0]] if several else ""
+    return [names[row] for row in first[of]], f"each image is a class of its own{together}"
 
 
 def text_problems(items: Items, by: str = "label") -> list[str]:
     """A sentence where texts belong to several classes (`by="id"`: items): between images and texts they
     are wrong matches for all but their own."""
-    texts, several, example = equal_texts(items, by)
-    if not several:
+    texts = items.table[[by, "text"]].explode("text").dropna()
+    texts = texts.assign(plain=texts["text"].map(plain))
+    owners = texts.groupby("plain", sort=False)[by].nunique()
+    several = owners.index[owners > 1]
+    if not len(several):
         return []
     if by == "id":
         of, cure = "several items", "--text.relation class, or say more in them"
     else:
         of = "items of several classes"
         cure = "say more in them, or leave the labels out, then items with the same text are of one class"
+    example = texts["text"][texts["plain"] == several[0]].iloc[0]
     return [
-        f"{several:,} of {texts:,} texts belong to {of}, such as {example!r}: between images and texts "
+        f"{len(several):,} of {len(owners):,} texts belong to {of}, such as {example!r}: between images and texts "
         f"they count as wrong matches; {cure}"
     ]
 
@@ -100,8 +85,7 @@ def text_problems(items: Items, by: str = "label") -> list[str]:
 def _from_table(table: Path, root: Path, files: Sequence[Path], notes: list[str]) -> dict[str, list[str]]:
     frame = read_list_of_items(table, notes).fillna("")
     for column in ("path", "text"):
-        if column not in frame:
-            raise UserError(f"{table} has no column {column!r}; its columns: {', '.join(map(str, frame.columns))}")
+        need_column(frame, column, table)
     listed: dict[str, list[str]] = {}
     for path, text in zip(frame["path"], frame["text"], strict=True):
         listed.setdefault(str(root / path), []).extend(entry for part in text.split("|") if (entry := part.strip()))
@@ -113,14 +97,7 @@ def _from_table(table: Path, root: Path, files: Sequence[Path], notes: list[str]
 
 
 def _from_files(files: Sequence[Path]) -> dict[str, list[str]]:
-    texts: dict[str, list[str]] = {}
-    for file in files:
-        beside = file.with_suffix(SUFFIX)
-        if beside.is_file():
-            try:
-                lines = beside.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise UserError(f"cannot read the caption file {beside}: {error}; save it as UTF-8") from error
-            if entries := [line.strip() for line in lines if line.strip()]:
-                texts[str(file)] = entries
-    return texts
+    beside = {str(file): file.with_suffix(SUFFIX) for file in files}
+    texts = {path: read_text(file, "save it as UTF-8").splitlines() for path, file in beside.items() if file.is_file()}
+    entries = {path: [line.strip() for line in lines if line.strip()] for path, lines in texts.items()}
+    return {path: lines for path, lines in entries.items() if lines}
