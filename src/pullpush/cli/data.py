@@ -1,21 +1,15 @@
 """pullpush data"""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pullpush.bounds import Seed
-from pullpush.cli.parse import verb
-from pullpush.cli.terminal import plain
+from pullpush.cli.terminal import plain, table
 from pullpush.data.readers import PLACES
 from pullpush.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
 
 __all__ = ["data"]
 
 
-@verb(names=", ".join(PLACES))
 def data(
     data: str,
     *,
@@ -66,10 +60,11 @@ def data(
     console = Console(highlight=False, soft_wrap=True)
     console.print(plain(items.name, style="bold"), end="")
     console.print(f": {len(items)} items, {items.table['label'].nunique()} classes", markup=False)
-    for problem in [*([trouble] if trouble else []), *shown.problems]:
+    problems = [*filter(None, [trouble]), *shown.problems]
+    for problem in problems:
         console.print("  [bold red]![/] ", end="")
         console.print(plain(problem))
-    if not (trouble or shown.problems):
+    if not problems:
         console.print("  no problems found")
     for note in shown.notes:
         console.print(plain(f"  {note}"))
@@ -82,16 +77,7 @@ def data(
         ("a few items", shown.examples),
     ):
         if frame is not None and len(frame):
-            console.print(_table(title, frame))
+            console.print(table(title, frame.to_dict("records")))
 
 
-def _table(title: str, frame: "pd.DataFrame") -> "Table":
-    import pandas as pd
-    from rich.table import Table
-
-    shown = Table(title=title, title_justify="left")
-    for column in frame.columns:
-        shown.add_column(plain(column), justify="right" if pd.api.types.is_numeric_dtype(frame[column]) else "left")
-    for row in frame.itertuples(index=False):
-        shown.add_row(*(plain(f"{value:g}" if isinstance(value, float) else value) for value in row))
-    return shown
+data.__doc__ = (data.__doc__ or "").replace("{names}", ", ".join(PLACES))

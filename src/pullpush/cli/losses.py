@@ -3,17 +3,15 @@
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.table import Table
 
 from pullpush.bounds import describe
-from pullpush.cli.parse import verb
+from pullpush.cli.terminal import table
 from pullpush.names import look_up
 from pullpush.signatures import Signature, room, summary
 
 __all__ = ["losses"]
 
 
-@verb()
 def losses(*, name: str | None = None) -> None:
     """All losses, miners and regularisers with their options, or one of the losses in full.
 
@@ -34,13 +32,15 @@ def losses(*, name: str | None = None) -> None:
         _show(name, rooms["losses"], console)
         return
     for title, entries in rooms.items():
-        shown = Table(title=title, title_justify="left")
-        for column in ("name", "what it does", "options"):
-            shown.add_column(column, no_wrap=column == "name")
-        for entry in entries.values():
-            options = ", ".join(f"{option}={about.default}" for option, about in entry.own().items())
-            shown.add_row(entry.name, summary(entry.doc), options)
-        console.print(shown)
+        rows = (
+            {
+                "name": entry.name,
+                "what it does": summary(entry.doc),
+                "options": ", ".join(f"{option}={about.default}" for option, about in entry.own().items()),
+            }
+            for entry in entries.values()
+        )
+        console.print(table(title, rows))
 
 
 def _show(name: str, losses: Mapping[str, Signature], console: Console) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 from pullpush import __version__
+from pullpush.cli.parse import call
 from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.extras import need
@@ -26,7 +27,7 @@ VERBS = {
     "tune": ("studies", "study", "search options of a run on the validation classes"),
     "losses": ("losses", "", "all losses and miners with their options"),
     "report": ("reports", "report", "draw a run's report again"),
-    "diagnose": ("diagnose", "report", "what is wrong with a run, the evidence and the cure"),
+    "diagnose": ("reports", "report", "what is wrong with a run, the evidence and the cure"),
     "index": ("search", "search", "build or update a search index"),
     "search": ("search", "search", "search an index by text, image or item"),
     "serve": ("search", "search", "serve an index over HTTP, with a page"),
@@ -34,6 +35,8 @@ VERBS = {
 
 # Verbs whose progress is shown; studies show their runs themselves.
 LONG = ("train", "evaluate", "embed", "data", "report", "diagnose", "index")
+# Verbs that read their command lines themselves; the others are functions with options.
+OWN_WORDS = ("train", "study", "tune")
 
 EXAMPLES = """\
 examples:
@@ -86,9 +89,12 @@ def _run(words: list[str]) -> int:
     if extra and not {"-h", "--help"} & set(rest):
         need(extra)
     module = importlib.import_module(f"pullpush.cli.{home}")
+    function = vars(module)[verb]
     with showing() if verb in LONG else nullcontext():
-        status: int = vars(module)[verb](rest)
-    return status
+        if verb in OWN_WORDS:
+            return int(function(rest))
+        call(function, rest, f"pullpush {verb}")
+    return 0
 
 
 def _help() -> str:

@@ -5,8 +5,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pullpush.cli.parse import verb
-from pullpush.cli.terminal import plain
+from pullpush.cli.terminal import table
 from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.files import replacing, write_text
@@ -23,7 +22,6 @@ __all__ = ["embed", "evaluate"]
 SHOWN = 10
 
 
-@verb()
 def evaluate(
     model: str,
     *,
@@ -54,15 +52,15 @@ def evaluate(
         pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test
     """
     from rich.console import Console
-    from rich.table import Table
 
     from pullpush.data.sources import open_items
     from pullpush.encoders import load
     from pullpush.evaluation import evaluate_items
 
     loaded = load(model)
-    if data is None or (data == _name_of_data(model) and not options):
-        items = _of_the_run(model, split)
+    items = _of_the_run(model)
+    if data is None or (items and items.name == data and not options):
+        items = _split(items, split or "test", model)
     else:
         items = open_items(data, root=root, **(options or {}))
         items = _split(items, split or ("test" if (items.table["split"] == "test").any() else ""), data)
@@ -75,18 +73,14 @@ def evaluate(
     if json:
         print(dumps({"protocol": result.protocol, "left_out": result.left_out, **result.metrics}))
         return
-    shown = Table(title=plain(f"{model} on {items.name}: {len(items)} items, protocol {result.protocol}"))
-    shown.add_column("metric")
-    shown.add_column("value", justify="right")
-    for name, value in result.metrics.items():
-        shown.add_row(name, f"{value:.4f}")
-    Console().print(shown)
-    for note in (f"{result.left_out} queries without a positive left out" if result.left_out else "", *result.notes):
-        if note:
-            print(printable(note))
+    title = f"{model} on {items.name}: {len(items)} items, protocol {result.protocol}"
+    rows = ({"metric": name, "value": f"{value:.4f}"} for name, value in result.metrics.items())
+    Console().print(table(title, rows))
+    left_out = [f"{result.left_out} queries without a positive left out"] if result.left_out else []
+    for note in (*left_out, *result.notes):
+        print(printable(note))
 
 
-@verb()
 def embed(
     model: str,
     *,
@@ -123,7 +117,7 @@ def embed(
         raise UserError(f"{out!r} exists: choose another --out")
     loaded = load(model)
     if data is None:
-        items = _of_the_run(model, split)
+        items = _split(_of_the_run(model), split or "test", model)
     else:
         items = _split(open_images(data, root=root, **(options or {})), split, data)
     embeddings, items = _embed_readable(loaded, items)
@@ -138,46 +132,27 @@ def embed(
                 file, embeddings=embeddings, ids=ids, labels=labels, classes=np.array(classes), paths=np.array(paths)
             )
         else:
-            table = items.table.assign(**{"class": classes, "embedding": list(embeddings)})
             import pyarrow.parquet as pq
 
             from pullpush.files.tables import to_arrow
 
-            pq.write_table(to_arrow(table), file)
+            pq.write_table(to_arrow(items.table.assign(**{"class": classes, "embedding": list(embeddings)})), file)
     print(f"{len(embeddings)} x {embeddings.shape[1]} embeddings of {items.name}: {path}")
 
 
-def _of_the_run(model: str, split: str) -> "Items":
-    """The items of one split, by default the test, of the run that `model` is, or is of.
-
-    Raises:
-        UserError: there is no run, or it has nothing in that split.
-    """
+def _of_the_run(model: str) -> "Items | None":
+    """The items of the run that `model` is, or is of."""
     from pullpush.data.items import Items
 
-    table = _table_of(model)
-    if table is None:
-        raise UserError(f"{model!r} is the folder of a model and not of a run, so say on what: --data photos/")
-    return _split(Items.load(table), split or "test", f"the run {model}")
-
-
-def _name_of_data(model: str) -> str | None:
-    from pullpush.data.items import Items
-
-    table = _table_of(model)
-    return None if table is None else Items.load(table).name
-
-
-def _table_of(model: str) -> Path | None:
     tables = [folder / "items.parquet" for folder in (Path(model), Path(model).resolve().parent)]
-    return next((table for table in tables if table.exists()), None)
+    return next((Items.load(table) for table in tables if table.exists()), None)
 
 
-def _split(items: "Items", split: str, what: str) -> "Items":
-    if not split:
-        return items
-    chosen = items.split(split)
-    if not len(chosen):
+def _split(items: "Items | None", split: str, what: str) -> "Items":
+    if items is None:
+        raise UserError(f"{what!r} is the folder of a model and not of a run, so say on what: --data photos/")
+    chosen = items.split(split) if split else items
+    if split and not len(chosen):
         there = ", ".join(f"--split {name}" for name in ("train", "validation", "test") if len(items.split(name)))
         raise UserError(f"{what} has nothing in the split {split!r}: give {there or 'no --split'}, or other --data")
     return chosen

@@ -8,26 +8,7 @@ from pullpush.errors import UserError
 from pullpush.signatures import REQUIRED, of, section, summary
 from pullpush.words import Said, help_of, typed, unknown
 
-__all__ = ["call", "verb"]
-
-
-def verb(**words: str) -> Callable[[Callable[..., None]], Callable[[list[str]], int]]:
-    """Decorator of a function that does what its name says: it is called with a command line. See `call`.
-
-    `words` stand in its docstring as {name}.
-    """
-
-    def decorate(function: Callable[..., None]) -> Callable[[list[str]], int]:
-        for name, text in words.items():
-            function.__doc__ = (function.__doc__ or "").replace(f"{{{name}}}", text)
-
-        def run(argv: list[str]) -> int:
-            call(function, argv, f"pullpush {function.__name__}")
-            return 0
-
-        return run
-
-    return decorate
+__all__ = ["call"]
 
 
 def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: str = "", more: str = "") -> Any:

@@ -1,15 +1,19 @@
-"""pullpush report"""
+"""pullpush report, pullpush diagnose"""
 
-from pathlib import Path
+from json import dumps
+
+from rich.console import Console
+from rich.text import Text
 
 from pullpush.bounds import Window
-from pullpush.cli.parse import verb
 from pullpush.errors import UserError
+from pullpush.escape import printable
 
-__all__ = ["draw_report", "report"]
+__all__ = ["diagnose", "report"]
+
+STYLES = {"critical": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-@verb()
 def report(run: str, *, window: Window = 50) -> None:
     """Draws plots and report.html of a run from what its folder holds.
 
@@ -20,12 +24,6 @@ def report(run: str, *, window: Window = 50) -> None:
     Examples:
         pullpush report runs/demo
         pullpush report runs/demo --window 20
-    """
-    draw_report(run, window)
-
-
-def draw_report(run: str | Path, window: int = 50) -> None:
-    """Draws a run's report and prints where it is.
 
     Raises:
         UserError: files of the run are damaged; the report shows the rest.
@@ -35,4 +33,35 @@ def draw_report(run: str | Path, window: int = 50) -> None:
     page, damaged = draw(run, window=window)
     print(f"report: {page}")
     if damaged:
-        raise UserError(f"the report shows what could be read of {str(run)!r}: {'; '.join(damaged)}")
+        raise UserError(f"the report shows what could be read of {run!r}: {'; '.join(damaged)}")
+
+
+def diagnose(run: str, *, json: bool = False, page: bool = True) -> None:
+    """What is wrong with a run, with the evidence and the cure, from what its folder holds.
+
+    Args:
+        run: a run folder; it may be unfinished.
+        json: print JSON instead of text.
+        page: write RUN/diagnosis.html too.
+
+    Examples:
+        pullpush diagnose runs/demo
+        pullpush diagnose runs/demo --json        a list of finding, severity, evidence, advice
+        pullpush diagnose runs/demo --page false  the text alone
+    """
+    from pullpush.reports import diagnose_run, diagnosis_page
+
+    diagnosis = diagnose_run(run)
+    written = diagnosis_page(run, diagnosis) if page else None
+    if json:
+        print(dumps([vars(finding) for finding in diagnosis.findings], indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in diagnosis.findings:
+        console.print(Text(printable(f"{finding}\n"), style=STYLES[finding.severity]))
+    print(f"{run}: {diagnosis.sentence}")
+    for title, lines in (("not looked at:", diagnosis.not_seen), ("notes:", diagnosis.notes)):
+        if lines:
+            print(printable("\n  ".join([title, *lines])))
+    if written:
+        print(f"page: {written}")

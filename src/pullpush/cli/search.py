@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pullpush.bounds import Bound
-from pullpush.cli.parse import verb
 from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
 from pullpush.search.stores import declared, names
@@ -16,15 +15,6 @@ from pullpush.search.stores.base import recall_in_words
 __all__ = ["index", "search", "serve"]
 
 
-# The addresses of all stores, and of those that are servers.
-KINDS = [declared(name) for name in names()]
-STORES, SERVERS = (
-    " or ".join(address for kind in kinds for address in kind.addresses)
-    for kinds in (KINDS, [kind for kind in KINDS if kind.remote])
-)
-
-
-@verb(stores=STORES)
 def index(
     run: str,
     *,
@@ -65,7 +55,6 @@ def index(
     )
 
 
-@verb(servers=SERVERS)
 def search(
     index: str,
     text: str | None = None,
@@ -140,7 +129,6 @@ def _show(hits: list[Any], as_json: bool) -> None:
     Console().print(shown)
 
 
-@verb(servers=SERVERS)
 def serve(
     index: str | None = None,
     *,
@@ -191,3 +179,11 @@ def serve(
         timeout=timeout,
         ready=lambda at: print(f"serving at {at}", flush=True),
     )
+
+
+# The addresses of all stores, and of those that are servers.
+KINDS = [declared(name) for name in names()]
+for verb in (index, search, serve):
+    for word, kinds in (("{stores}", KINDS), ("{servers}", [kind for kind in KINDS if kind.remote])):
+        addresses = " or ".join(address for kind in kinds for address in kind.addresses)
+        verb.__doc__ = (verb.__doc__ or "").replace(word, addresses)

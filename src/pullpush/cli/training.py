@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from pullpush.cli.reports import draw_report
+from pullpush.cli.reports import report
 from pullpush.errors import UserError
 from pullpush.extras import missing
 from pullpush.signatures import Option
@@ -60,5 +60,5 @@ def train(argv: list[str]) -> int:
     if wanted and (sentence := missing("report")):
         print(f"no report: {sentence}, then pullpush report {folder}")
     elif wanted:
-        draw_report(folder)
+        report(str(folder))
     return 0
