@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from pullpush.errors import UserError
+from pullpush.maths.angles import as_cosine
 from pullpush.maths.miners import REGISTRY
+from pullpush.maths.noise import uniform
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import Rectangle
 from pullpush.maths.similarity import SIMILARITIES
-from pullpush.maths.sphere import as_cosine, uniform
 from tests.support.rectangles import KINDS, make
 
 CASES = {

@@ -11,7 +11,7 @@ from pullpush.maths import health
 from pullpush.maths.losses.triplet import triplet
 from pullpush.maths.pairs import Pairs, Relation, equal, make_pairs
 from pullpush.maths.similarity import cosine
-from pullpush.maths.triples import violations
+from pullpush.maths.triplets import violations
 
 __all__ = [
     "RESULTS",

@@ -6,7 +6,7 @@ from pullpush.bounds import Degrees
 from pullpush.maths.choice import loss
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, widen
-from pullpush.maths.through import angular_sum
+from pullpush.maths.triplets import angular_sum
 
 __all__ = ["angular"]
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from pullpush.bounds import Bound, Centers, CosineMargin, Positive, Radians
+from pullpush.maths.angles import cos_of_sum
 from pullpush.maths.choice import loss
 from pullpush.maths.losses.base import against_negatives, by_class
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import widen
-from pullpush.maths.sphere import cos_of_sum
 
 __all__ = ["arcface", "cosface", "normalized_softmax", "sphereface", "sub_center_arcface"]
 

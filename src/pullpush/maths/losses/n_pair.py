@@ -5,7 +5,7 @@ from pullpush.maths.choice import loss
 from pullpush.maths.losses.base import against_negatives
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, widen
-from pullpush.maths.triples import above
+from pullpush.maths.triplets import above
 
 __all__ = ["n_pair"]
 

@@ -10,7 +10,7 @@ from pullpush.bounds import Bound, Count, Positive
 from pullpush.maths.choice import loss
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import any_of, count_of, mean_of, sum_of, widen
-from pullpush.maths.triples import above
+from pullpush.maths.triplets import above
 
 __all__ = ["pnp", "recall_at_k", "smooth_ap"]
 

@@ -11,7 +11,7 @@ from pullpush.maths.choice import loss
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import any_of, max_of, min_of, sum_of, widen
-from pullpush.maths.triples import above, violations
+from pullpush.maths.triplets import above, violations
 
 __all__ = ["triplet"]
 

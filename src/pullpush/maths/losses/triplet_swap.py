@@ -6,7 +6,7 @@ from pullpush.bounds import NonNegative
 from pullpush.maths.choice import loss
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import count_of, widen
-from pullpush.maths.through import swapped_violations
+from pullpush.maths.triplets import swapped_violations
 
 __all__ = ["triplet_swap"]
 

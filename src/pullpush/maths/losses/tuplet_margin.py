@@ -3,11 +3,11 @@
 from functools import partial
 
 from pullpush.bounds import Positive, Radians
+from pullpush.maths.angles import cos_of_sum
 from pullpush.maths.choice import loss
 from pullpush.maths.losses.base import against_negatives
 from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.maths.reduce import widen
-from pullpush.maths.sphere import cos_of_sum
 
 __all__ = ["tuplet_margin"]
 

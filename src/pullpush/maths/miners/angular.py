@@ -3,11 +3,11 @@
 import math
 
 from pullpush.bounds import Degrees
+from pullpush.maths.angles import as_cosine
 from pullpush.maths.choice import miner
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import Rectangle
-from pullpush.maths.sphere import as_cosine
-from pullpush.maths.through import angles_above
+from pullpush.maths.triplets import angles_above
 
 __all__ = ["angular"]
 

@@ -5,10 +5,11 @@ from typing import Annotated
 import torch
 
 from pullpush.bounds import Bound, Seed
+from pullpush.maths.angles import as_cosine
 from pullpush.maths.choice import miner
+from pullpush.maths.noise import uniform
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import Rectangle
-from pullpush.maths.sphere import as_cosine, uniform
 
 __all__ = ["distance_weighted"]
 
@@ -31,7 +32,7 @@ def distance_weighted(
 
     where q is the density of distances between points spread evenly on the unit sphere in D dimensions. Drawn without
     replacement (the largest of log weight plus Gumbel noise). Without it almost every negative is at distance 1.4.
-    The noise comes from the similarities themselves, see `pullpush.maths.sphere.uniform`: nothing has to be saved.
+    The noise comes from the similarities themselves, see `pullpush.maths.noise.uniform`: nothing has to be saved.
 
     Args:
         rectangle: [anchors, references], of unit vectors.

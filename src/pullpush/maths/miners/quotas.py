@@ -7,9 +7,9 @@ from torch import Tensor
 
 from pullpush.bounds import Bins, Bound, Count, Seed
 from pullpush.maths.choice import miner
+from pullpush.maths.noise import uniform
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import Rectangle
-from pullpush.maths.sphere import uniform
 
 __all__ = ["hard_percent", "uniform_bins"]
 
@@ -65,7 +65,7 @@ def uniform_bins(
     $$ \text{bin of a pair:}\; \Big\lfloor B \, \frac{s - \min s}{\max s - \min s} \Big\rfloor $$
 
     with the least and the largest similarity of the positives, and of the negatives. Drawn without replacement; the
-    noise comes from the similarities themselves, see `pullpush.maths.sphere.uniform`: equal ones are kept together.
+    noise comes from the similarities themselves, see `pullpush.maths.noise.uniform`: equal ones are kept together.
 
     Args:
         rectangle: [anchors, references].
