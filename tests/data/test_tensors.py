@@ -14,9 +14,8 @@ from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.data.sources import open_items
 from pullpush.data.synthetic import make_tree
 from pullpush.errors import UserError
-from pullpush.images.augment import GREY, Augmentation, step_generator
+from pullpush.images.augment import GREY, Augmentation, step_generator, train_transform
 from pullpush.images.preprocessing import Preprocessing, normalise, square
-from pullpush.images.transforms import train_transform
 from pullpush.training.feature_cache import features_key
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)

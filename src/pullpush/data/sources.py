@@ -66,19 +66,15 @@ def open_images(source: str | Path, *, root: str | Path | None = None, **options
 
     Args and Raises as of `open_items`; where there are no classes, the one class has no name.
     """
-    with work(f"reading {source}"):
-        return _images(source, root, options)
-
-
-def _images(source: str | Path, root: str | Path | None, options: dict[str, Any]) -> Items:
     path = Path(source).expanduser()
-    if str(source) in PLACES or (not path.is_dir() and path.suffix.lower() not in (*MANIFESTS, *IMAGES)):
-        return open_items(source, root=root, **options)
-    if path.suffix.lower() in MANIFESTS:
-        return manifest_images(path, **options) if root is None else manifest_images(path, root=root, **options)
-    if options or root is not None:
-        raise UserError(f"{source} has no options: leave out --options and --root")
-    return folder_images(path) if path.is_dir() else Items.build(path.stem, [str(path)], [""])
+    with work(f"reading {source}"):
+        if str(source) in PLACES or (not path.is_dir() and path.suffix.lower() not in (*MANIFESTS, *IMAGES)):
+            return open_items(source, root=root, **options)
+        if path.suffix.lower() in MANIFESTS:
+            return manifest_images(path, root=root, **options)
+        if options or root is not None:
+            raise UserError(f"{source} has no options: leave out --options and --root")
+        return folder_images(path) if path.is_dir() else Items.build(path.stem, [str(path)], [""])
 
 
 def compare_with_published(items: Items) -> pd.DataFrame | None:

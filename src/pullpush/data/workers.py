@@ -31,18 +31,14 @@ class _Chunks(Dataset[Result | UserError], Generic[Result]):
             return error
 
 
-def by_chunks(
-    function: Callable[[range], Result], count: int, what: str, workers: int | None = None
-) -> Iterator[Result]:
+def by_chunks(function: Callable[[range], Result], count: int, what: str) -> Iterator[Result]:
     """`function` of each chunk of the rows 0 to `count` - 1, in order.
 
-    Pillow holds Python's lock for most of the time of a small image, so threads would wait for each other.
-    `what` is said of it while it goes on (`progress.work`). `workers`: processes
-    (default: as many as cores; none for fewer than a thousand rows). `function` must be picklable. Its UserErrors
-    are raised here.
+    As many processes as there are cores, none for fewer than `FEW` rows: Pillow holds Python's lock for most of the
+    time of a small image, so threads would wait for each other. `what` is said of it while it goes on
+    (`progress.work`). `function` must be picklable; its UserErrors are raised here.
     """
-    if workers is None:
-        workers = (os.cpu_count() or 1) if count >= FEW else 0
+    workers = (os.cpu_count() or 1) if count >= FEW else 0
     chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     results = DataLoader(_Chunks(function, chunks), batch_size=None, num_workers=workers)
     for _, result in counted(zip(chunks, results, strict=True), what, count, each=lambda pair: len(pair[0])):

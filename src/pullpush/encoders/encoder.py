@@ -1,22 +1,24 @@
 """What every encoder is: a backbone and a head. A kind of encoder is one file beside this one."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from pullpush.bounds import Dim, Part, checked
 from pullpush.data.items import Items
-from pullpush.encoders.heads import Head, make_head
 from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.maths.similarity import normalize
 
-__all__ = ["CONFIG", "CURE", "WEIGHTS", "Encoder", "Stored", "seeded"]
+__all__ = ["CONFIG", "CURE", "WEIGHTS", "Encoder", "Head", "Stored", "make_head", "seeded"]
 
+Head = Literal["linear", "mlp", "none"]
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 CURE = "restore it from a copy, or write the model again from its run"
 
@@ -35,6 +37,32 @@ class Stored(NamedTuple):
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     timm: str
+
+
+@checked
+def make_head(head: Head, width: int, dim: Dim, *, hidden: Dim = 512, dropout: Part = 0.0) -> nn.Module:
+    """A module `[n, width] -> [n, dim]`.
+
+    - `linear`: one affine map, its rows orthonormal at the start, so that it begins as a projection that keeps angles.
+    - `mlp`: `width -> hidden -> dim` with a GELU between, and with `dropout` before both layers in training.
+    - `none`: the features themselves; `dim` is not read.
+
+    Raises:
+        UserError: another name, or sizes out of their bounds.
+    """
+    if head == "none":
+        return nn.Identity()
+    if head == "mlp":
+        layers: list[tuple[str, nn.Module]]
+        layers = [("0", nn.Linear(width, hidden)), ("1", nn.GELU()), ("2", nn.Linear(hidden, dim))]
+        if dropout:  # named aside, so that a head's weights have the same names with and without it
+            layers.insert(2, ("drop_hidden", nn.Dropout(dropout)))
+            layers.insert(0, ("drop", nn.Dropout(dropout)))
+        return nn.Sequential(OrderedDict(layers))
+    linear = nn.Linear(width, dim)
+    nn.init.orthogonal_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 class Encoder(nn.Module):

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pullpush.bounds import Dim, Part, Pixels, Seed, Whole, checked
-from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Stored, seeded
-from pullpush.encoders.heads import Head, make_head
+from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Head, Stored, make_head, seeded
 from pullpush.encoders.weights import Loaded, load_backbone
 from pullpush.errors import UserError
 from pullpush.files import Fields, check_fields, damaged

@@ -12,8 +12,7 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from pullpush.bounds import Dim, Part, Seed, checked
-from pullpush.encoders.encoder import Encoder, Stored, seeded
-from pullpush.encoders.heads import Head
+from pullpush.encoders.encoder import Encoder, Head, Stored, seeded
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.extras import need

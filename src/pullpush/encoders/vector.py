@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from pullpush.bounds import Dim, Part, Seed, checked
 from pullpush.data.items import Items
-from pullpush.encoders.encoder import Encoder, seeded
-from pullpush.encoders.heads import Head
+from pullpush.encoders.encoder import Encoder, Head, seeded
 from pullpush.errors import UserError
 
 __all__ = ["VectorEncoder"]

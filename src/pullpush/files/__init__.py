@@ -1,12 +1,5 @@
 """Files: one writer that leaves a whole file or none, and one loader a kind of file, which checks before it believes.
 
-- `write`: `replacing`, `replacing_folder`, `write_bytes`, `write_text`, `write_json`, `sync`.
-- `text`: `read_text`, `read_json`, `read_jsonl`, `read_yaml`.
-- `arrays`: `read_npy`, `read_npz`.
-- `tensors`: `read_safetensors`, `read_checkpoint`.
-- `tables`: `read_csv`, `read_parquet`, `check_columns`.
-- `lock`: `locked`.
-
 Everything raises `UserError` with the path and the cure. `arrays`, `tensors` and `tables` bring numpy, torch and
 pandas, so they are imported by their own names.
 """

@@ -1,7 +1,7 @@
 """Files of tables: CSV and Parquet."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -10,15 +10,7 @@ import pyarrow.parquet as pq
 
 from pullpush.files.text import CURE, damaged, regular
 
-__all__ = [
-    "check_columns",
-    "from_arrow",
-    "path_column",
-    "read_arrow",
-    "read_csv",
-    "read_parquet",
-    "to_arrow",
-]
+__all__ = ["from_arrow", "path_column", "read_arrow", "read_csv", "read_parquet", "to_arrow"]
 
 PATHS = ("path", "key")  # columns of paths
 
@@ -44,8 +36,7 @@ def read_csv(
         frame = pd.read_csv(path, **{"keep_default_na": False, "na_values": [""], **options})
     except Exception as error:  # the parsers of pandas raise many kinds
         raise damaged(path, error, cure) from error
-    check_columns(frame, columns, path, cure)
-    return frame
+    return _with_columns(frame, columns, path, cure)
 
 
 def read_parquet(path: str | os.PathLike[str], columns: Iterable[str] = (), *, cure: str = CURE) -> pd.DataFrame:
@@ -53,10 +44,9 @@ def read_parquet(path: str | os.PathLike[str], columns: Iterable[str] = (), *, c
     table = read_arrow(path, cure=cure)
     try:
         frame = from_arrow(table)
-    except Exception as error:
+    except Exception as error:  # columns of types that pandas lacks
         raise damaged(path, error, cure) from error
-    check_columns(frame, columns, path, cure)
-    return frame
+    return _with_columns(frame, columns, path, cure)
 
 
 def path_column(paths: Iterable[Any], index: Any = None) -> pd.Series:
@@ -108,11 +98,9 @@ def read_arrow(path: str | os.PathLike[str], *, cure: str = CURE) -> pa.Table:
         raise damaged(path, error, cure) from error
 
 
-def check_columns(
-    frame: pd.DataFrame, columns: Iterable[str] | Mapping[str, str], path: str | os.PathLike[str], cure: str = CURE
-) -> None:
-    """Raises `UserError` unless `frame` has all `columns`."""
+def _with_columns(frame: pd.DataFrame, columns: Iterable[str], path: str | os.PathLike[str], cure: str) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         have = ", ".join(map(str, frame.columns[:20]))
         raise damaged(path, f"it has no column {missing[0]!r}, its columns are {have}", cure)
+    return frame

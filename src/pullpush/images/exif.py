@@ -8,6 +8,7 @@ from it, and the orientation is looked up here.
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 from PIL import Image
 
@@ -60,14 +61,12 @@ def upright(image: Image.Image) -> Image.Image:
 
 def orientation_in(exif: bytes) -> int:
     """The orientation (1 to 8) in an EXIF block, 1 where it has none or is damaged."""
-    try:
+    with suppress(struct.error, ValueError):  # a damaged block is no reason to refuse an image whose pixels are whole
         data = re.sub(rb"^(?:Exif\x00\x00){1,2}", b"", exif)
         order, big, place = _header(data)
         for tag, kind, _, value in _entries(data, order, big, place):
             if tag == ORIENTATION and kind in (3, 4):
                 return int(struct.unpack_from(order + ("H" if kind == 3 else "I"), value)[0])
-    except (struct.error, ValueError):
-        pass
     return 1
 
 
@@ -97,7 +96,7 @@ def _orientation(image: Image.Image) -> int:
     if isinstance(raw, str) and not exif:
         try:
             exif = bytes.fromhex("".join(raw.split("\n")[3:]))
-        except ValueError:
+        except ValueError:  # damaged: as if there were none
             exif = b""
     if not isinstance(exif, bytes):  # set by hand, or the tags of a TIFF, whose directory was checked
         return int(image.getexif().get(ORIENTATION, 1))

@@ -10,9 +10,8 @@ from torch.utils.data import DataLoader
 from pullpush.data.images import ImageDataset, WithSteps, load_pixels
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
-from pullpush.images.augment import Augmentation, step_generator
+from pullpush.images.augment import Augmentation, step_generator, train_transform
 from pullpush.images.preprocessing import Preprocessing, normalise
-from pullpush.images.transforms import train_transform
 from pullpush.runs.config import Config, DataConfig
 
 __all__ = ["EvaluationInputs", "image_batches"]
