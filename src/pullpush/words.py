@@ -34,6 +34,10 @@ class Said(NamedTuple):
             value = [one for each in self.values for one in check(self.shown, each, kind) or ()]
         return check(self.shown, value, kind)
 
+    def text(self, default: str) -> str:
+        """The last value, which must be text; `default` where it is none."""
+        return default if self.values[-1] is None else str(check(self.shown, self.values[-1], str))
+
 
 def typed(words: Sequence[str], flags: Collection[str] = ()) -> tuple[dict[str, Said], list[str]]:
     """Options by name and the other words of a command line, in any order.

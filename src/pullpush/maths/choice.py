@@ -9,7 +9,7 @@ chosen(rectangle)
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial, wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from torch import Tensor
@@ -21,17 +21,7 @@ from pullpush.maths.rectangle import AnchorLoss, Rectangle
 from pullpush.names import did_you_mean, look_up
 from pullpush.signatures import REQUIRED, Option, of
 
-__all__ = [
-    "Choice",
-    "Loss",
-    "Miner",
-    "Traits",
-    "chosen",
-    "loss",
-    "miner",
-    "regularizer",
-    "relation",
-]
+__all__ = ["Choice", "Loss", "Miner", "Traits", "chosen", "loss", "miner", "regularizer", "relation"]
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -92,7 +82,7 @@ class Choice(Generic[R]):
         traits: Traits = Traits(),
         factory: "Callable[..., Choice[R]] | None" = None,
     ) -> None:
-        known = _options_of(function)
+        known = of(function).own()
         given = _checked(f"{kind} {_name(function)!r}", known, options)
         values = {name: option.default for name, option in known.items() if option.default is not REQUIRED} | given
         attributes = {"function": function, "given": given, "options": values, "traits": traits}
@@ -181,8 +171,7 @@ def relation(
     function: Callable[Concatenate[Tensor, Tensor, P], Tensor | Pairs],
 ) -> Callable[P, Choice[Tensor | Pairs]]:
     """Decorator of a relation, a pure function of two sets of labels: its options are chosen first."""
-    made: Callable[P, Choice[Tensor | Pairs]] = _decorator("relation", Traits())(function)
-    return made
+    return _decorator("relation", Traits())(function)
 
 
 def regularizer(
@@ -271,11 +260,6 @@ def _name(function: Any) -> str:
     while isinstance(function, partial):
         function = function.func
     return str(getattr(function, "__name__", type(function).__name__))
-
-
-@lru_cache(maxsize=512)
-def _options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    return {name: option for name, option in of(function).options.items() if option.by_name}
 
 
 def _checked(owner: str, known: Mapping[str, Option], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pullpush.bounds import check, types_of
+from pullpush.bounds import types_of
 from pullpush.data.readers import place_of
 from pullpush.errors import UserError
 from pullpush.files import read_yaml
@@ -176,5 +176,4 @@ def options_of(loss: str, miner: str, source: str, task: str = Config.task) -> d
 
 def _text(values: Mapping[str, Said], name: str, default: str = "") -> str:
     """The text of an option that decides which others there are, or what others default to."""
-    value = values[name].values[-1] if name in values else None
-    return default if value is None else str(check(values[name].shown, value, str))
+    return values[name].text(default) if name in values else default
