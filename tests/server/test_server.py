@@ -281,7 +281,7 @@ def test_a_server_that_others_reach_asks_for_a_token(built: Path, monkeypatch: p
     rules: list[Rules] = []
     monkeypatch.setattr(uvicorn.Server, "run", stop)
     monkeypatch.setattr(
-        "pullpush.server.middleware.Rules", lambda *given, **named: rules.append(Rules(*given, **named)) or rules[-1]
+        "pullpush.server.server.Rules", lambda *given, **named: rules.append(Rules(*given, **named)) or rules[-1]
     )
     monkeypatch.delenv("PULLPUSH_TOKEN", raising=False)
     for read_only in (False, True):

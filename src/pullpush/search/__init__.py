@@ -5,9 +5,6 @@ engine = open("indexes/demo")
 engine.query(text="smiling cat", k=10)
 """
 
-from __future__ import annotations
-
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from pullpush.extras import need
@@ -23,18 +20,15 @@ if TYPE_CHECKING:
     from pullpush.search.index import remove as remove
     from pullpush.search.index import tidy as tidy
 
-# Name: its module. Loaded at first use: a process that only decodes needs neither torch nor pandas.
-_HOME = {
-    **dict.fromkeys(("Engine", "Hit", "open"), "engine"),
-    **dict.fromkeys(("Report", "add", "build_index", "default_index", "remove", "tidy"), "index"),
-}
-
 __all__ = ["Engine", "Hit", "Report", "add", "build_index", "default_index", "open", "remove", "tidy"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    """What is asked for, when it is: a process that only decodes needs neither torch nor pandas."""
+    if name not in __all__:
         raise AttributeError(f"module 'pullpush.search' has no attribute {name!r}")
     need("search")
-    module = importlib.import_module(f"pullpush.search.{_HOME[name]}")
-    return vars(module)["open_index" if name == "open" else name]
+    from pullpush.search import engine, index
+
+    home = engine if name in ("Engine", "Hit", "open") else index
+    return getattr(home, "open_index" if name == "open" else name)

@@ -4,11 +4,9 @@
 
 Both are measured when the index is built. `noise` is the median best score of queries that mean nothing: strings of
 random letters, images of random patches. `typical` is the median score of a right answer: of an item's nearest other
-item (images), of an item with its own description (texts). So closeness is about 0 for what any nonsense would find,
+item (images), of an item with its own text (texts). So closeness is about 0 for what any nonsense would find,
 and about 1 for a good answer, whatever the model.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -27,10 +25,9 @@ Scale = dict[str, float]
 
 
 def calibrate(ids: np.ndarray, texts: Sequence[str], view: Vectors, model: Model) -> dict[str, Scale | None]:
-    """`{"image": {"noise", "typical"}, "text": the same or None}`; `texts` is a description for each of `ids`, ""
-    for none.
+    """`{"image": {"noise", "typical"}, "text": the same or None}`; `texts` is one for each of `ids`, "" for none.
 
-    Where no item has a description, a text's `typical` is five standard deviations above its noise.
+    Where no item has a text, a text's `typical` is five standard deviations above its noise.
     """
     rows = np.sort(np.random.default_rng(1).permutation(len(ids))[:PROBES])
     scores, nearest = view.search(view.get(ids[rows]), 2)
@@ -51,21 +48,19 @@ def closeness(scores: np.ndarray, scale: Scale) -> np.ndarray:
     return (scores - scale["noise"]) / max(scale["typical"] - scale["noise"], 0.02)
 
 
-def nonsense_texts(seed: int = 0) -> list[str]:
+def nonsense_texts() -> list[str]:
     """One to three words of random letters each."""
-    rng = np.random.default_rng(seed)
-    words = [
-        ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), rng.integers(3, 9))) for _ in range(3)]
-        for _ in range(NOISE)
-    ]
+    rng = np.random.default_rng(0)
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    words = [["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(3)] for _ in range(NOISE)]
     return [" ".join(three[: rng.integers(1, 4)]) for three in words]
 
 
-def nonsense_images(seed: int = 0, side: int = 64) -> list[np.ndarray]:
-    """Random colours in 4 x 4 to 64 x 64 patches (fewer look like flags and squares): uint8 `[side, side, 3]`."""
-    rng = np.random.default_rng(seed)
+def nonsense_images() -> list[np.ndarray]:
+    """Random colours in 4 x 4 to 64 x 64 patches (fewer look like flags and squares): uint8 `[64, 64, 3]`."""
+    rng = np.random.default_rng(0)
     patches = [rng.integers(0, 256, (2 ** (2 + i % 5),) * 2 + (3,), dtype=np.uint8) for i in range(NOISE)]
-    return [np.kron(each, np.ones((side // len(each), side // len(each), 1), np.uint8)) for each in patches]
+    return [np.kron(each, np.ones((64 // len(each), 64 // len(each), 1), np.uint8)) for each in patches]
 
 
 def _best(view: Vectors, queries: np.ndarray) -> np.ndarray:

@@ -1,7 +1,5 @@
 """The search engine: a query of texts, images and items, and the items closest to it."""
 
-from __future__ import annotations
-
 import math
 import os
 import threading
@@ -21,9 +19,9 @@ from pullpush.names import did_you_mean
 from pullpush.search import layout, origin, thumbnails
 from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.errors import BadQuery, NoIndex, NoItem
+from pullpush.search.exact import Rows
 from pullpush.search.index import check_fingerprint
 from pullpush.search.layout import Manifest
-from pullpush.search.rows import Rows
 from pullpush.search.stores import Vectors, open_store, trusted
 from pullpush.search.stores.base import FILTERS
 from pullpush.search.version import Opened, opened
@@ -40,7 +38,7 @@ ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
 @dataclass(frozen=True)
 class Hit:
-    """One item found. `score` is the inner product with the query (a cosine), `closeness` the same read against the
+    """One hit. `score` is the inner product with the query (a cosine), `closeness` the same read against the
     collection (0 for what nonsense finds, 1 for a good answer; see `calibration.py`)."""
 
     id: int
@@ -82,7 +80,7 @@ class SearchQuery:
 class Lookup:
     """An embedding `[dim]` and what is asked for around it; `text`: it comes from texts alone."""
 
-    version: Version
+    version: "Version"
     vector: np.ndarray
     k: int = 10
     where: Mapping[str, str] = field(default_factory=dict)
@@ -133,39 +131,30 @@ class Version(Opened):
 
     def hits(self, rows: np.ndarray, scores: np.ndarray, near: np.ndarray) -> list[Hit]:
         """The items in these rows of the table."""
-        columns = zip(*(column[rows] for column in self._shown), strict=True)
+        columns = (*(column[rows] for column in self._shown), scores.tolist(), near.tolist())
         folder = str(self.index)
         return [
-            Hit(int(item), score, os.path.join(folder, path), label, [str(t) for t in text], category, domain, n)
-            for (item, path, label, text, category, domain), score, n in zip(
-                columns, scores.tolist(), near.tolist(), strict=True
-            )
+            Hit(int(item), score, os.path.join(folder, path), label, [str(t) for t in text], category, domain, close)
+            for item, path, label, text, category, domain, score, close in zip(*columns, strict=True)
         ]
 
 
 class Engine:
-    """An index and its model. Safe to use from several threads; picks up a new version by itself.
-
-    Made by `pullpush.search.open`.
-    """
+    """An index and its model, made by `pullpush.search.open`. Safe to use from several threads; picks up a new version
+    by itself."""
 
     def __init__(self, index: Path, model: Model | None, store: str | None = None) -> None:
         self.index, self.store = index, store
         self._lock = threading.Lock()
-        self._version = self._open()
-        self._given = model is not None
-        self._model = model
+        self._given = self._model = model
+        self.version = self._open()
+        """The version that is being searched."""
         if model is not None:
             check_fingerprint(index, self.manifest, model)
 
     @property
-    def version(self) -> Version:
-        """The version that is being searched."""
-        return self._version
-
-    @property
     def manifest(self) -> Manifest:
-        return self._version.manifest
+        return self.version.manifest
 
     @property
     def model(self) -> Model:
@@ -196,14 +185,14 @@ class Engine:
         where: Mapping[str, str] | None = None,
         cut_off: float | None = None,
     ) -> list[Hit]:
-        """The `k` items closest to a weighted sum of descriptions, images and items, closest first. Those that are
+        """The `k` items closest to a weighted sum of texts, images and items, closest first. Those that are
         hardly closer than what nonsense finds are among them, and say so (`Hit.weak`).
 
         Args:
-            text: Descriptions; the model must have been trained with texts.
+            text: Texts; the model must have been trained with texts.
             image: Paths, PIL images or uint8 arrays.
             like: Ids of items in the index; they are not among the hits.
-            minus: Descriptions or ids to move away from.
+            minus: Texts or ids to move away from.
             weights: Of the four parts, by name; defaults in `WEIGHTS`. Within a part all count the same.
             k: This many hits, 1 to 1000; fewer only where there are no more items.
             where: Only items with these values of `label`, `category`, `domain` or `split`.
@@ -220,7 +209,7 @@ class Engine:
         query = SearchQuery(
             _listed(text), _listed(image), _listed(like), words, items, weights or {}, k, where or {}, cut_off
         )
-        version, texts, images = self._version, self.embed_texts(query.texts), self.embed_images(query.images)
+        version, texts, images = self.version, self.embed_texts(query.texts), self.embed_images(query.images)
         return self.find([self.lookup(version, query, texts, images, self.embed_texts(words))])[0]
 
     def lookup(
@@ -259,7 +248,7 @@ class Engine:
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 `[n, dim]`."""
         if not texts:
-            return self._version.none()
+            return self.version.none()
         blank = [each for each in texts if not each.strip()]
         if blank:
             raise BadQuery("the text to search for is empty; give a few words")
@@ -270,16 +259,16 @@ class Engine:
     def embed_images(self, images: Sequence[ImageLike]) -> np.ndarray:
         """float32 `[n, dim]`."""
         if not len(images):
-            return self._version.none()
+            return self.version.none()
         return self.model.embed(list(images))
 
     def thumbnail(self, item: int) -> bytes:
         """A small image of an item, WebP. Raises: `UserError` for an unknown id."""
-        return self._version.thumbnail(item)
+        return self.version.thumbnail(item)
 
     def item(self, item: int) -> Hit:
         """What is known of an item (score 1). Raises: `UserError` for an unknown id."""
-        version = self._version
+        version = self.version
         return version.hits(np.array([version.row(item)]), np.ones(1), np.ones(1))[0]
 
     def refresh(self) -> bool:
@@ -289,17 +278,13 @@ class Engine:
         Raises: `NoIndex` when the index is gone, and whatever reading it raises when the new version cannot be opened.
         What is open stays readable.
         """
-        try:
-            changed = layout.stamp(self.index) != self._version.stamp
-        except FileNotFoundError as error:
-            raise layout.no_index(self.index) from error
-        if not changed or not self._lock.acquire(blocking=False):
+        if layout.stamp(self.index) == self.version.stamp or not self._lock.acquire(blocking=False):
             return False
         try:
             fresh = self._open()
-            if self._given and self._model is not None:
-                check_fingerprint(self.index, fresh.manifest, self._model)
-            self._version = fresh
+            if self._given is not None:
+                check_fingerprint(self.index, fresh.manifest, self._given)
+            self.version = fresh
             return True
         finally:
             self._lock.release()
@@ -324,8 +309,8 @@ def open_index(
     """Opens an index for searching; its checksums are compared first.
 
     `model`: the model or its path, where it is no longer where it was when the index was built. `store`: where the
-    vectors lie on a server, its address; by default that of the environment variable
-    PULLPUSH_STORE. The address that the index names is not connected to.
+    vectors lie on a server, its address; by default that of the environment variable PULLPUSH_STORE, never that which
+    the index names.
 
     Raises: `UserError` when there is no index, it is damaged, or the model is another than the index's.
     """

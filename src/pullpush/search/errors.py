@@ -1,7 +1,5 @@
 """What can go wrong with an index, told apart so that a server can say what a client may know and no more."""
 
-from __future__ import annotations
-
 from pullpush.errors import UserError
 
 __all__ = ["BadQuery", "DiskFull", "NoIndex", "NoItem"]

@@ -1,7 +1,5 @@
 """From a model and images to an index, and changes of it."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +20,8 @@ from pullpush.files import sync
 from pullpush.images import open_rgb, to_rgb
 from pullpush.progress import showing, work
 from pullpush.search import layout
-from pullpush.search.embedding import embed, keys_of
+from pullpush.search.embedding import Journal, embed, keys_of
 from pullpush.search.errors import BadQuery, NoItem
-from pullpush.search.journal import Journal
 from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS, KEYS, read_source
 from pullpush.search.staging import keep, staged
@@ -125,11 +122,7 @@ def build_index(
     run = Path(name).parent if Path(name).name == "model" else Path(name)
     index = Path(out) if out is not None else INDEXES / (run.name or "index")
     with showing(progress), work("reading the source"):
-        items, wanted = read_source(source)
-    if isinstance(source, Items):
-        label = source.name
-    else:
-        label = os.path.abspath(source) if os.path.exists(source) else str(source)
+        items, wanted, label = read_source(source)
     with layout.writer(index, create=True, tidy=drop_leftovers):
         old = _checked(index, loaded, label, store, rebuild)
         wanted, open_row = _wanted(index, items, wanted, old, rebuild)
@@ -242,24 +235,18 @@ def remove(
     index = Path(index)
     with layout.writer(index, wait, tidy=drop_leftovers):
         old = opened(index, Opened)
-        chosen = old.table["id"].isin(list(ids))
-        missing = sorted(set(map(int, ids)) - set(old.table["id"]))
+        gone = old.table[old.table["id"].isin(list(ids))]
+        missing = sorted(set(map(int, ids)) - set(gone["id"]))
         if missing:
             raise NoItem(f"{index} has no item {missing[0]}; nothing was removed")
-        if chosen.all():
+        if len(gone) == len(old.table):
             raise BadQuery("an index keeps at least one item; this would remove the last")
-        gone = old.table[chosen]
         if len(gone):
-            by_hand = gone["origin"] == "source"
-            excluded = sorted({*old.manifest.excluded, *gone.loc[by_hand, "path"]})
-            nothing = old.table[:0]
-            write(
-                index,
-                replace(old.manifest, excluded=excluded),
-                Draft(nothing, (), gone["id"].to_numpy(), store=store),
-                old,
-            )
-            for path in gone.loc[~by_hand, "path"]:
+            from_source = gone["origin"] == "source"
+            excluded = sorted({*old.manifest.excluded, *gone.loc[from_source, "path"]})
+            draft = Draft(old.table[:0], (), gone["id"].to_numpy(), store=store)
+            write(index, replace(old.manifest, excluded=excluded), draft, old)
+            for path in gone.loc[~from_source, "path"]:
                 (index / path).unlink(missing_ok=True)
     return len(gone)
 
@@ -320,7 +307,7 @@ def _wanted(
 
 
 def _difference(old: Opened | None, wanted: pd.DataFrame) -> tuple[list[int], np.ndarray, set[str]]:
-    """Row numbers to embed, ids to remove, and the keys whose image or description changed."""
+    """Row numbers to embed, ids to remove, and the keys whose image or text changed."""
     if old is None:
         return list(range(len(wanted))), np.zeros(0, np.int64), set()
     known = old.table[old.table["origin"] == "source"]

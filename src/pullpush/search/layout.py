@@ -11,8 +11,6 @@ A version is written beside the others, flushed to the disk, renamed, and only t
 in between, CURRENT names a whole version. Version folders are never changed afterwards.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -115,8 +113,11 @@ def current(index: Path) -> tuple[Path, Manifest] | None:
 
 
 def stamp(index: Path) -> tuple[int, int]:
-    """Changes whenever another version is published; cheap enough for every query."""
-    status = os.stat(os.path.join(index, POINTER))  # a Path is slow to join
+    """Changes whenever another version is published; cheap enough for every query. Raises: `NoIndex`."""
+    try:
+        status = os.stat(os.path.join(index, POINTER))  # a Path is slow to join
+    except FileNotFoundError:
+        raise no_index(index) from None
     return status.st_ino, status.st_mtime_ns
 
 

@@ -5,8 +5,6 @@ that file to all who ask. So a version is noted with the user, outside of the in
 those that stand there every file is shown.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -29,9 +27,7 @@ KEPT = 100
 def note(manifest: Manifest, folder: Path) -> None:
     """The version in `folder` was made here. Where that cannot be noted it counts as a stranger's."""
     with suppress(OSError, ValueError):
-        place = _place(manifest)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_text(place, "\n".join([*_noted(manifest)[-KEPT:], layout.digest(folder / layout.RECORD)]))
+        write_text(_place(manifest), "\n".join([*_noted(manifest)[-KEPT:], layout.digest(folder / layout.RECORD)]))
 
 
 def made_here(manifest: Manifest, folder: Path) -> bool:

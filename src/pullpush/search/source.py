@@ -1,7 +1,5 @@
 """What is to be indexed: a row an image, with the size and time by which a change is noticed."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -24,8 +22,9 @@ KEYS = ["key", "size", "mtime"]
 COLUMNS = [*KEYS, "path", *FILTERS, "text"]
 
 
-def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataFrame]:
-    """The items of a data set, manifest or folder, and their table with `COLUMNS`; files that are missing have size -1.
+def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataFrame, str]:
+    """The items of a data set, manifest or folder, their table with `COLUMNS`, and what the source is called in the
+    record of an index. Files that are missing have size -1.
 
     In a folder every image counts, also without class folders; the label is the folder's name, or empty.
 
@@ -35,6 +34,10 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
         items = folder_images(Path(source))
     else:
         items = open_items(source if isinstance(source, Items) else str(source))
+    if isinstance(source, Items):
+        called = source.name
+    else:
+        called = os.path.abspath(source) if os.path.exists(source) else str(source)
     if not len(items):
         raise UserError(f"{source} holds no images; there is nothing to index")
     table = items.table
@@ -50,15 +53,12 @@ def read_source(source: str | os.PathLike[str] | Items) -> tuple[Items, pd.DataF
             "mtime": np.array([mtime for _, mtime in stats], np.int64),
             "path": path_column(paths),
             "label": [items.classes[label] for label in table["label"]],
-            "category": table["category"].to_numpy(),
-            "domain": table["domain"].to_numpy(),
-            "split": table["split"].to_numpy(),
+            **{name: table[name].to_numpy() for name in ("category", "domain", "split")},
             "text": [list(texts) for texts in table["text"]],
         }
     )
-    twice = frame.duplicated(KEYS)
-    rows = np.flatnonzero(~twice)
-    return items.select(rows), frame.iloc[rows].reset_index(drop=True)
+    rows = np.flatnonzero(~frame.duplicated(KEYS))
+    return items.select(rows), frame.iloc[rows].reset_index(drop=True), called
 
 
 def _stat(path: str) -> tuple[int, int]:

@@ -1,7 +1,5 @@
 """Where images lie that are on their way into an index."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

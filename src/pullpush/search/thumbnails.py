@@ -54,20 +54,13 @@ def write(folder: Path, table: pd.DataFrame, previous: Path | None, new: Iterabl
         for file in files:
             os.link(file, folder / file.name)
     if len(order):
-        lengths = _pack(folder / f"{PREFIX}{number:03d}.pack", images)
+        with (folder / f"{PREFIX}{number:03d}.pack").open("wb") as pack:
+            lengths = np.array([pack.write(image) for image in images], np.int64)
         for name, values in {"pack": number, "offset": np.cumsum(lengths) - lengths, "length": lengths}.items():
             column = table[name].to_numpy(np.int64, copy=True)
             column[order] = values
             table[name] = column
     return table
-
-
-def _pack(path: Path, images: Iterable[bytes]) -> np.ndarray:
-    lengths = []
-    with path.open("wb") as file:
-        for image in images:
-            lengths.append(file.write(image))
-    return np.array(lengths, np.int64)
 
 
 class Packs:

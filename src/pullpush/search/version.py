@@ -1,7 +1,5 @@
 """Writing the next version of an index: the table, thumbnails, map, calibration and store, published as one."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -49,10 +47,7 @@ class Opened:
 
     def __init__(self, index: Path) -> None:
         self.index = index
-        try:
-            self.stamp = layout.stamp(index)  # before it is read: a later version than it says is never missed
-        except FileNotFoundError:
-            raise layout.no_index(index) from None
+        self.stamp = layout.stamp(index)  # before it is read: a later version than it says is never missed
         published = layout.current(index)
         if published is None:
             raise layout.no_index(index)

@@ -1,22 +1,20 @@
 """The HTTP API and the page. `middleware.py` protects them, `service.py` answers."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from fastapi import APIRouter, Depends, FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Body, Depends, FastAPI, File, Form, HTTPException, Query, Request, Response, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.formparsers import MultiPartParser
 
-from pullpush.search.engine import MOST, Hit, SearchQuery
+from pullpush.search.engine import MOST, SearchQuery
 from pullpush.search.errors import BadQuery
 from pullpush.search.stores.base import FILTERS
 from pullpush.server.api_docs import api_docs_page
@@ -39,11 +37,13 @@ DRAWN = 12
 
 
 class ItemResponse(BaseModel):
-    """An item; `weak`: it is hardly closer than what nonsense finds."""
+    """An item; `weak`: it is hardly closer than what nonsense finds. Where its file lies is nothing to a client."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: int
-    score: float
-    closeness: float
+    score: Annotated[float, AfterValidator(lambda score: round(score, 4))]
+    closeness: Annotated[float, AfterValidator(lambda closeness: round(closeness, 3))]
     weak: bool
     label: str
     text: list[str]
@@ -64,18 +64,46 @@ class AddResponse(BaseModel):
     ids: list[int]
 
 
-class SessionRequest(BaseModel):
-    """What opens a session."""
+Value = Annotated[str, Field(max_length=LONGEST)]
+Ids = Annotated[list[int], Field(max_length=20, description="ids of items")]
+Weight = Annotated[float, Field(ge=0, le=10)]
 
-    token: str
+
+class SearchParameters(BaseModel):
+    """What both searches take."""
+
+    text: Annotated[str, Field(max_length=LONGEST, description="words to search for")] = ""
+    like: Ids = []
+    minus: Annotated[str, Field(max_length=LONGEST, description="words to move away from")] = ""
+    minus_id: Ids = []
+    text_weight: Weight = 1.0
+    image_weight: Weight = 1.0
+    k: Annotated[int, Field(ge=1, le=MOST_HITS)] = 10
+    skip: Annotated[int, Field(ge=0, le=MOST_SKIPPED, description="leave out that many of the closest")] = 0
+    label: Value = ""
+    category: Value = ""
+    domain: Value = ""
+    split: Value = ""
+    cut_off: Annotated[float | None, Field(ge=-10, le=10, description="hits with less closeness are left out")] = None
+
+    async def hits(self, service: Service, images: Sequence[bytes] = ()) -> SearchResponse:
+        """The answer."""
+        texts, minus = ([words] if words.strip() else [] for words in (self.text, self.minus))
+        weights = {"text": self.text_weight, "image": self.image_weight}
+        where = {name: getattr(self, name) for name in FILTERS if getattr(self, name)}
+        end = self.skip + self.k
+        hits = await service.search(
+            SearchQuery(texts, images, self.like, minus, self.minus_id, weights, end + 1, where, self.cut_off)
+        )
+        shown = [ItemResponse.model_validate(hit) for hit in hits[self.skip : end]]
+        return SearchResponse(hits=shown, more=len(hits) > end)
 
 
-Words = Annotated[str, Query(max_length=LONGEST, description="words to search for")]
-Value = Annotated[str, Query(max_length=LONGEST)]
-Count = Annotated[int, Query(ge=1, le=MOST_HITS)]
-Ids = Annotated[list[int], Query(max_length=20, description="ids of items")]
-Skipped = Annotated[int, Query(ge=0, le=MOST_SKIPPED, description="leave out that many of the closest")]
-Close = Annotated[float | None, Query(ge=-10, le=10, description="hits with less closeness are left out")]
+class UploadParameters(SearchParameters):
+    """And an image."""
+
+    image: Annotated[UploadFile, Field(description="PNG, JPEG, GIF, WebP, AVIF or HEIC")]
+
 
 router = APIRouter(prefix="/api")
 
@@ -94,55 +122,21 @@ def _writable(request: Request) -> None:
 
 
 @router.get("/search", tags=["search"], summary="Search by words, or for items like others")
-async def search(
-    service: TheService,
-    text: Words = "",
-    like: Ids = [],  # noqa: B006 - FastAPI copies it
-    minus: Annotated[str, Query(max_length=LONGEST, description="words to move away from")] = "",
-    minus_id: Ids = [],  # noqa: B006
-    k: Count = 10,
-    skip: Skipped = 0,
-    label: Value = "",
-    category: Value = "",
-    domain: Value = "",
-    split: Value = "",
-    cut_off: Close = None,
-) -> SearchResponse:
+async def search(service: TheService, asked: Annotated[SearchParameters, Query()]) -> SearchResponse:
     """Items closest to words and to items, away from others."""
-    where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
-    query = SearchQuery(_words(text), (), like, _words(minus), minus_id, {}, skip + k + 1, where, cut_off)
-    return _page(await service.search(query), skip, k)
+    return await asked.hits(service)
 
 
 @router.post("/search", tags=["search"], summary="Search by an image, alone or with words")
-async def search_upload(
-    service: TheService,
-    image: Annotated[UploadFile, File(description="PNG, JPEG, GIF, WebP, AVIF or HEIC")],
-    text: Annotated[str, Form(max_length=LONGEST)] = "",
-    minus: Annotated[str, Form(max_length=LONGEST)] = "",
-    text_weight: Annotated[float, Form(ge=0, le=10)] = 1.0,
-    image_weight: Annotated[float, Form(ge=0, le=10)] = 1.0,
-    k: Annotated[int, Form(ge=1, le=MOST_HITS)] = 10,
-    skip: Annotated[int, Form(ge=0, le=MOST_SKIPPED)] = 0,
-    label: Annotated[str, Form(max_length=LONGEST)] = "",
-    category: Annotated[str, Form(max_length=LONGEST)] = "",
-    domain: Annotated[str, Form(max_length=LONGEST)] = "",
-    split: Annotated[str, Form(max_length=LONGEST)] = "",
-    cut_off: Annotated[float | None, Form(ge=-10, le=10)] = None,
-) -> SearchResponse:
+async def search_upload(service: TheService, asked: Annotated[UploadParameters, File()]) -> SearchResponse:
     """Items closest to an uploaded image, alone or with words; it is decoded in a process of its own."""
-    where = {n: v for n, v in zip(FILTERS, (label, category, domain, split), strict=True) if v}
-    weights = {"text": text_weight, "image": image_weight}
-    query = SearchQuery(
-        _words(text), [await _bytes(image)], (), _words(minus), (), weights, skip + k + 1, where, cut_off
-    )
-    return _page(await service.search(query), skip, k)
+    return await asked.hits(service, [await _bytes(asked.image)])
 
 
 @router.get("/items/{item}", tags=["items"], summary="What is known of an item")
 async def get_item(service: TheService, item: int) -> ItemResponse:
     """What the index holds of an item, without the path of its file."""
-    return _item(service.engine.item(item))
+    return ItemResponse.model_validate(service.engine.item(item))
 
 
 @router.get("/items/{item}/thumbnail", tags=["items"], summary="Its small image", response_class=Response)
@@ -241,10 +235,10 @@ def _map(table: pd.DataFrame, by: str) -> bytes:
 
 
 @router.post("/session", tags=["session"], summary="Give the token once; a cookie keeps it", status_code=204)
-async def begin_session(request: Request, session: SessionRequest) -> Response:
+async def begin_session(request: Request, sent: Annotated[str, Body(embed=True, alias="token")]) -> Response:
     """Compares the token in a time that does not tell how much of it is right."""
     token = request.app.state.token
-    if not token or not same(session.token, token):
+    if not token or not same(sent, token):
         raise HTTPException(401, "that is not the token")
     answer = Response(status_code=204)
     answer.set_cookie(
@@ -289,8 +283,13 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     async def icon() -> Response:
         return Response(status_code=204, headers=IMMUTABLE)
 
-    for name, kind in (("app.js", "text/javascript"), ("style.css", "text/css")):
-        app.add_api_route(f"/page/{name}", _file(PAGE / name, kind), include_in_schema=False, response_class=Response)
+    @app.get("/page/app.js", include_in_schema=False)
+    async def script() -> FileResponse:
+        return FileResponse(PAGE / "app.js", media_type="text/javascript", headers=FRESH)
+
+    @app.get("/page/style.css", include_in_schema=False)
+    async def style() -> FileResponse:
+        return FileResponse(PAGE / "style.css", media_type="text/css", headers=FRESH)
 
     @app.get("/docs", include_in_schema=False)
     async def documentation() -> HTMLResponse:
@@ -330,36 +329,7 @@ def _add_metrics(app: FastAPI, service: Service, metrics: Metrics, connections: 
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _file(path: Path, kind: str) -> Callable[[], Awaitable[Response]]:
-    async def answer() -> Response:  # without parameters: each would be one of the query
-        return FileResponse(path, media_type=kind, headers=FRESH)
-
-    return answer
-
-
 async def _bytes(upload: UploadFile) -> bytes:
     data = await upload.read()
     await upload.close()  # one copy is enough
     return data
-
-
-def _words(text: str) -> list[str]:
-    return [text] if text.strip() else []
-
-
-def _item(hit: Hit) -> ItemResponse:
-    """Without the path: where a file lies is nothing to a client."""
-    return ItemResponse(
-        id=hit.id,
-        score=round(hit.score, 4),
-        closeness=round(hit.closeness, 3),
-        weak=hit.weak,
-        label=hit.label,
-        text=hit.text,
-        category=hit.category,
-        domain=hit.domain,
-    )
-
-
-def _page(hits: list[Hit], skip: int, k: int) -> SearchResponse:
-    return SearchResponse(hits=[_item(hit) for hit in hits[skip : skip + k]], more=len(hits) > skip + k)

@@ -1,37 +1,30 @@
 """One encoder and one index for many clients: what waits is computed together."""
 
-from __future__ import annotations
-
 import asyncio
-import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Batcher", "Cache", "checksum"]
+__all__ = ["Batcher", "Cache"]
+
+LARGEST, CACHED = 32, 2_048
 
 
 class Batcher:
     """Computes single inputs in batches, without waiting for a batch to fill: while one is computed, the next one
     gathers.
 
-    `compute`: a list of up to `largest` inputs to a list of results, run in `pool`.
+    `compute`: a list of up to `LARGEST` inputs to a list of results, run in `pool`.
     """
 
-    def __init__(
-        self, compute: Callable[[list[Any]], Sequence[Any]], pool: ThreadPoolExecutor, largest: int = 32
-    ) -> None:
-        self.compute, self.pool, self.largest = compute, pool, largest
+    def __init__(self, compute: Callable[[list[Any]], Sequence[Any]], pool: ThreadPoolExecutor) -> None:
+        self.compute, self.pool = compute, pool
         self.batches = self.inputs = 0
         self._queue: list[tuple[Any, asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
-
-    def __len__(self) -> int:
-        """Inputs that wait."""
-        return len(self._queue)
 
     async def __call__(self, value: Any) -> Any:
         """The result of one input. Raises: what `compute` raises."""
@@ -44,7 +37,7 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._queue:
-            taken, self._queue = self._queue[: self.largest], self._queue[self.largest :]
+            taken, self._queue = self._queue[:LARGEST], self._queue[LARGEST:]
             taken = [(value, future) for value, future in taken if not future.done()]  # whoever gave up is left out
             if not taken:
                 continue
@@ -65,31 +58,21 @@ class Batcher:
 
 
 class Cache:
-    """The embeddings asked for last, by a checksum of what was embedded."""
+    """The embeddings asked for last."""
 
-    def __init__(self, size: int = 2_048) -> None:
-        self.size, self.hits, self.misses = size, 0, 0
-        self._known: OrderedDict[bytes, np.ndarray] = OrderedDict()
+    def __init__(self) -> None:
+        self.hits = self.misses = 0
+        self._known: OrderedDict[Hashable, np.ndarray] = OrderedDict()
 
-    def get(self, key: bytes) -> np.ndarray | None:
-        vector = self._known.get(key)
+    async def get(self, key: Hashable, embed: Callable[[], Awaitable[np.ndarray]]) -> np.ndarray:
+        """The embedding that has this key; `embed` makes it where it is not known."""
+        vector = self._known.pop(key, None)
         if vector is None:
             self.misses += 1
-            return None
-        self.hits += 1
-        self._known.move_to_end(key)
-        return vector
-
-    def put(self, key: bytes, vector: np.ndarray) -> None:
-        self._known[key] = vector
-        while len(self._known) > self.size:
+            vector = await embed()
+        else:
+            self.hits += 1
+        self._known[key] = vector  # now the last
+        while len(self._known) > CACHED:
             self._known.popitem(last=False)
-
-
-def checksum(*parts: str | bytes) -> bytes:
-    """A key for `Cache`."""
-    digest = hashlib.sha256()
-    for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    return digest.digest()
+        return vector

@@ -1,7 +1,5 @@
 """The bodies of requests, received whole before anybody works on them."""
 
-from __future__ import annotations
-
 import asyncio
 import heapq
 import mmap
@@ -11,25 +9,16 @@ from itertools import count
 
 from starlette.types import Message, Receive
 
-__all__ = ["CHUNK", "Bodies", "Gone", "TooLarge", "TooMuch", "TooSlow"]
+from pullpush.server.error_answers import BUSY
+from pullpush.server.uploads import Refused
+
+__all__ = ["CHUNK", "Bodies", "Gone", "too_slow"]
 
 GRACE, RATE = 10.0, 16 * 1024
 """A body may take so many seconds, and one more for every so many bytes that have arrived."""
 BUDGET = 128 * 1024 * 1024
 """Bytes of bodies that are held at once."""
 CHUNK = 64 * 1024
-
-
-class TooLarge(Exception):
-    """More was sent than is allowed."""
-
-
-class TooSlow(Exception):
-    """It was not sent in time, or had to make room for others."""
-
-
-class TooMuch(Exception):
-    """Requests that are being worked on hold as much as may be held."""
 
 
 class Gone(Exception):
@@ -51,7 +40,7 @@ class Bodies:
         self._number, self._giving = count(), False
 
     @contextmanager
-    def room(self) -> Iterator[_Body]:
+    def room(self) -> Iterator["_Body"]:
         """For one request's body."""
         body = _Body(self)
         try:
@@ -59,12 +48,12 @@ class Bodies:
         finally:
             body.free()
 
-    def make_room(self, last: _Body) -> None:
+    def make_room(self, last: "_Body") -> None:
         """Gives up the costliest until the rest fits. `last`: the one that has just grown."""
         now = asyncio.get_running_loop().time()
         while self.held > self.budget:
             if self._coming <= {last}:
-                raise TooMuch
+                raise Refused(429, BUSY, "busy", close=True)
             max(self._coming, key=lambda body: body.cost(now)).give_up()
 
     async def turn(self, size: int) -> None:
@@ -117,7 +106,8 @@ class _Body:
             self._task.cancel()
 
     async def receive(self, receive: Receive, limit: int) -> None:
-        """Raises: `TooLarge`, `TooSlow`, `TooMuch`, `Gone`."""
+        """Raises: `Refused` where it is too large, was not sent in time, or had to make room for others; where requests
+        that are being worked on hold as much as may be held. `Gone`."""
         self._began = asyncio.get_running_loop().time()
         self._task = asyncio.ensure_future(self._arrive(receive, limit))
         self.bodies._coming.add(self)
@@ -128,7 +118,7 @@ class _Body:
             current = asyncio.current_task()
             if current is not None and current.cancelling():  # we were, not the task alone
                 raise
-            raise TooSlow from None
+            raise too_slow() from None
         finally:
             self.bodies._coming.discard(self)
 
@@ -153,7 +143,7 @@ class _Body:
                 async with asyncio.timeout_at(end + self.size / RATE):
                     message = await receive()
             except TimeoutError:
-                raise TooSlow from None
+                raise too_slow() from None
             if message["type"] == "http.disconnect":
                 raise Gone
             self._store(message.get("body", b""), limit)
@@ -167,7 +157,7 @@ class _Body:
 
     def _store(self, part: bytes, limit: int) -> None:
         if self.size + len(part) > limit:
-            raise TooLarge
+            raise Refused(413, f"the request is larger than {limit:,} bytes", "too_large", close=True)
         if not part:
             return
         if self._map is None:
@@ -182,3 +172,8 @@ class _Body:
         if self._map is not None:
             self._map.close()
             self._map = None
+
+
+def too_slow() -> Refused:
+    """Of a body that did not arrive in time."""
+    return Refused(408, "the request did not arrive in time; try again", "too_slow", close=True)

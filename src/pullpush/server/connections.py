@@ -5,10 +5,7 @@ time, and without files it answers nobody. Here the number is limited, and where
 been waited for longest makes room: a client that means it sends its request, and reads its answer, at once.
 """
 
-from __future__ import annotations
-
 import asyncio
-import json
 import resource
 import select
 from itertools import chain
@@ -17,6 +14,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pullpush.server.error_answers import error_answer
 from pullpush.server.middleware import HEAD
 
 __all__ = ["ACCEPTED", "BACKLOG", "PART", "SILENT", "Connection", "Connections", "most_connections"]
@@ -43,7 +41,7 @@ def most_connections() -> int:
 
 class Connections:
     """All connections of a server, and those that are waited for, longest first: for a request, for the rest of one, or
-    until its answer is read. `protocol` is for uvicorn."""
+    until its answer is read."""
 
     def __init__(self, most: int | None = None, silent: float = SILENT, unread: float = UNREAD) -> None:
         self.most, self.silent, self.unread = most or most_connections(), silent, unread
@@ -54,11 +52,7 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def protocol(self, **options: Any) -> Connection:
-        """A connection, as uvicorn makes one for each that is accepted."""
-        return Connection(self, **options)
-
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: "Connection") -> None:
         self._open.add(connection)
         if len(self._open) > self.most:
             # Those that do not read, or ask again before they are answered, go before those that may be in the middle
@@ -72,18 +66,18 @@ class Connections:
                 return
         self.waiting(connection)
 
-    def waiting(self, connection: Connection, unread: bool = False) -> None:
+    def waiting(self, connection: "Connection", unread: bool = False) -> None:
         """It is the last now of those that are waited for. `unread`: until they read."""
         self.working(connection)
         if connection in self._open:
             (self._unread if unread else self._waited)[connection] = None
 
-    def working(self, connection: Connection) -> None:
+    def working(self, connection: "Connection") -> None:
         """It waits for us."""
         self._waited.pop(connection, None)
         self._unread.pop(connection, None)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: "Connection") -> None:
         self._open.discard(connection)
         self.working(connection)
 
@@ -187,14 +181,9 @@ class Connection(H11Protocol):
     def refuse(self, status: int, code: str, message: str) -> None:
         """Closes it; whoever has sent part of a request is told why."""
         if self._partial and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = json.dumps({"error": {"code": code, "message": message}}).encode()
-            headers = [
-                ("content-type", "application/json"),
-                ("content-length", str(len(body))),
-                ("connection", "close"),
-                *([("retry-after", "1")] if status == 503 else []),
-            ]
-            for event in (h11.Response(status_code=status, headers=headers), h11.Data(body), h11.EndOfMessage()):
+            answer = error_answer(status, code, message, {"connection": "close"})
+            response = h11.Response(status_code=status, headers=answer.raw_headers)
+            for event in (response, h11.Data(bytes(answer.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # whoever waits for its body waits no more, and answers nothing

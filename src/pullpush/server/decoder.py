@@ -8,8 +8,6 @@ A message in either direction is a length (4 bytes), so many bytes of JSON, and 
 `parts`. No pickles: what an image has taken over must not reach the server.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

@@ -1,7 +1,5 @@
 """The processes that decode for the server (`decoder.py`): started, limited, ended and replaced here."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging
@@ -108,14 +106,13 @@ class Decoders:
         return parts[0]
 
     async def _run(self, job: str, data: bytes, **options: Any) -> Message:
-        if len(data) > MAX_BYTES:
-            raise Refused(413, f"the upload has {len(data):,} bytes; the limit is {MAX_BYTES:,}")
         for lane in (self.quick, self.slow):
             head, parts = await lane.run({"job": job, "options": {**options, "max_work": lane.max_work}}, data)
             if not head.get("costly"):
                 break
         if "refused" in head:
-            raise Refused(*head["refused"])
+            status, reason = head["refused"]
+            raise Refused(int(status), str(reason))
         if "failed" in head:
             raise OSError(head["failed"], head["reason"])
         return head, parts
@@ -164,7 +161,7 @@ class _Lane:
             else:
                 self._replace(process)
 
-    async def _next(self) -> _Process:
+    async def _next(self) -> "_Process":
         """The one that has been free for longest; those that the system ended meanwhile are replaced."""
         self.waiting += 1
         try:
@@ -174,12 +171,14 @@ class _Lane:
         finally:
             self.waiting -= 1
 
-    def _replace(self, process: _Process) -> None:
+    def _replace(self, process: "_Process") -> None:
         self.replaced += 1
-        self._later(self._end(process))
-        self._later(self._add())
+        for work in (self._end(process), self._add()):
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _end(self, process: _Process) -> None:
+    async def _end(self, process: "_Process") -> None:
         await process.end()
         self._all.discard(process)  # not before: what is cancelled here, `close` ends
 
@@ -198,11 +197,6 @@ class _Lane:
             self._free.put_nowait(process)
             return
 
-    def _later(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 class _Process:
     """One decoder. Its messages are not trusted: whoever sends it an image may have taken it over."""
@@ -211,7 +205,7 @@ class _Process:
         self._process = process
 
     @classmethod
-    async def start(cls, limits: Limits) -> _Process:
+    async def start(cls, limits: Limits) -> "_Process":
         known = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         process = cls(
             await asyncio.create_subprocess_exec(

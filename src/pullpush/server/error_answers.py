@@ -1,14 +1,12 @@
 """Every error as an answer: JSON with a code and a message that names no path and no process."""
 
-from __future__ import annotations
-
 import logging
-from typing import Any
+from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 
 from pullpush.errors import UserError
 from pullpush.files import Held, is_full
@@ -17,57 +15,55 @@ from pullpush.server.decoders import Busy
 from pullpush.server.service import GONE
 from pullpush.server.uploads import Refused
 
-__all__ = ["add_errors"]
+__all__ = ["BROKEN", "BUSY", "add_errors", "error_answer"]
 
 logger = logging.getLogger("pullpush.serve")
-FULL = "the server's disk is full; nothing was changed"
+
+BUSY = "too many requests are waiting; try again in a moment"
+BROKEN = "the server made an error; it is in its log"
+USUAL = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": "1"}, 503: {"retry-after": "1"}}
+"""Headers by status."""
+
+
+def error_answer(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """`{"error": {"code", "message"}}`."""
+    return JSONResponse(
+        {"error": {"code": code, "message": message}}, status, {**USUAL.get(status, {}), **(headers or {})}
+    )
 
 
 def add_errors(app: FastAPI) -> None:
-    """Every error as `{"error": {"code", "message"}}`."""
+    """Every error as an `error_answer`."""
+    for kind in (Busy, UserError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _explained)
 
-    @app.exception_handler(Busy)
-    async def busy(request: Request, error: Busy) -> JSONResponse:
-        return _error(429, "busy", "too many requests are waiting; try again in a moment", {"retry-after": "1"})
 
-    @app.exception_handler(UserError)
-    async def mistake(request: Request, error: UserError) -> JSONResponse:
-        """Messages go to the client only where they are meant for it: others name paths and processes."""
-        if isinstance(error, NoItem):
-            return _error(404, "no_item", "there is no such item")
-        if isinstance(error, BadQuery):
-            return _error(400, "bad_query", str(error))
-        if isinstance(error, Refused):
-            return _error(error.status, "refused", str(error))
-        if isinstance(error, Held):
-            return _error(
-                503, "being_written", "the index is being written; try again in a moment", {"retry-after": "2"}
-            )
-        if isinstance(error, NoIndex):
-            return _error(503, "index_gone", GONE, {"retry-after": "60"})
-        if isinstance(error, DiskFull):
-            return _error(507, "disk_full", FULL)
+async def _explained(request: Request, error: Exception) -> JSONResponse:
+    """Messages go to the client only where they are meant for it: others name paths and processes."""
+    match error:
+        case Busy():
+            return error_answer(429, "busy", BUSY)
+        case NoItem():
+            return error_answer(404, "no_item", "there is no such item")
+        case BadQuery():
+            return error_answer(400, "bad_query", str(error))
+        case Refused():
+            return error_answer(error.status, error.code, str(error))
+        case Held():
+            again = {"retry-after": "2"}
+            return error_answer(503, "being_written", "the index is being written; try again in a moment", again)
+        case NoIndex():
+            return error_answer(503, "index_gone", GONE, {"retry-after": "60"})
+        case RequestValidationError():
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"][1:]) or "request"
+            return error_answer(422, "invalid", f"{place}: {first['msg']}")
+    if isinstance(error, DiskFull) or (not isinstance(error, UserError) and is_full(error)):
+        return error_answer(507, "disk_full", "the server's disk is full; nothing was changed")
+    if isinstance(error, UserError):
         logger.error("%s", error)
-        return _error(503, "unavailable", "the index cannot be used now; the log says why", {"retry-after": "10"})
-
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> JSONResponse:
-        if is_full(error):
-            return _error(507, "disk_full", FULL)
-        return _error(500, "internal", "the server made an error; it is in its log")
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:]) or "request"
-        return _error(422, "invalid", f"{place}: {first['msg']}")
-
-    @app.exception_handler(StarletteHTTPException)
-    async def http(request: Request, error: StarletteHTTPException) -> JSONResponse:
-        if is_full(error):  # while an upload was put aside
-            return _error(507, "disk_full", FULL)
-        return _error(error.status_code, f"http_{error.status_code}", str(error.detail), error.headers)
-
-
-def _error(status: int, code: str, message: str, headers: Any = None) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
+        why = "the index cannot be used now; the log says why"
+        return error_answer(503, "unavailable", why, {"retry-after": "10"})
+    if isinstance(error, HTTPException):
+        return error_answer(error.status_code, f"http_{error.status_code}", str(error.detail), error.headers)
+    return error_answer(500, "internal", BROKEN)

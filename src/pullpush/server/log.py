@@ -1,7 +1,5 @@
 """The log of a server: no message, however often its cause can be brought about, fills the disk."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

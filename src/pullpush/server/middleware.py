@@ -1,23 +1,21 @@
 """What every request passes through: who may ask, how much may be sent, and what every answer carries."""
 
-from __future__ import annotations
-
 import asyncio
 import hmac
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pullpush.server.bodies import CHUNK, Bodies, Gone, TooLarge, TooMuch, TooSlow
+from pullpush.server.bodies import CHUNK, Bodies, Gone
+from pullpush.server.error_answers import BROKEN, error_answer
 from pullpush.server.metrics import Metrics
+from pullpush.server.uploads import Refused
 
-__all__ = ["HEAD", "LOOPBACK", "Refusal", "Rules", "SecurityMiddleware", "cookie_name", "same"]
+__all__ = ["HEAD", "LOOPBACK", "Rules", "SecurityMiddleware", "cookie_name", "same"]
 
 logger = logging.getLogger("pullpush.serve")
 
@@ -62,14 +60,6 @@ class Rules:
     timeout: float = 30.0
 
 
-class Refusal(Exception):
-    """What is answered instead: status, code, message; `close`: the connection with it."""
-
-    def __init__(self, status: int, code: str, message: str, close: bool = False) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.close = status, code, message, close
-
-
 class SecurityMiddleware:
     """ASGI middleware: hosts, origins, token, body size, time, headers, the log and the metrics.
 
@@ -101,34 +91,27 @@ class SecurityMiddleware:
         try:
             await self._work(inner, receive, answer, lambda: status != GONE)
         except Gone:
-            pass
-        except Refusal as refusal:
+            pass  # nobody is there to be answered; the log says so by the status
+        except Exception as error:
+            refused = error if isinstance(error, Refused) else Refused(500, BROKEN, "internal")
+            if refused is not error:
+                logger.exception("an error of the server itself")
             if status == GONE:
-                await _error(answer, refusal)
-        except Exception:
-            logger.exception("an error of the server itself")
-            if status == GONE:
-                await _error(answer, Refusal(500, "internal", "the server made an error; it is in its log"))
+                closing = {"connection": "close"} if refused.close else None
+                await error_answer(refused.status, refused.code, str(refused), closing)(scope, receive, answer)
         seconds = time.perf_counter() - started
         route = getattr(inner.get("route"), "path", "other")
         self.metrics.note(route, scope["method"] if route != "other" else "other", status, seconds)
         logger.info("%s %s %d %.1f ms", scope["method"][:8], route, status, seconds * 1000)
 
     async def _work(self, scope: Scope, receive: Receive, answer: Send, begun: Callable[[], bool]) -> None:
-        """`begun`: whether the answer has. Raises: `Refusal`; `Gone`."""
+        """`begun`: whether the answer has. Raises: `Refused`; `Gone`."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         upload = headers.get("content-type", "").startswith("multipart/form-data") and scope["path"] in UPLOADS
         limit = self.rules.max_body if upload else SMALL
         self._check(scope, headers, limit)
         with self.bodies.room() as body:
-            try:
-                await body.receive(receive, limit)
-            except TooLarge:
-                raise Refusal(413, "too_large", f"the request is larger than {limit:,} bytes", close=True) from None
-            except TooSlow:
-                raise Refusal(408, "too_slow", "the request did not arrive in time; try again", close=True) from None
-            except TooMuch:
-                raise Refusal(429, "busy", "too many requests are waiting; try again in a moment", close=True) from None
+            await body.receive(receive, limit)
             await self._within(scope, lambda: body.again(receive), receive, answer, begun)
 
     async def _within(
@@ -153,36 +136,36 @@ class SecurityMiddleware:
                 if left:
                     raise Gone from None
                 seconds = f"{self.rules.timeout:g}"
-                raise Refusal(503, "timeout", f"no answer within {seconds} seconds; nothing was changed") from None
+                raise Refused(503, f"no answer within {seconds} seconds; nothing was changed", "timeout") from None
         finally:
             work.cancel()
             gone.cancel()
 
     def _check(self, scope: Scope, headers: dict[str, str], limit: int) -> None:
-        """Raises: `Refusal` for what is refused by its head alone."""
+        """Raises: `Refused` for what is refused by its head alone."""
         head = len(scope.get("raw_path") or b"") + len(scope["query_string"])
         if head + sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD:
-            raise Refusal(431, "too_large", f"the head of the request is longer than {HEAD:,} bytes", close=True)
+            raise Refused(431, f"the head of the request is longer than {HEAD:,} bytes", "too_large", close=True)
         names = [name for name, _ in scope["headers"]]
         if any(names.count(name) > 1 for name in SINGLE) or {b"transfer-encoding", b"content-length"} <= set(names):
             # A proxy in front may have read it in another way, and take its body for the next request.
-            raise Refusal(400, "bad_request", "a header is given twice, or two that exclude each other", close=True)
+            raise Refused(400, "a header is given twice, or two that exclude each other", "bad_request", close=True)
         host = _place(f"{scope['scheme']}://{headers.get('host', '')}")
         if host is None:
-            raise Refusal(400, "bad_request", "the header Host is not a name", close=True)
+            raise Refused(400, "the header Host is not a name", "bad_request", close=True)
         if self.rules.hosts is not None and host[1] not in self.rules.hosts:
-            raise Refusal(421, "wrong_host", "this server does not answer to that name")
+            raise Refused(421, "this server does not answer to that name", "wrong_host")
         origin = headers.get("origin")
         if origin is not None and _place(origin) != host:
-            raise Refusal(403, "wrong_origin", "another site's page may not send this")
+            raise Refused(403, "another site's page may not send this", "wrong_origin")
         self._check_site(scope, headers)
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
-            raise Refusal(400, "bad_request", "content-length is not a number", close=True)
+            raise Refused(400, "content-length is not a number", "bad_request", close=True)
         if len(length) > 15 or int(length) > limit:
-            raise Refusal(413, "too_large", f"the request is larger than {limit:,} bytes", close=True)
+            raise Refused(413, f"the request is larger than {limit:,} bytes", "too_large", close=True)
         if self.rules.token and scope["path"] not in OPEN_PATHS and not self._known(scope, headers):
-            raise Refusal(401, "no_token", "this server asks for a token: Authorization: Bearer TOKEN")
+            raise Refused(401, "this server asks for a token: Authorization: Bearer TOKEN", "no_token")
 
     def _check_site(self, scope: Scope, headers: dict[str, str]) -> None:
         """Another site may link to a page, and do nothing else: what it cannot read costs work all the same."""
@@ -190,7 +173,7 @@ class SecurityMiddleware:
             return
         if headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET" and scope["path"] in PAGES:
             return
-        raise Refusal(403, "wrong_origin", "another site's page may not send this")
+        raise Refused(403, "another site's page may not send this", "wrong_origin")
 
     def _known(self, scope: Scope, headers: dict[str, str]) -> bool:
         token = self.rules.token or ""
@@ -232,16 +215,3 @@ def _parts(message: Message) -> Iterator[Message]:
         yield {**message, "body": body[start : start + CHUNK], "more_body": True}
         start += CHUNK
     yield {**message, "body": body[start:]} if start else message
-
-
-async def _error(send: Send, refusal: Refusal) -> None:
-    body = json.dumps({"error": {"code": refusal.code, "message": refusal.message}}).encode()
-    headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if refusal.close:
-        headers.append((b"connection", b"close"))
-    if refusal.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if refusal.status in (429, 503):
-        headers.append((b"retry-after", b"1"))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -1,25 +1,23 @@
 """`serve`: an index behind an HTTP server."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import uvicorn
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
-from pullpush.extras import need
 from pullpush.search.engine import open_index
 from pullpush.search.index import default_index, tidy
-
-if TYPE_CHECKING:
-    import uvicorn
-
-    from pullpush.server.middleware import Rules
-    from pullpush.server.service import Service
+from pullpush.server.app import make_app
+from pullpush.server.connections import ACCEPTED, BACKLOG, PART, SILENT, Connection, Connections
+from pullpush.server.log import prepare as prepare_log
+from pullpush.server.middleware import HEAD, LOOPBACK, Rules
+from pullpush.server.service import Service
 
 __all__ = ["make_server", "serve"]
 
@@ -67,11 +65,6 @@ def serve(
     Raises: `UserError` when there is no index, its model is gone or differs, the port is taken, a package is missing,
     or a token is needed.
     """
-    need("search")
-    from pullpush.server.log import prepare as prepare_log
-    from pullpush.server.middleware import LOOPBACK, Rules
-    from pullpush.server.service import Service
-
     local = host in LOOPBACK
     token = _token(token, "" if local else host)
     index = Path(index if index is not None else default_index())
@@ -108,22 +101,10 @@ def _token(token: str | None, host: str) -> str | None:
 
 def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvicorn.Server:
     """The application with its middleware and connections; `run` it."""
-    import uvicorn
-
-    from pullpush.server.app import make_app
-    from pullpush.server.connections import ACCEPTED, BACKLOG, SILENT, Connections
-    from pullpush.server.middleware import HEAD
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            for listener in sockets or ():
-                listener.listen(BACKLOG)  # asyncio has made it as short as what it takes at a time
-
     connections = Connections()
     config = uvicorn.Config(
         make_app(service, rules, read_only, connections),
-        http=connections.protocol,  # type: ignore[arg-type]  # anything that makes a protocol
+        http=partial(Connection, connections),  # type: ignore[arg-type]  # anything that makes a protocol
         ws="none",
         backlog=ACCEPTED,  # asyncio takes so many at a time
         h11_max_incomplete_event_size=HEAD,
@@ -134,12 +115,17 @@ def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvic
         access_log=False,
         server_header=False,
     )
-    return Server(config)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(BACKLOG)  # asyncio has made it as short as what it takes at a time
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    from pullpush.server.connections import PART
-
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -148,9 +134,8 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise UserError(f"cannot listen at {host}, port {port}: {error.strerror}; choose another port") from error
-    if hasattr(
-        socket, "TCP_NOTSENT_LOWAT"
-    ):  # what a client does not read waits here, and not in megabytes of the system
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # What a client does not read waits here, and not in megabytes of the system.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, PART)
     listener.listen()
     return listener

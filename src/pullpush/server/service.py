@@ -1,15 +1,14 @@
 """The engine behind a server: concurrent queries batched into the encoder, a bounded number of them, results cached."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +19,7 @@ from pullpush.search.engine import Engine, Hit, Lookup, SearchQuery, Version
 from pullpush.search.errors import NoIndex
 from pullpush.search.origin import within
 from pullpush.search.staging import clean, staged
-from pullpush.server.batching import Batcher, Cache, checksum
+from pullpush.server.batching import Batcher, Cache
 from pullpush.server.decoders import Busy, Decoders
 from pullpush.server.uploads import Refused
 
@@ -53,8 +52,8 @@ class Service:
         self.decoders = Decoders()
         self.problem: str | None = None
         """Why the index that is searched is not the one on disk; holds no path."""
-        self._refused: tuple[int, int] | None = None
-        self._reason, self._again = "", 0.0
+        self._failed: tuple[tuple[int, int] | None, str] | None = None
+        self._again = 0.0
         self._made_of: Version | None = None
         self._made: dict[str, asyncio.Future[bytes]] = {}
 
@@ -167,20 +166,20 @@ class Service:
         while or when yet another version is out, and said in `problem` until it ends."""
         try:
             stamp = layout.stamp(self.engine.index)
-        except OSError:
-            stamp = None
-        if self.problem is not None and stamp == self._refused and time.monotonic() < self._again:
+        except (NoIndex, OSError):
+            stamp = None  # `refresh` says why
+        if self._failed is not None and stamp == self._failed[0] and time.monotonic() < self._again:
             return
         try:
             self.engine.refresh()
         except Exception as error:
-            reason, first = str(error) or repr(error), self.problem is None or stamp != self._refused
-            if first or reason != self._reason:
-                logger.error("the new version of the index cannot be opened: %s", reason)
+            failed = (stamp, str(error) or repr(error))
+            if failed != self._failed:
+                logger.error("the new version of the index cannot be opened: %s", failed[1])
             self.problem = GONE if isinstance(error, NoIndex) else UNREADABLE.format(self.engine.manifest.version)
-            self._refused, self._reason, self._again = stamp, reason, time.monotonic() + RETRY
+            self._failed, self._again = failed, time.monotonic() + RETRY
         else:
-            self.problem = None
+            self.problem = self._failed = None
 
     async def close(self) -> None:
         for pool in (self.encoder, self.workers, self.writer):
@@ -188,22 +187,14 @@ class Service:
         await self.decoders.close()
 
     async def _text(self, text: str) -> np.ndarray:
-        return await self._cached(checksum(self.engine.manifest.fingerprint, "text", text), lambda: self.texts(text))
+        return await self.cache.get((self.engine.manifest.fingerprint, text), lambda: self.texts(text))
 
     async def _image(self, data: bytes) -> np.ndarray:
         async def embed() -> np.ndarray:
-            size = self.engine.model.preprocessing.size
-            vector: np.ndarray = await self.images(await self.decoders.pixels(data, size))
-            return vector
+            pixels = await self.decoders.pixels(data, self.engine.model.preprocessing.size)
+            return np.asarray(await self.images(pixels))
 
-        return await self._cached(checksum(self.engine.manifest.fingerprint, "image", data), embed)
-
-    async def _cached(self, key: bytes, embed: Callable[[], Awaitable[np.ndarray]]) -> np.ndarray:
-        known = self.cache.get(key)
-        if known is None:
-            known = await embed()
-            self.cache.put(key, known)
-        return known
+        return await self.cache.get((self.engine.manifest.fingerprint, sha256(data).digest()), embed)
 
     async def _run(self, work: Callable[[], Result], pool: ThreadPoolExecutor | None = None) -> Result:
         return await asyncio.get_running_loop().run_in_executor(pool or self.workers, work)

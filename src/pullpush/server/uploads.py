@@ -3,8 +3,6 @@
 What is uploaded is only ever decoded to pixels; the bytes themselves are neither kept nor sent to anybody.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 
@@ -33,20 +31,18 @@ SCAN, END = b"\xff\xda", b"\xff\xd9"
 
 
 class Refused(UserError):
-    """An upload that is not taken. `status` is the HTTP status: 400, 413 or 415."""
+    """What a client sent is not taken: the HTTP status, and the code of the answer. `close`: the connection too."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: str = "refused", close: bool = False) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.code, self.close = status, code, close
 
 
 class Costly(Exception):
     """More work than the caller wants to do here."""
 
 
-def decode(
-    data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS, max_work: int | None = None
-) -> Image.Image:
+def decode(data: bytes, max_work: int | None = None) -> Image.Image:
     """The image in `data` as RGB, the first frame of an animation; its format is one of `FORMATS`.
 
     Checked in this order: number of bytes; format by its first bytes; what stands behind the image's end; scans of
@@ -54,14 +50,12 @@ def decode(
 
     Args:
         data: What was uploaded.
-        max_bytes: Of `data`.
-        max_pixels: Of the image.
-        max_work: Pixels times scans.
+        max_work: Pixels times scans; more is `Costly`.
 
-    Raises: `Refused` with the reason; `Costly` where it is more than `max_work`.
+    Raises: `Refused` with the reason; `Costly`.
     """
-    if len(data) > max_bytes:
-        raise Refused(413, f"the upload has {len(data):,} bytes; the limit is {max_bytes:,}")
+    if len(data) > MAX_BYTES:
+        raise Refused(413, f"the upload has {len(data):,} bytes; the limit is {MAX_BYTES:,}")
     name = image_format(data)
     if name not in FORMATS:
         raise Refused(415, f"the upload is not an image in one of the formats {NAMES}")
@@ -73,11 +67,11 @@ def decode(
         raise Refused(413, f"the JPEG image has {scans:,} scans; the limit is {MAX_SCANS}")
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("LOAD_TRUNCATED_IMAGES is set; cut-off images would pass")
-    limit = max_pixels if max_work is None else min(max_pixels, max_work // scans)
+    limit = MAX_PIXELS if max_work is None else min(MAX_PIXELS, max_work // scans)
     try:
         return decode_image(data, formats=[name], max_pixels=limit, max_side=MAX_SIDE)
     except TooLarge as error:
-        if limit < max_pixels:
+        if limit < MAX_PIXELS:
             raise Costly from error
         raise Refused(413, f"the image has too many pixels: {error}") from error
     except MemoryError as error:

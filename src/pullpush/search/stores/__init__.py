@@ -1,8 +1,6 @@
 """Where the vectors of an index live: one file a store, named as its URLs begin. `base.py` says what a store promises;
 the tests run one suite against each."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import os
@@ -28,10 +26,7 @@ def names() -> tuple[str, ...]:
 
 
 def declared(url: str) -> type[Store]:
-    """The class of the store that a URL names, with what it says of itself: read without importing its packages.
-
-    Args:
-        url: a store's URL, or its name alone.
+    """The class of the store that a URL, or its name alone, names: read without importing its packages.
 
     Raises:
         UserError: there is no such store.

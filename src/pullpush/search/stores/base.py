@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from pullpush.errors import UserError
+
 if TYPE_CHECKING:  # help reads this file, and computes nothing
     import numpy as np
     import pandas as pd
 
-__all__ = ["FILTERS", "Change", "Store", "Vectors", "Where", "recall_in_words"]
+__all__ = ["FILTERS", "Change", "Store", "Vectors", "Where", "check_shared", "recall_in_words"]
 
 Where = Mapping[str, str]
 FILTERS = ("label", "category", "domain", "split")
@@ -45,6 +47,19 @@ def recall_in_words(facts: Mapping[str, Any]) -> str:
     return f"recall@10 {recall:.3f} of exact search ({kinds or 'nothing to measure it by'})"
 
 
+def check_shared(what: str, url: str, known: tuple[str, int] | None, mark: str, dim: int = 0) -> None:
+    """Raises `UserError` unless a place on a server is there, this index's, and of `dim` dimensions (0: of any).
+
+    `what`: its kind; `known`: its mark and dimensions, None where there is none; `mark`: of this index, empty for any.
+    """
+    if known is None:
+        raise UserError(f"there is no {what} for {url}; build the index anew with rebuild")
+    if mark and known[0] != mark:
+        raise UserError(f"the {what} of {url} belongs to another index and is kept; name another {what}")
+    if dim and known[1] != dim:
+        raise UserError(f"the {what} of {url} holds vectors of {known[1]} dimensions, not {dim}; name another {what}")
+
+
 class Vectors(Protocol):
     """One published version, for reading; safe to use from several threads."""
 
@@ -53,7 +68,7 @@ class Vectors(Protocol):
     def search(self, queries: np.ndarray, k: int, where: Where | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The nearest by inner product: scores float32 `[q, k]` descending, ids int64 `[q, k]`.
 
-        `where`: only items whose columns have these values. Where fewer than `k` are found, the rest is -inf and -1.
+        `where`: only items whose columns have these values. Where there are fewer than `k`, the rest is -inf and -1.
         """
         ...
 

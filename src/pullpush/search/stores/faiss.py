@@ -8,8 +8,6 @@ rows.npy          int64 [rows]: the id of each row, -1 for a row that was remove
 columns.parquet   what a search can be narrowed by, a row each
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +23,6 @@ import torch
 from pullpush.errors import UserError
 from pullpush.files.tables import from_arrow, to_arrow
 from pullpush.search import exact
-from pullpush.search.rows import Rows
 from pullpush.search.stores.base import FILTERS, Change, Store, Where
 
 __all__ = ["FaissStore"]
@@ -60,11 +57,9 @@ class FaissStore(Store):
 
     def stage(self, folder: Path, version: int, change: Change, previous: Path | None) -> dict[str, Any]:
         old = FaissVectors(previous) if previous is not None else None
-        kind = self.kind
-        if kind == "auto":
-            gone = np.isin(old.ids, change.removed).sum() if old is not None else 0
-            kind = choose((len(old) if old is not None else 0) - int(gone) + len(change.ids))
-        made = _grown(old, previous, kind, change) or _anew(old, kind, change)
+        keep = (old.ids >= 0) & ~np.isin(old.ids, change.removed) if old is not None else np.zeros(0, bool)
+        kind = choose(int(np.count_nonzero(keep)) + len(change.ids)) if self.kind == "auto" else self.kind
+        made = _grown(old, previous, kind, keep, change) or _anew(old, kind, keep, change)
         if made.index is not None:
             faiss.write_index(made.index, str(folder / "vectors.faiss"))
         if kind != "hnsw":
@@ -82,7 +77,7 @@ class FaissStore(Store):
     def settle(self, version: int, change: Change) -> None:
         """Nothing: a version is a folder, and the index removes old folders."""
 
-    def open(self, folder: Path, version: int) -> FaissVectors:
+    def open(self, folder: Path, version: int) -> "FaissVectors":
         return FaissVectors(folder)
 
 
@@ -96,13 +91,17 @@ class FaissVectors:
             self.index = faiss.read_index(str(folder / "vectors.faiss"), faiss.IO_FLAG_MMAP_IFC)
         self.ids = np.load(folder / "rows.npy")
         self.columns = from_arrow(pq.read_table(folder / "columns.parquet"))
-        if kind == "hnsw":
-            self.vectors = _own_vectors(self.index, rows, dim)
-        else:
+        if kind != "hnsw":
             self.vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="c" if rows else None))
-        self._quantized = _open_quantized(folder / "quantized.pt")
+        elif rows:  # those below the graph, without a copy
+            below = faiss.downcast_index(self.index.storage).get_xb()
+            self.vectors = faiss.rev_swig_ptr(below, rows * dim).reshape(rows, dim)
+        else:
+            self.vectors = np.zeros((0, dim), np.float32)
+        codes = folder / "quantized.pt"  # not there for an index of no rows, of another kind or of an earlier pullpush
+        self._quantized = exact.Quantized(**torch.load(codes, mmap=True, weights_only=True)) if codes.exists() else None
         self._alive = self.ids >= 0
-        self._rows = Rows(self.ids)
+        self._rows = exact.Rows(self.ids)
         self._codes = {name: pd.factorize(self.columns[name]) for name in FILTERS}
 
     def __len__(self) -> int:
@@ -220,33 +219,30 @@ class _Made:
     tuned: dict[str, Any]
 
 
-def _grown(old: FaissVectors | None, previous: Path | None, kind: str, change: Change) -> _Made | None:
+def _grown(
+    old: FaissVectors | None, previous: Path | None, kind: str, keep: np.ndarray, change: Change
+) -> _Made | None:
     """The graph or the lists of the version before with the new rows added, while few rows are dead; else None."""
     if kind == "flat" or old is None or previous is None or old.facts["kind"] != kind:
         return None
-    dead = np.isin(old.ids, change.removed) | (old.ids < 0)
     rows, known = len(old.ids) + len(change.ids), old.facts.get("measured_rows", 0)
     many = len(change.ids) >= ENOUGH
-    if np.count_nonzero(dead) > REBUILD_AT * len(old.ids) or (rows > 2 * known and not many):
+    if np.count_nonzero(~keep) > REBUILD_AT * len(old.ids) or (rows > 2 * known and not many):
         return None
     index = faiss.read_index(str(previous / "vectors.faiss"))
     tuned = {name: old.facts.get(name) for name in ("effort", "recall@10", "measured", "measured_rows")}
     if many:
-        tuned = tune(index, old.vectors, ~dead, _queries(change, change.vectors))
+        tuned = tune(index, old.vectors, keep, _queries(change, change.vectors))
     index.add(np.ascontiguousarray(change.vectors, np.float32))
-    return _Made(
-        np.concatenate([np.where(dead, -1, old.ids), change.ids]),
-        np.concatenate([old.vectors, change.vectors]),
-        pd.concat([old.columns, change.columns[list(FILTERS)]], ignore_index=True),
-        index,
-        tuned,
-    )
+    ids, vectors, columns = _joined(old, np.ones(len(keep), bool), change)
+    ids[np.flatnonzero(~keep)] = -1
+    return _Made(ids, vectors, columns, index, tuned)
 
 
-def _anew(old: FaissVectors | None, kind: str, change: Change) -> _Made:
+def _anew(old: FaissVectors | None, kind: str, keep: np.ndarray, change: Change) -> _Made:
     """All rows that are left and the new ones. A tenth of them, at most PROBES, comes last: the index is tuned on them
     before it holds them."""
-    ids, vectors, columns = _joined(old, change)
+    ids, vectors, columns = _joined(old, keep, change)
     if kind == "flat":
         return _Made(ids, vectors, columns, None, {"effort": 0, "recall@10": 1.0, "measured": {}})
     held = min(PROBES, -(-len(ids) // 10)) if len(ids) > 1 else 0
@@ -268,22 +264,13 @@ def _queries(change: Change, held: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(q, np.float32) for name, q in (("held-out items", held), ("texts", texts))}
 
 
-def _joined(old: FaissVectors | None, change: Change) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """Ids, vectors and columns of the new version without the removed ones."""
+def _joined(old: FaissVectors | None, keep: np.ndarray, change: Change) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Ids, vectors and columns of the old rows that are kept, and of the new ones."""
+    columns = change.columns[list(FILTERS)]
     if old is None:
-        return change.ids, np.ascontiguousarray(change.vectors, np.float32), change.columns[list(FILTERS)]
-    keep = (old.ids >= 0) & ~np.isin(old.ids, change.removed)
-    columns = pd.concat([old.columns[keep], change.columns[list(FILTERS)]], ignore_index=True)
-    return np.concatenate([old.ids[keep], change.ids]), np.concatenate([old.vectors[keep], change.vectors]), columns
-
-
-def _open_quantized(file: Path) -> exact.Quantized | None:
-    if not file.exists():  # an index of no rows, of another kind or of an earlier pullpush
-        return None
-    return exact.Quantized(**torch.load(file, mmap=True, weights_only=True))
-
-
-def _own_vectors(index: faiss.Index, rows: int, dim: int) -> np.ndarray:
-    """The vectors below a graph, without a copy."""
-    flat = faiss.downcast_index(index.storage)
-    return faiss.rev_swig_ptr(flat.get_xb(), rows * dim).reshape(rows, dim) if rows else np.zeros((0, dim), np.float32)
+        return change.ids, np.ascontiguousarray(change.vectors, np.float32), columns
+    return (
+        np.concatenate([old.ids[keep], change.ids]),
+        np.concatenate([old.vectors[keep], change.vectors]),
+        pd.concat([old.columns[keep], columns], ignore_index=True),
+    )

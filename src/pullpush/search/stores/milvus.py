@@ -6,8 +6,6 @@ before the index is published, and what a crash left behind is deleted by the ne
 deleted once the new version is published.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -19,7 +17,7 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from pullpush.errors import UserError
-from pullpush.search.stores.base import FILTERS, Change, Store, Where
+from pullpush.search.stores.base import FILTERS, Change, Store, Where, check_shared
 from pullpush.search.stores.faiss import choose
 
 __all__ = ["MilvusStore"]
@@ -44,82 +42,76 @@ class MilvusStore(Store):
         match = URL.match(url)
         if not match:
             raise UserError(
-                f"{url!r} is no Milvus address; it looks like milvus://host:19530/collection (a token goes into "
-                f"{TOKEN})"
+                f"{url!r} is no Milvus address; it looks like {self.addresses[0]} (a token goes into {TOKEN})"
             )
-        self.url, self.name, self.owner = url, match["collection"], owner
-        self.client = _connect(f"http://{match['host']}:{match['port']}", url)
+        self.url, self.name, self.mark = url, match["collection"], f"pullpush {owner}" if owner else ""
+        address = f"http://{match['host']}:{match['port']}"
+        try:
+            self.client: Any = MilvusClient(uri=address, token=os.environ.get(TOKEN, ""), timeout=10)
+        except MilvusException as error:
+            raise UserError(f"no Milvus server answers at {url}; start it or correct the address") from error
 
     def stage(self, folder: Path, version: int, change: Change, previous: Path | None) -> dict[str, Any]:
-        if not self.client.has_collection(self.name):
-            if previous is not None:
-                raise UserError(f"the collection of {self.url} is gone; build the index anew with rebuild")
-            self._create(change.vectors.shape[1], len(change.ids))
-        self._check(change.vectors.shape[1])
+        (count, dim), known = change.vectors.shape, self._known()
+        if known is None and previous is None:
+            self._create(dim, count)
+        else:
+            check_shared("collection", self.url, known, self.mark, dim)
         self.client.delete(self.name, filter=f"born >= {version}")  # staged by a writer that did not live to publish it
-        for start in range(0, len(change.ids), _BATCH):
-            part = slice(start, start + _BATCH)
-            columns = change.columns.iloc[part]
+        texts = change.columns[list(FILTERS)].to_numpy()
+        for start in range(0, count, _BATCH):
             rows = [
                 {
-                    "id": int(i),
+                    "id": int(change.ids[row]),
                     "born": version,
-                    "vector": v,
-                    **{name: value[: _LONGEST // 4] for name, value in zip(FILTERS, texts, strict=True)},
+                    "vector": change.vectors[row],
+                    **{name: _shortened(value) for name, value in zip(FILTERS, texts[row], strict=True)},
                 }
-                for i, v, texts in zip(
-                    change.ids[part], change.vectors[part], columns[list(FILTERS)].to_numpy(), strict=True
-                )
+                for row in range(start, min(start + _BATCH, count))
             ]
             self.client.insert(self.name, rows)
         self.client.flush(self.name)
-        count = self._count(f"born <= {version}", "Strong")  # waits until the rows can be searched
-        facts = {"kind": "milvus", "rows": count, "dim": int(change.vectors.shape[1]), "recall@10": None}
+        view = MilvusVectors(self.client, self.name, version)
+        rows_there = view.count("Strong")  # waits until the rows can be searched
+        facts = {"kind": "milvus", "rows": rows_there, "dim": dim, "recall@10": None}
         (folder / "store.json").write_text(json.dumps(facts), encoding="utf-8")
         return facts
 
     def settle(self, version: int, change: Change) -> None:
         for start in range(0, len(change.removed), _BATCH):
-            ids = ",".join(str(int(i)) for i in change.removed[start : start + _BATCH])
-            self.client.delete(self.name, filter=f"id in [{ids}]")
+            ids = change.removed[start : start + _BATCH].tolist()
+            self.client.delete(self.name, filter=f"id in {ids}")
         if len(change.removed):
-            self._count("", "Strong")
+            MilvusVectors(self.client, self.name, version).count("Strong")
 
-    def open(self, folder: Path, version: int) -> MilvusVectors:
-        self._check()
+    def open(self, folder: Path, version: int) -> "MilvusVectors":
+        check_shared("collection", self.url, self._known(), self.mark)
         return MilvusVectors(self.client, self.name, version)
 
+    def _known(self) -> tuple[str, int] | None:
+        """The mark and the dimensions of the collection; None where there is none."""
+        if not self.client.has_collection(self.name):
+            return None
+        about = self.client.describe_collection(self.name)
+        dim = next(field["params"]["dim"] for field in about["fields"] if field["name"] == "vector")
+        return about["description"], int(dim)
+
     def _create(self, dim: int, rows: int) -> None:
-        schema = self.client.create_schema(
-            auto_id=False, enable_dynamic_field=False, description=f"pullpush {self.owner}"
-        )
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False, description=self.mark)
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("born", DataType.INT64)
         for name in FILTERS:
             schema.add_field(name, DataType.VARCHAR, max_length=_LONGEST)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+        # By the rows of the first build, at the same sizes as the embedded store.
+        kind, options = {
+            "flat": ("FLAT", {}),
+            "hnsw": ("HNSW", {"M": 16, "efConstruction": 128}),
+            "ivfpq": ("IVF_SQ8", {"nlist": min(65536, int(4 * rows**0.5))}),
+        }[choose(rows)]
         index = self.client.prepare_index_params()
-        kind, options = _index(rows)
         index.add_index("vector", index_type=kind, metric_type="IP", params=options)
         self.client.create_collection(self.name, schema=schema, index_params=index)
-
-    def _check(self, dim: int = 0) -> None:
-        if not self.client.has_collection(self.name):
-            raise UserError(f"there is no collection {self.name!r} at {self.url}; build the index anew with rebuild")
-        known = self.client.describe_collection(self.name)
-        if self.owner and known["description"] != f"pullpush {self.owner}":
-            raise UserError(
-                f"the collection of {self.url} belongs to another index and is kept; name another collection"
-            )
-        width = next(field["params"]["dim"] for field in known["fields"] if field["name"] == "vector")
-        if dim and width != dim:
-            raise UserError(
-                f"the collection of {self.url} holds vectors of {width} dimensions, not {dim}; name another collection"
-            )
-
-    def _count(self, where: str, consistency: str) -> int:
-        rows = self.client.query(self.name, filter=where, output_fields=["count(*)"], consistency_level=consistency)
-        return int(rows[0]["count(*)"])
 
 
 class MilvusVectors:
@@ -129,27 +121,25 @@ class MilvusVectors:
         self.client, self.name, self.version = client, name, version
 
     def __len__(self) -> int:
-        where = f"born <= {self.version}"
-        return int(
-            self.client.query(self.name, filter=where, output_fields=["count(*)"], consistency_level="Bounded")[0][
-                "count(*)"
-            ]
-        )
+        return self.count("Bounded")
+
+    def count(self, consistency: str) -> int:
+        """The rows, at one of Milvus's levels of consistency."""
+        born = f"born <= {self.version}"
+        rows = self.client.query(self.name, filter=born, output_fields=["count(*)"], consistency_level=consistency)
+        return int(rows[0]["count(*)"])
 
     def search(self, queries: np.ndarray, k: int, where: Where | None = None) -> tuple[np.ndarray, np.ndarray]:
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         if not len(queries):
             return scores, ids
-        conditions = [
-            f"born <= {self.version}",
-            *(f"{name} == {_quoted(value)}" for name, value in (where or {}).items()),
-        ]
+        quoted = {name: json.dumps(_shortened(value), ensure_ascii=False) for name, value in (where or {}).items()}
         answers = self.client.search(
             self.name,
             data=list(np.ascontiguousarray(queries, np.float32)),
             limit=k,
-            filter=" and ".join(conditions),
+            filter=" and ".join([f"born <= {self.version}", *(f"{name} == {quoted[name]}" for name in quoted)]),
             output_fields=["id"],
             search_params={"metric_type": "IP", "params": {"ef": max(128, 2 * k), "nprobe": 64}},
             consistency_level="Bounded",
@@ -163,28 +153,12 @@ class MilvusVectors:
         wanted = [int(i) for i in ids]
         vectors: dict[int, list[float]] = {}
         for start in range(0, len(wanted), _BATCH):
-            rows = self.client.get(
-                self.name, ids=wanted[start : start + _BATCH], output_fields=["id", "born", "vector"]
-            )
+            part = wanted[start : start + _BATCH]
+            rows = self.client.get(self.name, ids=part, output_fields=["id", "born", "vector"])
             vectors |= {row["id"]: row["vector"] for row in rows if row["born"] <= self.version}
         return np.array([vectors[i] for i in wanted], np.float32).reshape(len(wanted), -1)
 
 
-def _connect(address: str, url: str) -> Any:
-    try:
-        return MilvusClient(uri=address, token=os.environ.get(TOKEN, ""), timeout=10)
-    except MilvusException as error:
-        raise UserError(f"no Milvus server answers at {url}; start it or correct the address") from error
-
-
-def _index(rows: int) -> tuple[str, dict[str, int]]:
-    """Milvus's index for the rows of the first build, by the same sizes as the embedded store."""
-    if choose(rows) == "flat":
-        return "FLAT", {}
-    if choose(rows) == "hnsw":
-        return "HNSW", {"M": 16, "efConstruction": 128}
-    return "IVF_SQ8", {"nlist": min(65536, int(4 * rows**0.5))}
-
-
-def _quoted(value: str) -> str:
-    return json.dumps(value[: _LONGEST // 4], ensure_ascii=False)
+def _shortened(value: str) -> str:
+    """What fits into a column, whose length Milvus counts in bytes."""
+    return value[: _LONGEST // 4]

@@ -4,8 +4,6 @@ folder.
 As in Milvus, every row carries the version it was `born` in, and searches ask for `born <= version`.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import threading
@@ -20,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from pullpush.errors import UserError
-from pullpush.search.stores.base import FILTERS, Change, Store, Where
+from pullpush.search.stores.base import FILTERS, Change, Store, Where, check_shared
 
 __all__ = ["PgvectorStore"]
 
@@ -49,20 +47,16 @@ class PgvectorStore(Store):
                 "and PGPASSWORD)"
             )
         host, port, database, name = match.groups()
-        self.owner, self.mark = owner, f"pullpush {owner}"
+        self.mark = f"pullpush {owner}" if owner else ""
         self.table = _Table(url, name, {"host": host, "port": port, "dbname": database})
 
     def stage(self, folder: Path, version: int, change: Change, previous: Path | None) -> dict[str, Any]:
         table, (count, dim) = self.table, change.vectors.shape
         known = self._known()
-        if known is None and previous is not None:
-            raise UserError(f"the table of {table.url} is gone; build the index anew with rebuild")
-        if known not in (None, dim):
-            raise UserError(
-                f"the table of {table.url} holds vectors of {known} dimensions, not {dim}; name another table"
-            )
-        if known is None:
+        if known is None and previous is None:
             self._create(dim)
+        else:
+            check_shared("table", table.url, known, self.mark, dim)
         filters = change.columns[list(FILTERS)].to_numpy()
         with table.connected() as connection, connection.transaction(), connection.cursor() as cursor:
             cursor.execute(table.sql("DELETE FROM {table} WHERE born >= %s"), [version])  # of a writer that died
@@ -82,22 +76,19 @@ class PgvectorStore(Store):
     def settle(self, version: int, change: Change) -> None:
         self.table.run("DELETE FROM {table} WHERE id = ANY(%s)", [change.removed.tolist()])
 
-    def open(self, folder: Path, version: int) -> PgvectorVectors:
-        if self._known() is None:
-            raise UserError(f"there is no table for {self.table.url}; build the index anew with rebuild")
+    def open(self, folder: Path, version: int) -> "PgvectorVectors":
+        check_shared("table", self.table.url, self._known(), self.mark)
         facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         return PgvectorVectors(self.table, version, int(facts["effort"]))
 
-    def _known(self) -> int | None:
-        """The dimensions of the table; None where there is none. Raises: `UserError` where it is another index's."""
+    def _known(self) -> tuple[str, int] | None:
+        """The mark and the dimensions of the table; None where there is none."""
         rows = self.table.run(
             "SELECT obj_description(attrelid, 'pg_class'), atttypmod FROM pg_attribute "
             "WHERE attrelid = to_regclass(%s) AND attname = 'vector'",
             [Identifier(self.table.name).as_string()],
         )
-        if rows and self.owner and rows[0][0] != self.mark:
-            raise UserError(f"the table of {self.table.url} belongs to another index and is kept; name another table")
-        return int(rows[0][1]) if rows else None
+        return (rows[0][0] or "", int(rows[0][1])) if rows else None
 
     def _create(self, dim: int) -> None:
         table = self.table
@@ -120,7 +111,7 @@ class PgvectorStore(Store):
 class PgvectorVectors:
     """A published version of a table. `effort`: `hnsw.ef_search`."""
 
-    def __init__(self, table: _Table, version: int, effort: int = EFFORTS[0]) -> None:
+    def __init__(self, table: "_Table", version: int, effort: int = EFFORTS[0]) -> None:
         self.table, self.version, self.effort = table, version, effort
         asked = "SELECT 1 FROM pg_indexes WHERE tablename = %s AND indexname = %s"
         self.graph = bool(table.run(asked, [table.name, f"{table.name}_graph"]))
