@@ -1,21 +1,21 @@
 """Where images lie that are on their way into an index."""
 
-import fcntl
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
 
+from pullpush.errors import UserError
+from pullpush.files import locked
 from pullpush.search.layout import explained
 
 __all__ = ["clean", "keep", "staged"]
 
-PREFIX = "adding-"
+PREFIX, LOCK = "adding-", ".lock"
 
 
 @contextmanager
@@ -28,30 +28,18 @@ def staged(index: Path) -> Iterator[Path]:
     with explained(index):
         clean(index)
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=index))
-        held = os.open(folder, os.O_RDONLY)
-    try:
-        with explained(index):
-            fcntl.flock(held, fcntl.LOCK_EX)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
+        try:
+            with locked(folder / LOCK, "it is in use", create=False):
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def clean(index: Path) -> None:
     """Removes the folders of processes that were killed: nobody holds their locks."""
     for folder in index.glob(f"{PREFIX}*"):
-        try:
-            held = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(UserError), locked(folder / LOCK, "it is in use", create=False):  # or gone meanwhile
             shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            pass  # it is in use
-        finally:
-            os.close(held)
 
 
 def keep(image: Image.Image, folder: Path) -> Path:

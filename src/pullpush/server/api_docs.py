@@ -25,17 +25,14 @@ def _fields(schema: dict[str, Any], route: dict[str, Any]) -> Iterator[dict[str,
         needed = each.get("required", False)
         yield {**each, "place": each["in"], "kind": _kind(each["schema"]), "needed": needed}
     for media, content in route.get("requestBody", {}).get("content", {}).items():
-        body = _resolved(schema, content["schema"])
+        body = content["schema"]
+        if "$ref" in body:
+            body = schema["components"]["schemas"][body["$ref"].rsplit("/", 1)[-1]]
         for name, field in body.get("properties", {}).items():
             needed = name in body.get("required", [])
             place = media.split("/")[-1]
             text = field.get("description", "")
             yield {"name": name, "place": place, "kind": _kind(field), "description": text, "needed": needed}
-
-
-def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    reference = part.get("$ref")
-    return schema["components"]["schemas"][reference.rsplit("/", 1)[-1]] if reference else part
 
 
 def _kind(field: dict[str, Any]) -> str:

@@ -251,7 +251,8 @@ def make_app(
     service: Service, rules: Rules, read_only: bool = False, connections: Connections | None = None
 ) -> SecurityMiddleware:
     """The application within its middleware, as ASGI."""
-    metrics, connections = Metrics(), connections or Connections()
+    connections = connections or Connections()
+    metrics = _metrics(service, connections)
     MultiPartParser.spool_max_size = rules.max_body  # the middleware limits what is held; nothing would limit files
 
     @asynccontextmanager
@@ -268,13 +269,12 @@ def make_app(
     )
     app.state.service, app.state.read_only, app.state.token = service, read_only, rules.token
     app.include_router(router)
-    _add_pages(app, service)
-    _add_metrics(app, service, metrics, connections)
+    _add_pages(app, service, metrics)
     add_errors(app)
     return SecurityMiddleware(app, rules, metrics)
 
 
-def _add_pages(app: FastAPI, service: Service) -> None:
+def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers=FRESH)
@@ -307,9 +307,13 @@ def _add_pages(app: FastAPI, service: Service) -> None:
             "measured": manifest.facts.get("measured"),
         }
 
+    @app.get("/metrics", tags=["index"], summary="Counters for Prometheus", response_class=PlainTextResponse)
+    async def counters() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
-def _add_metrics(app: FastAPI, service: Service, metrics: Metrics, connections: Connections) -> None:
-    metrics.show(
+
+def _metrics(service: Service, connections: Connections) -> Metrics:
+    return Metrics(
         {
             "items": lambda: len(service.engine),
             "index_version": lambda: service.engine.manifest.version,
@@ -323,10 +327,6 @@ def _add_metrics(app: FastAPI, service: Service, metrics: Metrics, connections: 
             "cache_misses": lambda: service.cache.misses,
         }
     )
-
-    @app.get("/metrics", tags=["index"], summary="Counters for Prometheus", response_class=PlainTextResponse)
-    async def counters() -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _bytes(upload: UploadFile) -> bytes:

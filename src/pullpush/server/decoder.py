@@ -125,6 +125,7 @@ def _limit(memory: int) -> int:
 
 
 def _statm() -> list[int]:
+    """Pages of address space, of memory, and so on; nothing where the system does not say so."""
     try:
         return [int(each) for each in Path("/proc/self/statm").read_text().split()]
     except FileNotFoundError:  # only Linux counts address space in a way that can be limited
@@ -132,8 +133,7 @@ def _statm() -> list[int]:
 
 
 def _resident() -> int:
-    pages = _statm()
-    return pages[1] * resource.getpagesize() if pages else 0
+    return sum(_statm()[1:2]) * resource.getpagesize()
 
 
 def _read(stream: BinaryIO) -> Message | None:

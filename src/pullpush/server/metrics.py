@@ -14,10 +14,11 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 class Metrics:
     """Requests by route, method and status, and their seconds by route; memory and files of the process.
 
-    What a client writes is no label: routes are templates, a method that is none of HTTP's is `other`.
+    What a client writes is no label: routes are templates, a method that is none of HTTP's is `other`. `gauges`:
+    further values by name, asked for when they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gauges: Mapping[str, Callable[[], float]] | None = None) -> None:
         self._registry = CollectorRegistry()
         labels = ["route", "method", "status"]
         self._requests = Counter("pullpush_requests", "Requests answered", labels, registry=self._registry)
@@ -25,10 +26,7 @@ class Metrics:
             "pullpush_request_seconds", "Seconds a request", ["route"], buckets=BUCKETS, registry=self._registry
         )
         ProcessCollector(registry=self._registry)
-
-    def show(self, gauges: Mapping[str, Callable[[], float]]) -> None:
-        """Further values by name, asked for when they are."""
-        for name, value in gauges.items():
+        for name, value in (gauges or {}).items():
             gauge = Gauge(f"pullpush_{name}", name.replace("_", " "), registry=self._registry)
             gauge.set_function(value)
 
