@@ -77,7 +77,6 @@ class SearchParameters(BaseModel):
     minus: Annotated[str, Field(max_length=LONGEST, description="words to move away from")] = ""
     minus_id: Ids = []
     text_weight: Weight = 1.0
-    image_weight: Weight = 1.0
     k: Annotated[int, Field(ge=1, le=MOST_HITS)] = 10
     skip: Annotated[int, Field(ge=0, le=MOST_SKIPPED, description="leave out that many of the closest")] = 0
     label: Value = ""
@@ -86,10 +85,10 @@ class SearchParameters(BaseModel):
     split: Value = ""
     cut_off: Annotated[float | None, Field(ge=-10, le=10, description="hits with less closeness are left out")] = None
 
-    async def hits(self, service: Service, images: Sequence[bytes] = ()) -> SearchResponse:
-        """The answer."""
+    async def hits(self, service: Service, images: Sequence[bytes] = (), image_weight: float = 1.0) -> SearchResponse:
+        """The answer to them."""
         texts, minus = ([words] if words.strip() else [] for words in (self.text, self.minus))
-        weights = {"text": self.text_weight, "image": self.image_weight}
+        weights = {"text": self.text_weight, "image": image_weight}
         where = {name: getattr(self, name) for name in FILTERS if getattr(self, name)}
         end = self.skip + self.k
         hits = await service.search(
@@ -100,9 +99,10 @@ class SearchParameters(BaseModel):
 
 
 class UploadParameters(SearchParameters):
-    """And an image."""
+    """What the search by an image takes."""
 
     image: Annotated[UploadFile, Field(description="PNG, JPEG, GIF, WebP, AVIF or HEIC")]
+    image_weight: Weight = 1.0
 
 
 router = APIRouter(prefix="/api")
@@ -130,7 +130,7 @@ async def search(service: TheService, asked: Annotated[SearchParameters, Query()
 @router.post("/search", tags=["search"], summary="Search by an image, alone or with words")
 async def search_upload(service: TheService, asked: Annotated[UploadParameters, File()]) -> SearchResponse:
     """Items closest to an uploaded image, alone or with words; it is decoded in a process of its own."""
-    return await asked.hits(service, [await _bytes(asked.image)])
+    return await asked.hits(service, [await _bytes(asked.image)], asked.image_weight)
 
 
 @router.get("/items/{item}", tags=["items"], summary="What is known of an item")
