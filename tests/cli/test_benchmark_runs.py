@@ -13,7 +13,7 @@ from pullpush.cli import main
 from pullpush.data.items import Items
 from pullpush.data.synthetic import make_tree
 from pullpush.reports.blocks import how
-from pullpush.reports.context import Material
+from pullpush.reports.context import Context
 from pullpush.reports.tables import metric_rows
 from pullpush.runs.folder import open_run
 from pullpush.runs.options import RECIPES, parse
@@ -80,9 +80,9 @@ def test_vehicleid_by_hand(runs: dict[str, Path]) -> None:
 def test_the_report_tells_the_protocol(runs: dict[str, Path]) -> None:
     shown, told = {}, {}
     for name in ("inshop", "vehicleid"):
-        material = Material(Run(runs[name]))
-        shown[name] = [row.name for row in metric_rows(material.run.metrics["test"])]
-        told[name] = " ".join(how(material).lines)
+        context = Context(Run(runs[name]))
+        shown[name] = [row.name for row in metric_rows(context.run.metrics["test"])]
+        told[name] = " ".join(how(context).lines)
         assert "differs from metrics.json" not in told[name]
     recalls = ["recall@1", "recall@10", "recall@20", "recall@30"]
     assert shown["inshop"] == [*recalls, "MRR", "R-precision", "MAP@R", "NMI"]

@@ -14,7 +14,7 @@ import pytest
 from pullpush.data.items import Items
 from pullpush.evaluation.protocols import evaluate_items
 from pullpush.reports import interactive, projection, style
-from pullpush.reports.context import Material
+from pullpush.reports.context import Context
 from pullpush.reports.layout import build, sentence
 from pullpush.reports.tables import metric_rows
 from pullpush.runs.reader import RunFolder
@@ -23,7 +23,7 @@ from pullpush.runs.reader import RunFolder
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures themselves have their own tests; here is what is said of them."""
-    monkeypatch.setattr(style, "save", lambda draw, path: style.Picture(path, b"", b"", 5.0))
+    monkeypatch.setattr(style, "save", lambda draw, path: style.Drawing(path, b"", b"", 5.0))
     monkeypatch.setattr(projection, "project", lambda embeddings, seed: (embeddings[:, :2], "PCA"))
     monkeypatch.setattr(interactive, "thumbnail_uri", lambda one, row, size: "")
 
@@ -32,13 +32,13 @@ class Said:
     """The sections of the report of a run, its figures, and all that it says."""
 
     def __init__(self, folder: Path) -> None:
-        material = Material(RunFolder(folder))
-        found = build(material)
+        context = Context(RunFolder(folder))
+        found = build(context)
         self.sections = [section.id for section in found]
         blocks = [block for section in found for block in section.blocks]
-        self.figures = {block.picture.path.stem for block in blocks if block.picture}
-        rows = metric_rows(material.known_metrics.get("test") or {})
-        words = [sentence(material.run, material.known_metrics, rows, material.queried), *material.notes]
+        self.figures = {block.figure.path.stem for block in blocks if block.figure}
+        rows = metric_rows(context.known_metrics.get("test") or {})
+        words = [sentence(context.run, context.known_metrics, rows, context.queried), *context.notes]
         words += [text for section in found for text in (section.title, section.lead)]
         for block in blocks:
             words += [block.heading, block.caption, block.alt, *block.head, *(c for row in block.rows for c in row)]
@@ -67,9 +67,9 @@ def test_pairs_without_classes_have_no_sections_of_classes(new_run: Callable[[Pa
     shutil.copy(run / "embeddings" / "test-after.npy", run / "embeddings" / "test-after-text.npy")
     write_metrics(run, test={"after": {"text_to_image/recall@1": 1.0, "image_to_text/recall@1": 1.0}})
     said = Said(run)
-    assert said.sections == ["descriptions", "training", "map", "how", "setup"]
+    assert said.sections == ["texts", "training", "map", "how", "setup"]
     assert said.figures == {"text_to_image", "image_to_text", "loss", "validation_recall", "learning_rate"}
-    assert "100.0% of the descriptions of unseen images find an image of their own first." in said.text
+    assert "100.0% of the texts of unseen images find an image of their own first." in said.text
     for word in ("class", "before training", "R-precision", "NMI", "MAP@R", "Leave-one-out", "rank"):
         assert word not in said.text, word
 

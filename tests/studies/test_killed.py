@@ -81,7 +81,7 @@ def played(config, resume, items, callbacks, quiet):
 
 def saved(draw, path):
     path.write_bytes(stream.getvalue())
-    return style.Picture(path, stream.getvalue(), stream.getvalue(), 1.0)
+    return style.Drawing(path, stream.getvalue(), stream.getvalue(), 1.0)
 
 
 def cost():

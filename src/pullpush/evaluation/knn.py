@@ -20,6 +20,7 @@ __all__ = [
     "Ints",
     "Neighbours",
     "Shortlist",
+    "cells",
     "for_each_block",
     "keys",
     "mask_own",
@@ -215,6 +216,12 @@ def shortlist(block: Floats, k: int, slack: Any) -> Shortlist:
     similarities = np.concatenate([values[hit, member], rest[rest_rows, rest_columns]])[order]
     starts = np.searchsorted(rows[order], np.arange(count + 1))
     return Shortlist(rows[order], columns, similarities, starts, dense, np.sort(block[dense], axis=1))
+
+
+def cells(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """Rows and columns of the cells that stand in the columns first:last of each row, row after row."""
+    rows = np.repeat(np.arange(len(first)), last - first)
+    return rows, np.arange(len(rows)) + np.repeat(last - np.cumsum(last - first), last - first)
 
 
 def keys(rows: Ints, values: Floats, scale: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from pullpush.evaluation.knn import (
     Ints,
     Neighbours,
     Shortlist,
+    cells,
     for_each_block,
     keys,
     mask_own,
@@ -122,8 +123,7 @@ def stand(block: Floats, near: Shortlist, first: Ints, last: Ints, own: Ints, sc
         own: `[queries]`, the query's own column, or -1.
         scale: `[queries]`, the largest possible similarity.
     """
-    rows = np.repeat(np.arange(len(block)), last - first)
-    columns = np.arange(len(rows)) + np.repeat(last - np.cumsum(last - first), last - first)
+    rows, columns = cells(first, last)
     other = columns != own[rows]
     rows, columns = rows[other], columns[other]
     starts = np.searchsorted(rows, np.arange(len(block) + 1))

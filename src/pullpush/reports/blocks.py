@@ -1,228 +1,201 @@
 """The parts of the page. Each draws one thing, or raises `Missing` (a file is) or `Absent` (there is no such thing)."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
+import numpy as np
 
+from pullpush.data.items import SPLITS
 from pullpush.evaluation import Evaluation
-from pullpush.reports import grids, histograms, style, tables
-from pullpush.reports.context import Material
-from pullpush.reports.curves import RAW, fitting_window, plot_curves
+from pullpush.reports import grids, histograms, tables
+from pullpush.reports.context import Context
+from pullpush.reports.curves import averaged, draw_curves
 from pullpush.reports.interactive import interactive_map
 from pullpush.reports.page import Block
 from pullpush.reports.projection import COLORED, Map, draw_maps, make_map
-from pullpush.reports.style import Theme
-from pullpush.runs.reader import Absent, Curve, Missing, RunFolder
+from pullpush.runs.folder import environment as this_machine
+from pullpush.runs.reader import Absent, Missing, or_else
+
+__all__ = [
+    "categories",
+    "class_recall",
+    "classes_seen",
+    "configuration",
+    "confused",
+    "environment",
+    "hover_map",
+    "how",
+    "learning_rate",
+    "loss_curves",
+    "maps",
+    "retrieval",
+    "similarity",
+    "splits",
+    "validation_recall",
+    "worst",
+]
 
 FEW = 5
 """A bootstrap over fewer classes than these says nothing."""
 
-# Retrieval
+POINTS = 2000
+"""Points of the interactive map: each carries an image."""
 
 
-def retrieval(material: Material) -> Block:
+def retrieval(context: Context) -> Block:
     """Queries drawn at random, and what they find before and after."""
-    rows = grids.random_rows(material.test, list(material.evaluations.values()))
-    headings = [f"nearest references {when} training" for when in material.evaluations]
-    return material.picture(
+    rows = grids.random_rows(context.test, list(context.evaluations.values()))
+    headings = [f"nearest references {when} training" for when in context.evaluations]
+    return context.figure(
         "retrieval",
-        partial(grids.draw_rows, rows, headings, f"What queries of {material.queried} find"),
+        partial(grids.draw_rows, rows, headings, f"What queries of {context.queried} find"),
         alt="Grid of queries and their nearest references, right ones with a tick, wrong ones with a cross",
         caption=f"{len(rows)} queries, drawn at random and not chosen, and their nearest references in order. "
         "A tick marks a reference of the query's own class, a cross one of another class.",
     )
 
 
-def worst(material: Material) -> Block:
+def worst(context: Context) -> Block:
     """The queries whose first right reference stands farthest behind."""
-    rows = grids.worst_rows(material.test, material.after)
+    rows = grids.worst_rows(context.test, context.after)
     if not rows:
         raise Absent("every query finds an item of its own class first")
-    return material.picture(
+    return context.figure(
         "worst_queries",
         partial(grids.draw_rows, rows, ["nearest references", "first right"], "Worst queries"),
         alt="Grid of the queries whose first right reference stands farthest behind",
         caption=f"The queries whose first right reference stands farthest behind, one a class, among "
-        f"{material.after.references:,} references.",
+        f"{context.after.references:,} references.",
     )
 
 
-def confused(material: Material) -> Block:
+def confused(context: Context) -> Block:
     """The classes most often taken for each other."""
-    pairs = grids.confusions(material.test, material.after)
+    pairs = grids.confusions(context.test, context.after)
     if not pairs:
         raise Absent("each query's nearest reference is of its own class")
-    return material.picture(
+    return context.figure(
         "confused_classes",
         partial(grids.draw_confusions, pairs, "Most confused classes"),
-        alt="Pairs of classes with pictures and counts",
+        alt="Pairs of classes with images and counts",
         caption="Pairs of classes by the number of queries of either one whose nearest reference is of the other.",
     )
 
 
-# Training
-
-
-def loss_curves(material: Material) -> Block:
+def loss_curves(context: Context) -> Block:
     """Training loss and both validation losses."""
-    log = material.run.log
-    mined = _differ(log, "validation/loss_miner", "validation/loss_no_miner")
-    curves = _curves(
-        material.run,
+    log = context.run.log
+    batches, pairs = "validation/loss_miner" in log, "validation/loss_all" in log
+    both = log.reindex(columns=["validation/loss_miner", "validation/loss_no_miner"])
+    mined = batches and both.diff(axis=1).abs().max(axis=None) > 1e-6
+    curves = context.curves(
         {
             "train/loss": "training",
             "validation/loss_miner": f"validation, training sampler{' and miner' if mined else ''}",
             "validation/loss_all": "validation, all pairs",
-        },
+        }
     )
-    draw = partial(_draw_curves, curves, material.window, title="Loss", y="loss")
-    batches = "validation/loss_miner" in log
+    count = averaged(curves, context.window)
     sentences = [
-        _smoothing(curves, material.window),
-        _of_validation(material, "Validation is on") if batches or "validation/loss_all" in log else "",
+        f"Raw values faint, their moving average over {count} values on top." if count > 1 else "",
+        _of_validation(context, "Validation is on") if batches or pairs else "",
         "The validation loss on batches as in training compares with the training loss, that over all pairs does not."
-        if batches and "validation/loss_all" in log
+        if batches and pairs
         else "",
-        "The miner picks hard pairs, which shifts the level." if batches and mined else "",
+        "The miner picks hard pairs, which shifts the level." if mined else "",
     ]
-    return material.picture(
-        "loss", draw, alt="Loss over steps in training and validation", caption=" ".join(filter(None, sentences))
+    return context.figure(
+        "loss",
+        partial(draw_curves, curves, window=context.window, title="Loss", y="loss"),
+        alt="Loss over steps in training and validation",
+        caption=" ".join(filter(None, sentences)),
     )
 
 
-def _differ(log: pd.DataFrame, one: str, other: str) -> bool:
-    """Whether two logged values ever differ."""
-    return one in log and other in log and bool((log[one] - log[other]).abs().max() > 1e-6)
-
-
-def _smoothing(curves: Sequence[Curve], window: int) -> str:
-    """What `plot_curves` does with these, where it does anything."""
-    long = [len(curve.values) for curve in curves if len(curve.values) >= RAW]
-    if not long or (averaged := fitting_window(max(long), window)) < 2:
-        return ""
-    return f"Raw values faint, their moving average over {averaged} values on top."
-
-
-def _of_validation(material: Material, start: str) -> str:
+def _of_validation(context: Context, start: str) -> str:
     """What the validation classes are to the model."""
-    try:
-        apart = material.labelled and material.run.apart("validation")
-    except Missing:
-        return ""
+    apart = context.labelled and or_else(lambda: context.run.apart("validation"), False)
     return f"{start} classes that are neither trained on nor in the test." if apart else ""
 
 
-def validation_recall(material: Material) -> Block:
+def validation_recall(context: Context) -> Block:
     """Recall and MAP@R on the validation split."""
     keys = {f"validation/recall@{k}": f"recall@{k}" for k in (1, 10)} | {"validation/map@r": "MAP@R"}
-    curves = _curves(material.run, keys)
-    best = material.known_metrics.get("best_step")
-    title = "Retrieval in validation"
-    draw = partial(_draw_curves, curves, material.window, title=title, y="fraction", mark=best)
+    curves, best = context.curves(keys), context.known_metrics.get("best_step")
     kept = "The dotted line is at the step whose weights were kept." if best else ""
-    return material.picture(
+    return context.figure(
         "validation_recall",
-        draw,
+        partial(draw_curves, curves, window=context.window, title="Retrieval in validation", y="fraction", mark=best),
         alt="Recall in validation over steps",
-        caption=" ".join(filter(None, [_of_validation(material, "On"), kept])),
+        caption=" ".join(filter(None, [_of_validation(context, "On"), kept])),
     )
 
 
-def learning_rate(material: Material) -> Block:
+def learning_rate(context: Context) -> Block:
     """The rate at each step."""
-    curves = [material.run.curve("lr", "learning rate")]
-    draw = partial(_draw_curves, curves, 1, title="Learning rate", y="learning rate")
-    return material.picture(
-        "learning_rate", draw, alt="Learning rate over steps", caption="The rate of the head at each step."
+    curves = [context.run.curve("lr", "learning rate")]
+    return context.figure(
+        "learning_rate",
+        partial(draw_curves, curves, window=1, title="Learning rate", y="learning rate"),
+        alt="Learning rate over steps",
+        caption="The rate of the head at each step.",
     )
 
 
-def classes_seen(material: Material) -> Block:
+def classes_seen(context: Context) -> Block:
     """How often each training class was drawn."""
-    if not material.labelled:
+    if not context.labelled:
         raise Absent("each item is drawn alike")
-    counts = material.run.classes_seen
-    return material.picture(
+    counts = context.run.classes_seen
+    least, most = int(counts.min()), int(counts.max())
+    between = f"between {least:,} and {most:,}, {counts.mean():,.0f} on average" if least < most else f"{least:,}"
+    return context.figure(
         "classes_seen",
         partial(histograms.draw_seen, counts),
         alt="How often each training class was drawn",
-        caption=f"Items drawn by the sampler from each of {len(counts):,} training classes: "
-        + (
-            f"between {int(counts.min()):,} and {int(counts.max()):,}, {counts.mean():,.0f} on average."
-            if counts.min() < counts.max()
-            else f"{int(counts.min()):,}."
-        ),
+        caption=f"Items drawn by the sampler from each of {len(counts):,} training classes: {between}.",
     )
 
 
-def _curves(run: RunFolder, keys: Mapping[str, str]) -> list[Curve]:
-    curves = [run.curve(key, name) for key, name in keys.items() if key in run.log]
-    if not curves:
-        raise Absent(f"the log has none of {', '.join(keys)}")
-    return curves
-
-
-def _draw_curves(
-    curves: list[Curve], window: int, theme: Theme, *, title: str, y: str, mark: int | None = None
-) -> Figure:
-    figure, axes = style.subplots()
-    if mark:
-        axes.axvline(mark, color=theme.muted, linestyle=":", linewidth=1.2)
-    plot_curves(axes, curves, theme, window=window)
-    style.label(axes, title, "step", y)
-    if len(curves) > 1 or curves[0].label != y:
-        style.legend_below(figure, columns=2)
-    return figure
-
-
-# Similarities and classes
-
-
-def similarity(material: Material) -> Block:
+def similarity(context: Context) -> Block:
     """Similarities of positive and negative pairs, before and after."""
-    pairs = histograms.sample_pairs(material.test.table["label"].to_numpy())
+    pairs = histograms.sample_pairs(context.test.table["label"].to_numpy())
     panels = []
-    for when in material.evaluations:
-        embeddings = material.run.embeddings("test", when)
+    for when in context.evaluations:
+        embeddings = context.run.embeddings("test", when)
         positive, negative = (histograms.similarities(embeddings, p) for p in (pairs.positive, pairs.negative))
         panels.append((f"{when} training", positive, negative))
-    return material.picture(
+    same = ", the same before and after" if len(panels) > 1 else ""
+    return context.figure(
         "similarities",
-        partial(histograms.draw_similarities, panels, title=f"Similarity of pairs of {material.queried}"),
+        partial(histograms.draw_similarities, panels, title=f"Similarity of pairs of {context.queried}"),
         alt="Histograms of the cosine similarity of positive and negative pairs",
-        caption=f"Of {pairs} of the test split"
-        + (", the same before and after" if len(panels) > 1 else "")
-        + ". The number is the chance that a positive pair is more similar than a negative one.",
+        caption=f"Of {pairs} of the test split{same}. The number is the chance that a positive pair is more similar "
+        "than a negative one.",
     )
 
 
-def class_recall(material: Material) -> Block:
+def class_recall(context: Context) -> Block:
     """Recall@1 over the classes."""
-    panels = [
-        (f"{when} training", found.per_class["recall@1"].to_numpy()) for when, found in material.evaluations.items()
-    ]
+    panels = [(f"{when} training", each.per_class["recall@1"]) for when, each in context.evaluations.items()]
     recall = panels[-1][1]
-    return material.picture(
+    none = int((recall == 0).sum())
+    return context.figure(
         "class_recall",
         partial(histograms.draw_class_recall, panels),
         alt="Distribution of recall@1 over classes",
         caption=f"After training, in {int((recall == 1).sum()):,} of {len(recall):,} classes every query finds "
-        + "its own class first"
-        + (f", in {none:,} none does." if (none := int((recall == 0).sum())) else "."),
+        f"its own class first{f', in {none:,} none does' if none else ''}.",
     )
 
 
-def categories(material: Material) -> Block:
+def categories(context: Context) -> Block:
     """Recall@1 a category."""
-    frame = tables.category_table(material.test, material.evaluations)
+    frame = tables.category_table(context.test, context.evaluations)
     if frame.empty:
         raise Absent("the items have no categories")
-    whens = list(material.evaluations)
+    whens = list(context.evaluations)
     rows = [
         [str(name), f"{row['classes']:,.0f}", f"{row['queries']:,.0f}", *(f"{row[w]:.3f}" for w in whens)]
         for name, row in frame.iterrows()
@@ -233,58 +206,58 @@ def categories(material: Material) -> Block:
     )
 
 
-# Maps
-
-
-def maps(material: Material) -> Block:
+def maps(context: Context) -> Block:
     """Maps of the training split and of the test split."""
-    if not material.labelled:
+    if not context.labelled:
         raise Absent("without classes there is nothing to colour")
-    unseen = material.unseen
+    unseen = make_map(context.test, context.run.embeddings("test", "after"))
     panels: list[tuple[str, Map]] = []
     try:
-        training = make_map(material.run.split("train"), material.run.embeddings("train", "after"))
+        training = make_map(context.run.split("train"), context.run.embeddings("train", "after"))
         panels.append(("Training classes", training))
     except Missing as missing:
-        material.notes.append(f"The map of the training classes was left out: {missing}")
-    panels.append((material.queried[0].upper() + material.queried[1:], unseen))
+        context.notes.append(f"The map of the training classes was left out: {missing}")
+    panels.append((context.queried[0].upper() + context.queried[1:], unseen))
     shown = " and ".join(f"{len(one.rows):,} of {len(one.items):,}" for _, one in panels)
     many = any(one.items.table["label"].nunique() > COLORED for _, one in panels)
-    method = panels[-1][1].method
-    return material.picture(
+    return context.figure(
         "maps",
         partial(draw_maps, panels),
-        alt="Maps of the embeddings of " + " and of ".join(t for t, _ in panels),
-        caption=f"{method} of the embeddings after training, {shown} items"
+        alt="Maps of the embeddings of " + " and of ".join(title for title, _ in panels),
+        caption=f"{unseen.method} of the embeddings after training, {shown} items"
         + (f"; up to {COLORED} classes drawn at random are coloured, the others grey." if many else ".")
-        + (" Distances between far groups on such a map mean little." if method == "UMAP" else ""),
+        + (" Distances between far groups on such a map mean little." if unseen.method == "UMAP" else ""),
     )
 
 
-def hover_map(material: Material) -> Block:
-    """The map of all splits, coloured by a column, with pictures under the pointer."""
-    one = material.everything
-    splits = list(dict.fromkeys(one.items.table["split"].to_numpy()[one.rows]))
-    lights = " and its class lights up" if material.labelled else ""
+def hover_map(context: Context) -> Block:
+    """The map of all splits that have embeddings, coloured by a column, with images under the pointer."""
+    items = context.run.items
+    embedded = {
+        split: or_else(partial(context.run.embeddings, split, "after"), np.empty((0, 0), np.float32))
+        for split in SPLITS
+    }
+    width = next((each.shape[1] for each in embedded.values() if len(each)), 0)
+    embedded = {split: each for split, each in embedded.items() if len(each) and each.shape[1] == width}
+    if not embedded:
+        raise Missing("No split has embeddings after training.")
+    rows = [np.flatnonzero(items.table["split"] == split) for split in embedded]
+    one = make_map(items.select(np.concatenate(rows)), np.concatenate(list(embedded.values())), limit=POINTS)
+    shown = dict.fromkeys(one.items.table["split"].to_numpy()[one.rows])
+    lights = " and its class lights up" if context.labelled else ""
     return interactive_map(
         one,
-        f"{len(one.rows):,} items ({', '.join(splits)}): put the pointer on a point and its image appears"
+        f"{len(one.rows):,} items ({', '.join(shown)}): put the pointer on a point and its image appears"
         f"{lights}. Drag to move, use the wheel tool to zoom; a name of the legend hides its points.",
     )
 
 
-# How
-
-
-def how(material: Material) -> Block:
+def how(context: Context) -> Block:
     """How the numbers were obtained, in sentences."""
-    try:
-        after: Evaluation | None = material.after
-    except Missing:
-        after = None
-    metrics = material.known_metrics
+    after = or_else(lambda: context.after, None)
+    metrics = context.known_metrics
     tested = (metrics.get("test") or {}).get("after") or {}
-    lines = tables.how_obtained(material.run, after, tested)
+    lines = tables.how_obtained(context.run, after, tested)
     if after is not None:
         lines += _computed(after, tested)
     if "one_gallery_image/recall@1" in tested:
@@ -304,36 +277,36 @@ def how(material: Material) -> Block:
 def _computed(after: Evaluation, tested: Mapping[str, Any]) -> list[str]:
     """recall@1 of the run folder's neighbours, which is the evaluation's own, and where metrics.json says another."""
     recall = after.metrics["recall@1"]
-    said = f"recall@1 of the stored embeddings: {recall:.3f}"
+    interval = ""
     if len(after.per_class) >= FEW:
         low, high = tables.recall_interval(after)
-        said += (
+        interval = (
             f", with a 95% interval of {low:.3f} to {high:.3f} over the choice of test classes (bootstrap over "
             "classes, 1,000 repeats)"
         )
-    lines = [f"{said}."]
+    lines = [f"recall@1 of the stored embeddings: {recall:.3f}{interval}."]
     stated = tested.get("recall@1")
     if stated is not None and abs(stated - recall) > 0.0005:
         lines.append(f"This differs from metrics.json, which says {stated:.3f}: the files are not of one evaluation.")
     return lines
 
 
-def splits(material: Material) -> Block:
+def splits(context: Context) -> Block:
     """Classes and items of each split."""
-    frame = tables.split_table(material.run.items)
-    columns = ["classes", "items"] if material.labelled else ["items"]
+    frame = tables.split_table(context.run.items)
+    columns = ["classes", "items"] if context.labelled else ["items"]
     rows = [[str(name), *(f"{row[column]:,}" for column in columns)] for name, row in frame.iterrows()]
-    return Block(heading="Data", head=["split", *columns], rows=rows, lines=material.run.items.notes)
+    return Block(heading="Data", head=["split", *columns], rows=rows, lines=context.run.items.notes)
 
 
-def configuration(material: Material) -> Block:
+def configuration(context: Context) -> Block:
     """The run's configuration as it was written."""
-    return Block(heading="Configuration", code=material.run.config_text.strip())
+    return Block(heading="Configuration", code=context.run.config_text.strip())
 
 
-def environment(material: Material) -> Block:
+def environment(context: Context) -> Block:
     """What the run recorded; else the machine that draws the page."""
-    recorded = material.run.environment
-    rows = [[str(name), str(value)] for name, value in (recorded or tables.environment()).items()]
+    recorded = context.run.environment
+    rows = [[name, str(value)] for name, value in (recorded or this_machine()).items()]
     when = "As the run recorded it." if recorded else "Of the machine that drew this page."
     return Block(heading="Environment", head=["", ""], rows=rows, caption=when)

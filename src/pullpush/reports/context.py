@@ -1,29 +1,23 @@
-"""The run with what several parts of its report compute from it."""
-
-from __future__ import annotations
+"""A run with what several parts of its report need of it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from pullpush.data.items import SPLITS, Items
+from pullpush.data.items import Items
 from pullpush.evaluation import Evaluation
 from pullpush.reports.page import Block, drawn
-from pullpush.reports.projection import Map, make_map
 from pullpush.reports.style import Theme
-from pullpush.runs.reader import Missing, RunFolder
+from pullpush.runs.reader import Absent, Curve, Missing, RunFolder, or_else
 
-POINTS = 2000
-"""Points of the interactive map: each carries a picture."""
+__all__ = ["Context"]
 
 
 @dataclass(frozen=True)
-class Material:
+class Context:
     """A run and what several parts need from it, computed once."""
 
     run: RunFolder
@@ -50,48 +44,30 @@ class Material:
     @cached_property
     def evaluations(self) -> Mapping[str, Evaluation]:
         """The evaluations before (where it is there) and after training, in this order."""
-        after = {"after": self.after}
-        try:
-            return {"before": self.run.evaluation("test", "before"), **after}
-        except Missing:
-            return after
+        before = or_else(lambda: {"before": self.run.evaluation("test", "before")}, {})
+        return before | {"after": self.after}
 
     @cached_property
     def labelled(self) -> bool:
         """Whether items have classes, as far as is known."""
-        try:
-            return self.run.labelled
-        except Missing:
-            return True
+        return or_else(lambda: self.run.labelled, True)
 
     @cached_property
     def queried(self) -> str:
         """What the test split is to the model, in words that stand after "of"."""
-        try:
-            return self.run.queried
-        except Missing:
-            return "the test split"
+        return or_else(lambda: self.run.queried, "the test split")
 
-    @cached_property
-    def unseen(self) -> Map:
-        return make_map(self.test, self.run.embeddings("test", "after"))
+    def curves(self, keys: Mapping[str, str]) -> list[Curve]:
+        """What was logged under these keys, by the name of each.
 
-    @cached_property
-    def everything(self) -> Map:
-        """One map of all splits that have embeddings after training."""
-        splits = self.run.items.table["split"].to_numpy()
-        rows, kept = list[NDArray[np.int64]](), list[NDArray[np.float32]]()
-        for split in SPLITS:
-            try:
-                embeddings = self.run.embeddings(split, "after")
-            except Missing:
-                continue
-            if not kept or embeddings.shape[1] == kept[0].shape[1]:
-                kept.append(embeddings)
-                rows.append(np.flatnonzero(splits == split))
-        if not kept:
-            raise Missing("No split has embeddings after training.")
-        return make_map(self.run.items.select(np.concatenate(rows)), np.concatenate(kept), limit=POINTS)
+        Raises:
+            Absent: nothing.
+        """
+        curves = [self.run.curve(key, name) for key, name in keys.items() if key in self.run.log]
+        if not curves:
+            raise Absent(f"the log has none of {', '.join(keys)}")
+        return curves
 
-    def picture(self, name: str, draw: Callable[[Theme], Figure], *, alt: str, caption: str) -> Block:
+    def figure(self, name: str, draw: Callable[[Theme], Figure], *, alt: str, caption: str) -> Block:
+        """The block of a figure, which is saved to `plots/`."""
         return drawn(draw, self.run.path / "plots" / f"{name}.png", caption, alt)

@@ -1,143 +1,127 @@
-"""The section of a run with descriptions: what texts find among the images, what images find among the texts."""
-
-from __future__ import annotations
+"""The section of a run with texts: what texts find among the images, what images find among the texts."""
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pullpush.evaluation.metrics import title_of
-from pullpush.reports import grids, style
-from pullpush.reports.context import Material
-from pullpush.reports.curves import plot_curves
-from pullpush.reports.grids import CELL, GAP, PHONE, STEP, Tile, canvas, draw_tile, heading
+from pullpush.reports.context import Context
+from pullpush.reports.curves import draw_curves
+from pullpush.reports.grids import (
+    CELL,
+    GAP,
+    PHONE,
+    ROW,
+    STEP,
+    Tile,
+    canvas,
+    draw_mark,
+    draw_tile,
+    heading,
+    one_a_class,
+    tile,
+)
 from pullpush.reports.page import Block
 from pullpush.reports.style import Theme
 from pullpush.runs.reader import Absent
 
+__all__ = ["curves", "image_queries", "metrics", "text_queries"]
+
 IMAGES = 6
 TEXTS = 5
 QUERIES = 8
-TEXT_WIDTH = 2.0  # inches of a description as query
-LIST_WIDTH = 2.7  # inches of a list of descriptions found
-ROW = 1.33
+TEXT_WIDTH = 2.0  # inches of a text as query
+LIST_WIDTH = 2.7  # inches of a list of texts
 WAYS = {"text_to_image": "text to image", "image_to_text": "image to text"}
 
-
-@dataclass(frozen=True)
-class Said:
-    """A description, and whether it is right."""
-
-    text: str
-    right: bool
+Said = tuple[str, bool]
+"""A text, and whether it is right."""
 
 
-def text_queries(material: Material) -> Block:
-    """Descriptions and the images that they find."""
-    texts, found = material.run.texts("test"), material.run.cross_modal("test", "after", "text_to_image")
-    match, labels = _matches(material, texts), texts["label"].to_numpy()
+def text_queries(context: Context) -> Block:
+    """Texts and the images that they find."""
+    texts, evaluation = context.run.texts("test"), context.run.cross_modal("test", "after", "text_to_image")
+    match, labels = _matches(context, texts), texts["label"].to_numpy()
     rows = []
     for row in _one_a_label(labels):
-        nearest = [int(image) for image in found.neighbours.indices[row, :IMAGES] if image >= 0]
-        tiles = [grids.tile(material.test, image, bool(match[image] == labels[row])) for image in nearest]
+        nearest = [int(image) for image in evaluation.neighbours.indices[row, :IMAGES] if image >= 0]
+        tiles = [tile(context.test, image, bool(match[image] == labels[row])) for image in nearest]
         rows.append((texts["text"].iat[row], tiles))
-    return material.picture(
+    return context.figure(
         "text_to_image",
-        partial(_draw_text_queries, rows, f"What descriptions of {material.queried} find"),
-        alt=f"Descriptions of {material.queried} and the images nearest to each",
-        caption=f"{len(rows)} descriptions of {material.queried}, drawn at random and not chosen, and the nearest of "
-        f"{found.references:,} images in order. A tick marks an image that the description belongs to.",
+        partial(_draw_text_queries, rows, f"What texts of {context.queried} find"),
+        alt=f"Texts of {context.queried} and the images nearest to each",
+        caption=f"{len(rows)} texts of {context.queried}, drawn at random and not chosen, and the nearest of "
+        f"{evaluation.references:,} images in order. A tick marks an image that the text belongs to.",
     )
 
 
-def image_queries(material: Material) -> Block:
-    """Images and the descriptions that they find."""
-    texts, found = material.run.texts("test"), material.run.cross_modal("test", "after", "image_to_text")
-    match, labels = _matches(material, texts), texts["label"].to_numpy()
+def image_queries(context: Context) -> Block:
+    """Images and the texts that they find."""
+    texts, evaluation = context.run.texts("test"), context.run.cross_modal("test", "after", "image_to_text")
+    match, labels = _matches(context, texts), texts["label"].to_numpy()
     rows = []
     for row in _one_a_label(match):
-        nearest = [int(text) for text in found.neighbours.indices[row, :TEXTS] if text >= 0]
-        said = [Said(texts["text"].iat[text], bool(labels[text] == match[row])) for text in nearest]
-        rows.append((grids.tile(material.test, row), said))
-    return material.picture(
+        nearest = [int(text) for text in evaluation.neighbours.indices[row, :TEXTS] if text >= 0]
+        said = [(texts["text"].iat[text], bool(labels[text] == match[row])) for text in nearest]
+        rows.append((tile(context.test, row), said))
+    return context.figure(
         "image_to_text",
-        partial(_draw_image_queries, rows, f"What images of {material.queried} find"),
-        alt=f"Images of {material.queried} and the descriptions nearest to each",
-        caption=f"{len(rows)} images of {material.queried}, drawn at random, and the nearest of {found.references:,} "
-        f"descriptions. Under an image stands {'the name of its class' if material.labelled else 'its own'}.",
+        partial(_draw_image_queries, rows, f"What images of {context.queried} find"),
+        alt=f"Images of {context.queried} and the texts nearest to each",
+        caption=f"{len(rows)} images of {context.queried}, drawn at random, and the nearest of "
+        f"{evaluation.references:,} texts. Under an image stands "
+        f"{'the name of its class' if context.labelled else 'its own text'}.",
     )
 
 
-def metrics(material: Material) -> Block:
+def metrics(context: Context) -> Block:
     """Both directions, before and after training."""
-    test = material.known_metrics.get("test") or {}
-    before, after = test.get("before") or {}, test.get("after") or {}
-    keys = [key for key in after if key.split("/")[0] in WAYS]
+    test = context.known_metrics.get("test") or {}
+    columns = {when: test.get(when) or {} for when in ("before", "after")}
+    keys = [key for key in columns["after"] if key.split("/")[0] in WAYS]
     if not keys:
-        raise Absent("no metrics between images and descriptions")
-    head = ["between", "before", "after"] if any(key in before for key in keys) else ["between", "after"]
-    columns = {"before": before, "after": after}
-    rows = [[title_of(key), *(_number(key, columns[when].get(key)) for when in head[1:])] for key in keys]
+        raise Absent("no metrics between images and texts")
+    whens = [when for when, values in columns.items() if any(key in values for key in keys)]
+    rows = [[title_of(key), *(_number(key, columns[when].get(key)) for when in whens)] for key in keys]
     ranks = (
         " The rank is that of the nearest match, from 1; of tied ones it is the expected rank, so ties never help."
         if any(key.endswith("_rank") for key in keys)
         else ""
     )
     return Block(
-        heading="Between images and descriptions",
-        head=head,
+        heading="Between images and texts",
+        head=["between", *whens],
         rows=rows,
         caption=f"recall@k: the share of queries with a match among the k nearest of the other kind.{ranks}",
     )
 
 
-def curves(material: Material) -> Block:
+def curves(context: Context) -> Block:
     """Recall in both directions over the steps."""
-    log = material.run.log
     keys = {f"validation/{way}/recall@{k}": f"{name}, recall@{k}" for way, name in WAYS.items() for k in (1, 10)}
-    found = [material.run.curve(key, name) for key, name in keys.items() if key in log]
-    if not found:
-        raise Absent("no validation between images and descriptions")
-
-    def draw(theme: Theme) -> Figure:
-        figure, axes = style.subplots()
-        best = material.known_metrics.get("best_step")
-        if best:
-            axes.axvline(best, color=theme.muted, linestyle=":", linewidth=1.2)
-        plot_curves(axes, found, theme, window=material.window)
-        style.label(axes, "Images and descriptions in validation", "step", "recall")
-        style.legend_below(figure, columns=2)
-        return figure
-
-    return material.picture(
+    logged, best, title = context.curves(keys), context.known_metrics.get("best_step"), "Images and texts in validation"
+    return context.figure(
         "cross_modal_recall",
-        draw,
-        alt="Recall between images and descriptions over steps",
-        caption="The dotted line is at the step that was kept." if material.known_metrics.get("best_step") else "",
+        partial(draw_curves, logged, window=context.window, title=title, y="recall", mark=best),
+        alt="Recall between images and texts over steps",
+        caption="The dotted line is at the step that was kept." if best else "",
     )
 
 
-def _matches(material: Material, texts: pd.DataFrame) -> NDArray[np.int64]:
+def _matches(context: Context, texts: pd.DataFrame) -> NDArray[np.int64]:
     """What a text's `label` is compared with: the labels of the items, or their ids where a text is of one item."""
     by_item = (texts["label"] == texts["id"]).all()
-    return np.asarray(material.test.table["id" if by_item else "label"])
+    return np.asarray(context.test.table["id" if by_item else "label"])
 
 
-def _one_a_label(labels: NDArray[np.int64], seed: int = 0) -> list[int]:
-    order = np.random.default_rng(seed).permutation(len(labels))
-    first: dict[int, int] = {}
-    for row in order:
-        first.setdefault(int(labels[row]), int(row))
-        if len(first) == QUERIES:
-            break
-    return list(first.values())
+def _one_a_label(labels: NDArray[np.int64]) -> list[int]:
+    return one_a_class(labels, np.random.default_rng(0).permutation(len(labels)), QUERIES)
 
 
 def _number(key: str, value: float | None) -> str:
@@ -147,13 +131,13 @@ def _number(key: str, value: float | None) -> str:
 
 
 def _draw_text_queries(rows: Sequence[tuple[str, list[Tile]]], title: str, theme: Theme) -> Figure:
-    """A description, and beside it, on a phone below it, the nearest images."""
-    found = PHONE + 1 if theme.narrow else IMAGES
+    """A text, and beside it, on a phone below it, the nearest images."""
+    shown = PHONE + 1 if theme.narrow else IMAGES
     top, start, step = (0.45, 0.0, ROW + 0.35) if theme.narrow else (0.85, TEXT_WIDTH + GAP, ROW)
-    figure, axes = canvas(start + found * STEP, top + step * len(rows), title)
+    figure, axes = canvas(start + shown * STEP, top + step * len(rows), title)
     if not theme.narrow:
-        heading(axes, 0, 2, "description", theme)
-        heading(axes, start, found, "nearest images", theme)
+        heading(axes, 0, 2, "text", theme)
+        heading(axes, start, shown, "nearest images", theme)
     for index, (text, tiles) in enumerate(rows):
         y = top + step * index
         if theme.narrow:
@@ -162,30 +146,26 @@ def _draw_text_queries(rows: Sequence[tuple[str, list[Tile]]], title: str, theme
         else:
             said = "\n".join(textwrap.wrap(text, 24, max_lines=3, placeholder=" …"))
             axes.text(0, y + CELL / 2, said, va="center", size=10, color=theme.ink)
-        for column, tile in enumerate(tiles[:found]):
-            draw_tile(axes, start + STEP * column, y, tile, theme)
+        for column, each in enumerate(tiles[:shown]):
+            draw_tile(axes, start + STEP * column, y, each, theme)
     return figure
 
 
 def _draw_image_queries(rows: Sequence[tuple[Tile, list[Said]]], title: str, theme: Theme) -> Figure:
-    """Two columns, on a phone one, of an image and the nearest descriptions."""
+    """Two columns, on a phone one, of an image and the nearest texts."""
     top, columns = 0.85, 1 if theme.narrow else 2
     wide = STEP + LIST_WIDTH
-    height = top + ROW * -(-len(rows) // columns)
-    figure, axes = canvas(columns * wide + GAP, height, title)
+    figure, axes = canvas(columns * wide + GAP, top + ROW * -(-len(rows) // columns), title)
     for column in range(columns):
         heading(axes, column * (wide + GAP), 1, "image", theme)
-        heading(axes, column * (wide + GAP) + STEP, LIST_WIDTH, "nearest descriptions", theme)
-    for index, (tile, said) in enumerate(rows):
+        heading(axes, column * (wide + GAP) + STEP, LIST_WIDTH, "nearest texts", theme)
+    for index, (image, said) in enumerate(rows):
         x, y = (index % columns) * (wide + GAP), top + ROW * (index // columns)
-        draw_tile(axes, x, y, tile, theme)
-        for place, one in enumerate(said):
-            _draw_said(axes, x + STEP + 0.04, y + 0.1 + 0.19 * place, one, theme)
+        draw_tile(axes, x, y, image, theme)
+        for place, (text, right) in enumerate(said):
+            left, middle = x + STEP + 0.04, y + 0.1 + 0.19 * place
+            draw_mark(axes, left, middle, right, color=theme.right if right else theme.wrong, va="center")
+            color = theme.ink if right else theme.muted
+            shown = textwrap.shorten(text, 40, placeholder=" …")
+            axes.text(left + 0.18, middle, shown, size=8, color=color, va="center")
     return figure
-
-
-def _draw_said(axes: Axes, x: float, y: float, said: Said, theme: Theme) -> None:
-    color = theme.right if said.right else theme.wrong
-    axes.text(x, y, "✓" if said.right else "✕", color=color, size=8, weight="bold", family="DejaVu Sans", va="center")
-    text = textwrap.shorten(said.text, 40, placeholder=" …")
-    axes.text(x + 0.18, y, text, size=8, color=theme.ink if said.right else theme.muted, va="center")

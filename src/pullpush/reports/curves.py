@@ -1,16 +1,27 @@
 """Curves over steps: raw values faint, a centred moving average on top; and lines with confidence bands."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike, NDArray
 
-from pullpush.reports.style import Theme
+from pullpush.reports.style import Theme, label, legend_below, subplots
 from pullpush.runs.reader import Curve
+
+__all__ = [
+    "RAW",
+    "Curve",
+    "averaged",
+    "draw_curves",
+    "fitting_window",
+    "plot_curves",
+    "plot_line_with_band",
+    "smooth",
+]
 
 RAW = 50
 """A curve of fewer values is drawn as it is, a point a value."""
@@ -57,14 +68,10 @@ def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:
 
 def _line(values: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The least-squares line through the values that are present, at every place."""
-    place = np.arange(len(values), dtype=np.float64)
-    if not present.any():
-        return np.full(values.shape, np.nan)
-    place -= place[present].mean()
-    mean = values[present].mean()
-    spread = (place[present] ** 2).sum()
-    slope = (place[present] * (values[present] - mean)).sum() / spread if spread else 0.0
-    return np.asarray(mean + slope * place, np.float64)
+    if present.sum() < 2:
+        return np.full(values.shape, values[present].mean() if present.any() else np.nan)
+    place = np.arange(len(values))
+    return np.asarray(Polynomial.fit(place[present], values[present], 1)(place), np.float64)
 
 
 def fitting_window(length: int, window: int = 50) -> int:
@@ -109,6 +116,36 @@ def plot_curves(
         margin = 0.06 * (max(limits) - min(limits))
         axes.set_ylim(min(limits) - margin, max(limits) + margin)
     axes.margins(x=0.02)
+
+
+def draw_curves(
+    curves: Sequence[Curve],
+    theme: Theme,
+    *,
+    title: str,
+    y: str,
+    window: int = 50,
+    mark: int | None = None,
+    levels: Mapping[str, float] | None = None,
+    width: float = 5.6,
+    height: float = 3.5,
+) -> Figure:
+    """A figure of curves over steps; dotted a step that is marked, dashed the levels that they are compared with."""
+    figure, axes = subplots(width=width, height=height)
+    if mark:
+        axes.axvline(mark, color=theme.muted, linestyle=":", linewidth=1.2)
+    plot_curves(axes, curves, theme, window=window)
+    for place, (name, level) in enumerate((levels or {}).items(), len(curves)):
+        low, high = axes.get_ylim()
+        margin = 0.06 * (max(high, level) - min(low, level))
+        axes.axhline(
+            level, color=theme.look(place)["color"], linestyle="--", linewidth=1.2, label=f"{name} {level:.3g}"
+        )
+        axes.set_ylim(min(low, level - margin), max(high, level + margin))
+    label(axes, title, "step", y)
+    if levels or len(curves) > 1 or curves[0].label != y:
+        legend_below(figure)
+    return figure
 
 
 def plot_line_with_band(

@@ -1,13 +1,14 @@
 """The findings of a run: from its folder, as a list and as a page."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pullpush.doctor import (
@@ -32,15 +33,18 @@ from pullpush.doctor import (
 )
 from pullpush.errors import UserError
 from pullpush.files import damaged
-from pullpush.reports.diagnosis_figures import draw_finding
-from pullpush.reports.page import Block, Page, Section
+from pullpush.reports.curves import draw_curves
+from pullpush.reports.page import Block, Page, Section, drawn
+from pullpush.reports.style import Theme, label, subplots
 from pullpush.runs.config import with_texts
-from pullpush.runs.reader import Missing, RunFolder
+from pullpush.runs.reader import Curve, Missing, RunFolder, or_else
 
-__all__ = ["Diagnosis", "diagnose_run", "diagnosis_page"]
+__all__ = ["Diagnosis", "diagnose_run", "diagnosis_page", "draw_finding"]
 
 # Items of a split that are compared with one another.
 ROWS = 8192
+# Inches of the figure of a finding.
+WIDTH, HEIGHT = 5.2, 2.7
 
 
 @dataclass
@@ -145,10 +149,7 @@ def _said_live(run: RunFolder) -> dict[str, Finding]:
 
 
 def _history(run: RunFolder) -> History:
-    try:
-        return History(float(run.split("validation").table["label"].nunique()))
-    except Missing:
-        return History()
+    return or_else(lambda: History(float(run.split("validation").table["label"].nunique())), History())
 
 
 def _lines(run: RunFolder, not_seen: list[str]) -> list[dict[str, Any]]:
@@ -237,3 +238,31 @@ def _evaluation(run: RunFolder, objective: Objective, not_seen: list[str]) -> Me
         not_seen.append(f"Whether queries have positives: {missing}")
         return Measures()
     return measure_queries(items, texts, "id" if objective.run.get("text.relation") == "item" else "label")
+
+
+def draw_finding(finding: Finding, history: History, run: RunFolder) -> Block | None:
+    """The figure that the finding declares, also in `plots/`; None where there is nothing to draw."""
+    path, declared = run.path / "plots" / f"finding_{finding.finding}.png", FINDINGS[finding.finding].figure
+    alt = f"What was seen: {finding.finding.replace('_', ' ')} over the steps of the run"
+    if declared == "spread":
+        embeddings = or_else(lambda: run.embeddings("test", "after"), None)
+        return None if embeddings is None else drawn(partial(_draw_spread, embeddings), path, "", alt)
+    if declared is None:
+        return None
+    points = {name: np.array(history.series(key), dtype=np.float64) for key, name in declared.series.items()}
+    curves = [Curve(name, each[:, 0], each[:, 1]) for name, each in points.items() if len(each)]
+    if not curves:
+        return None
+    last = history.looks[-1] if history.looks else {}
+    levels = {name: last[key] for key, name in declared.levels.items() if key in last}
+    draw = partial(draw_curves, curves, title=declared.title, y=declared.y, levels=levels, width=WIDTH, height=HEIGHT)
+    return drawn(draw, path, "", alt)
+
+
+def _draw_spread(embeddings: NDArray[np.float32], theme: Theme) -> Figure:
+    figure, axes = subplots(width=WIDTH, height=HEIGHT)
+    deviation = np.sort(embeddings.std(0))[::-1]
+    axes.bar(np.arange(len(deviation)), deviation, width=1.0, color=theme.after)
+    axes.grid(axis="x", visible=False)
+    label(axes, "Spread of each dimension", "dimension, widest first", "standard deviation")
+    return figure

@@ -1,6 +1,4 @@
-"""Grids of pictures: what queries find, which are worst, which classes are taken for one another."""
-
-from __future__ import annotations
+"""Grids of images: what queries find, which are worst, which classes are taken for one another."""
 
 import math
 import textwrap
@@ -21,18 +19,42 @@ from pullpush.errors import UserError
 from pullpush.evaluation import Evaluation
 from pullpush.reports.style import Theme
 
-CELL = 0.86  # inches of a picture with its frame
-STEP = 1.0  # from picture to picture
-ROW = 1.33  # from row to row: picture, two lines of name, air
-INSET = 0.045  # of the picture in its frame
-GAP = 0.3  # between groups of pictures
+__all__ = [
+    "CELL",
+    "GAP",
+    "PHONE",
+    "ROW",
+    "STEP",
+    "Confusion",
+    "Row",
+    "Tile",
+    "canvas",
+    "confusions",
+    "draw_confusions",
+    "draw_mark",
+    "draw_rows",
+    "draw_tile",
+    "heading",
+    "one_a_class",
+    "random_rows",
+    "thumbnail",
+    "tile",
+    "title",
+    "worst_rows",
+]
+
+CELL = 0.86  # inches of an image with its frame
+STEP = 1.0  # from image to image
+ROW = 1.33  # from row to row: image, two lines of name, air
+INSET = 0.045  # of the image in its frame
+GAP = 0.3  # between groups of images
 NEAREST = 5  # references that are shown of a query
 PHONE = 3  # references of a query that fit on a phone
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture (None: it could not be opened), its class name, and whether it is right (None: neither)."""
+    """One image (None: it could not be opened), its class name, and whether it is right (None: neither)."""
 
     image: NDArray[np.uint8] | None
     name: str
@@ -50,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Two classes that are taken for one another: pictures of both, how many queries of how many."""
+    """Two classes that are taken for one another: images of both, how many queries of how many."""
 
     first: list[Tile]
     second: list[Tile]
@@ -59,7 +81,7 @@ class Confusion:
 
 
 def thumbnail(items: Items, row: int, size: int = 128) -> NDArray[np.uint8] | None:
-    """The whole picture of a row, its longer side `size` pixels, `[height, width, 3]`; None if it cannot be opened."""
+    """The whole image of a row, its longer side `size` pixels, `[height, width, 3]`; None if it cannot be opened."""
     try:
         image = items.open(row)
     except (UserError, OSError):
@@ -76,76 +98,63 @@ def title(items: Items, row: int) -> str:
 
 
 def tile(items: Items, row: int, right: bool | None = None) -> Tile:
-    """A row's picture under its title."""
+    """A row's image under its title."""
     return Tile(thumbnail(items, row), title(items, row), right)
 
 
-def _nearest(items: Items, found: Evaluation, query: int) -> list[Tile]:
+def _nearest(items: Items, evaluation: Evaluation, query: int) -> list[Tile]:
     """The nearest references of a query, which is given by its place among the queries."""
     labels = items.table["label"].to_numpy()
-    own = found.per_query["label"].iat[query]
-    nearest = found.neighbours.indices[query, :NEAREST]
+    own = evaluation.per_query["label"].iat[query]
+    nearest = evaluation.neighbours.indices[query, :NEAREST]
     return [tile(items, int(row), bool(labels[row] == own)) for row in nearest if row >= 0]
+
+
+def one_a_class(labels: NDArray[np.int64], order: NDArray[np.int64], count: int) -> list[int]:
+    """The first `count` rows in this order, one a class; `labels` are those of all rows."""
+    _, first = np.unique(labels[order], return_index=True)
+    return [int(row) for row in order[np.sort(first)[:count]]]
 
 
 def random_rows(items: Items, evaluations: Sequence[Evaluation], count: int = 8, seed: int = 0) -> list[Row]:
     """Queries drawn at random, one a class, with their nearest references in each of the evaluations."""
-    first = evaluations[0]
-    counted = np.flatnonzero(first.counted)
-    order = counted[np.random.default_rng(seed).permutation(len(counted))]
+    queries = evaluations[0].per_query
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(evaluations[0].counted))
     return [
-        Row(tile(items, int(first.per_query.index[query])), [_nearest(items, found, query) for found in evaluations])
-        for query in _one_a_class(first, order, count)
+        Row(tile(items, int(queries.index[query])), [_nearest(items, each, query) for each in evaluations])
+        for query in one_a_class(queries["label"].to_numpy(), order, count)
     ]
 
 
-def worst_rows(items: Items, found: Evaluation, count: int = 6) -> list[Row]:
+def worst_rows(items: Items, evaluation: Evaluation, count: int = 6) -> list[Row]:
     """Queries whose first positive stands farthest behind, one a class, with that positive at the end."""
-    counted = np.flatnonzero(found.counted)
-    ranks, positives = (found.per_query[name].to_numpy() for name in ("rank", "nearest_positive"))
-    order = counted[np.argsort(-ranks[counted], kind="stable")]
+    queries, counted = evaluation.per_query, np.flatnonzero(evaluation.counted)
+    labels, ranks, positives = (queries[name].to_numpy() for name in ("label", "rank", "nearest_positive"))
     return [
         Row(
-            tile(items, int(found.per_query.index[query])),
-            [_nearest(items, found, query), [tile(items, int(positives[query]), True)]],
+            tile(items, int(queries.index[query])),
+            [_nearest(items, evaluation, query), [tile(items, int(positives[query]), True)]],
             f"at place\n{ranks[query]:,.1f}".removesuffix(".0"),
         )
-        for query in _one_a_class(found, order, count)
+        for query in one_a_class(labels, counted[np.argsort(-ranks[counted], kind="stable")], count)
         if ranks[query] > 1
     ]
 
 
-def _one_a_class(found: Evaluation, order: NDArray[np.int64], count: int) -> list[int]:
-    """The first queries in this order, one a class."""
-    labels = found.per_query["label"].to_numpy()
-    chosen: dict[int, int] = {}
-    for query in order:
-        chosen.setdefault(int(labels[query]), int(query))
-        if len(chosen) == count:
-            break
-    return list(chosen.values())
-
-
-def confusions(items: Items, found: Evaluation, count: int = 8) -> list[Confusion]:
+def confusions(items: Items, evaluation: Evaluation, count: int = 8) -> list[Confusion]:
     """Pairs of classes by how many queries of one have an item of the other as nearest reference."""
     labels = items.table["label"].to_numpy()
-    mine = found.per_query["label"].to_numpy()[found.counted]
-    other = labels[found.neighbours.indices[found.counted, 0]]
-    pairs: Counter[tuple[int, int]] = Counter(
-        (int(min(a, b)), int(max(a, b))) for a, b in zip(mine, other, strict=True) if a != b
-    )
-    sizes = Counter(mine.tolist())
+    mine = evaluation.per_query["label"].to_numpy()[evaluation.counted]
+    other = labels[evaluation.neighbours.indices[evaluation.counted, 0]]
+    taken = np.sort(np.stack([mine, other], 1)[mine != other], axis=1)
+    sizes, pairs = Counter(mine.tolist()), Counter(map(tuple, taken.tolist()))
     # Among equal counts, the pair in which a larger share of the queries goes wrong comes first.
     ranked = sorted(pairs.items(), key=lambda p: (-p[1], sizes[p[0][0]] + sizes[p[0][1]], p[0]))
-    return [
-        Confusion(
-            [tile(items, int(r)) for r in np.flatnonzero(labels == a)[:2]],
-            [tile(items, int(r)) for r in np.flatnonzero(labels == b)[:2]],
-            n,
-            sizes[a] + sizes[b],
-        )
-        for (a, b), n in ranked[:count]
-    ]
+    confusions = []
+    for pair, number in ranked[:count]:
+        first, second = ([tile(items, int(row)) for row in np.flatnonzero(labels == label)[:2]] for label in pair)
+        confusions.append(Confusion(first, second, number, sum(sizes[label] for label in pair)))
+    return confusions
 
 
 def draw_rows(rows: Sequence[Row], headings: Sequence[str], title: str, theme: Theme) -> Figure:
@@ -193,7 +202,7 @@ def _draw_narrow_rows(rows: Sequence[Row], headings: Sequence[str], title: str, 
 
 
 def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Figure:
-    """Two columns of pairs (on a phone one): pictures of both classes, between them the count."""
+    """Two columns of pairs (on a phone one): images of both classes, between them the count."""
     middle, each = 1.25, 1 if theme.narrow else 2
     half = 2 * each * STEP + middle
     columns = 1 if theme.narrow else min(2, len(pairs))
@@ -238,7 +247,7 @@ def canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:
-    """One picture, whole, on the floor of its cell, in a frame of its own shape: right, wrong, or neither."""
+    """One image, whole, on the floor of its cell, in a frame of its own shape: right, wrong, or neither."""
     color = {True: theme.right, False: theme.wrong, None: theme.faint}[tile.right]
     edge = 0.9 if tile.right is None else 2.2
     high, wide = (1, 1) if tile.image is None else tile.image.shape[:2]
@@ -254,19 +263,14 @@ def draw_tile(axes: Axes, x: float, y: float, tile: Tile, theme: Theme) -> None:
     if tile.right is not None:
         center = (left + width - 0.05, top + 0.05)
         axes.add_artist(Circle(center, 0.115, facecolor=color, edgecolor=theme.paper, linewidth=1.4, zorder=4))
-        axes.text(
-            *center,
-            "✓" if tile.right else "✕",
-            color="white",
-            size=8,
-            weight="bold",
-            family="DejaVu Sans",
-            ha="center",
-            va="center_baseline",
-            zorder=5,
-        )
+        draw_mark(axes, *center, tile.right, color="white", ha="center", va="center_baseline", zorder=5)
     for line, text in enumerate(_lines(tile.name)):
         axes.text(x + CELL / 2, y + CELL + 0.07 + 0.125 * line, text, ha="center", va="top", size=7, color=theme.ink)
+
+
+def draw_mark(axes: Axes, x: float, y: float, right: bool, **look: Any) -> None:
+    """A tick or a cross."""
+    axes.text(x, y, "✓" if right else "✕", size=8, weight="bold", family="DejaVu Sans", **look)
 
 
 def _lines(name: str, width: int = 15) -> list[str]:

@@ -1,16 +1,26 @@
 """Distributions: similarities of positive and negative pairs, recall of classes, how often classes were seen."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from pullpush.reports.style import Theme, label, subplots
+from pullpush.evaluation.knn import cells
+from pullpush.reports.style import Theme, label, legend_below, subplots
 from pullpush.runs.reader import Absent
+
+__all__ = [
+    "Sample",
+    "draw_class_recall",
+    "draw_seen",
+    "draw_similarities",
+    "sample_pairs",
+    "separation",
+    "similarities",
+]
 
 
 @dataclass(frozen=True)
@@ -26,12 +36,8 @@ class Sample:
     drawn: tuple[bool, bool]
 
     def __str__(self) -> str:
-        counts = [
-            f"{len(rows):,} {name} pairs{' drawn at random' if drawn else ''}"
-            for name, rows, drawn in zip(
-                ("positive", "negative"), (self.positive, self.negative), self.drawn, strict=True
-            )
-        ]
+        kinds = (("positive", self.positive, self.drawn[0]), ("negative", self.negative, self.drawn[1]))
+        counts = [f"{len(rows):,} {name} pairs{' drawn at random' * drawn}" for name, rows, drawn in kinds]
         return f"{'' if all(self.drawn) else 'the '}{' and '.join(counts)}"
 
 
@@ -51,22 +57,16 @@ def sample_pairs(labels: NDArray[np.int64], count: int = 100_000, seed: int = 0)
         raise Absent("There are no positive or no negative pairs to compare.")
     negatives = (len(labels) ** 2 - int((size**2).sum())) // 2
     drawn = int(weight.sum()) > 2 * count, negatives > count
-    positive = _drawn_positive(order, start, size, count, rng) if drawn[0] else _all_positive(order, start, size)
-    negative = _drawn_negative(labels, count, rng) if drawn[1] else _all_negative(order, start, size)
+    # Each with those of its class behind it, and with those of the classes behind its own.
+    place, end = np.arange(len(order)), np.repeat(start + size, size)
+    positive = _drawn_positive(order, start, size, count, rng) if drawn[0] else _all(order, place + 1, end)
+    negative = _drawn_negative(labels, count, rng) if drawn[1] else _all(order, end, np.full_like(end, len(order)))
     return Sample(positive, negative, drawn)
 
 
-def _all_positive(order: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
-    places = [first + np.stack(np.triu_indices(n, 1), 1) for first, n in zip(start, size, strict=True) if n > 1]
-    return np.asarray(order[np.concatenate(places)])
-
-
-def _all_negative(order: NDArray[np.int64], start: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each row with those of the classes behind its own."""
-    behind = np.repeat(len(order) - start - size, size)
-    first = np.repeat(np.arange(len(order)), behind)
-    second = np.concatenate([np.arange(len(order) - n, len(order)) for n in behind])
-    return np.asarray(order[np.stack([first, second], 1)])
+def _all(order: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each row of `order` with those at the places first:last of it."""
+    return np.asarray(order[np.stack(cells(first, last), 1)])
 
 
 def _drawn_positive(
@@ -109,25 +109,16 @@ def draw_similarities(
     high = max(max(p.max(), n.max()) for _, p, n in panels)
     edges = np.linspace(low - 1e-6, high + 1e-6, 81)
     for panel, (name, positive, negative) in zip(axes[:, 0], panels, strict=True):
-        for values, color, text in (
-            (negative, theme.series[1], "negative pairs"),
-            (positive, theme.series[0], "positive pairs"),
-        ):
+        for values, color, text in ((negative, theme.series[1], "negative"), (positive, theme.series[0], "positive")):
             density, _ = np.histogram(values, edges, density=True)
             panel.stairs(density, edges, color=color, alpha=0.28, fill=True)
-            panel.stairs(density, edges, color=color, linewidth=1.5, label=text)
+            panel.stairs(density, edges, color=color, linewidth=1.5, label=f"{text} pairs")
         panel.set_ylabel("density")
         panel.set_ylim(0, 1.05 * panel.dataLim.ymax)
         # Above the panel: nothing is written over the histograms.
         panel.set_title(name, loc="left", size=9.5, color=theme.muted, pad=5)
-        panel.set_title(
-            f"{separation(positive, negative):.3f} of positives above negatives",
-            loc="right",
-            size=8.5,
-            pad=5,
-            color=theme.muted,
-            weight="normal",
-        )
+        above = f"{separation(positive, negative):.3f} of positives above negatives"
+        panel.set_title(above, loc="right", size=8.5, color=theme.muted, pad=5, weight="normal")
         panel.grid(False)
     figure.set_layout_engine("constrained", h_pad=0.08)
     figure.suptitle(title, x=0.01, ha="left", size=11, weight="bold")
@@ -137,21 +128,18 @@ def draw_similarities(
     return figure
 
 
-def draw_class_recall(panels: list[tuple[str, NDArray[np.float64]]], theme: Theme) -> Figure:
+def draw_class_recall(panels: Sequence[tuple[str, ArrayLike]], theme: Theme) -> Figure:
     """How many classes have which recall@1; `panels` are (name, recall of each class), before first."""
     figure, axes = subplots()
-    edges = np.linspace(0, 1, 11)
+    names, recalls = zip(*panels, strict=True)
     colors = [theme.before, theme.after][-len(panels) :]
-    width = 0.086 / len(panels)
-    for index, ((name, recall), color) in enumerate(zip(panels, colors, strict=True)):
-        counts, _ = np.histogram(recall, edges)
-        axes.bar(edges[:-1] + 0.007 + width * (index + 0.5), counts, width, color=color, label=name)
-    axes.set_xticks(edges[::2])
+    axes.hist(recalls, np.linspace(0, 1, 11), rwidth=0.86, color=colors, label=names)
+    axes.set_xticks(np.linspace(0, 1, 6))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="x", visible=False)
     label(axes, "Recall@1 of each class", "recall@1 of the class", "classes")
     if len(panels) > 1:
-        figure.legend(loc="outside lower center", ncols=2)
+        legend_below(figure)
     return figure
 
 

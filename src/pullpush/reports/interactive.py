@@ -1,7 +1,5 @@
 """The interactive map: Bokeh, coloured by a column, with the image and class of the item under the pointer."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -17,6 +15,8 @@ from PIL import Image
 from pullpush.reports.grids import thumbnail, title
 from pullpush.reports.page import Block
 from pullpush.reports.projection import Map
+
+__all__ = ["COLOURS", "Chart", "Grouping", "groupings_of", "interactive_map"]
 
 TOOLTIP = """
 <div style="display:flex;gap:10px;align-items:center;max-width:260px;padding:2px">
@@ -34,18 +34,8 @@ if (same.join() !== source.selected.indices.join()) source.selected.indices = sa
 
 #: Those of the map of the search page; the groups that have none of them share the last.
 COLOURS = (
-    "#4e79a7",
-    "#f28e2b",
-    "#59a14f",
-    "#e15759",
-    "#b07aa1",
-    "#76b7b2",
-    "#edc948",
-    "#d37295",
-    "#9c755f",
-    "#499894",
-    "#86bc5b",
-    "#6b6ecf",
+    *("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2"),
+    *("#edc948", "#d37295", "#9c755f", "#499894", "#86bc5b", "#6b6ecf"),
 )
 REST = "#9a9aa2"
 
@@ -86,14 +76,13 @@ def groupings_of(one: Map, rows: NDArray[np.int64]) -> list[Grouping]:
     if table["label"].duplicated().any():
         columns["class"] = table["label"].map(lambda label: one.items.classes[int(label)])
     columns["split"] = table["split"]
-    found = []
+    groupings = []
     for by, values in columns.items():
-        sizes = values.value_counts()
-        if len(sizes) > 1:
-            names = [str(name) for name in sizes.index[: len(COLOURS)]]
-            codes = {name: code for code, name in enumerate(names)}
-            found.append(Grouping(by, names, [codes.get(str(value), -1) for value in values]))
-    return found
+        names = [str(name) for name in values.value_counts().index]
+        if len(names) > 1:
+            codes = {name: code for code, name in enumerate(names[: len(COLOURS)])}
+            groupings.append(Grouping(by, list(codes), [codes.get(str(value), -1) for value in values]))
+    return groupings
 
 
 def interactive_map(one: Map, caption: str, size: int = 56) -> Chart:
@@ -106,18 +95,18 @@ def interactive_map(one: Map, caption: str, size: int = 56) -> Chart:
     from bokeh.resources import Resources
 
     rows = one.rows
-    table = one.items.table
+    table = one.items.table.iloc[rows]
     groupings = groupings_of(one, rows)
     codes = groupings[0].codes if groupings else [0] * len(rows)
     source = ColumnDataSource(
         {
             "x": one.points[:, 0],
             "y": one.points[:, 1],
-            "label": table["label"].to_numpy()[rows],
+            "label": table["label"].to_numpy(),
             "colour": [REST if code < 0 else COLOURS[code] for code in codes],
             "image": [thumbnail_uri(one, int(row), size) for row in rows],
             "name": [html.escape(title(one.items, int(row)).replace("_", " ")) for row in rows],
-            "detail": [html.escape(_detail(table.iloc[int(row)])) for row in rows],
+            "detail": [html.escape(_detail(item)) for _, item in table.iterrows()],
         }
     )
     script, div = components(_plot(source, one.method))

@@ -1,7 +1,5 @@
 """The report of a run: from its folder to `plots/*.png` and `report.html`, in this order."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +10,14 @@ from markupsafe import Markup
 
 from pullpush.progress import duration, work
 from pullpush.reports import blocks, cross_modal
-from pullpush.reports.context import Material
+from pullpush.reports.context import Context
 from pullpush.reports.page import Block, Page, Section
 from pullpush.reports.tables import MetricRow, metric_rows
-from pullpush.runs.reader import Absent, Missing, RunFolder
+from pullpush.runs.reader import Absent, Missing, RunFolder, or_else
 
-TEXT_TO_IMAGE = "text to image, recall@1"
+__all__ = ["build", "draw", "main_row", "report", "sentence"]
+
+TEXT_TO_IMAGE = "text_to_image/recall@1"
 NO_METRICS = "metrics.json has no test metrics: the table of before and after is left out."
 AGAIN = "Drawn from the run folder; `pullpush report` draws it again at any time. The figures are in `plots/`."
 WORSE = Markup('{} <span class="worse">The trained model is worse than the untrained one.</span>')
@@ -48,29 +48,21 @@ class Chapter(NamedTuple):
     id: str
     title: str
     lead: str
-    parts: Sequence[Callable[[Material], Block]]
+    parts: Sequence[Callable[[Context], Block]]
     needs: str = ""
 
 
 SECTIONS = (
     Chapter(
-        "descriptions",
-        "Images and descriptions",
-        "What descriptions find among the images of {queried}, and what images find.",
+        "texts",
+        "Images and texts",
+        "What texts find among the images of {queried}, and what images find.",
         (cross_modal.text_queries, cross_modal.image_queries, cross_modal.metrics, cross_modal.curves),
         needs="texts.parquet",
     ),
+    Chapter("retrieval", "Retrieval", "What the model finds for items of {queried}.", (blocks.retrieval,)),
     Chapter(
-        "retrieval",
-        "Retrieval",
-        "What the model finds for items of {queried}.",
-        (blocks.retrieval,),
-    ),
-    Chapter(
-        "mistakes",
-        "Mistakes",
-        "Where it goes wrong, and what it takes for what.",
-        (blocks.worst, blocks.confused),
+        "mistakes", "Mistakes", "Where it goes wrong, and what it takes for what.", (blocks.worst, blocks.confused)
     ),
     Chapter(
         "training",
@@ -110,70 +102,59 @@ def report(run: Path | str, *, window: int = 50) -> Path:
 
 def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
     """As `report`; returns the page and a sentence for each file that is damaged."""
-    material = Material(RunFolder(Path(run)), window)
-    sections = build(material)
-    metrics, queried = material.known_metrics, material.queried
+    context = Context(RunFolder(Path(run)), window)
+    sections = build(context)
+    metrics, queried = context.known_metrics, context.queried
     rows = metric_rows(metrics.get("test") or {})
-    main, lead = main_row(rows), sentence(material.run, metrics, rows, queried)
+    main, lead = main_row(rows), sentence(context.run, metrics, rows, queried)
     page = Page(
         "report",
-        material.run.name,
+        context.run.name,
         WORSE.format(lead) if main and main.worse else lead,
         [*([Section("", [Result(metrics=rows, main=main, queried=queried)])] if rows else []), *sections],
-        [*material.run.notes, *material.notes, *([] if rows else [NO_METRICS]), AGAIN],
+        [*context.run.notes, *context.notes, *([] if rows else [NO_METRICS]), AGAIN],
     )
-    path = page.write(material.run.path / "report.html", f"then draw it again: pullpush report {run}")
-    return path, list(material.run.damaged)
+    path = page.write(context.run.path / "report.html", f"then draw it again: pullpush report {run}")
+    return path, list(context.run.damaged)
 
 
-def build(material: Material) -> list[Section]:
+def build(context: Context) -> list[Section]:
     """Every section that has something in it; for what is damaged or not there, a note is left."""
-    wanted = [each for each in SECTIONS if not each.needs or (material.run.path / each.needs).is_file()]
-    found = []
+    wanted = [each for each in SECTIONS if not each.needs or (context.run.path / each.needs).is_file()]
+    sections = []
     with work("drawing the report", sum(len(each.parts) for each in wanted), "parts") as current:
         for each in wanted:
-            blocks = []
+            drawn = []
             for part in each.parts:
-                blocks += [block] if (block := _block(part, material)) is not None else []
+                try:
+                    drawn.append(part(context))
+                except Missing as missing:
+                    if not isinstance(missing, Absent) and str(missing) not in context.notes:
+                        context.notes.append(str(missing))
                 current.advance()
-            if blocks:
-                found.append(Section(each.title, blocks, each.id, each.lead.format(queried=material.queried)))
-    return found
-
-
-def _block(part: Callable[[Material], Block], material: Material) -> Block | None:
-    try:
-        return part(material)
-    except Absent:
-        return None
-    except Missing as missing:
-        if str(missing) not in material.notes:
-            material.notes.append(str(missing))
-        return None
+            if drawn:
+                sections.append(Section(each.title, drawn, each.id, each.lead.format(queried=context.queried)))
+    return sections
 
 
 def sentence(run: RunFolder, metrics: Mapping[str, Any], rows: list[MetricRow], queried: str) -> str:
     """One sentence of what happened, from as much as is known."""
     data = Path(str(metrics.get("data", ""))).name  # of a folder or file the name alone
-    loss = metrics.get("loss")
-    try:
-        steps = f"{int(run.log.index.max()):,} steps"
-    except Missing:
-        steps = "training"
+    loss, seconds = metrics.get("loss"), metrics.get("seconds")
+    steps = or_else(lambda: f"{int(run.log.index.max()):,} steps", "training")
     start = f"After {steps}" + (f" with the loss {loss}" if loss else "") + (f" on {data}" if data else "")
-    seconds = metrics.get("seconds")
     start += f" ({duration(seconds)})" if isinstance(seconds, int | float) else ""
     main = main_row(rows)
     if main is None or main.after is None:
         return f"{start}, no evaluation of the test split was recorded."
-    found = f"queries of {queried} find an item of their own class first"
-    if main.name == TEXT_TO_IMAGE:
-        found = f"descriptions of {queried} find an image of their own first"
-    text = f"{start}, {100 * main.after:.1f}% of the {found}"
+    hits = f"queries of {queried} find an item of their own class first"
+    if main.key == TEXT_TO_IMAGE:
+        hits = f"texts of {queried} find an image of their own first"
+    text = f"{start}, {100 * main.after:.1f}% of the {hits}"
     return f"{text}; before training it was {100 * main.before:.1f}%." if main.before is not None else f"{text}."
 
 
 def main_row(rows: list[MetricRow]) -> MetricRow | None:
-    """The metric of the headline: text to image where there are descriptions, else recall@1."""
-    by_name = {row.name: row for row in rows}
-    return by_name.get(TEXT_TO_IMAGE) or by_name.get("recall@1")
+    """The metric of the headline: text to image where there are texts, else recall@1."""
+    by_key = {row.key: row for row in rows}
+    return by_key.get(TEXT_TO_IMAGE) or by_key.get("recall@1")

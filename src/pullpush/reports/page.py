@@ -1,7 +1,5 @@
 """A page: a title, a lead and sections of blocks, written as one HTML file that opens without a network."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re
@@ -18,7 +16,7 @@ from PIL import Image
 from pullpush.escape import readable
 from pullpush.files import write_text
 from pullpush.reports import style
-from pullpush.reports.style import Picture, Theme
+from pullpush.reports.style import Drawing, Theme
 
 __all__ = ["Block", "Page", "Section", "drawn"]
 
@@ -34,7 +32,7 @@ class Block:
     template: ClassVar[str] = "block.html"
     scripted: ClassVar[bool] = False
 
-    picture: Picture | None = None
+    figure: Drawing | None = None
     alt: str = ""
     heading: str = ""
     text: Sequence[str] = ()
@@ -49,7 +47,7 @@ class Block:
 
 def drawn(draw: Callable[[Theme], Figure], path: Path, caption: str, alt: str = "") -> Block:
     """The block of a figure, which is drawn light and dark and saved to `path`; its caption is also its `alt` text."""
-    return Block(picture=style.save(draw, path), caption=caption, alt=alt or caption)
+    return Block(figure=style.save(draw, path), caption=caption, alt=alt or caption)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Maps of the embeddings of a split, and their drawing."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +9,9 @@ from numpy.typing import NDArray
 
 from pullpush.data.items import Items
 from pullpush.evaluation.projection import project
-from pullpush.reports.style import MARKERS, Theme, panels
+from pullpush.reports.style import Theme, label, panels
+
+__all__ = ["COLORED", "Map", "colored_classes", "draw_maps", "make_map", "subsample"]
 
 COLORED = 8
 
@@ -72,23 +72,24 @@ def _draw_map(axes: Axes, title: str, one: Map, theme: Theme) -> None:
     grey = ~np.isin(labels, chosen)
     x, y = one.points.T
     axes.scatter(x[grey], y[grey], s=5, color=theme.muted, linewidths=0, alpha=0.45)
-    for label, color, marker in zip(chosen, theme.series, MARKERS, strict=False):
-        name = one.items.classes[int(label)].replace("_", " ")
+    for place, chosen_label in enumerate(chosen):
+        look, own, name = (
+            theme.look(place),
+            labels == chosen_label,
+            one.items.classes[int(chosen_label)].replace("_", " "),
+        )
         axes.scatter(
-            x[labels == label],
-            y[labels == label],
+            x[own],
+            y[own],
             s=42,
-            color=color,
-            marker=marker,
             edgecolors=theme.paper,
             linewidths=0.7,
             label=name if len(name) <= 30 else name[:29] + "…",
             zorder=3,
+            color=look["color"],
+            marker=look["marker"],
         )
-    axes.set_title(title)
-    axes.set_xlabel(f"{one.method} 1")
-    axes.set_ylabel(f"{one.method} 2")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    label(axes, title, f"{one.method} 1", f"{one.method} 2")
+    axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="datalim")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2, handletextpad=0.3, columnspacing=1.2)

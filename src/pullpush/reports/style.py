@@ -4,8 +4,6 @@ A figure is a function `draw(theme) -> Figure`; `save` calls it once a theme. py
 global state.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Callable
@@ -24,28 +22,29 @@ from matplotlib.ticker import FixedFormatter
 from pullpush.escape import printable
 from pullpush.files import write_bytes
 
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "MARKERS",
+    "NARROW",
+    "Drawing",
+    "Theme",
+    "label",
+    "legend_below",
+    "panels",
+    "save",
+    "settings",
+    "subplots",
+]
+
 #: Marks that go with the colours, so that no meaning depends on colour alone.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 
 #: Fonts with the scripts that DejaVu Sans lacks, one of each system at least; those that are there are used.
 SCRIPTS = (
-    "Noto Sans CJK JP",
-    "Noto Sans JP",
-    "Noto Sans SC",
-    "Noto Sans KR",
-    "Droid Sans Fallback",
-    "WenQuanYi Zen Hei",
-    "Hiragino Sans",
-    "Apple SD Gothic Neo",
-    "PingFang SC",
-    "Yu Gothic",
-    "Microsoft YaHei",
-    "Malgun Gothic",
-    "Noto Sans Devanagari",
-    "Noto Sans Thai",
-    "Arial Unicode MS",
-    "FreeSans",
-    "FreeSerif",
+    *("Noto Sans CJK JP", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR", "Droid Sans Fallback", "WenQuanYi Zen Hei"),
+    *("Hiragino Sans", "Apple SD Gothic Neo", "PingFang SC", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
+    *("Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS", "FreeSans", "FreeSerif"),
 )
 
 
@@ -109,7 +108,7 @@ NARROW = 5.8
 
 
 @dataclass(frozen=True)
-class Picture:
+class Drawing:
     """A drawn figure: PNG bytes for the light and the dark page, and its width in inches (the page's layout).
 
     `narrow`: the same for a phone, where the figure is too wide for one.
@@ -119,7 +118,7 @@ class Picture:
     light: bytes
     dark: bytes
     width: float
-    narrow: Picture | None = None
+    narrow: "Drawing | None" = None
 
 
 @lru_cache(maxsize=1)
@@ -194,12 +193,11 @@ def legend_below(figure: Figure, *, columns: int = 3, title: str = "") -> None:
     if named:
         # An estimate of an entry's width, so that the legend is not wider than a figure for a phone.
         fit = int(figure.get_figwidth() / (0.45 + 0.066 * max(map(len, named))))
-        columns = max(1, min(columns, fit))
         figure.legend(
-            list(named.values()),
-            list(named),
+            named.values(),
+            named.keys(),
             loc="outside lower center",
-            ncols=min(columns, len(named)),
+            ncols=max(1, min(columns, fit, len(named))),
             title=title or None,
             title_fontsize=8.5,
         )
@@ -212,30 +210,30 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_ylabel(y)
 
 
-def save(draw: Callable[[Theme], Figure], path: Path) -> Picture:
+def save(draw: Callable[[Theme], Figure], path: Path) -> Drawing:
     """Draw a figure in both themes; the light one is also written to `path` (PNG, atomically). A wide one is drawn for
     phones too."""
-    picture = _drawn(draw, path, narrow=False)
-    if picture.width > NARROW:
-        picture = replace(picture, narrow=_drawn(draw, path, narrow=True))
-    write_bytes(path, picture.light)
-    return picture
+    drawing = _drawn(draw, path, narrow=False)
+    if drawing.width > NARROW:
+        drawing = replace(drawing, narrow=_drawn(draw, path, narrow=True))
+    write_bytes(path, drawing.light)
+    return drawing
 
 
-def _drawn(draw: Callable[[Theme], Figure], path: Path, narrow: bool) -> Picture:
-    images = {}
-    width = 0.0
-    for theme in (replace(LIGHT, narrow=narrow), replace(DARK, narrow=narrow)):
+def _drawn(draw: Callable[[Theme], Figure], path: Path, narrow: bool) -> Drawing:
+    images, width = [], 0.0
+    for theme in (LIGHT, DARK):
         with matplotlib.rc_context(settings(theme)), warnings.catch_warnings():
             # Class names come in any script; a letter that no font here has is drawn as a box, which says enough.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            figure = draw(theme)
+            figure = draw(replace(theme, narrow=narrow))
             _show_as_written(figure)
             width = float(figure.get_size_inches()[0])
             stream = io.BytesIO()
             figure.savefig(stream, format="png", metadata={"Software": None})
-            images[theme.name] = stream.getvalue()
-    return Picture(path, images["light"], images["dark"], width)
+            images.append(stream.getvalue())
+    light, dark = images
+    return Drawing(path, light, dark, width)
 
 
 def _show_as_written(figure: Figure) -> None:

@@ -20,9 +20,10 @@ from pullpush.files.tables import read_csv, read_parquet
 from pullpush.files.text import CURE
 from pullpush.runs.neighbours import read_neighbours
 
-__all__ = ["Absent", "Curve", "Missing", "RunFolder"]
+__all__ = ["Absent", "Curve", "Missing", "RunFolder", "or_else"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 Way = Literal["image_to_text", "text_to_image"]
 FINDING: Fields = {"step": int, "finding": str, "severity": str, "evidence": {}, "advice": str}
 
@@ -33,6 +34,14 @@ class Missing(Exception):
 
 class Absent(Missing):
     """A run like this has no such thing; nothing needs to be said of it."""
+
+
+def or_else(read: Callable[[], T], other: U) -> T | U:
+    """What `read` gives, or `other` where that is missing."""
+    try:
+        return read()
+    except Missing:
+        return other
 
 
 @dataclass(frozen=True)
