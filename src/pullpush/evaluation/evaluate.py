@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from pullpush.data.labels import numbered
 from pullpush.errors import UserError
-from pullpush.evaluation.knn import Ints, Neighbours, matrix
+from pullpush.evaluation.knn import Floats, Ints, Neighbours, matrix
 from pullpush.evaluation.metrics.nmi import nmi as nmi_of
 from pullpush.evaluation.ranks import Side, measure, unique_rows
 
-__all__ = ["FACTS", "KS", "Evaluation", "evaluate", "side", "summarised"]
+__all__ = ["FACTS", "KS", "Evaluation", "evaluate", "summarised"]
 
 KS = (1, 2, 4, 8, 10, 100)
 FACTS = ("label", "id", "category", "positives", "rank", "nearest_positive", "nearest_negative")
@@ -120,7 +120,7 @@ def evaluate(
     result = summarised(per_query, nearest, references_count, protocol)
     if not nmi:
         return result
-    value, clustered = _nmi(queries, references, seed)
+    value, clustered = nmi_of(*_items(queries, references), seed)
     return replace(result, metrics={**result.metrics, "nmi": value}, nmi_items=clustered)
 
 
@@ -161,34 +161,27 @@ def _sides(
     embeddings: Any, labels: Any, ids: Any, gallery: Any, gallery_labels: Any, gallery_ids: Any
 ) -> tuple[Side, Side]:
     """Queries and references, checked; one and the same without a gallery."""
-    (labels, gallery_labels), class_names = numbered("labels", labels, gallery_labels)
+    (labels, gallery_labels), label_names = numbered("labels", labels, gallery_labels)
     (ids, gallery_ids), id_names = numbered("ids", ids, gallery_ids)
-    queries = side(embeddings, labels, ids, "embeddings", "labels", "ids")
-    queries = replace(queries, label_names=class_names, id_names=id_names)
+    queries = replace(_side("embeddings", "", embeddings, labels, ids), label_names=label_names, id_names=id_names)
     if gallery is None:
         if gallery_labels is not None or gallery_ids is not None:
             raise UserError("gallery_labels or gallery_ids without a gallery; give gallery=[m, dim] too.")
-        if queries.ids is None:
-            queries = replace(queries, ids=np.arange(len(queries.labels)))
-        references = queries
-    else:
-        if (ids is None) != (gallery_ids is None):
-            raise UserError("ids are given for one side only; give both ids and gallery_ids, or neither.")
-        references = side(gallery, gallery_labels, gallery_ids, "gallery", "gallery_labels", "gallery_ids")
-        references = replace(references, label_names=class_names, id_names=id_names)
-    return queries, references
+        queries = queries if queries.ids is not None else replace(queries, ids=np.arange(len(queries.labels)))
+        return queries, queries
+    if (ids is None) != (gallery_ids is None):
+        raise UserError("ids are given for one side only; give both ids and gallery_ids, or neither.")
+    references = _side("gallery", "gallery_", gallery, gallery_labels, gallery_ids)
+    return queries, replace(references, label_names=label_names, id_names=id_names)
 
 
-def side(embeddings: Any, labels: Any, ids: Any, name: str, label_name: str, id_name: str) -> Side:
+def _side(name: str, prefix: str, embeddings: Any, labels: Any, ids: Any) -> Side:
     """Checked rows: finite float32 `[n, dim]`, int64 labels and ids of the same length."""
     array = matrix(embeddings, name)
     if labels is None:
-        raise UserError(f"{label_name} are missing; give one label for each of the {len(array)} rows of {name}.")
-    return Side(
-        array,
-        _integers(labels, len(array), label_name),
-        None if ids is None else _integers(ids, len(array), id_name),
-    )
+        raise UserError(f"{prefix}labels are missing; give one label for each of the {len(array)} rows of {name}.")
+    ids = None if ids is None else _integers(ids, len(array), f"{prefix}ids")
+    return Side(array, _integers(labels, len(array), f"{prefix}labels"), ids)
 
 
 def _integers(values: Any, length: int, name: str) -> Ints:
@@ -214,15 +207,16 @@ def _means(counted: pd.DataFrame, by: str, names: list[str]) -> pd.DataFrame:
     return pd.concat([groups.size().rename("queries"), groups[names].mean()], axis=1)
 
 
-def _nmi(queries: Side, references: Side, seed: int) -> tuple[float, int]:
-    """NMI of all items, each once."""
+def _items(queries: Side, references: Side) -> tuple[Floats, Ints]:
+    """Embeddings and labels of all items, each once."""
     rows = unique_rows(queries)
     embeddings, labels = queries.embeddings[rows], queries.labels[rows]
-    if references is not queries:
-        more = unique_rows(references)
-        if queries.ids is not None and references.ids is not None:
-            more = more[~np.isin(references.ids[more], queries.ids)]
-        embeddings = np.concatenate([embeddings, references.embeddings[more]])
-        labels = np.concatenate([labels, references.labels[more]])
-    value, clustered = nmi_of(embeddings, labels, seed)
-    return float(value), int(clustered)
+    if references is queries:
+        return embeddings, labels
+    more = unique_rows(references)
+    if queries.ids is not None and references.ids is not None:
+        more = more[~np.isin(references.ids[more], queries.ids)]
+    return (
+        np.concatenate([embeddings, references.embeddings[more]]),
+        np.concatenate([labels, references.labels[more]]),
+    )

@@ -26,6 +26,7 @@ class Protocol:
         roles: queries against the gallery, by the items' role; otherwise each item against all others.
         draws: further metrics from this many draws of one gallery image an id (VehicleID).
         sizes: numbers of test classes in the published figures; () where there is one size only.
+        data: pattern of the names of its data set, letters and digits only; empty where it is of no benchmark.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Protocol:
     roles: bool = False
     draws: int = 0
     sizes: tuple[int, ...] = ()
+    data: str = ""
 
 
 PROTOCOLS = {
@@ -40,31 +42,26 @@ PROTOCOLS = {
     for protocol in (
         Protocol("leave_one_out"),
         Protocol("query_gallery", roles=True),
-        Protocol("sop", (1, 10, 100, 1000)),
-        Protocol("cub", (1, 2, 4, 8)),
-        Protocol("cars", (1, 2, 4, 8)),
-        Protocol("inshop", (1, 10, 20, 30), roles=True),
-        Protocol("vehicleid", (1, 5), draws=10, sizes=(800, 1600, 2400)),
+        Protocol("sop", (1, 10, 100, 1000), data="sop|stanfordonlineproducts"),
+        Protocol("cub", (1, 2, 4, 8), data="cub|cub200|cub2002011"),
+        Protocol("cars", (1, 2, 4, 8), data="cars|cars196"),
+        Protocol("inshop", (1, 10, 20, 30), roles=True, data="inshop"),
+        Protocol(
+            "vehicleid",
+            (1, 5),
+            draws=10,
+            sizes=(800, 1600, 2400),
+            data="vehicleid(small|medium|large|800|1600|2400)?",
+        ),
     )
 }
-
-# names of data sets, letters and digits only
-_DATASETS = (
-    (r"sop|stanfordonlineproducts", "sop"),
-    (r"cub|cub200|cub2002011", "cub"),
-    (r"cars|cars196", "cars"),
-    (r"inshop", "inshop"),
-    (r"vehicleid(small|medium|large|800|1600|2400)?", "vehicleid"),
-)
 
 
 def protocol_for(items: Items) -> Protocol:
     """The protocol of a benchmark by the name of its items; else by their roles, or leave one out."""
     name = re.sub(r"[^a-z0-9]", "", items.name.lower())
-    for pattern, protocol in _DATASETS:
-        if re.fullmatch(pattern, name):
-            return PROTOCOLS[protocol]
-    return PROTOCOLS["leave_one_out" if (items.table["role"] == "both").all() else "query_gallery"]
+    otherwise = PROTOCOLS["leave_one_out" if (items.table["role"] == "both").all() else "query_gallery"]
+    return next((each for each in PROTOCOLS.values() if each.data and re.fullmatch(each.data, name)), otherwise)
 
 
 def evaluate_items(
@@ -126,17 +123,15 @@ def evaluate_items(
 
 def _between(vectors: Any, items: Items, query: Ints, gallery: Ints, ks: tuple[int, ...], **options: Any) -> Evaluation:
     """`evaluate` rows `query` against rows `gallery` of the items, with row numbers of the items in the result."""
-    labels, ids = items.table["label"].to_numpy(), items.table["id"].to_numpy()
-    categories = items.table["category"].to_numpy()[query]
-    if np.array_equal(query, gallery):
-        against = {}
-    else:
+    labels, ids, categories = (items.table[name].to_numpy() for name in ("label", "id", "category"))
+    against = {}
+    if not np.array_equal(query, gallery):
         against = {"gallery": vectors[gallery], "gallery_labels": labels[gallery], "gallery_ids": ids[gallery]}
     result = evaluate(
         vectors[query],
         labels[query],
         ids[query],
-        categories=categories if (categories != "").any() else None,
+        categories=categories[query] if (categories[query] != "").any() else None,
         ks=ks,
         **against,
         **options,

@@ -13,20 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from pullpush.errors import UserError
-from pullpush.evaluation.knn import (
-    Floats,
-    Ints,
-    Neighbours,
-    Shortlist,
-    cells,
-    for_each_block,
-    keys,
-    mask_own,
-    nearest,
-    positions,
-    prepare,
-    shortlist,
-)
+from pullpush.evaluation import knn
+from pullpush.evaluation.knn import Floats, Ints, Neighbours, Shortlist, keys
 from pullpush.evaluation.metrics import per_query
 from pullpush.evaluation.metrics.base import Standing, first_rank
 
@@ -68,7 +56,7 @@ def measure(
     first, last = (np.searchsorted(labels, queries.labels, side=side) for side in ("left", "right"))
     own = np.full(len(queries.labels), -1)
     if queries.ids is not None and gallery.ids is not None:
-        own = positions(queries.ids, gallery.ids[rows])
+        own = knn.positions(queries.ids, gallery.ids[rows])
     r = last - first - ((own >= first) & (own < last))
 
     # queries with equally many positives come together, so that no block is padded much
@@ -82,10 +70,10 @@ def measure(
     def work(start: int, block: Floats) -> None:
         at = order[start : start + len(block)]
         scale = space.scale[start : start + len(block)]
-        mask_own(block, own[at])
-        near = shortlist(block, max(neighbours, int(r[at].max()), 1), 3 * TIE * scale)
+        knn.mask_own(block, own[at])
+        near = knn.shortlist(block, max(neighbours, int(r[at].max()), 1), 3 * TIE * scale)
         if neighbours:
-            columns, closest.similarities[at] = nearest(block, near, neighbours, scale)
+            columns, closest.similarities[at] = knn.nearest(block, near, neighbours, scale)
             closest.indices[at] = np.where(columns >= 0, rows[columns], -1)
         standing = stand(block, near, first[at], last[at], own[at], scale)
         for name, function in functions.items():
@@ -93,8 +81,8 @@ def measure(
         for name, columns in zip(NEAREST, _nearest_of_each(block, first[at], last[at]), strict=True):
             values[name][at] = np.where(columns >= 0, rows[columns], -1)
 
-    space = prepare(queries.embeddings[order], gallery.embeddings[rows], similarity)
-    for_each_block(space.queries, space.gallery, work)
+    space = knn.prepare(queries.embeddings[order], gallery.embeddings[rows], similarity)
+    knn.for_each_block(space.queries, space.gallery, work)
     return values, closest, len(rows)
 
 
@@ -123,7 +111,7 @@ def stand(block: Floats, near: Shortlist, first: Ints, last: Ints, own: Ints, sc
         own: `[queries]`, the query's own column, or -1.
         scale: `[queries]`, the largest possible similarity.
     """
-    rows, columns = cells(first, last)
+    rows, columns = knn.cells(first, last)
     other = columns != own[rows]
     rows, columns = rows[other], columns[other]
     starts = np.searchsorted(rows, np.arange(len(block) + 1))

@@ -10,22 +10,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pullpush.evaluation.metrics import title_of
+from pullpush.reports import grids
 from pullpush.reports.context import Context
 from pullpush.reports.curves import draw_curves
-from pullpush.reports.grids import (
-    CELL,
-    GAP,
-    PHONE,
-    ROW,
-    STEP,
-    Tile,
-    canvas,
-    draw_mark,
-    draw_tile,
-    heading,
-    one_a_class,
-    tile,
-)
+from pullpush.reports.grids import CELL, GAP, PHONE, ROW, STEP, Tile, canvas, draw_mark, draw_tile, heading
 from pullpush.reports.page import Block
 from pullpush.reports.style import Theme
 from pullpush.runs.reader import Absent
@@ -50,7 +38,7 @@ def text_queries(context: Context) -> Block:
     rows = []
     for row in _one_a_label(labels):
         nearest = [int(image) for image in evaluation.neighbours.indices[row, :IMAGES] if image >= 0]
-        tiles = [tile(context.test, image, bool(match[image] == labels[row])) for image in nearest]
+        tiles = [grids.tile(context.test, image, bool(match[image] == labels[row])) for image in nearest]
         rows.append((texts["text"].iat[row], tiles))
     return context.figure(
         "text_to_image",
@@ -69,7 +57,7 @@ def image_queries(context: Context) -> Block:
     for row in _one_a_label(match):
         nearest = [int(text) for text in evaluation.neighbours.indices[row, :TEXTS] if text >= 0]
         said = [(texts["text"].iat[text], bool(labels[text] == match[row])) for text in nearest]
-        rows.append((tile(context.test, row), said))
+        rows.append((grids.tile(context.test, row), said))
     return context.figure(
         "image_to_text",
         partial(_draw_image_queries, rows, f"What images of {context.queried} find"),
@@ -121,7 +109,7 @@ def _matches(context: Context, texts: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def _one_a_label(labels: NDArray[np.int64]) -> list[int]:
-    return one_a_class(labels, np.random.default_rng(0).permutation(len(labels)), QUERIES)
+    return grids.one_a_class(labels, np.random.default_rng(0).permutation(len(labels)), QUERIES)
 
 
 def _number(key: str, value: float | None) -> str:

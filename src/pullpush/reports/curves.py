@@ -12,16 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pullpush.reports.style import Theme, label, legend_below, subplots
 from pullpush.runs.reader import Curve
 
-__all__ = [
-    "RAW",
-    "Curve",
-    "averaged",
-    "draw_curves",
-    "fitting_window",
-    "plot_curves",
-    "plot_line_with_band",
-    "smooth",
-]
+__all__ = ["Curve", "averaged", "draw_curves", "fitting_window", "plot_curves", "plot_line_with_band", "smooth"]
 
 RAW = 50
 """A curve of fewer values is drawn as it is, a point a value."""

@@ -12,15 +12,7 @@ from pullpush.evaluation.knn import cells
 from pullpush.reports.style import Theme, label, legend_below, subplots
 from pullpush.runs.reader import Absent
 
-__all__ = [
-    "Sample",
-    "draw_class_recall",
-    "draw_seen",
-    "draw_similarities",
-    "sample_pairs",
-    "separation",
-    "similarities",
-]
+__all__ = ["draw_class_recall", "draw_seen", "draw_similarities", "sample_pairs", "separation", "similarities"]
 
 
 @dataclass(frozen=True)

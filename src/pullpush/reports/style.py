@@ -22,20 +22,7 @@ from matplotlib.ticker import FixedFormatter
 from pullpush.escape import printable
 from pullpush.files import write_bytes
 
-__all__ = [
-    "DARK",
-    "LIGHT",
-    "MARKERS",
-    "NARROW",
-    "Drawing",
-    "Theme",
-    "label",
-    "legend_below",
-    "panels",
-    "save",
-    "settings",
-    "subplots",
-]
+__all__ = ["DARK", "LIGHT", "Drawing", "Theme", "label", "legend_below", "panels", "save", "settings", "subplots"]
 
 #: Marks that go with the colours, so that no meaning depends on colour alone.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")

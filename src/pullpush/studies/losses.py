@@ -6,24 +6,32 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from pullpush.reports.curves import averaged
+from pullpush.reports import style
+from pullpush.reports.curves import averaged, plot_curves
+from pullpush.reports.histograms import similarities
 from pullpush.reports.page import Block, Section, drawn
-from pullpush.reports.projection import COLORED, draw_maps
+from pullpush.reports.projection import COLORED, Map, draw_maps, make_map
 from pullpush.runs.config import Config
-from pullpush.runs.reader import Curve, Missing, RunFolder
-from pullpush.studies import figures
+from pullpush.runs.reader import Curve, Missing, RunFolder, or_else
 from pullpush.studies.gap import gaps_of, open_question
 from pullpush.studies.obtained import margin_meaning
 from pullpush.studies.page import tabled, write_page
 from pullpush.studies.plan import StudyRun, named
 from pullpush.studies.recorders import StepTimes, seconds_per_step
 from pullpush.studies.runner import finished, folder_of
-from pullpush.studies.seeds import paired_section, summary
+from pullpush.studies.seeds import paired_section, plot_seeds, summary
 from pullpush.studies.spread import meaning, spread
-from pullpush.studies.table import log_of, table_of, write_table
+from pullpush.studies.table import curves_of, log_of, table_of, write_table
 
 __all__ = ["draw_losses", "losses_runs"]
+
+Points = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+MAP_ITEMS = 1500
+PLANE_ANCHORS = 800
 
 # What is drawn of each loss: the key of the log, its name in the legend, and in the caption.
 CURVES = (
@@ -100,7 +108,7 @@ def _validation(runs: Sequence[StudyRun], table: pd.DataFrame, recall: Sequence[
     repeats = table.groupby("loss").size()
     seeds = f", mean over seeds. {meaning(repeats)}" if repeats.max() > 1 else "."
     caption = f"Recall@1 and MAP@R on the validation classes{seeds}"
-    return [drawn(partial(figures.draw_validation, runs, out), out / "validation.png", caption)]
+    return [drawn(partial(_draw_validation, runs, out), out / "validation.png", caption)]
 
 
 def _losses(first: Mapping[str, StudyRun], out: Path, window: int) -> Block:
@@ -111,12 +119,12 @@ def _losses(first: Mapping[str, StudyRun], out: Path, window: int) -> Block:
     shown = f"moving average of {count} steps over raw values" if count > 1 else "of each step"
     words = [said for (_, _, said), same in zip(CURVES[1:], validation, strict=True) if any(len(c.steps) for c in same)]
     caption = f"First seed. Training loss: {shown}." + (f" Validation: {', '.join(words)}." if words else "")
-    return drawn(partial(figures.draw_losses, curves, window), out / "losses.png", caption)
+    return drawn(partial(_draw_losses, curves, window), out / "losses.png", caption)
 
 
 def _pairs(stored: Mapping[str, RunFolder], configs: Mapping[str, Config], out: Path) -> list[Block]:
     """Where pairs stand; nothing where no anchor has both a positive and a negative."""
-    points = {name: planes for name, run in stored.items() if (planes := figures.plane_points(run))}
+    points = {name: planes for name, run in stored.items() if (planes := _planes(run))}
     if not points:
         return []
     lines = {
@@ -124,10 +132,10 @@ def _pairs(stored: Mapping[str, RunFolder], configs: Mapping[str, Config], out: 
         (False,): "Dashed: s_p = s_n.",
         (False, True): "Line: the boundary of the loss; dashed: s_p = s_n, where it has none in this plane.",
     }
-    kinds = tuple(sorted({figures.boundary(configs[name])[1] for name in points}))
+    kinds = tuple(sorted({_boundary(configs[name])[1] for name in points}))
     caption = f"A dot is an anchor of the test classes with its nearest negative and a random positive. {lines[kinds]}"
     return [
-        drawn(partial(figures.draw_plane, points, configs), out / "plane.png", caption),
+        drawn(partial(_draw_plane, points, configs), out / "plane.png", caption),
         Block(lines=[margin_meaning(configs[name]) for name in points]),
     ]
 
@@ -152,12 +160,112 @@ def _summary(table: pd.DataFrame) -> pd.DataFrame:
 def _maps(stored: Mapping[str, RunFolder], out: Path) -> list[Block]:
     blocks = []
     for name, run in stored.items():
-        try:
-            maps = figures.maps_of(run)
-        except Missing:
-            continue
-        most = max(min(COLORED, one.items.table["label"].nunique()) for _, one in maps)
-        titles = " and ".join(title for title, _ in maps)
-        caption = f"{name}, first seed: {titles}, up to {most} of each in colour."
-        blocks.append(drawn(partial(draw_maps, maps), out / f"map-{name}.png", caption))
+        maps = or_else(partial(_maps_of, run), [])
+        if maps:
+            most = max(min(COLORED, one.items.table["label"].nunique()) for _, one in maps)
+            titles = " and ".join(title for title, _ in maps)
+            caption = f"{name}, first seed: {titles}, up to {most} of each in colour."
+            blocks.append(drawn(partial(draw_maps, maps), out / f"map-{name}.png", caption))
     return blocks
+
+
+def _draw_validation(runs: Sequence[StudyRun], out: Path, theme: style.Theme) -> Figure:
+    """Recall@1 and MAP@R on the validation classes over steps, a line a loss."""
+    figure, axes = style.panels(theme, 2)
+    names = list(dict.fromkeys(run.facts["loss"] for run in runs))
+    for panel, (metric, title) in zip(axes, {"recall@1": "recall@1", "map@r": "MAP@R"}.items(), strict=True):
+        for place, name in enumerate(names):
+            values = curves_of([run for run in runs if run.facts["loss"] == name], out, f"validation/{metric}")
+            if len(values):
+                plot_seeds(panel, values, label=name, most=1, **theme.look(place))
+        style.label(panel, f"Validation {title}", "step", "fraction")
+    style.legend_below(figure, columns=5)
+    return figure
+
+
+def _draw_losses(curves: Mapping[str, Sequence[Curve]], window: int, theme: style.Theme) -> Figure:
+    """A panel a loss, by name, with the curves of its training and validation losses."""
+    figure, axes = style.panels(theme, len(curves))
+    for panel, (name, of_loss) in zip(axes, curves.items(), strict=True):
+        plot_curves(panel, of_loss, theme, window=window)
+        style.label(panel, name, "step", "loss")
+    style.legend_below(figure, columns=4)
+    return figure
+
+
+def _draw_plane(
+    points: Mapping[str, Mapping[str, Points]], configs: Mapping[str, Config], theme: style.Theme
+) -> Figure:
+    """The (s_n, s_p) plane before and after training, a column a loss, with the loss's boundary."""
+    rows = [when for when in ("before", "after") if any(when in planes for planes in points.values())]
+    # On a phone a row a loss, else a column.
+    shape = (len(points), len(rows)) if theme.narrow else (len(rows), len(points))
+    side = 2.8 if theme.narrow else 3.8
+    figure, axes = style.subplots(
+        *shape, width=side * max(2, shape[1]), height=side * shape[0], squeeze=False, sharex=True, sharey=True
+    )
+    for column, (name, planes) in enumerate(points.items()):
+        for row, when in enumerate(rows):
+            panel = axes[column][row] if theme.narrow else axes[row][column]
+            style.label(panel, f"{name}, {when}", "similarity to a negative s_n", "similarity to a positive s_p")
+            panel.set(aspect="equal", xlim=(-0.5, 1.05), ylim=(-0.5, 1.05))
+            line, exact = _boundary(configs[name])
+            panel.plot(*line, color=theme.ink, linewidth=1.2, linestyle="-" if exact else "--")
+            if when in planes:
+                color = theme.before if when == "before" else theme.after
+                panel.scatter(*planes[when], s=7, color=color, alpha=0.4, linewidths=0)
+    return figure
+
+
+def _planes(run: RunFolder) -> dict[str, Points]:
+    """The points of the plane before and after training, without those that are not there."""
+    planes = {when: or_else(partial(_plane_points, run, when), None) for when in ("before", "after")}
+    return {when: points for when, points in planes.items() if points is not None}
+
+
+def _plane_points(run: RunFolder, when: str, seed: int = 0) -> Points:
+    """Of anchors of the test split, their similarity to the nearest negative and to a random positive."""
+    embeddings, queries = run.embeddings("test", when), run.evaluation("test", when).per_query
+    known = queries[(queries["nearest_positive"] >= 0) & (queries["nearest_negative"] >= 0)]
+    if known.empty:
+        raise Missing("no anchor of the test split has both a positive and a negative")
+    rng = np.random.default_rng(seed)
+    known = known.iloc[rng.permutation(len(known))[:PLANE_ANCHORS]]
+    items = run.split("test").table
+    gallery = items.reset_index(drop=True)[items["role"].to_numpy() != "query"].groupby("label").groups
+    anchors = known.index.to_numpy()
+    positives = np.array(
+        [rng.choice(gallery[label].drop(anchor, errors="ignore")) for anchor, label in known["label"].items()]
+    )
+    negatives = known["nearest_negative"].to_numpy()
+    pairs = np.stack([anchors, negatives], 1), np.stack([anchors, positives], 1)
+    return similarities(embeddings, pairs[0]), similarities(embeddings, pairs[1])
+
+
+def _boundary(config: Config) -> tuple[Points, bool]:
+    """The line of the plane on which the loss stops pulling and pushing, and whether it has one there; else s_p = s_n.
+
+    circle: s_n^2 + (s_p - 1)^2 = 2 m^2; triplet: s_p - s_n = m on the cosine, m / 2 of squared distances.
+    """
+    name, margin = config.loss.name, config.loss.options.get("margin")
+    similarity = config.similarity or config.loss.traits.similarity
+    if name == "circle":
+        angle = np.linspace(0, 2 * np.pi, 200)
+        radius = np.sqrt(2) * margin
+        return (radius * np.cos(angle), 1 + radius * np.sin(angle)), True
+    ends = np.array([-0.5, 1.05])
+    if name != "triplet" or margin is None or similarity not in ("cosine", "negative_squared_euclidean"):
+        return (ends, ends), False
+    return (ends, ends + (margin / 2 if similarity == "negative_squared_euclidean" else margin)), True
+
+
+def _maps_of(run: RunFolder) -> list[tuple[str, Map]]:
+    """Maps of the training classes and of the unseen ones, after training.
+
+    Raises: Missing where embeddings are not there.
+    """
+    titles = {"train": "training classes", "test": run.queried}
+    return [
+        (title, make_map(run.split(split), run.embeddings(split, "after"), limit=MAP_ITEMS))
+        for split, title in titles.items()
+    ]

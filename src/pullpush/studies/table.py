@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pullpush.files import Fields, check_fields, write_text
-from pullpush.runs.reader import Curve, Missing, RunFolder
+from pullpush.runs.reader import Curve, RunFolder, or_else
 from pullpush.studies.plan import StudyRun
 from pullpush.studies.runner import finished, folder_of, is_finished
 
@@ -15,7 +15,6 @@ __all__ = ["curves_of", "log_of", "stored", "table_of", "within_seeds", "write_t
 
 METRICS = ("recall@1", "map@r")
 METRICS_JSON: Fields = {"test": {"after": {}}, "validation": {}, "steps": int, "seconds": float}
-NOTHING = np.empty(0)
 
 
 def table_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
@@ -63,10 +62,7 @@ def log_of(run: StudyRun, out: Path, key: str, label: str = "") -> Curve:
     Raises:
         UserError: the log of a finished run is damaged.
     """
-    try:
-        return stored(run, out).curve(key, label)
-    except Missing:
-        return Curve(label or key, NOTHING, NOTHING)
+    return or_else(lambda: stored(run, out).curve(key, label), Curve(label or key, np.empty(0), np.empty(0)))
 
 
 def curves_of(runs: Sequence[StudyRun], out: Path, key: str) -> pd.DataFrame:
