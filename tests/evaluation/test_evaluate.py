@@ -229,7 +229,7 @@ def test_heavy_ties_equal_the_counts(monkeypatch, points):
         dense.append(len(found.dense))
         return found
 
-    monkeypatch.setattr("pullpush.evaluation.ranks.shortlist", spy)
+    monkeypatch.setattr(knn, "shortlist", spy)
     n, draw = 3000, np.random.default_rng(0)
     own = np.where(np.arange(n) < n // 2, 0, np.arange(n)) if points == "half" else draw.integers(0, points, n)
     at = draw.integers(-20, 21, (n, 8)).astype(np.float64)
