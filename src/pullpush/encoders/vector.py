@@ -40,11 +40,7 @@ class VectorEncoder(Encoder):
 
     Args:
         width: of the vectors.
-        dim: dimensions of the embedding; with the head `none` it is `width`.
-        head: `linear`, `mlp` or `none`.
-        hidden: width of the head `mlp`.
-        dropout: share of values that the head `mlp` drops in training.
-        normalize: whether `forward` ends with the L2 normalisation.
+        dim, head, hidden, dropout, normalize: as of `Encoder`.
         seed: of the random values of the head.
     """
 

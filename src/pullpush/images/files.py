@@ -25,11 +25,8 @@ SYSTEM = ("/dev", "/proc", "/sys")
 """Trees of devices and processes: no images, and no end."""
 _IDX = re.compile(r"^(?P<file>.*ubyte(?:\.gz)?)#(?P<row>\d+)$")
 _KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
+    **{stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"},
+    **{stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"},
 }
 
 
@@ -71,9 +68,8 @@ def find_images(root: str | os.PathLike[str], suffixes: Collection[str] = SUFFIX
         real = os.path.realpath(folder)
         if real in seen or _beyond(real, top):
             if real not in seen:
-                left_out[
-                    "linked folders of the system" if _of_system(real) else "links to a folder around this one"
-                ] += 1
+                of_system = _of_system(real)
+                left_out["linked folders of the system" if of_system else "links to a folder around this one"] += 1
             folders[:] = []
             continue
         seen.add(real)
