@@ -23,8 +23,9 @@ from torch import Tensor
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Stored
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
-from pullpush.files import beside, check_fields, damaged, read_json, replacing_folder, unwritable
+from pullpush.files import check_fields, damaged, read_json, unwritable
 from pullpush.files.tensors import read_safetensors
+from pullpush.files.write import beside, replacing_folder
 
 __all__ = ["kinds", "load", "save"]
 

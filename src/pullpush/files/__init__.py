@@ -4,29 +4,15 @@ Everything raises `UserError` with the path and the cure. `arrays`, `tensors` an
 pandas, so they are imported by their own names.
 """
 
-from pullpush.files.lock import Held, locked
+from pullpush.files.lock import locked
 from pullpush.files.text import Fields, check_fields, damaged, read_json, read_jsonl, read_text, read_yaml, regular
-from pullpush.files.write import (
-    append_text,
-    beside,
-    is_full,
-    replacing,
-    replacing_folder,
-    sync,
-    unwritable,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from pullpush.files.write import append_text, replacing, sync, unwritable, write_bytes, write_json, write_text
 
 __all__ = [
     "Fields",
-    "Held",
     "append_text",
-    "beside",
     "check_fields",
     "damaged",
-    "is_full",
     "locked",
     "read_json",
     "read_jsonl",
@@ -34,7 +20,6 @@ __all__ = [
     "read_yaml",
     "regular",
     "replacing",
-    "replacing_folder",
     "sync",
     "unwritable",
     "write_bytes",

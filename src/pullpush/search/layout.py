@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from pullpush.errors import UserError
-from pullpush.files import Held, is_full, locked, replacing_folder, write_text
+from pullpush.files import locked, write_text
+from pullpush.files.lock import Held
+from pullpush.files.write import is_full, replacing_folder
 from pullpush.search.errors import DiskFull, NoIndex
 
 __all__ = [

@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from pullpush.errors import UserError
-from pullpush.files import Held, is_full
+from pullpush.files.lock import Held
+from pullpush.files.write import is_full
 from pullpush.search.errors import BadQuery, DiskFull, NoIndex, NoItem
 from pullpush.server.decoders import Busy
 from pullpush.server.service import GONE
