@@ -38,33 +38,23 @@ if TYPE_CHECKING:
     from pullpush.reports import report as report
     from pullpush.training import train as train
 
-# Name: where it lives. Loaded at first use, since torch, timm and faiss take seconds. A room says itself which extra
+# Where names live. Loaded at first use, since torch, timm and faiss take seconds. A room says itself which extra
 # it needs, but for data, whose samplers need none.
-_HOME = {
-    "Criterion": "pullpush.criterion",
-    "CrossBatchMemory": "pullpush.criterion",
-    "ImageDataset": "pullpush.data.images",
-    "ImageEncoder": "pullpush.encoders",
-    "Items": "pullpush.data.items",
-    "ClassBalancedSampler": "pullpush.data.sampler",
-    "Proxies": "pullpush.criterion",
-    "ShuffledSampler": "pullpush.data.sampler",
-    "TextEncoder": "pullpush.encoders",
-    "diagnose": "pullpush.doctor",
-    "embed": "pullpush.evaluation",
-    "evaluate": "pullpush.evaluation",
-    "load": "pullpush.encoders",
-    "losses": "",
-    "miners": "",
-    "open_items": "pullpush.data.sources",
-    "regularizers": "",
-    "relations": "",
-    "report": "pullpush.reports",
-    "search": "",
-    "similarities": "",
-    "split_by_class": "pullpush.data.splits",
-    "train": "pullpush.training",
+_HOMES = {
+    "": ("losses", "miners", "regularizers", "relations", "search", "similarities"),
+    "pullpush.criterion": ("Criterion", "CrossBatchMemory", "Proxies"),
+    "pullpush.data.images": ("ImageDataset",),
+    "pullpush.data.items": ("Items",),
+    "pullpush.data.sampler": ("ClassBalancedSampler", "ShuffledSampler"),
+    "pullpush.data.sources": ("open_items",),
+    "pullpush.data.splits": ("split_by_class",),
+    "pullpush.doctor": ("diagnose",),
+    "pullpush.encoders": ("ImageEncoder", "TextEncoder", "load"),
+    "pullpush.evaluation": ("embed", "evaluate"),
+    "pullpush.reports": ("report",),
+    "pullpush.training": ("train",),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 _WITH_PANDAS = ("pullpush.data.images", "pullpush.data.items", "pullpush.data.sources", "pullpush.data.splits")
 
 __all__ = ["UserError", "__version__", *sorted(_HOME)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pullpush.bounds import check, types_of
+from pullpush.bounds import check
 from pullpush.data.benchmarks import counts
 from pullpush.data.folder import folder_images, read_folder
 from pullpush.data.items import Items
@@ -46,7 +46,7 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
         reader, first, label = read_manifest, (path,), "a manifest"
     else:
         raise UserError(_unknown(name, path))
-    known = [name for name, option in of(reader).options.items() if option.by_name]
+    known = of(reader).own()
     if root is not None:
         if "root" not in known:
             raise UserError(f"{label} has no option root: leave out --root {str(root)!r}")
@@ -55,8 +55,7 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
         if option not in known:
             hint = f"{did_you_mean(option, known, '', '{!r}')} its options: {', '.join(known) or 'none'}".strip()
             raise UserError(f"{label} has no option {option!r}; {hint}")
-    kinds = types_of(reader)
-    options = {k: check(f"{k} of {label}", value, kinds[k]) for k, value in options.items()}
+    options = {k: check(f"{k} of {label}", value, known[k].annotation) for k, value in options.items()}
     with work(f"reading {name}"):
         return reader(*first, **options)
 
