@@ -190,6 +190,29 @@ def test_yaml_reads_as_people_write_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("steps", "1e3", 1000),
+        ("optimizer.lr", "1_0", 10.0),
+        ("report", "off", False),
+        ("trackers", "csv, wandb", ["csv", "wandb"]),
+        ("trackers", "[csv]", ["csv"]),
+        ("out", "none", None),
+        ("out", "7", "7"),
+        ("similarity", "none", None),
+        ("encoder.head", "none", "none"),
+    ],
+)
+def test_a_text_means_the_same_from_every_door(name: str, text: str, wanted: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({name: text}))
+    group, _, last = name.rpartition(".")
+    made = [parse([f"--{name}={text}"]), parse(["--config", str(tmp_path / "config.yaml")]), config_from({name: text})]
+    for config in [*made, Config(**({group: {last: text}} if group else {name: text}))]:
+        value = getattr(getattr(config, group) if group else config, last)
+        assert (list(value) if isinstance(wanted, list) else value) == wanted
+
+
+@pytest.mark.parametrize(
     "text", ["steps: .nan", "steps: [", "- 1", "5: 3", "a: " + "[" * 3000, "data: {a: {b: {c: {d: {}}}}}"]
 )
 def test_files_that_are_no_configuration(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
