@@ -93,14 +93,14 @@ def class_folds(items: Items, folds: int = 4, *, seed: int = 0) -> list[Items]:
     """
     if folds < 2:
         raise UserError(f"--data.folds {folds}: at least 2 are needed")
-    open_ = items.table["split"].to_numpy() != "test"
-    classes = _shuffled(items, np.unique(items.table["label"][open_]), seed)
+    untested = items.table["split"].to_numpy() != "test"
+    classes = _shuffled(items, np.unique(items.table["label"][untested]), seed)
     if len(classes) < folds:
         raise UserError(f"{items.name}: {len(classes)} classes cannot be divided into {folds} folds")
     result = []
     for part in np.array_split(classes, folds):
         split = np.where(items.table["label"].isin(part), "validation", "train")
-        result.append(items.assign(split=np.where(open_, split, "test")))
+        result.append(items.assign(split=np.where(untested, split, "test")))
     return result
 
 

@@ -27,10 +27,9 @@ def read_list_of_items(file: Path, notes: list[str]) -> pd.DataFrame:
     Raises:
         UserError: no regular file, no table.
     """
-    with regular(file, CURE).open("rb") as opened:
-        head = opened.read(1 << 16)
-    encoding = _encoding(file, head)
-    first = head.decode(encoding, errors="replace").lstrip("\ufeff").splitlines()[:1]
+    content = regular(file, CURE).read_bytes()
+    encoding = _encoding(content)
+    first = content[: 1 << 16].decode(encoding, errors="replace").lstrip("\ufeff").splitlines()[:1]
     usual = "\t" if file.suffix.lower() == ".tsv" else ","
     separator = max(SEPARATORS, key=lambda each: (_known(first, each), each == usual))
     frame = read_csv(file, cure=CURE, sep=separator, encoding=encoding, dtype=dict.fromkeys(TEXTS, str))
@@ -56,18 +55,14 @@ def _known(first: list[str], separator: str) -> int:
     return len({name.strip().lower() for row in csv.reader(first, delimiter=separator) for name in row} & set(TEXTS))
 
 
-def _encoding(file: Path, head: bytes) -> str:
+def _encoding(content: bytes) -> str:
     for mark, encoding in _MARKS.items():
-        if head.startswith(mark):
+        if content.startswith(mark):
             return encoding
-    if b"\x00" in head[:4]:
-        return "utf-16-le" if head[1:2] == b"\x00" else "utf-16-be"
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    if b"\x00" in content[:4]:
+        return "utf-16-le" if content[1:2] == b"\x00" else "utf-16-be"
     try:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                decoder.decode(block)
-            decoder.decode(b"", final=True)
+        content.decode()
     except UnicodeDecodeError:
         return "cp1252"
     return "utf-8"

@@ -86,9 +86,8 @@ class ImageEncoder(Encoder):
 
     def prepare(self, inputs: Sequence[Any], first: int = 0) -> Tensor:
         """Paths, PIL images and uint8 arrays to what `forward` takes, decoded as in training; see `Encoder.prepare`."""
-        return self.preprocessing([any_rgb(each, f"number {n}") for n, each in enumerate(inputs, first)]).to(
-            self.device
-        )
+        images = [any_rgb(each, f"number {number}") for number, each in enumerate(inputs, first)]
+        return self.preprocessing(images).to(self.device)
 
     def features(self, inputs: Tensor) -> Tensor:
         """The pooled output of the backbone, `[n, width]`."""

@@ -1,4 +1,4 @@
-"""Files of images: found in folders and read, and never anything but regular files."""
+"""Files of images: looked for in folders, and read; never anything but regular files."""
 
 import gzip
 import hashlib
