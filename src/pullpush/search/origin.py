@@ -39,7 +39,7 @@ def _noted(manifest: Manifest) -> list[str]:
     try:
         return _place(manifest).read_text(encoding="ascii").split()
     except (OSError, ValueError):
-        return []
+        return []  # nothing that can be read is noted: then nothing counts as made here
 
 
 def within(path: str | os.PathLike[str], folders: Iterable[str | os.PathLike[str]]) -> bool:
