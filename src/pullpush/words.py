@@ -1,17 +1,18 @@
-"""Options as a person types them: words to values, and values to a page of help."""
+"""Options as a person types them: words to values, values to a page of help, and to the call of a function."""
 
 import re
 import shutil
+import sys
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pullpush.bounds import check, describe, is_list
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean
-from pullpush.signatures import REQUIRED, Option
+from pullpush.signatures import REQUIRED, Option, of, section, summary
 
-__all__ = ["Said", "help_of", "typed", "unknown"]
+__all__ = ["Said", "call", "help_of", "typed", "unknown"]
 
 # What may stand behind an option that needs no value; any other word does not belong to it.
 TRUTHS = ("true", "false", "yes", "no")
@@ -88,3 +89,46 @@ def _line(name: str, option: Option, width: int) -> str:
     start, indent = f"  {hyphens}{name}", " " * 30
     wrapped = textwrap.fill(text, max(width, 60), initial_indent=indent, subsequent_indent=indent)
     return start + wrapped[len(start) :] if len(start) < 29 else f"{start}\n{wrapped}"
+
+
+def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: str = "", more: str = "") -> Any:
+    """Calls `function` with a command line: its options in any order, with their names or, where it takes them by
+    place, without.
+
+    Hyphens and underscores in options are the same; a yes-or-no option may stand alone (--json); an option that is a
+    list may be repeated; one of a single letter may have one hyphen (-k 5). The option `several` is the text of all
+    words behind it. A function with `**options` gets those that it does not know as `Said`. Help ends with `more`.
+
+    Raises:
+        UserError: unknown options, with the nearest right name; missing or wrong values.
+        SystemExit: after --help.
+    """
+    signature = of(function)
+    options = signature.options
+    required = {name: option for name, option in options.items() if option.default is REQUIRED}
+    by_place = [name for name, option in options.items() if not option.by_name]
+    if "--help" in argv or "-h" in argv:
+        usage = " ".join(name.upper() if name in required else f"[{name.upper()}]" for name in by_place)
+        shown = {"arguments": required, "options": {k: v for k, v in options.items() if k not in required}}
+        examples = section(signature.doc, "Examples") + more
+        print(help_of(f"{prog} {usage} [--OPTION VALUE ...]", summary(signature.doc), shown, examples))
+        sys.exit(0)
+    said, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
+    others = {name: said.pop(name) for name in [*said] if name not in options}
+    if others and not signature.takes_others:
+        raise unknown(next(iter(others.values())).shown, options, prog)
+    if several in said:
+        text = " ".join(map(str, [*said[several].values, *words]))
+        said[several], words = said[several]._replace(values=[text]), []
+    places = [name for name in by_place if name not in said]
+    if len(words) > len(places):
+        raise UserError(f"{words[len(places)]!r} is one word too many: see {prog} --help")
+    said |= {name: Said(name.upper(), [word]) for name, word in zip(places, words, strict=False)}
+    missing = [name.upper() for name in required if name not in said]
+    if missing:
+        raise UserError(f"{prog} needs {' and '.join(missing)}: see {prog} --help")
+    return _run(function, {name: each.read(options[name].annotation) for name, each in said.items()} | others)
+
+
+def _run(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    return function(**values)

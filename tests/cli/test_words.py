@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pullpush.cli import main, parse, studies
+from pullpush import words as words_module
+from pullpush.cli import main, studies
 from pullpush.cli.main import VERBS
 from pullpush.errors import UserError
 from pullpush.runs import options
@@ -62,7 +63,7 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         more = {name: said for name, said in values.items() if name not in known}
         return studies._configs(more, names or [studies._loss_in(more)], [{}], 1)
 
-    monkeypatch.setattr(parse, "_run", record)
+    monkeypatch.setattr(words_module, "_run", record)
     try:
         assert main(words) == 0
     except SystemExit:
@@ -114,14 +115,14 @@ def test_every_command_of_readme_docs_and_recipes_is_taken(monkeypatch: pytest.M
 )
 def test_options_and_words_in_any_order(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     did: list[dict[str, Any]] = []
-    monkeypatch.setattr(parse, "_run", lambda function, values: did.append(values))
+    monkeypatch.setattr(words_module, "_run", lambda function, values: did.append(values))
     assert main(words) == 0
     assert {**did[0], "json": True} == {"index": "INDEX", "k": 3, "text": "a bird", "json": True}
 
 
 def test_evaluate_and_serve_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     did: list[dict[str, Any]] = []
-    monkeypatch.setattr(parse, "_run", lambda function, values: did.append(values))
+    monkeypatch.setattr(words_module, "_run", lambda function, values: did.append(values))
     assert main(["evaluate", "--data", "photos", "RUN", "--per-class", "-x.csv", "--nmi", "no"]) == 0
     assert main(["serve", "--port", "1", "INDEX", "--names", "a.org", "--names", "b.org"]) == 0
     assert main(["search", "INDEX", "--minus", "40", "--minus", "-3", "--like", "1,2"]) == 0

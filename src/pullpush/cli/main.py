@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 from pullpush import __version__
-from pullpush.cli.parse import call
 from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.extras import need
 from pullpush.names import did_you_mean
 from pullpush.progress import showing
+from pullpush.words import call
 
 __all__ = ["VERBS", "main"]
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pullpush.bounds import Bound, Count, Positive, Share, Window
-from pullpush.cli.parse import call
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean, look_up
 from pullpush.signatures import of, section
-from pullpush.words import Said, typed
+from pullpush.words import Said, call, typed
 
 __all__ = ["study", "tune"]
 
