@@ -57,7 +57,7 @@ def evaluate_image_text(
     Args:
         images: `[n, dim]`, numpy or torch.
         image_labels: int `[n]`: the item or concept that an image shows.
-        texts: `[m, dim]`, a row a description (a description that occurs twice may be two rows).
+        texts: `[m, dim]`, a row a text (a text that occurs twice may be two rows).
         text_labels: int `[m]`: the item or concept that a text describes.
         ks: recall@k for these.
         neighbours: how many nearest of the other kind to return.

@@ -15,6 +15,8 @@ __all__ = ["gaps_of", "open_question"]
 
 # Steps at the end of a run over which its training loss is averaged.
 LAST = 50
+# Losses of the last validation, by their names here.
+VALIDATION = {"with_miner": "loss_miner", "without_miner": "loss_no_miner", "all_pairs": "loss_all"}
 
 
 def gaps_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
@@ -23,20 +25,14 @@ def gaps_of(runs: Sequence[StudyRun], out: Path) -> pd.DataFrame:
 
 
 def _gap(run: StudyRun, out: Path) -> dict[str, object]:
-    def last(key: str) -> float:
-        values = log_of(run, out, key).values
-        return float(values[-1]) if len(values) else float("nan")
-
-    training = log_of(run, out, "train/loss").values[-LAST:]
-    known = len(training) > 0
+    training = pd.Series(log_of(run, out, "train/loss").values[-LAST:])
+    validation = {name: log_of(run, out, f"validation/{key}").values for name, key in VALIDATION.items()}
     return {
         **run.facts,
         "miner": run.config.miner is not None,
-        "training": float(training.mean()) if known else float("nan"),
-        "training_error": float(training.std(ddof=1) / len(training) ** 0.5) if len(training) > 1 else float("nan"),
-        "with_miner": last("validation/loss_miner"),
-        "without_miner": last("validation/loss_no_miner"),
-        "all_pairs": last("validation/loss_all"),
+        "training": training.mean(),
+        "training_error": training.sem(),
+        **{name: values[-1] if len(values) else np.nan for name, values in validation.items()},
     }
 
 

@@ -12,7 +12,7 @@ from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.maths.choice import Loss
 from pullpush.runs.config import Config
 from pullpush.studies.plan import StudyRun
-from pullpush.studies.runner import folder_of, is_finished
+from pullpush.studies.runner import finished
 from pullpush.studies.spread import meaning
 from pullpush.studies.table import stored
 
@@ -30,8 +30,8 @@ def how_obtained(
         runs: of the study; those that did not finish are named by `failed` alone.
         shows: what the page has: "test" metrics, "seeds" that repeat a setting, "times" of runs.
     """
-    runs = [run for run in runs if is_finished(folder_of(out, run))]
-    items = _items_of(runs[0], out)
+    runs = finished(runs, out)
+    items = stored(runs[0], out).items
     lines = [*_data(runs, items), _budget(runs, out), _encoder(runs)]
     if "test" in shows:
         lines.append(
@@ -63,10 +63,6 @@ def _same(runs: Sequence[StudyRun], of: Callable[[Config], Any]) -> Any:
     """What all runs have, or None where they differ."""
     values = [of(run.config) for run in runs]
     return values[0] if all(value == values[0] for value in values) else None
-
-
-def _items_of(run: StudyRun, out: Path) -> Items:
-    return stored(run, out).items
 
 
 def _kept(runs: Sequence[StudyRun], items: Items) -> str:
@@ -136,7 +132,7 @@ def _batch(run: StudyRun, out: Path) -> tuple[int, int]:
     batch = run.config.batch
     if batch.classes and batch.samples:
         return batch.classes, batch.samples
-    labels = _items_of(run, out).split("train").labels
+    labels = stored(run, out).items.split("train").labels
     sampler = ClassBalancedSampler.for_data(
         labels, run.config.usual_batch, **vars(batch), world=run.config.devices, seed=run.config.seed
     )
