@@ -25,7 +25,8 @@ from pullpush.data.images import ImageDataset
 from pullpush.data.items import Items
 from pullpush.data.sources import open_items
 from pullpush.data.splits import split_by_class
-from pullpush.doctor import FINDINGS, Finding
+from pullpush.doctor.declaration import Finding
+from pullpush.doctor.findings import FINDINGS
 from pullpush.errors import UserError
 from pullpush.evaluation import embed
 from pullpush.reports import diagnose_run

@@ -12,7 +12,8 @@ import torch
 from matplotlib.figure import Figure
 
 from pullpush import losses, miners, regularizers
-from pullpush.doctor import FINDINGS, SEVERITIES
+from pullpush.doctor.declaration import SEVERITIES
+from pullpush.doctor.findings import FINDINGS
 from pullpush.evaluation.metrics import METRICS
 from pullpush.maths.choice import Loss
 from pullpush.maths.pairs import Pairs

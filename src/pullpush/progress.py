@@ -167,7 +167,7 @@ def say(sentence: str, style: str = "") -> None:
 
     shown = _display.console if isinstance(_display, _Bars) and sys.stdout.isatty() else None
     console = shown or Console(highlight=False, soft_wrap=True)
-    console.print(sentence, style=style, markup=False)
+    console.print(printable(sentence), style=style, markup=False)
 
 
 def duration(seconds: float) -> str:

@@ -9,18 +9,12 @@ import pytest
 import yaml
 
 from pullpush import losses
-from pullpush.doctor import (
-    FINDINGS,
-    Measures,
-    Objective,
-    examine,
-    measure_queries,
-    measure_result,
-    not_finite_step,
-    objective_of,
-    words,
-)
-from pullpush.doctor.declaration import Cure, advise
+from pullpush.doctor.declaration import Cure, advise, words
+from pullpush.doctor.diagnose import examine
+from pullpush.doctor.findings import FINDINGS
+from pullpush.doctor.findings.not_finite import not_finite_step
+from pullpush.doctor.measures import Measures, measure_queries, measure_result
+from pullpush.doctor.objective import Objective, objective_of
 from pullpush.runs.config import Config
 from pullpush.runs.options import config_from
 

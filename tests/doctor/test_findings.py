@@ -17,7 +17,10 @@ import pullpush
 from pullpush import losses
 from pullpush.criterion import Criterion, CrossBatchMemory
 from pullpush.data.synthetic import make_tree
-from pullpush.doctor import Objective, examine, measure_course, measure_sides
+from pullpush.doctor.diagnose import examine
+from pullpush.doctor.history import measure_course
+from pullpush.doctor.measures import measure_sides
+from pullpush.doctor.objective import Objective
 from pullpush.errors import UserError
 from pullpush.reports import diagnose_run
 from pullpush.training import loop, train

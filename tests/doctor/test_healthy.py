@@ -17,7 +17,11 @@ import pullpush
 from pullpush.cli import main
 from pullpush.criterion import Criterion, CrossBatchMemory
 from pullpush.data.sources import open_items
-from pullpush.doctor import FINDINGS, Finding, Objective, examine, explained_by, measure_course
+from pullpush.doctor.declaration import Finding
+from pullpush.doctor.diagnose import examine, explained_by
+from pullpush.doctor.findings import FINDINGS
+from pullpush.doctor.history import measure_course
+from pullpush.doctor.objective import Objective
 from pullpush.reports import diagnose_run, diagnosis_page
 from pullpush.reports.diagnosis import Diagnosis
 from pullpush.runs.log import read_log

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from pullpush.criterion import Criterion
 from pullpush.data.items import Items
-from pullpush.doctor import Finding
+from pullpush.doctor.declaration import Finding
 from pullpush.runs.options import config_from
 from pullpush.training.monitor import Monitor
 

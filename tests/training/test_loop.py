@@ -22,7 +22,7 @@ import pullpush
 from pullpush.errors import UserError
 from pullpush.runs.checkpoint import load_checkpoint, save_checkpoint
 from pullpush.runs.config import DataConfig
-from pullpush.runs.log import RunLog, read_log
+from pullpush.runs.log import append, keep_until, read_log
 from pullpush.training import Stopped, loop, train
 from pullpush.training.callbacks import Callback
 from pullpush.training.loop import make_items
@@ -200,9 +200,8 @@ def test_checkpoint_on_a_full_disk_keeps_the_old_one(tmp_path: Path, monkeypatch
 
 def test_log_drops_steps_that_are_done_again_and_a_line_cut_off(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2}\n{"step": 3, "a"')
-    log = RunLog(tmp_path, 1)
-    log.write(2, {"a": 5.0})
-    log.close()
+    keep_until(tmp_path / "log.jsonl", 1)
+    append(tmp_path / "log.jsonl", {"step": 2, "a": 5.0})
     assert read_log(tmp_path / "log.jsonl") == [{"step": 1, "a": 1}, {"step": 2, "a": 5.0}]
 
 
@@ -215,9 +214,9 @@ def test_a_kill_while_the_log_is_written_anew_loses_no_line(tmp_path: Path, monk
     with monkeypatch.context() as patched:
         patched.setattr(json, "dumps", killed)
         with pytest.raises(KeyboardInterrupt):
-            RunLog(tmp_path, 2)
+            keep_until(tmp_path / "log.jsonl", 2)
     assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
-    RunLog(tmp_path, 2).close()
+    keep_until(tmp_path / "log.jsonl", 2)
     assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2]
 
 

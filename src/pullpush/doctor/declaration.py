@@ -125,7 +125,6 @@ class Declaration:
         severity: where the symptom names no other.
         seen: what is measured and its threshold, for docs/doctor.md.
         cure: what mends it, for docs/doctor.md.
-        words: names of evidence that are not plain, each with what it is called in a sentence.
         figure: that shows it on the page of a diagnosis: curves, or the spread of each dimension of the embeddings.
         hides: findings that it explains, which are then not named.
         live: only the monitor of training can see it: the run folder does not hold what it is measured from.
@@ -135,7 +134,6 @@ class Declaration:
     severity: Severity
     seen: str
     cure: str
-    words: Mapping[str, str]
     figure: Figure | None
     hides: tuple[str, ...]
     live: bool
@@ -169,9 +167,12 @@ def finding(
     hides: tuple[str, ...] = (),
     live: bool = False,
 ) -> Callable[[Callable[[Measures, Objective], Symptom | None]], Declaration]:
-    """Decorator that declares a finding, in a file of `pullpush/doctor/findings/`. See `Declaration`."""
+    """Decorator that declares a finding, in a file of `pullpush/doctor/findings/`. See `Declaration`.
+
+    `words` are names of evidence that are not plain, each with what it is called in a sentence.
+    """
     _WORDS.update(words or {})
-    return lambda function: Declaration(function, severity, seen, cure, words or {}, figure, hides, live)
+    return lambda function: Declaration(function, severity, seen, cure, figure, hides, live)
 
 
 def words(name: str) -> str:

@@ -11,26 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pullpush.doctor import (
-    FINDINGS,
-    PREFIX,
-    SEVERITIES,
-    Finding,
-    History,
-    Measures,
-    Objective,
-    examine,
-    explained_by,
-    measure_duplicates,
-    measure_queries,
-    measure_result,
-    measure_sides,
-    objective_of,
-    ranked,
-    replay,
-    shown,
-    words,
-)
+from pullpush.doctor.declaration import SEVERITIES, Finding, shown, words
+from pullpush.doctor.diagnose import examine, explained_by, ranked
+from pullpush.doctor.findings import FINDINGS
+from pullpush.doctor.history import PREFIX, History, replay
+from pullpush.doctor.measures import Measures, measure_duplicates, measure_queries, measure_result, measure_sides
+from pullpush.doctor.objective import Objective, objective_of
 from pullpush.errors import UserError
 from pullpush.files import damaged
 from pullpush.reports.curves import draw_curves

@@ -10,12 +10,14 @@ import torch
 from pullpush.errors import UserError
 from pullpush.files import Fields, damaged, replacing
 from pullpush.files.tensors import read_checkpoint
+from pullpush.runs.log import go_on
 
-__all__ = ["BEST", "LAST", "load_best", "load_checkpoint", "load_last", "not_of_this_run", "save_checkpoint"]
+__all__ = ["BEST", "LAST", "STATE", "WEIGHTS", "load_checkpoint", "not_of_this_run", "save_checkpoint"]
 
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 
-# What a run continues from.
+# What is read of the best weights, and what a run continues from.
+WEIGHTS: Fields = {"module": {}}
 STATE: Fields = {
     "saved": {
         "step": int,
@@ -23,7 +25,7 @@ STATE: Fields = {
         "before": {},
         "best": {"step": int, "score": float, "metrics": {}},
     },
-    "module": {},
+    **WEIGHTS,
     "optimizer": {"state": {}, "param_groups": list},
     "rng": torch.Tensor,
 }
@@ -35,7 +37,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         UserError: the disk is full or the folder can't be written; the old file stays.
     """
-    with replacing(path, f"then go on with --resume {path.parent.parent}") as part, part.open("wb") as file:
+    with replacing(path, go_on(path.parent.parent)) as part, part.open("wb") as file:
         torch.save(state, file)
 
 
@@ -46,16 +48,6 @@ def load_checkpoint(path: Path, fields: Fields | None = None) -> dict[str, Any]:
         UserError: no such file, it is damaged, or holds something else.
     """
     return read_checkpoint(path, fields or {}, _cure(path))
-
-
-def load_last(folder: Path) -> dict[str, Any]:
-    """What a run continues from. Raises as `load_checkpoint` does."""
-    return load_checkpoint(folder / LAST, STATE)
-
-
-def load_best(folder: Path) -> dict[str, Any]:
-    """The best weights of a run, as `module`. Raises as `load_checkpoint` does."""
-    return load_checkpoint(folder / BEST, {"module": {}})
 
 
 @contextmanager

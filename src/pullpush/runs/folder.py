@@ -1,5 +1,7 @@
 """The run folder: made once, gone on with, never overwritten."""
 
+from __future__ import annotations
+
 import os
 import platform
 import shutil
@@ -9,21 +11,27 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
-from pullpush.files import locked, read_yaml, replacing, unwritable, write_json, write_text
+from pullpush.files import locked, read_yaml, replacing, write_json, write_text
+from pullpush.names import dotted
+from pullpush.runs.checkpoint import LAST
 from pullpush.runs.config import Config, write_config
+from pullpush.runs.log import go_on
 from pullpush.runs.options import config_from
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 __all__ = [
     "changed_options",
+    "environment",
     "held_folder",
     "hold",
     "open_run",
@@ -64,7 +72,7 @@ def held_folder(fabric: Fabric, config: Config, resume: Path | None) -> Iterator
                 if not resume:
                     check_free(folder, config)
                 held.enter_context(hold(folder))
-                config.out = str(folder)
+                config.out = str(folder)  # before it is written down
                 resumable = prepare(folder, config, bool(resume))
             except UserError as error:
                 wrong = error
@@ -86,36 +94,16 @@ def hold(folder: Path) -> AbstractContextManager[None]:
 
 
 def prepare(folder: Path, config: Config, resume: bool) -> bool:
-    """Makes a run folder, or takes the one that is there; call it while you `hold` the folder.
+    """Makes a run folder, or takes the one that is there, and says whether there is a checkpoint to go on from.
 
     A run that was stopped before its first checkpoint begins again, with `resume` and with the command that made it.
-
-    Args:
-        folder: of the run.
-        config: of the run; `out` is set to the folder.
-        resume: the folder was named as a run to go on with.
-
-    Returns:
-        Whether there is a checkpoint to go on from.
-
-    Raises:
-        UserError: the folder holds something else, another run or a finished one; or it can't be written.
     """
-    config.out = str(folder)
     if not resume:
         check_free(folder, config)
-    last = folder / "checkpoints" / "last.pt"
-    if last.exists():
+    if (folder / LAST).exists():
         return True
     if (folder / "metrics.json").exists():
-        raise UserError(
-            f"{str(folder)!r} is finished, and has no {last.name} to go on from: start anew with another --out"
-        )
-    try:
-        last.parent.mkdir(exist_ok=True)
-        (folder / "embeddings").mkdir(exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error, THEN) from error
+        raise UserError(f"{str(folder)!r} is finished, and has no {LAST} to go on from: start anew with another --out")
     write_config(config, folder / "config.yaml", THEN)
     write_json(folder / "environment.json", environment(), THEN)
     return False
@@ -128,14 +116,15 @@ def check_free(folder: Path, config: Config) -> None:
     if not folder.is_dir():
         raise UserError(f"{str(folder)!r} exists and is no folder: choose another --out")
     there = {path.name for path in folder.iterdir() if path.name != LOCK and path.suffix != ".part"}
-    anew = f"choose another --out, or continue that run with --resume {folder}"
     if "config.yaml" not in there:
-        skeleton = {name for name in ("checkpoints", "embeddings") if not any((folder / name).glob("*"))}
-        if there - skeleton:
+        if there:
             raise UserError(f"{str(folder)!r} exists and is no run folder: choose another --out")
         return
     if changed := changed_options(config, folder):
-        raise UserError(f"{str(folder)!r} exists, with another --{', --'.join(changed)}: {anew}")
+        raise UserError(
+            f"{str(folder)!r} exists, with another --{', --'.join(changed)}: choose another --out, or continue that "
+            f"run with --resume {folder}"
+        )
     if (folder / "metrics.json").exists():
         raise UserError(f"{str(folder)!r} exists and is finished: choose another --out, or see --resume {folder}")
 
@@ -146,24 +135,14 @@ def changed_options(config: Config, folder: Path) -> list[str]:
     Raises:
         UserError: not a run folder, or its options can't be read.
     """
-    mine, theirs = flat(config.values()), flat(open_run(folder).values())
+    there = open_run(folder)
+    mine, theirs = dotted(config.values()), dotted(there.values())
     return [name for name in mine if name != "out" and mine[name] != theirs.get(name)]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by their dotted names, as a file gives them back."""
-    names: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            names |= flat(value, f"{prefix}{name}.")
-        else:
-            names[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return names
-
-
 def remove_run(folder: Path) -> None:
-    """Takes back a folder that `prepare` made and no step was trained in."""
-    if not any((folder / "checkpoints").iterdir()) and not (folder / "log.jsonl").exists():
+    """Takes back a folder in which no step was trained."""
+    if not any((folder / "checkpoints").glob("*")) and not (folder / "log.jsonl").exists():
         shutil.rmtree(folder)
 
 
@@ -207,30 +186,26 @@ def save_embeddings(folder: Path, name: str, embedded: Mapping[str, torch.Tensor
     tower's name."""
     for place, (tower, embeddings) in enumerate(embedded.items()):
         file_name = f"{name}-{tower}" if place else name
-        with replacing(folder / "embeddings" / f"{file_name}.npy", _then(folder)) as part, part.open("wb") as file:
+        with replacing(folder / "embeddings" / f"{file_name}.npy", go_on(folder)) as part, part.open("wb") as file:
             np.save(file, embeddings.float().cpu().numpy())
 
 
 def save_items(folder: Path, items: Items) -> None:
     """The item table with its splits."""
-    items.save(folder / "items.parquet", _then(folder))
+    items.save(folder / "items.parquet", go_on(folder))
 
 
 def save_texts(folder: Path, texts: pd.DataFrame) -> None:
     """The texts: split, label (what each belongs to), id (of the first such item), text."""
-    with replacing(folder / "texts.parquet", _then(folder)) as part:
+    with replacing(folder / "texts.parquet", go_on(folder)) as part:
         texts[["split", "label", "id", "text"]].to_parquet(part, index=False)
 
 
 def save_classes_seen(folder: Path, seen: pd.DataFrame) -> None:
     """How often items of each class were drawn: class, items, drawn."""
-    write_text(folder / "classes_seen.csv", seen.to_csv(index=False), _then(folder))
+    write_text(folder / "classes_seen.csv", seen.to_csv(index=False), go_on(folder))
 
 
 def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
     """metrics.json, the last that a run writes."""
-    write_json(folder / "metrics.json", metrics, _then(folder))
-
-
-def _then(folder: Path) -> str:
-    return f"then go on with --resume {folder}"
+    write_json(folder / "metrics.json", metrics, go_on(folder))

@@ -11,9 +11,10 @@ from pullpush.evaluation.cross_modal import CrossModal
 from pullpush.evaluation.evaluate import FACTS, Evaluation, summarised
 from pullpush.evaluation.knn import Neighbours
 from pullpush.evaluation.ranks import NEAREST
-from pullpush.files import damaged, replacing, unwritable
+from pullpush.files import damaged, replacing
 from pullpush.files.arrays import read_npz
 from pullpush.files.text import CURE
+from pullpush.runs.log import go_on
 
 __all__ = ["read_neighbours", "save_neighbours"]
 
@@ -69,12 +70,7 @@ def save_neighbours(folder: Path, name: str, evaluation: Evaluation | CrossModal
     }
     arrays.setdefault("id", np.empty(0, np.int64))
     path = folder / "neighbours" / f"{name}.npz"
-    then = f"then go on with --resume {folder}"
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise unwritable(path.parent, error, then) from error
-    with replacing(path, then) as part, part.open("wb") as file:
+    with replacing(path, go_on(folder)) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # NumPy's stubs take keywords for allow_pickle
 
 

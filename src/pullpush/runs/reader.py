@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pullpush.data.items import Items
+from pullpush.data.splits import kind_of_classes
 from pullpush.errors import UserError
 from pullpush.evaluation import Evaluation, evaluate_image_text, evaluate_items, protocol_for
 from pullpush.files import Fields, check_fields, read_json, read_jsonl, read_text, read_yaml
@@ -112,7 +113,8 @@ class RunFolder:
         records, left_out = self._read("log.jsonl", partial(read_jsonl, fields={"step": int}))
         for number in left_out:
             self.notes.append(f"Line {number} of log.jsonl is cut off or damaged and was left out.")
-        if left_out and (self.cure or not self._is_cut(left_out)):
+        # A kill leaves the last line cut off: no damage.
+        if left_out and (self.cure or len(left_out) > 1 or (self.path / "log.jsonl").read_bytes().endswith(b"\n")):
             self._damage(f"'log.jsonl' is damaged in {len(left_out)} lines; {self.cure or CURE}")
         if not records:
             raise Missing("log.jsonl holds no steps.")
@@ -172,10 +174,8 @@ class RunFolder:
         """What the test split is to the model: "unseen classes", "seen classes", "unseen images", "the test split"."""
         if not self.labelled:
             return "unseen images"
-        if self.apart("test"):
-            return "unseen classes"
-        labels = self.items.table.groupby("split")["label"].agg(set)
-        return "seen classes" if labels.get("test", set()) <= labels.get("train", set()) else "the test split"
+        kinds = {"unseen": "unseen classes", "seen": "seen classes", "mixed": "the test split"}
+        return kinds[kind_of_classes(self.items, "test")]
 
     def embeddings(self, split: str, when: str) -> NDArray[np.float32]:
         """Normalised embeddings `[n, dim]` of a split, `when` = "before" or "after" training."""
@@ -257,15 +257,6 @@ class RunFolder:
         if sentence not in self.damaged:
             self.damaged.append(sentence)
         return Missing(sentence)
-
-    def _is_cut(self, left_out: list[int]) -> bool:
-        """Whether of a log the last line alone is damaged, as a kill leaves it."""
-        with (self.path / "log.jsonl").open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            if not file.tell():
-                return True
-            file.seek(-1, os.SEEK_END)
-            return len(left_out) == 1 and file.read(1) != b"\n"
 
 
 def _metrics(path: Path, cure: str) -> dict[str, Any]:

@@ -7,18 +7,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pullpush import progress
-from pullpush.escape import printable
+from pullpush.progress import say
 from pullpush.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from pullpush.training.loop import Run
 
-__all__ = ["Display", "say"]
-
-
-def say(sentence: str, style: str = "") -> None:
-    """A line that stays, unless the run is quiet."""
-    progress.say(printable(sentence), style)
+__all__ = ["Display"]
 
 
 class Display(Callback):

@@ -21,16 +21,16 @@ from pullpush.data.items import Items
 from pullpush.data.sources import open_items
 from pullpush.data.splits import fold_as_test, long_tail, split_by_class
 from pullpush.errors import UserError
-from pullpush.runs.checkpoint import LAST, load_last, not_of_this_run
+from pullpush.progress import say
+from pullpush.runs.checkpoint import LAST, STATE, load_checkpoint, not_of_this_run
 from pullpush.runs.config import Config, DataConfig
 from pullpush.runs.folder import held_folder, open_run, remove_run
 from pullpush.runs.options import config_from
 from pullpush.training.anomaly import FirstBadTensor
-from pullpush.training.callbacks import Callback, Checkpoints, LogFile
+from pullpush.training.callbacks import Callback, Checkpoints, LogFile, Results
 from pullpush.training.cpu import flushed_denormals, keep_freed_memory
-from pullpush.training.display import Display, say
+from pullpush.training.display import Display
 from pullpush.training.monitor import Monitor
-from pullpush.training.results import Results
 from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.task import Task
 from pullpush.training.trackers import Trackers
@@ -220,7 +220,7 @@ def as_callback(each: Any) -> Any:
 def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: Items | None) -> Run:
     """Everything up to the first step; of a run that goes on, up to the first step that is not done yet."""
     since = time.perf_counter()
-    last = load_last(folder) if going_on else None
+    last = load_checkpoint(folder / LAST, STATE) if going_on else None
     try:
         items = make_items(config.data, config.seed) if items is None else items
         task = Task(config, items, fabric.global_rank, fabric.world_size)

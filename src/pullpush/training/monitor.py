@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from pullpush.data.items import Items
-from pullpush.doctor import (
-    PREFIX,
-    Finding,
-    History,
-    Measures,
-    examine,
-    explained_by,
-    measure_queries,
-    measure_result,
-    not_finite_step,
-    objective_of,
-)
+from pullpush.doctor.declaration import Finding
+from pullpush.doctor.diagnose import examine, explained_by
+from pullpush.doctor.findings.not_finite import not_finite_step
+from pullpush.doctor.history import PREFIX, History
+from pullpush.doctor.measures import Measures, measure_queries, measure_result
+from pullpush.doctor.objective import objective_of
+from pullpush.progress import say
 from pullpush.runs.log import FINDINGS, LOG, append, keep_until, read_log
 from pullpush.training.callbacks import Callback
-from pullpush.training.display import say
 from pullpush.training.probes import LastBatch, learned_options, measure_batch, measure_updates
 
 if TYPE_CHECKING:
@@ -45,8 +38,13 @@ class Monitor(Callback):
         task, done = run.task, run.step
         self.every = EVERY * max(1, run.config.steps // (EVERY * LOOKS))
         self.batch = LastBatch(task.criterion, done, self.every)
-        self.history = History(_classes(task.splits["validation"]))
-        self.objective = objective_of(_in_use(run), _limits(task.splits["train"]))
+        validation, train = task.splits["validation"], task.splits["train"]
+        self.history = History(len(validation.labels.unique()) if len(validation) else 0)
+        # The batch may follow the data, which also say what it can have at most.
+        batch = replace(run.config.batch, classes=task.sampler.classes, samples=task.sampler.samples)
+        sizes = train.labels.unique(return_counts=True)[1].double().tolist()
+        limits = {"batch.classes": float(len(sizes)), "batch.samples": max(sizes)} if sizes else {}
+        self.objective = objective_of(run.config.values() | {"batch": vars(batch)}, limits)
         self._path = run.folder / FINDINGS if run.fabric.is_global_zero else None
         self._said = {str(line.get("finding")) for line in keep_until(self._path, done or -1)} if self._path else set()
         for line in read_log(run.folder / LOG) if done else []:
@@ -98,20 +96,3 @@ def _at_start(task: Trainable) -> Measures:
         measures["weights_missing"] = float(len(loaded.missing) or (loaded.source == "none" and frozen))
         measures["weights_loaded"] = float(loaded.matched)
     return measures
-
-
-def _classes(items: Items) -> int:
-    return len(items.labels.unique()) if len(items) else 0
-
-
-def _in_use(run: Run) -> dict[str, Any]:
-    """The options of the run, with the batch that follows the data."""
-    sampler = run.task.sampler
-    batch = {**asdict(run.config.batch), "classes": sampler.classes, "samples": sampler.samples}
-    return run.config.values() | {"batch": batch}
-
-
-def _limits(train: Items) -> dict[str, float]:
-    """What a batch can have at most."""
-    sizes = train.labels.unique(return_counts=True)[1]
-    return {"batch.classes": float(len(sizes)), "batch.samples": float(sizes.max())} if len(sizes) else {}

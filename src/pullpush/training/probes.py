@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pullpush.criterion import Criterion, distributed
-from pullpush.doctor import Measures, Objective, measure_cells, measure_duplicates, measure_sides
+from pullpush.doctor.measures import Measures, measure_cells, measure_duplicates, measure_sides
+from pullpush.doctor.objective import Objective
 from pullpush.maths import health
 from pullpush.maths.pairs import Pairs, make_pairs
 from pullpush.maths.rectangle import Rectangle

@@ -19,6 +19,7 @@ from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, eva
 from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_items, save_texts
+from pullpush.runs.log import go_on
 from pullpush.training.towers import SPLITS, TOWERS, Batch, TextTower, Tower, moved
 
 __all__ = ["Step", "Task", "make_criteria"]
@@ -167,7 +168,9 @@ class Task:
         groups = [
             {**group, "name": f"{tower.name}/{group['name']}" if self.other else group["name"]}
             for tower in self.towers
-            for group in tower.parameter_groups()
+            for group in tower.encoder.parameter_groups(
+                o.lr, backbone_scale=tower.backbone_scale, weight_decay=o.weight_decay
+            )
         ]
         if learned := list(self.criterion.parameters()):
             groups.append({"name": "criterion", "params": learned, "lr": o.lr * o.criterion_scale, "weight_decay": 0.0})
@@ -216,7 +219,7 @@ class Task:
         return {"train/duplicates": float(twice.any(1).double().mean())}
 
     def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
-        return {tower.name: tower.embed_split(split, device) for tower in self.towers}
+        return {tower.name: tower.embed(tower.entries(split), device, split) for tower in self.towers}
 
     def evaluate(self, split: str, embedded: Mapping[str, Tensor]) -> Evaluation | CrossModal:
         """Retrieval by the protocol of the data; with two towers in both directions over all entries, and among
@@ -282,8 +285,7 @@ class Task:
     def save_model(self, folder: Path) -> None:
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss.named())}
         encoders = [tower.encoder for tower in self.towers]
-        then = f"then go on with --resume {folder.parent}"
-        bundle.save(str(folder), *encoders, extra=about, replace=True, then=then)
+        bundle.save(str(folder), *encoders, extra=about, replace=True, then=go_on(folder.parent))
 
     def _match(self, items: Items) -> Tensor:
         """By which an item and an entry of the second tower belong together, int64 [n]."""

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from pullpush.data.images import ImageDataset, WithSteps, load_pixels
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.data.texts import plain, text_problems
@@ -18,15 +20,20 @@ from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
 from pullpush.evaluation.embed import evaluating
 from pullpush.extras import need
+from pullpush.images.augment import Augmentation, step_generator, train_transform
+from pullpush.images.preprocessing import normalise
 from pullpush.progress import counted
 from pullpush.runs.config import Config
 from pullpush.training.feature_cache import cached_features, features_key, texts_key
-from pullpush.training.loaders import EvaluationInputs, image_batches
 
 __all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower", "moved"]
 
 SPLITS = ("train", "validation", "test")
-CHUNK = 256
+# Entries that are embedded at a time.
+CHUNK, IMAGES = 256, 64
+# Decoded images are kept where they need fewer; a little larger than the encoder's input, so that crops keep their
+# sharpness.
+CACHE_BYTES, MARGIN = 2 << 30, 1.125
 
 
 class Batch(NamedTuple):
@@ -136,15 +143,6 @@ class Tower:
             embeddings: Tensor = self.encode(self.features[entries].to(device))
             return embeddings.float().cpu()
 
-    def embed_split(self, split: str, device: torch.device) -> Tensor:
-        """Embeddings of a split [n, dim], on the CPU, in the order of `table`."""
-        return self.embed(self.entries(split), device, split)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """For the optimiser; each group holds its own highest learning rate."""
-        o = self.config.optimizer
-        return self.encoder.parameter_groups(o.lr, backbone_scale=self.backbone_scale, weight_decay=o.weight_decay)
-
     def _chunks(self, entries: Tensor, again: str = "") -> Iterable[Any]:
         """The inputs for these entries, some at a time; `again` as of `embed`."""
         return (self.inputs(chunk) for chunk in entries.split(CHUNK))
@@ -175,27 +173,57 @@ class ImageTower(Tower):
     def _build(self) -> None:
         options = {k: v for k, v in vars(self.config.encoder).items() if k not in ("augment", "flip")}
         self.encoder = ImageEncoder(**options, seed=self.config.seed)
-        self._held: dict[str, EvaluationInputs] = {}
+        self._held: dict[str, Tensor] = {}
 
     def inputs(self, entries: Tensor) -> Tensor:
         return torch.cat(list(self._chunks(entries)))
 
     def loader(self, sampler: BatchSampler) -> Iterator[Batch]:
-        """Decoded ahead, and augmented."""
+        """Decoded ahead, and augmented by the seed, the step and the rank alone, so that a resumed run sees what the
+        uninterrupted one would have seen."""
         if self.features is not None:
             yield from super().loader(sampler)
             return
-        for inputs, rows in image_batches(self.items.split("train"), sampler, self.encoder.preprocessing, self.config):
-            yield Batch(inputs, rows, self._train[rows])
+        items, view, config = self.items.split("train"), self.encoder.preprocessing, self.config
+        augment, flip, side = config.encoder.augment, 0.5 * config.encoder.flip, round(view.size * MARGIN)
+        if self._fits(len(items), side):
+            dataset = ImageDataset(items, cache=side)
+            augmentation = Augmentation(view.size, view.mean, view.std, flip=flip)
+            for rows in sampler:
+                images, _, _ = dataset.batch(rows)
+                if augment:
+                    inputs = augmentation(images, step_generator(config.seed, sampler.position - 1, sampler.rank))
+                else:
+                    inputs = normalise(images, view.mean, view.std, view.size)
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+                yield Batch(inputs, torch.tensor(rows), self._train[rows])
+        else:
+            transform = train_transform(view.size, view.mean, view.std, flip=flip) if augment else view.transform
+            dataset = ImageDataset(items.assign(id=range(len(items))), transform, seed=config.seed)
+            workers = config.data.workers
+            loader: Any = DataLoader(
+                dataset, batch_sampler=WithSteps(sampler), num_workers=workers, persistent_workers=workers > 0
+            )
+            for inputs, _, rows in loader:
+                yield Batch(inputs, rows, self._train[rows])
 
     def _chunks(self, entries: Tensor, again: str = "") -> Iterable[Tensor]:
-        inputs = self._held.get(again)
-        if inputs is None:
+        view, pixels = self.encoder.preprocessing, self._held.get(again)
+        if pixels is None:
             items = self.items.select(entries.numpy())
-            inputs = EvaluationInputs(items, self.encoder.preprocessing, self.config.data)
+            if not self._fits(len(items), view.size):
+                dataset = ImageDataset(items, view.transform)
+                loader: Any = DataLoader(dataset, IMAGES, num_workers=self.config.data.workers)
+                return (inputs for inputs, _, _ in loader)
+            pixels = load_pixels(items, view.size)
         if again:
-            self._held[again] = inputs
-        return inputs
+            self._held[again] = pixels
+        return (normalise(chunk, view.mean, view.std) for chunk in pixels.split(IMAGES))
+
+    def _fits(self, items: int, size: int) -> bool:
+        """Whether so many decoded images are kept in memory."""
+        choice = self.config.data.cache
+        return choice == "yes" or (choice == "auto" and items * 3 * size * size < CACHE_BYTES)
 
     def _features(self) -> Tensor:
         encoder = self.encoder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_fabric.loggers.logger import Logger
@@ -13,6 +12,7 @@ from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from pullpush.errors import UserError
 from pullpush.files import unwritable
+from pullpush.runs.log import go_on
 from pullpush.signatures import of
 from pullpush.training.callbacks import Callback
 
@@ -47,7 +47,10 @@ class Trackers(Callback):
         self.kinds, self.loggers, self.tensorboard = [tracker(name) for name in names], list(loggers), tensorboard
 
     def on_setup(self, run: Run) -> None:
-        loggers = [*(_made(kind, run.folder) for kind in self.kinds), *self.loggers]
+        """Makes the trackers with their own defaults; those that write files write into the run folder."""
+        places = {"root_dir": str(run.folder), "save_dir": str(run.folder)}
+        own = [{name: place for name, place in places.items() if name in of(kind).options} for kind in self.kinds]
+        loggers = [*(kind(**options) for kind, options in zip(self.kinds, own, strict=True)), *self.loggers]
         for logger in loggers:
             with suppress(NotImplementedError):  # csv has no place for them
                 logger.log_hyperparams(run.config.values())
@@ -89,12 +92,6 @@ def tracker(name: str) -> type[Logger]:
     return cls
 
 
-def _made(kind: type[Logger], folder: Path) -> Logger:
-    """A tracker with its own defaults; those that write files write into the run folder."""
-    places = {option: str(folder) for option in ("root_dir", "save_dir") if option in of(kind).options}
-    return kind(**places)
-
-
 @contextmanager
 def _on_the_disk(run: Run) -> Iterator[None]:
     """A disk that can't be written is a `UserError`; Fabric's loggers hide it behind a ValueError."""
@@ -104,4 +101,4 @@ def _on_the_disk(run: Run) -> Iterator[None]:
         cause = error.__cause__ if isinstance(error, ValueError) else error
         if not isinstance(cause, OSError):
             raise
-        raise unwritable(run.folder, cause, f"then go on with --resume {run.folder}") from error
+        raise unwritable(run.folder, cause, go_on(run.folder)) from error
