@@ -52,14 +52,14 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("again", ["the same command", "--resume"])
-@pytest.mark.parametrize("at", ["environment", "save_items", "hold"])
+@pytest.mark.parametrize("at", ["environment", "save_tables", "hold"])
 def test_a_run_without_a_checkpoint_begins_again(
     tiny: Options, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, again: str
 ) -> None:
     def stop(*_: Any) -> None:
         raise Stop
 
-    module = {"environment": "runs.folder", "save_items": "training.task", "hold": "runs.folder"}[at]
+    module = {"environment": "runs.folder", "save_tables": "training.task", "hold": "runs.folder"}[at]
     monkeypatch.setattr(f"pullpush.{module}.{at}", stop)
     out = tmp_path / "run"
     with pytest.raises(Stop):

@@ -36,11 +36,9 @@ __all__ = [
     "hold",
     "open_run",
     "remove_run",
-    "save_classes_seen",
     "save_embeddings",
-    "save_items",
-    "save_metrics",
-    "save_texts",
+    "save_results",
+    "save_tables",
 ]
 
 LOCK = ".lock"
@@ -190,22 +188,15 @@ def save_embeddings(folder: Path, name: str, embedded: Mapping[str, torch.Tensor
             np.save(file, embeddings.float().cpu().numpy())
 
 
-def save_items(folder: Path, items: Items) -> None:
-    """The item table with its splits."""
+def save_tables(folder: Path, items: Items, texts: pd.DataFrame | None) -> None:
+    """The item table with its splits; the texts: split, label (what it belongs to), id (of its first item), text."""
     items.save(folder / "items.parquet", go_on(folder))
+    if texts is not None:
+        with replacing(folder / "texts.parquet", go_on(folder)) as part:
+            texts[["split", "label", "id", "text"]].to_parquet(part, index=False)
 
 
-def save_texts(folder: Path, texts: pd.DataFrame) -> None:
-    """The texts: split, label (what each belongs to), id (of the first such item), text."""
-    with replacing(folder / "texts.parquet", go_on(folder)) as part:
-        texts[["split", "label", "id", "text"]].to_parquet(part, index=False)
-
-
-def save_classes_seen(folder: Path, seen: pd.DataFrame) -> None:
-    """How often items of each class were drawn: class, items, drawn."""
+def save_results(folder: Path, seen: pd.DataFrame, metrics: dict[str, Any]) -> None:
+    """How often items of each class were drawn (class, items, drawn), and metrics.json, the last that a run writes."""
     write_text(folder / "classes_seen.csv", seen.to_csv(index=False), go_on(folder))
-
-
-def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """metrics.json, the last that a run writes."""
     write_json(folder / "metrics.json", metrics, go_on(folder))

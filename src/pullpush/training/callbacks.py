@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pullpush.data.splits import kind_of_classes
 from pullpush.runs.checkpoint import BEST, LAST, WEIGHTS, load_checkpoint, not_of_this_run, save_checkpoint
-from pullpush.runs.folder import save_classes_seen, save_embeddings, save_metrics
+from pullpush.runs.folder import save_embeddings, save_results
 from pullpush.runs.log import LOG, append, keep_until
 from pullpush.runs.neighbours import save_neighbours
 
@@ -124,7 +124,6 @@ class Results(Callback):
         if best["step"]:
             with not_of_this_run(run.folder / BEST):
                 task.step.load_state_dict(load_checkpoint(run.folder / BEST, WEIGHTS)["module"])
-        save_classes_seen(run.folder, task.classes_seen(run.config.steps))
         for split in ("train", "validation"):
             if len(task.splits[split]):
                 save_embeddings(run.folder, f"{split}-after", task.embed(split, run.fabric.device))
@@ -140,7 +139,7 @@ class Results(Callback):
             "test": {"before": run.before, "after": after},
             "validation": {name.removeprefix("validation/"): value for name, value in best["metrics"].items()},
         }
-        save_metrics(run.folder, metrics)
+        save_results(run.folder, task.classes_seen(run.config.steps), metrics)
         run.tell("on_test", metrics)
 
 

@@ -18,7 +18,7 @@ from pullpush.errors import UserError
 from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, evaluate_items
 from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
-from pullpush.runs.folder import save_items, save_texts
+from pullpush.runs.folder import save_tables
 from pullpush.runs.log import go_on
 from pullpush.training.towers import SPLITS, TOWERS, Batch, TextTower, Tower, moved
 
@@ -278,9 +278,7 @@ class Task:
 
     def save_tables(self, folder: Path) -> None:
         """The item table with its splits, and the entries of a second tower in the order of their embeddings."""
-        save_items(folder, self.items)
-        if self.other is not None:
-            save_texts(folder, self.other.rows)
+        save_tables(folder, self.items, None if self.other is None else self.other.rows)
 
     def save_model(self, folder: Path) -> None:
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss.named())}
