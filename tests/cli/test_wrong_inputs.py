@@ -1,6 +1,7 @@
 """What people get wrong: one message that names the input and the cure, status 2, nothing overwritten."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -26,7 +27,11 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], *said: str) -> 
     """Runs the command line, which must end with status 2 and one message that holds all of `said`."""
     assert main(argv) == 2
     out = capsys.readouterr()
-    assert out.err.startswith("pullpush: ")
+    progress, start, message = f"\n{out.err}".partition("\npullpush: ")
+    assert start
+    assert "\npullpush: " not in message
+    # On a slow machine progress was told before.
+    assert all(re.search(r": .* (so far|left)\b", line) for line in progress.splitlines() if line)
     assert "Traceback" not in out.err + out.out
     for words in said:
         assert words in out.err, out.err
