@@ -267,13 +267,14 @@ def test_every_format_is_known_by_its_first_bytes_and_read(kind: str, tmp_path: 
     assert all(open_rgb(path).getpixel((5, 5))[0] > 240 for path in found)
 
 
-def test_heic_is_turned_once_and_taken_as_an_upload() -> None:
+def test_heic_is_turned_once_and_taken_as_an_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     for image in (open_rgb(HEIC), uploads.decode(HEIC.read_bytes())):
         assert image.size == (48, 64)  # stored lying, with an EXIF that says so too
         assert image.getpixel((5, 5))[0] > 200
         assert image.getpixel((5, 60))[2] > 200
+    monkeypatch.setattr(uploads, "MAX_PIXELS", 3000)
     with pytest.raises(uploads.Refused) as refused:
-        uploads.decode(HEIC.read_bytes(), max_pixels=3000)
+        uploads.decode(HEIC.read_bytes())
     assert refused.value.status == 413
 
 
