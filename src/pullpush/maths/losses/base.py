@@ -94,7 +94,8 @@ def by_class(similarity: Tensor, pairs: Pairs, centers: int) -> tuple[Tensor, Pa
         centers: proxies a class.
 
     Returns:
-        The similarity [anchors, classes, centers], and masks [anchors, classes], true where any proxy of the class is.
+        The similarity [anchors, centers, classes], in which a class's proxies are reduced at once for all classes, and
+        masks [anchors, classes], true where any proxy of the class is.
 
     Raises:
         UserError: the number of proxies is not a multiple of `centers`.
@@ -105,4 +106,6 @@ def by_class(similarity: Tensor, pairs: Pairs, centers: int) -> tuple[Tensor, Pa
             f"{columns} proxies can't be {centers} a class: give Proxies(classes, dim, per_class={centers})"
         )
     shape = (rows, columns // centers, centers)
-    return similarity.view(shape), Pairs(*(reduce(torch.logical_or, mask.view(shape).unbind(-1)) for mask in pairs))
+    return similarity.view(shape).mT.contiguous(), Pairs(
+        *(reduce(torch.logical_or, mask.view(shape).unbind(-1)) for mask in pairs)
+    )

@@ -108,7 +108,7 @@ def sub_center_arcface(
     Source: Deng et al., Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces, ECCV 2020.
     """
     cells, classes = by_class(widen(rectangle.similarity), rectangle.pairs, centers)
-    return against_negatives(cells.amax(-1), classes, scale, partial(_cos_of_wider, margin=margin))
+    return against_negatives(cells.amax(1), classes, scale, partial(_cos_of_wider, margin=margin))
 
 
 @loss(proxies=True, unit_length=True)

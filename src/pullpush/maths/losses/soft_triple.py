@@ -58,12 +58,11 @@ def soft_triple(
 
 
 def _mixed(s: Tensor, gamma: float, bound: float) -> Tensor:
-    """The mean over the last dimension by its own softmax, for which no largest is searched where none can overflow:
-    along a short dimension that takes most of the time."""
+    """The mean over the centers by their softmax, for which no largest is searched where none can overflow."""
     if bound > EXPONENT:
-        return (torch.softmax(s / gamma, -1) * s).sum(-1)
-    weight, ones = (s / gamma).exp(), s.new_ones(s.shape[-1])
-    return ((weight * s) @ ones) / (weight @ ones)
+        return (torch.softmax(s / gamma, 1) * s).sum(1)
+    weight = (s / gamma).exp()
+    return (weight * s).sum(1) / weight.sum(1)
 
 
 def _mean_gap(s: Tensor, centers: int) -> Tensor:
