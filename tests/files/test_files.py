@@ -8,8 +8,11 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -295,3 +298,23 @@ def test_json_lines_of_a_good_file(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"step": n}) + "\n" for n in range(3)))
     assert files.read_jsonl(path) == ([{"step": n} for n in range(3)], [])
+
+
+def test_headers_of_arrays_are_read_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are Python literals: two at once are too many for Python 3.11's parser."""
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(6))
+    genuine, inside, most = np.lib.format.read_array_header_1_0, [0], [0]
+
+    def watched(file: IO[bytes]) -> object:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        inside[0] -= 1
+        return genuine(file)
+
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", watched)
+    with ThreadPoolExecutor(4) as pool:
+        read = list(pool.map(lambda _: arrays.read_npy(path), range(8)))
+    assert most == [1]
+    assert all(each.tolist() == list(range(6)) for each in read)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pullpush import search
 from pullpush.errors import UserError
+from pullpush.search import stores
 from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.engine import Lookup, mix
 from tests.support.fake import COLOURS, FakeModel, picture
@@ -194,6 +195,13 @@ def test_readers_pick_up_new_versions_while_they_search(index: Path, model: Fake
     assert len(engine) == 110
     with pytest.raises(UserError, match="no item 12"):
         engine.item(12)
+
+
+def test_a_store_is_read_from_its_file_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that open a version each would be in Python's parser together, which 3.11 does not bear."""
+    stores.declared("faiss")
+    monkeypatch.setattr(stores.ast, "parse", None)
+    assert stores.declared("faiss:hnsw") is stores.declared("faiss")
 
 
 def test_an_engine_prints_what_it_searches(built: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -16,6 +17,8 @@ __all__ = ["read_npy", "read_npz"]
 
 MOST_INFLATED = 100  # times its size in the file that a compressed array may have
 SMALL = 64 << 20  # bytes of which the above doesn't matter
+# A header is a Python literal, and Python 3.11's parser fails where two threads are in it.
+ONE_AT_A_TIME = threading.Lock()
 
 
 def read_npy(
@@ -40,12 +43,13 @@ def read_npy(
     """
     size = regular(path, cure).stat().st_size
     try:
-        with Path(path).open("rb") as file:
+        with ONE_AT_A_TIME, Path(path).open("rb") as file:
             held = _header(file, size, kinds)
         if shape is not None and not _fits(held, shape):
             raise ValueError(f"its shape is {list(held)}, not {[n if n is not None else 'any' for n in shape]}")
         empty = 0 in held  # nothing to map
-        return np.asarray(np.load(path, mmap_mode="c" if mapped and not empty else None, allow_pickle=False))
+        with ONE_AT_A_TIME:
+            return np.asarray(np.load(path, mmap_mode="c" if mapped and not empty else None, allow_pickle=False))
     except Exception as error:  # headers are Python literals: they fail in many ways
         raise damaged(path, error, cure) from error
 
@@ -77,9 +81,9 @@ def read_npz(
                     raise ValueError(f"it has no array {name!r}") from None
                 if about.file_size > max(SMALL, MOST_INFLATED * size):
                     raise ValueError(f"its array {name!r} is compressed beyond sense")
-                with archive.open(about) as file:
+                with ONE_AT_A_TIME, archive.open(about) as file:
                     _header(file, about.file_size, letters)
-                with archive.open(about) as file:
+                with ONE_AT_A_TIME, archive.open(about) as file:
                     arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
         return arrays
     except Exception as error:  # zip files and headers fail in many ways

@@ -16,6 +16,7 @@ from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.evaluation.projection import place, project
 from pullpush.files import damaged, read_text, write_text
+from pullpush.files.arrays import read_npy
 from pullpush.files.tables import from_arrow, read_parquet, to_arrow
 from pullpush.names import fresh
 from pullpush.search import layout, origin, staging, thumbnails
@@ -176,7 +177,7 @@ def _as_queries(texts: Sequence[str], model: Model | None) -> Callable[[], np.nd
 
 def _settle_again(store: Store, old: Opened) -> None:
     """The writer before may have died between publishing and settling."""
-    removed = np.load(old.folder / REMOVED)
+    removed = read_npy(old.folder / REMOVED)
     if len(removed):
         empty = np.zeros((0, old.manifest.dim), np.float32)
         store.settle(old.manifest.version, Change(removed[:0], empty, old.table[:0], removed))

@@ -35,6 +35,11 @@ def declared(url: str) -> type[Store]:
     if name not in names():
         known = [address for each in names() for address in declared(each).addresses]
         raise UserError(f"unknown store {url!r}; it can be {', '.join(known)}")
+    return _declared(name)
+
+
+@cache  # a version is opened often, and by several threads: Python 3.11's parser fails where two are in it
+def _declared(name: str) -> type[Store]:
     source = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
     classes = (node for node in source.body if isinstance(node, ast.ClassDef))
     of_store = next(node for node in classes if any(ast.unparse(base) == "Store" for base in node.bases))

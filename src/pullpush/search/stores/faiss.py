@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import torch
 
 from pullpush.errors import UserError
+from pullpush.files.arrays import read_npy
 from pullpush.files.tables import from_arrow, to_arrow
 from pullpush.search import exact
 from pullpush.search.stores.base import FILTERS, Change, Store, Where
@@ -89,10 +90,10 @@ class FaissVectors:
         kind, rows, dim = self.facts["kind"], self.facts["rows"], self.facts["dim"]
         if kind != "flat":
             self.index = faiss.read_index(str(folder / "vectors.faiss"), faiss.IO_FLAG_MMAP_IFC)
-        self.ids = np.load(folder / "rows.npy")
+        self.ids = read_npy(folder / "rows.npy")
         self.columns = from_arrow(pq.read_table(folder / "columns.parquet"))
         if kind != "hnsw":
-            self.vectors = np.asarray(np.load(folder / "vectors.npy", mmap_mode="c" if rows else None))
+            self.vectors = read_npy(folder / "vectors.npy", mapped=True)
         elif rows:  # those below the graph, without a copy
             below = faiss.downcast_index(self.index.storage).get_xb()
             self.vectors = faiss.rev_swig_ptr(below, rows * dim).reshape(rows, dim)
