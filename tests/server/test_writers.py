@@ -65,8 +65,8 @@ def says_nothing_of_the_machine(answer: httpx.Response, index: Path, *pids: int)
 
 def test_two_servers_add_to_one_index(index: Path, tmp_path: Path) -> None:
     with (
-        running(index, tmp_path / "a.log") as one,
-        running(index, tmp_path / "b.log") as two,
+        running(index, tmp_path / "a.log", wait=50) as one,  # ten additions take long on a machine that is busy
+        running(index, tmp_path / "b.log", wait=50) as two,
         httpx.Client(base_url=one.url) as first,
         httpx.Client(base_url=two.url) as second,
     ):
