@@ -172,3 +172,14 @@ def test_values_of_each_anchor_with_a_miner():
     x, labels = batch(12)
     each = criterion("triplet", miner="hard_percent", reduction="none")(x, labels)
     assert each.shape == (12,)
+
+
+def test_a_miner_of_references_gets_all_of_them_beside_a_loss_of_each_class_alone():
+    """soft_triple compares the proxies of each class, the angular miner all with all."""
+    x, labels = torch.randn(12, 8, generator=torch.Generator().manual_seed(0)), torch.arange(12) // 3
+    proxies = Proxies(4, 8, per_class=2)
+    mined = Criterion("soft_triple", proxies=proxies, miner="angular")(x, labels)
+    # The same numbers by a function that is not known to be the dot product: then the loss gets all with all, too.
+    other = Criterion("soft_triple", proxies=proxies, miner="angular", similarity=lambda a, b: a @ b.mT)
+    other.comparison.similarity_name = "cosine"
+    torch.testing.assert_close(mined, other(x, labels))

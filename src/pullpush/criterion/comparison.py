@@ -41,9 +41,9 @@ class Comparison:
         chosen: list[Loss | Miner] = [loss] if miner is None else [loss, miner]
         self.unit_length = similarity is cosine or any(each.traits.unit_length for each in chosen)
         self.wants_references = any(each.traits.wants_references for each in chosen)
-        # Of all references, or of so many beside each other, which is by far less.
-        group = loss.traits.wants_references
-        self.together = int(loss.options[group]) if isinstance(group, str) and self._similarity is dot else 0
+        # Of all references, or of so many beside each other, which is by far less and not enough for a miner.
+        group, alone = loss.traits.wants_references, miner is None or not miner.traits.wants_references
+        self.together = int(loss.options[group]) if isinstance(group, str) and alone and self._similarity is dot else 0
         self.whole = any(each.whole for each in chosen)
 
     def __call__(self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor]) -> AnchorLoss:
