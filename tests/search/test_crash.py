@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from pullpush import search
 from pullpush.search import layout
 from tests.support.fake import FakeModel, write_folder
+from tests.support.killing import killed_before
 from tests.support.running import spawn, wait_end
 
 
@@ -63,42 +65,18 @@ def test_killed_at_random_points(tmp_path: Path, kind: str) -> None:
     assert all(path.name.isdigit() for path in (out / "versions").iterdir())
 
 
-class Died(BaseException):
-    """Stands for the end of the process."""
-
-
-def test_killed_before_every_flush_and_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same without chance: the writer ends right before its n-th flush or rename, for every n."""
+def test_killed_before_every_flush_and_rename(tmp_path: Path) -> None:
+    """The same without chance: the writer is killed right before its n-th flush or rename, for every n."""
     model, source, out = FakeModel(), write_folder(tmp_path / "images", each=3), tmp_path / "index"
     search.build_index(model, source, out, projection="pca")
     old = answer(out)
     write_folder(source, each=4)
     search.build_index(model, source, tmp_path / "expected", projection="pca")
     new = answer(tmp_path / "expected")
-    genuine = {name: getattr(os, name) for name in ("fsync", "rename", "replace")}
-    seen, step, finished = [], 0, False
-    while not finished:
+    seen, step, killed = [], 0, True
+    while killed:
         step += 1
-        left = step
-
-        def counted(name: str):
-            def run(*arguments: object) -> None:
-                nonlocal left
-                left -= 1
-                if not left:
-                    raise Died
-                genuine[name](*arguments)
-
-            return run
-
-        with monkeypatch.context() as patch:
-            for name in genuine:
-                patch.setattr(os, name, counted(name))
-            try:
-                search.build_index(model, source, out, projection="pca")
-                finished = True
-            except Died:
-                pass
+        killed = killed_before(step, partial(search.build_index, model, source, out, projection="pca")) is None
         layout.verify(*layout.current(out))
         seen.append("old" if answer(out) == old else "new" if answer(out) == new else "broken")
     assert seen == sorted(seen, reverse=True), seen  # old ... old, new ... new: it never goes back

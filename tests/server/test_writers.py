@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from pullpush.server.middleware import Rules
 from pullpush.server.service import Service
 from tests.support.fake import FakeModel, picture, write_folder
 from tests.support.hostile import good
+from tests.support.killing import killed_before
 from tests.support.running import running, spawn, wait_end, wait_for
 
 
@@ -330,40 +332,13 @@ def test_every_error_is_json_and_names_no_path(
 # ---- kill -9 -------------------------------------------------------------------------------------------------------
 
 
-def killed_at(step: int, work: Callable[[], object]) -> bool:
-    """Does `work` in a process that ends, without a last word, before its flush or rename number `step`; whether it
-    came to one."""
-    if child := os.fork():
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert status in (0, 9)
-        return status == 9
-    left = [step]
-
-    def counted(genuine: Callable[..., None]) -> Callable[..., None]:
-        def run(*arguments: object) -> None:
-            left[0] -= 1
-            if not left[0]:
-                os._exit(9)
-            genuine(*arguments)
-
-        return run
-
-    try:
-        for name in ("fsync", "rename", "replace"):
-            setattr(os, name, counted(getattr(os, name)))
-        work()
-        os._exit(0)
-    finally:
-        os._exit(1)
-
-
 def test_what_a_killed_addition_leaves_is_cleaned_at_the_next_start(index: Path) -> None:
     """Killed before every flush and rename of an addition; then a server starts on it."""
     left_behind = step = 0
     killed = True
     while killed:
         step += 1
-        killed = killed_at(step, lambda: search.add(index, [picture("red", 900 + step)], FakeModel()))  # noqa: B023
+        killed = killed_before(step, partial(search.add, index, [picture("red", 900 + step)], FakeModel())) is None
         left_behind += killed and bool(orphans(index))
         search.tidy(index)
         assert not orphans(index)

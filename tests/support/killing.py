@@ -1,4 +1,4 @@
-"""Processes that are killed before any of their writes; for tests in a process of their own, without threads."""
+"""Processes that are killed before any of their writes: forked, so that nothing but one thread may be at work."""
 
 import os
 import signal
@@ -9,8 +9,6 @@ from pathlib import Path
 __all__ = ["WRITES", "killed_before", "spread"]
 
 WRITES: tuple[tuple[object, str], ...] = ((os, "fsync"), (os, "replace"), (Path, "mkdir"), (Path, "rename"))
-
-os.fsync = lambda descriptor: None  # a kill takes nothing that was written; only a power cut does
 
 
 def killed_before(
@@ -49,6 +47,7 @@ def killed_before(
             return call
 
         try:
+            os.fsync = lambda descriptor: None  # a kill takes nothing that was written; only a power cut does
             for owner, name in places:
                 setattr(owner, name, counted(getattr(owner, name)))
             listen(count)

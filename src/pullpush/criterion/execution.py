@@ -73,13 +73,13 @@ class Execution:
         learned = options.current(ranks)
         if self.reduction == "none":
             kept = [p._replace(embeddings=p.embeddings.clone()) for p in parts] if changing else parts
-            return _whole(per_anchor(self.comparison(anchors, kept, learned)), anchors, parts[0])[own]
+            return _with_nan_and_graph(per_anchor(self.comparison(anchors, kept, learned)), anchors, parts[0])[own]
         block_rows = self._block_rows(len(anchors.labels), sum(len(p.labels) for p in parts))
         if block_rows is None and ranks == 1 and not changing and self.compiled is None:
             total = value(self.comparison(anchors, parts, learned))
         else:
             total = self._streamed(anchors, parts, learned, block_rows or max(len(anchors.labels), 1), ranks)
-        return _whole(total, anchors, parts[0])
+        return _with_nan_and_graph(total, anchors, parts[0])
 
     def _streamed(
         self, anchors: Columns, parts: Sequence[Columns], learned: Mapping[str, Tensor], block_rows: int, ranks: int
@@ -133,7 +133,7 @@ def _in_32_bits(x: Tensor) -> Tensor:
     return x.int() if low >= small.min and high <= small.max else x
 
 
-def _whole(loss: Tensor, anchors: Columns, columns: Columns) -> Tensor:
+def _with_nan_and_graph(loss: Tensor, anchors: Columns, columns: Columns) -> Tensor:
     """The loss; NaN where an anchor's embedding holds one, or any column's; with a graph where no pair gave it one.
 
     The memory's columns need no look: it never takes a NaN.

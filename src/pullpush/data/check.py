@@ -46,9 +46,7 @@ class Findings:
     bad: list[BadItem]
     tiny: list[int]  # with a side of less than `TINY` pixels
     animated: list[int]
-    duplicates: list[
-        list[int]
-    ]  # with the same pixels after conversion to RGB: one file twice, or one image saved twice
+    duplicates: list[list[int]]  # with the same pixels as RGB: one file twice, or one image saved twice
     across_classes: list[list[int]]  # those duplicates whose labels differ
     kinds: Counter[str]  # Pillow's modes, counted
     seen: pd.DataFrame  # format, width and height (upright) of each that can be read

@@ -152,11 +152,10 @@ def sync(path: str | os.PathLike[str]) -> None:
 def unwritable(path: str | os.PathLike[str], error: BaseException, then: str = "") -> UserError:
     """The error that says why `path` can't be written and what to do about it."""
     cause = _of_the_disk(error) or error
-    number = cause.errno if isinstance(cause, OSError) else None
     reason = (cause.strerror if isinstance(cause, OSError) else None) or str(cause).splitlines()[0]
-    if number in FULL or (number is None and _says_full(cause)):
+    if _is_of_space(cause):
         reason, cure = "the disk is full", "make room on it"
-    elif number in CLOSED:
+    elif getattr(cause, "errno", None) in CLOSED:
         cure = "make the folder writable, or choose another"
     else:
         cure = "choose a place that can be written"
@@ -176,10 +175,15 @@ def _of_the_disk(error: BaseException) -> BaseException | None:
 def is_full(error: BaseException | None) -> bool:
     """Whether an error, or one that it comes from, is for want of space."""
     while error is not None:
-        if getattr(error, "errno", None) in FULL or _says_full(error):
+        if _is_of_space(error):
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_of_space(error: BaseException) -> bool:
+    number = getattr(error, "errno", None)
+    return number in FULL or (number is None and _says_full(error))
 
 
 def _says_full(error: BaseException) -> bool:
