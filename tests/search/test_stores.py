@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from pullpush import search
@@ -170,6 +171,21 @@ def test_a_graph_in_postgresql_is_searched_until_its_recall_is_enough(
     other = open_store(f"{pgvector}/graph").table
     other.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid NOT IN (%s, pg_backend_pid())", [0])
     assert len(view) == 2_000
+
+
+def test_a_milvus_server_that_is_stuck_is_given_up(
+    milvus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(f"{milvus}/stuck")
+    publish(store, tmp_path, 1, change(0, 5, seed=1))
+    monkeypatch.setattr("pullpush.search.stores.milvus.PATIENCE", 1.0)
+    (server,) = [each for each in psutil.Process().children() if "standalone" in each.cmdline()]
+    server.suspend()
+    try:
+        with pytest.raises(UserError, match=r"/stuck failed at \w+, or did not answer within 1 seconds"):
+            store.open(tmp_path / "1", 1)
+    finally:
+        server.resume()
 
 
 REMOTE = [name for name in names() if declared(name).remote]

@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks.attackers import costly_jpeg, encoded, large, many_frames, many_scans, many_warnings
 from pullpush.images import resize_and_center, to_rgb
-from pullpush.server.decoders import Busy, Decoders, Kept, Limits
+from pullpush.server.decoders import QUICK, Busy, Decoders, Kept, Limits, _Process
 from pullpush.server.uploads import MAX_SCANS, Refused, decode
 from tests.support.fake import picture
 from tests.support.hostile import HOSTILE, good
@@ -177,6 +177,22 @@ def test_who_gives_up_and_who_gets_nowhere_ends_the_process(monkeypatch: pytest.
         assert decoders.replaced == 2
 
     with_decoders(work)
+
+
+def test_a_process_whose_long_answer_nobody_reads_ends() -> None:
+    async def work() -> int:
+        process = await _Process.start(QUICK)
+        asking = asyncio.create_task(
+            process.ask({"job": "pixels", "options": {"size": 2048, "max_work": None}}, good())
+        )
+        while not vars(process._process.stdout)["_buffer"]:  # it answers
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.sleep(0.2)  # asyncio stops reading
+        return await asyncio.wait_for(process.end(), 10)
+
+    assert asyncio.run(work()) == -signal.SIGKILL
+    assert not children()
 
 
 def test_more_than_may_wait_is_busy() -> None:

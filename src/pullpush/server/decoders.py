@@ -251,6 +251,7 @@ class _Process:
             except TimeoutError:
                 with suppress(ProcessLookupError):  # it may have ended meanwhile
                     self._process.kill()
+        await self._process.communicate()  # `wait` alone waits for ever where an answer was not read to its end
         return await self._process.wait()
 
     async def _answer(self) -> Message:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from grpc import RpcError
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
@@ -27,6 +28,8 @@ TOKEN = "PULLPUSH_MILVUS_TOKEN"
 """The environment variable with the server's token (`user:password`); never part of a URL, which is written into the
 index."""
 
+PATIENCE = 120.0
+"""Seconds that a call may take."""
 _BATCH = 5_000
 _LONGEST = 1024
 
@@ -47,9 +50,10 @@ class MilvusStore(Store):
         self.url, self.name, self.mark = url, match["collection"], f"pullpush {owner}" if owner else ""
         address = f"http://{match['host']}:{match['port']}"
         try:
-            self.client: Any = MilvusClient(uri=address, token=os.environ.get(TOKEN, ""), timeout=10)
+            client = MilvusClient(uri=address, token=os.environ.get(TOKEN, ""), timeout=10)
         except MilvusException as error:
             raise UserError(f"no Milvus server answers at {url}; start it or correct the address") from error
+        self.client: Any = _Patient(client, url)
 
     def stage(self, folder: Path, version: int, change: Change, previous: Path | None) -> dict[str, Any]:
         (count, dim), known = change.vectors.shape, self._known()
@@ -112,6 +116,29 @@ class MilvusStore(Store):
         index = self.client.prepare_index_params()
         index.add_index("vector", index_type=kind, metric_type="IP", params=options)
         self.client.create_collection(self.name, schema=schema, index_params=index)
+
+
+class _Patient:
+    """A client whose calls end: without a limit they wait for ever for a server that is stuck or gone."""
+
+    def __init__(self, client: MilvusClient, url: str) -> None:
+        self._client, self._url = client, url
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+        if name in ("create_schema", "prepare_index_params"):  # asks no server
+            return call
+
+        def limited(*args: Any, **options: Any) -> Any:
+            try:
+                return call(*args, timeout=PATIENCE, **options)
+            except (MilvusException, RpcError) as error:
+                raise UserError(
+                    f"the Milvus server of {self._url} failed at {name}, or did not answer within {PATIENCE:g} seconds "
+                    f"({' '.join(str(error).split())}): see its log, then run the command again"
+                ) from error
+
+        return limited
 
 
 class MilvusVectors:
