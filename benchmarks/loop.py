@@ -1,21 +1,32 @@
-"""What the training loop costs over the bare step of the same model: `loop/step/64px/bare`."""
+"""What the training loop costs over the bare step of the same model: `loop/step/64px/bare`, and, on large photographs that
+do not fit the cache, `loop/step/224px photographs/bare`. The bare step has its batch at hand.
+
+Two processes decode; where there are no more than two cores, they compete with the step, and the ratio says what that
+costs. Photographs are JPEGs made large from those in the folder `$PULLPUSH_PHOTOS`, else drawn.
+"""
 
 import contextlib
+import os
 import statistics
 import tempfile
 import time
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.measure import result
+from pullpush.images import find_images, open_rgb
 from pullpush.runs.config import Config
 from pullpush.runs.options import config_from
 from pullpush.training.loop import clip_gradients, make_items, train
 from pullpush.training.task import Task
 
-BLOCK, BLOCKS = 5, 10
+LONG = {"steps": 100_000, "validate_every": 100_000, "checkpoint_every": 100_000, "report": False, "tensorboard": False}
+CLASSES, EACH, SIZE = 16, 4, (1600, 1200)
 
 
 class _Enough(Exception):
@@ -40,40 +51,73 @@ class _Bare:
 
 
 def run() -> list[dict[str, Any]]:
-    """Blocks of loop steps and bare steps alternate in one process; medians over the blocks, in ms a step."""
+    """Medians over blocks, in ms a step."""
     with tempfile.TemporaryDirectory() as folder:
-        config = config_from(
-            {
-                "data": {"source": "emoji", "check": False},
-                "out": str(Path(folder) / "run"),
-                "steps": 100_000,
-                "validate_every": 100_000,
-                "checkpoint_every": 100_000,
-                "report": False,
-            }
-        )
-        bare = _Bare(config)
-        looped: list[float] = []
-        alone: list[float] = []
-        since = 0.0
+        photos = photographs(Path(folder) / "photos")
+        large = {"data": {"source": str(photos), "cache": "no", "workers": 2}, "encoder": {"size": 224}}
+        return [
+            _measured("loop/step/64px/bare", {"data": {"source": "emoji", "check": False}}, Path(folder) / "small", 5),
+            _measured(
+                "loop/step/224px photographs/bare",
+                {**large, "batch": {"classes": 6, "samples": 4}},
+                Path(folder) / "large",
+                3,
+            ),
+        ]
 
-        def between(run: Any, step: int) -> None:
-            nonlocal since
-            if step % BLOCK:
-                return
-            now = time.perf_counter()
-            if step > BLOCK:  # the first block warms up
-                looped.append((now - since) / BLOCK)
-            start = time.perf_counter()
-            for _ in range(BLOCK):
-                bare()
-            if step > BLOCK:
-                alone.append((time.perf_counter() - start) / BLOCK)
-            if len(looped) == BLOCKS:
-                raise _Enough
-            since = time.perf_counter()
 
-        with contextlib.suppress(_Enough):
-            train(config, callbacks=(between,), quiet=True)
-    ours, other = statistics.median(looped) * 1e3, statistics.median(alone) * 1e3
-    return [result("loop/step/64px/bare", ours, other, "ms")]
+def photographs(folder: Path) -> Path:
+    """Folders of large JPEGs, a class each: crops of one photograph."""
+    found = find_images(os.environ.get("PULLPUSH_PHOTOS", folder))[0]
+    draw = np.random.default_rng(0)
+    for number, photo in zip(range(CLASSES), cycle(found or [None]), strict=False):
+        (folder / f"{number:02}").mkdir(parents=True)
+        whole = open_rgb(photo) if photo else _drawn(draw)
+        for each in range(EACH):
+            left, top = draw.uniform(0, 0.2, 2) * whole.size
+            box = (left, top, left + 0.8 * whole.width, top + 0.8 * whole.height)
+            pixels = np.asarray(whole.resize(SIZE, Image.Resampling.BICUBIC, box=box), np.float32)
+            grain = draw.normal(0, 4, (*pixels.shape[:2], 1))
+            image = Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8))
+            image.save(folder / f"{number:02}" / f"{each}.jpg", quality=90)
+    return folder
+
+
+def _drawn(draw: np.random.Generator) -> Image.Image:
+    """Detail at every scale, weaker the finer it is, as in photographs."""
+    total = np.zeros((*SIZE[::-1], 3), np.float32)
+    for cells in (2, 4, 8, 16, 32, 64, 128, 256):
+        noise = Image.fromarray(draw.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        total += np.asarray(noise.resize(SIZE, Image.Resampling.BICUBIC), np.float32) / cells
+    return Image.fromarray((255 * (total - total.min()) / np.ptp(total)).astype(np.uint8))
+
+
+def _measured(name: str, options: dict[str, Any], folder: Path, block: int, blocks: int = 10) -> dict[str, Any]:
+    """Blocks of loop steps and bare steps alternate in one process. While bare steps go on nothing is decoded: what is
+    taken ahead is ready after the first of them."""
+    config = config_from({**options, **LONG, "out": str(folder)})
+    bare = _Bare(config)
+    looped: list[float] = []
+    alone: list[float] = []
+    since = 0.0
+
+    def between(run: Any, step: int) -> None:
+        nonlocal since
+        if step % block:
+            return
+        now = time.perf_counter()
+        if step > block:  # the first block warms up
+            looped.append((now - since) / block)
+        bare()
+        start = time.perf_counter()
+        for _ in range(block):
+            bare()
+        if step > block:
+            alone.append((time.perf_counter() - start) / block)
+        if len(looped) == blocks:
+            raise _Enough
+        since = time.perf_counter()
+
+    with contextlib.suppress(_Enough):
+        train(config, callbacks=(between,), quiet=True)
+    return result(name, statistics.median(looped) * 1e3, statistics.median(alone) * 1e3, "ms")

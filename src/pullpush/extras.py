@@ -8,7 +8,7 @@ from pullpush.errors import UserError
 __all__ = ["EXTRAS", "missing", "need"]
 
 _TRAIN = (
-    *("pandas", "pyarrow", "PIL", "torchvision", "timm", "safetensors", "lightning_fabric"),
+    *("pandas", "pyarrow", "PIL", "torchvision", "timm", "safetensors", "lightning_fabric", "psutil"),
     *("tensorboard", "faiss", "sklearn", "scipy"),
 )
 _REPORT = (*_TRAIN, "matplotlib", "bokeh", "jinja2", "umap")

@@ -2,21 +2,26 @@
 
 import gzip
 import os
+from itertools import count, islice
 
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch.utils.data import DataLoader
 
-from pullpush.data.images import ImageDataset, WithSteps
+from pullpush.data import images, workers
+from pullpush.data.images import ImageDataset
 from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.data.sources import open_items
+from pullpush.data.splits import split_by_class
 from pullpush.data.synthetic import make_tree
 from pullpush.errors import UserError
-from pullpush.images.augment import GREY, Augmentation, step_generator, train_transform
+from pullpush.images.augment import GREY, Augmentation, step_generator
 from pullpush.images.preprocessing import Preprocessing, normalise, square
+from pullpush.runs.options import config_from
+from pullpush.training import towers
 from pullpush.training.feature_cache import features_key
+from pullpush.training.towers import ImageTower
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 STILL = {"scale": (1, 1), "ratio": (1, 1), "flip": 0, "brightness": 0, "contrast": 0, "saturation": 0}
@@ -66,28 +71,84 @@ def test_a_broken_image_is_named(tmp_path):
         ImageDataset(items, cache=16)
 
 
-def test_random_views_hang_on_seed_step_and_row(items):
-    transform = train_transform(24, MEAN, STD, rotate=10, grey=0.1)
-    dataset, other = ImageDataset(items, transform, seed=1), ImageDataset(items, transform, seed=2)
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    view = dataset[(4, 100)][0]
-    assert view.shape == (3, 24, 24)
-    assert torch.equal(view, dataset[(4, 100)][0])
-    assert not torch.equal(view, dataset[(4, 101)][0])
-    assert not torch.equal(view, other[(4, 100)][0])
-    assert torch.equal(torch.get_rng_state(), state)
+@pytest.mark.parametrize("augment", [True, False])
+def test_a_step_sees_the_same_kept_decoded_ahead_by_any_number_of_workers_and_resumed(items, augment):
+    items = split_by_class(items, test=0.25, validation=0)
+
+    def seen(cache, number, done, seed=3):
+        data, encoder = {"cache": cache, "workers": number}, {"size": 24, "weights": "none", "augment": augment}
+        tower = ImageTower(config_from({"data": data, "encoder": encoder, "seed": seed}), items)
+        sampler = ClassBalancedSampler(items.split("train").labels, 4, 2, passes=None)
+        sampler.seek(done)
+        torch.manual_seed(0)
+        state = torch.get_rng_state()
+        batches = list(islice(tower.loader(sampler), 4 - done))
+        assert all(batch.inputs.dtype == torch.uint8 for batch in batches)
+        views = [(batch.rows, tower.given(batch, torch.device("cpu"))) for batch in batches]
+        assert torch.equal(torch.get_rng_state(), state)
+        return views
+
+    kept = seen("yes", "auto", 0)
+    assert kept[0][1].shape == (8, 3, 24, 24)
+    assert not torch.equal(kept[0][1], kept[1][1])
+    assert torch.equal(kept[0][1], seen("yes", 0, 0, seed=4)[0][1]) != augment
+    for cache, number, done in (("no", 0, 0), ("no", 2, 0), ("auto", 1, 2), ("no", 1, 3)):
+        for (rows, views), (other_rows, others) in zip(kept[done:], seen(cache, number, done), strict=True):
+            assert torch.equal(rows, other_rows)
+            assert torch.equal(views, others)
 
 
-def test_workers_and_resuming_give_the_same_images(items):
-    dataset = ImageDataset(items, train_transform(16, MEAN, STD), seed=3)
-    sampler = ClassBalancedSampler(items.labels, 4, 2, passes=2)
-    whole = [images for images, _, _ in DataLoader(dataset, batch_sampler=WithSteps(sampler), num_workers=2)]
-    assert len(whole) == 4
-    sampler.seek(2)
-    rest = [images for images, _, _ in DataLoader(dataset, batch_sampler=WithSteps(sampler))]
-    assert torch.equal(rest[0], whole[2])
-    assert torch.equal(rest[1], whole[3])
+def test_images_are_kept_where_they_take_less_than_half_of_what_is_free(items, monkeypatch):
+    items, rows = split_by_class(items, test=0.25, validation=0), []
+    whole = images.square
+    monkeypatch.setattr(images, "square", lambda *args: rows.append(1) or whole(*args))
+    config = config_from({"encoder": {"size": 16, "weights": "none"}, "data": {"workers": 0}})
+    needed = len(items.split("train")) * 3 * 18**2
+    for free, decoded in ((2 * needed, 3 * 8), (2 * needed + 2, len(items.split("train")))):
+        monkeypatch.setattr(towers, "available_bytes", lambda free=free: free)
+        rows.clear()
+        sampler = ClassBalancedSampler(items.split("train").labels, 4, 2, passes=None)
+        list(islice(ImageTower(config, items).loader(sampler), 3))
+        assert len(rows) == decoded
+
+
+def test_available_memory_is_that_of_the_machine_or_what_is_left_of_the_limit(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(workers, "LIMITS", (tmp_path / "none", limit))
+    for text in ("max\n", f"{1 << 62}\n"):
+        limit.write_text(text)
+        assert 0 < workers.available_bytes() < 1 << 60
+    limit.write_text("1000\n")
+    assert workers.available_bytes() == 0
+
+
+def test_workers_start_where_the_rest_takes_longer(monkeypatch):
+    started = []
+    whole = workers.in_workers
+
+    def counted(function, chunks, number, pinned=False):
+        started.append(number)
+        return whole(function, chunks, 0, pinned)
+
+    monkeypatch.setattr(workers, "in_workers", counted)
+    for worth in (1e-9, 1e9):
+        monkeypatch.setattr(workers, "WORTH", worth)
+        assert [row for chunk in workers.by_chunks(list, 150, "counting") for row in chunk] == list(range(150))
+    assert started == [0, workers.cores(), 0, 0]
+
+
+def refuse_row_two(row):
+    if row == 2:
+        raise UserError("row 2 is broken")
+    return row
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_workers_message_stays_as_it_is(number):
+    results = workers.in_workers(refuse_row_two, count(), number)
+    assert list(islice(results, 2)) == [0, 1]
+    with pytest.raises(UserError, match=r"^row 2 is broken$"):
+        next(results)
 
 
 def test_preprocessing_and_cache_keep_the_middle():

@@ -348,6 +348,51 @@ def test_links_to_folders_are_followed_once_and_never_out_to_the_system(tmp_path
     assert left_out == {"links to a folder around this one": 2, "linked folders of the system": 2}
 
 
+def photograph(width: int, height: int) -> Image.Image:
+    """Detail at every scale, as in nature: noise of falling strength at rising sizes, and a camera's grain."""
+    draw, total = np.random.default_rng(0), np.zeros((height, width, 3))
+    for cells in (2, 4, 8, 16, 32, 64, 128):
+        noise = Image.fromarray(draw.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        total += np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC), float) / cells
+    total = 255 * (total - total.min()) / np.ptp(total) + draw.normal(0, 3, (height, width, 1))
+    return Image.fromarray(total.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(("size", "scale"), [((1600, 1200), 4), ((1600, 599), 2), ((420, 300), 1), ((200, 150), 1)])
+def test_a_jpeg_at_a_scale_is_the_whole_one_within_a_grey_level(
+    size: tuple[int, int], scale: int, mode: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "photo.jpg"
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photograph(*size).convert(mode).save(path, quality=90, exif=turned)
+    whole, scaled = open_rgb(path), open_rgb(path, side=252)
+    assert whole.size == size[::-1]
+    assert scaled.size == tuple(-(-each // scale) for each in whole.size)
+    difference = np.abs(np.subtract(*(resize_and_center(each, 252).astype(float) for each in (whole, scaled))))
+    assert difference.mean() < 1
+    assert scale > 1 or not difference.any()
+
+
+def test_a_scale_is_for_jpegs_without_a_box(tmp_path: Path) -> None:
+    image = photograph(640, 480)
+    for name in ("a.png", "b.webp", "c.gif", "d.tif", "e.jpg"):
+        image.save(tmp_path / name)
+        assert open_rgb(tmp_path / name, side=16).size == ((80, 60) if name == "e.jpg" else (640, 480))
+    boxes = {"x_1": [10], "y_1": [20], "x_2": [110], "y_2": [220]}
+    items = Items.build("boxed", [str(tmp_path / "e.jpg")], ["a"], **boxes)
+    assert (np.asarray(items.open(0, side=16)) == np.asarray(items.open(0))).all()
+
+
+def test_a_jpeg_that_ends_too_early_is_found_at_any_scale(tmp_path: Path) -> None:
+    data = written(photograph(640, 480), "JPEG")
+    for share in (0.3, 0.9):
+        (tmp_path / "cut.jpg").write_bytes(data[: int(share * len(data))])
+        with pytest.raises(UserError, match="truncated"):
+            open_rgb(tmp_path / "cut.jpg", side=1)
+
+
 def test_the_shorter_side_fits_and_the_middle_stays() -> None:
     wide = Image.new("RGB", (300, 100), "red")
     wide.paste("blue", (100, 0, 200, 100))

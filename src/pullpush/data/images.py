@@ -1,6 +1,6 @@
 """Items as tensors, decoded at each reading or once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,14 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from pullpush.data.items import Items
-from pullpush.data.sampler import BatchSampler
 from pullpush.data.workers import by_chunks
-from pullpush.images.augment import step_generator
 from pullpush.images.preprocessing import square
 
-__all__ = ["ImageDataset", "WithSteps", "load_pixels"]
-
-Index = int | tuple[int, int]
+__all__ = ["ImageDataset", "load_pixels", "squares"]
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
@@ -27,38 +23,27 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
             tensor itself.
         cache: Side of the squares that are kept in memory as uint8 after decoding once (3 * cache^2 bytes an item);
             None: every reading decodes. Filled here, in worker processes; later worker processes share it.
-        seed: With an index `(row, step)` the transform draws from (seed, step, row) and nothing else; see `WithSteps`.
 
     Raises:
         UserError: (at reading, or here with a cache) an image cannot be decoded.
     """
 
     def __init__(
-        self,
-        items: Items,
-        transform: Callable[[Any], torch.Tensor] | None = None,
-        cache: int | None = None,
-        *,
-        seed: int = 0,
+        self, items: Items, transform: Callable[[Any], torch.Tensor] | None = None, cache: int | None = None
     ) -> None:
-        self.items, self.transform, self.seed = items, transform, seed
+        self.items, self.transform = items, transform
         self.labels, self.ids = items.labels, items.ids
         self.pixels = None if cache is None else load_pixels(items, cache)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: Index) -> tuple[torch.Tensor, int, int]:
-        row, step = index if isinstance(index, tuple) else (index, None)
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int, int]:
         pixels = self.items.open(row) if self.pixels is None else self.pixels[row]
-        if self.transform is None:
-            image = pixels if isinstance(pixels, torch.Tensor) else square(pixels, min(pixels.size))
-        elif step is None:
+        if self.transform is not None:
             image = self.transform(pixels)
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(step_generator(self.seed, step, row).initial_seed())
-                image = self.transform(pixels)
+            image = pixels if isinstance(pixels, torch.Tensor) else square(pixels, min(pixels.size))
         return image, int(self.labels[row]), int(self.ids[row])
 
     def batch(self, rows: Iterable[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -71,33 +56,23 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         return images, self.labels[rows], self.ids[rows]
 
 
-def load_pixels(items: Items, side: int) -> torch.Tensor:
-    """All images as uint8 [n, 3, side, side] (shorter side resized to `side`, the middle cut out), by worker
-    processes."""
+def load_pixels(items: Items, side: int, *, whole: bool = True) -> torch.Tensor:
+    """All images as uint8 [n, 3, side, side], by worker processes; Args as of `squares`."""
     pixels = torch.empty(len(items), 3, side, side, dtype=torch.uint8)
     start = 0
-    for chunk in by_chunks(partial(_squares, items, side), len(items), "decoding images"):
+    for chunk in by_chunks(partial(squares, items, side, whole), len(items), "decoding images"):
         pixels[start : start + len(chunk)] = chunk
         start += len(chunk)
     return pixels
 
 
-def _squares(items: Items, side: int, rows: range) -> torch.Tensor:
-    return torch.stack([square(items.open(row), side) for row in rows])
+def squares(items: Items, side: int, whole: bool, rows: Sequence[int]) -> torch.Tensor:
+    """Images of some rows as uint8 [n, 3, side, side]: the shorter side resized to `side`, the middle cut out.
 
-
-class WithSteps:
-    """A sampler's batches as `[(row, step), ...]`, for an `ImageDataset` whose transform is random.
-
-    The step is the sampler's position before the batch.
+    Args:
+        items: what to read.
+        side: of the squares, in pixels.
+        whole: read each image whole, or a JPEG at a scale that suffices (`open_rgb`).
+        rows: numbers of rows.
     """
-
-    def __init__(self, sampler: BatchSampler) -> None:
-        self.sampler = sampler
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for rows in self.sampler:
-            yield [(row, self.sampler.position - 1) for row in rows]
+    return torch.stack([square(items.open(row, None if whole else side), side) for row in rows])

@@ -111,10 +111,11 @@ class Items:
         left, top, right, bottom = (round(v) for v in values)
         return left, top, right, bottom
 
-    def open(self, row: int) -> Image.Image:
-        """The image in a row, 8-bit RGB, cropped to its box; a UserError that names a file which cannot be read."""
-        path = self.path(row)
-        return crop(open_rgb(path), self.box(row), path)
+    def open(self, row: int, side: int | None = None) -> Image.Image:
+        """The image in a row, 8-bit RGB, cropped to its box; a UserError that names a file which cannot be read. `side`
+        as of `open_rgb`; a box, which counts pixels of the whole image, has the image read whole."""
+        path, box = self.path(row), self.box(row)
+        return crop(open_rgb(path, None if box else side), box, path)
 
     def save(self, path: str | Path, then: str = "") -> Path:
         """Writes table, classes, name and notes into one Parquet file; complete or not at all.

@@ -1,8 +1,7 @@
-"""Augmentation of a whole batch at once, one warp and one colour matrix an image; and of single images, where the data
-do not fit into the cache.
+"""Augmentation of a whole batch at once, one warp and one colour matrix an image.
 
-Decoding is done once (`ImageDataset(cache=...)`); what is random happens here, on the batch, from an explicit
-generator. So a resumed run draws what the uninterrupted one would have drawn.
+What is random happens here, on the batch, from an explicit generator, wherever its images were decoded. So a resumed
+run draws what the uninterrupted one would have drawn.
 """
 
 import math
@@ -11,11 +10,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torchvision.transforms import v2
 
 from pullpush.errors import UserError
 
-__all__ = ["Augmentation", "step_generator", "train_transform"]
+__all__ = ["Augmentation", "step_generator"]
 
 GREY = (0.299, 0.587, 0.114)
 
@@ -134,34 +132,3 @@ class Augmentation:
         down = (places - y.view(-1, 1)).abs() < (side / stretch / 2).view(-1, 1)
         hidden = (down.unsqueeze(2) & across.unsqueeze(1)).unsqueeze(1) & (chosen > 0).view(-1, 1, 1, 1)
         pixels.masked_fill_(hidden, 0.0)
-
-
-def train_transform(
-    size: int,
-    mean: Sequence[float] = (0.5, 0.5, 0.5),
-    std: Sequence[float] = (0.5, 0.5, 0.5),
-    *,
-    scale: tuple[float, float] = (0.6, 1.0),
-    flip: float = 0.5,
-    rotate: float = 0.0,
-    brightness: float = 0.2,
-    contrast: float = 0.2,
-    saturation: float = 0.2,
-    grey: float = 0.0,
-) -> v2.Compose:
-    """What turns a PIL image or a uint8 tensor into a random view, normalised float32 [3, size, size]. The options are
-    those of `Augmentation`.
-
-    torchvision draws from the global generator; `ImageDataset` sets and restores it around each image, so that the view
-    depends on (seed, step, row) only.
-    """
-    parts: list[torch.nn.Module] = [v2.ToImage(), v2.RandomResizedCrop(size, scale=scale, antialias=True)]
-    if flip:
-        parts.append(v2.RandomHorizontalFlip(flip))
-    if rotate:
-        parts.append(v2.RandomRotation(rotate, interpolation=v2.InterpolationMode.BILINEAR, fill=255))
-    if brightness or contrast or saturation:
-        parts.append(v2.ColorJitter(brightness, contrast, saturation))
-    if grey:
-        parts.append(v2.RandomGrayscale(grey))
-    return v2.Compose([*parts, v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])

@@ -112,8 +112,9 @@ class DataConfig(Checked):
         long_tail: with r > 1, training classes are thinned out: the largest has r times the items of the smallest.
         on_bad_item: stop before the first step when an image can't be read, or skip it.
         check: decode every image once before training.
-        workers: processes that decode images; 0 decodes in the training process.
-        cache: keep decoded images in memory: yes, no, or where they fit (auto).
+        workers: processes that decode images ahead of the steps where they are not kept in memory: as many as there are
+            cores (auto), or a number; 0 decodes in the training process. The run is the same for any number.
+        cache: keep decoded images in memory: yes, no, or where they take less than half of what is free (auto).
     """
 
     source: str = "emoji"
@@ -126,7 +127,7 @@ class DataConfig(Checked):
     long_tail: Annotated[float, Bound(1, 1e6, also=(0,))] = 0.0
     on_bad_item: Literal["stop", "skip"] = "stop"
     check: bool = True
-    workers: Annotated[int, Bound(0, 256)] = 0
+    workers: Literal["auto"] | Annotated[int, Bound(0, 256)] = "auto"
     cache: Literal["auto", "yes", "no"] = "auto"
 
 

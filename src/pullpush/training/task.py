@@ -20,7 +20,7 @@ from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_tables
 from pullpush.runs.log import go_on
-from pullpush.training.towers import SPLITS, TOWERS, Batch, TextTower, Tower, moved
+from pullpush.training.towers import SPLITS, TOWERS, Batch, TextTower, Tower
 
 __all__ = ["Step", "Task", "make_criteria"]
 
@@ -183,7 +183,7 @@ class Task:
 
     def prepare(self, batch: Sequence[Batch], device: torch.device) -> tuple[list[Any], Tensor, Tensor]:
         self._fill_memory(device)
-        inputs = [moved(each.inputs, device) for each in batch]
+        inputs = [tower.given(each, device) for tower, each in zip(self.towers, batch, strict=True)]
         rows = batch[0].rows
         return inputs, self._labels(rows, batch[-1].entries).to(device), self.ids[rows].to(device)
 

@@ -1,18 +1,19 @@
 """Towers: an encoder a modality, with what it is fed. A further modality is a kind of encoder in `encoders`."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from pullpush.data.images import ImageDataset, WithSteps, load_pixels
+from pullpush.data.images import load_pixels, squares
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.data.texts import plain, text_problems
+from pullpush.data.workers import available_bytes, cores, in_workers
 from pullpush.encoders.bundle import kinds
 from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.image import ImageEncoder
@@ -20,7 +21,7 @@ from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
 from pullpush.evaluation.embed import evaluating
 from pullpush.extras import need
-from pullpush.images.augment import Augmentation, step_generator, train_transform
+from pullpush.images.augment import Augmentation, step_generator
 from pullpush.images.preprocessing import normalise
 from pullpush.progress import counted
 from pullpush.runs.config import Config
@@ -31,23 +32,26 @@ __all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower", "mov
 SPLITS = ("train", "validation", "test")
 # Entries that are embedded at a time.
 CHUNK, IMAGES = 256, 64
-# Decoded images are kept where they need fewer; a little larger than the encoder's input, so that crops keep their
-# sharpness.
-CACHE_BYTES, MARGIN = 2 << 30, 1.125
+# Decoded images are kept where they take no more of the memory that is free.
+KEPT = 0.5
+# Training images are decoded a little larger than the encoder's input, so that crops keep their sharpness.
+MARGIN = 1.125
 
 
 class Batch(NamedTuple):
     """What a step takes of one tower.
 
     Attributes:
-        inputs: what `Tower.encode` takes.
+        inputs: what `Tower.given` makes the inputs of `Tower.encode` of.
         rows: of the training table, int64 [n].
         entries: what was drawn for these rows, int64 [n].
+        step: steps that were drawn before.
     """
 
     inputs: Any
     rows: Tensor
     entries: Tensor
+    step: int
 
 
 class Tower:
@@ -126,7 +130,11 @@ class Tower:
     def batch(self, rows: Tensor, step: int) -> Batch:
         """What a step takes of these training rows."""
         entries = self.draw(rows, step)
-        return Batch(self.inputs(entries) if self.features is None else self.features[entries], rows, entries)
+        return Batch(self.inputs(entries) if self.features is None else self.features[entries], rows, entries, step)
+
+    def given(self, batch: Batch, device: torch.device) -> Any:
+        """What `encode` takes of a batch, on the device."""
+        return moved(batch.inputs, device)
 
     def embed(self, entries: Tensor, device: torch.device, again: str = "") -> Tensor:
         """Embeddings of these entries [n, dim], on the CPU.
@@ -179,51 +187,57 @@ class ImageTower(Tower):
         return torch.cat(list(self._chunks(entries)))
 
     def loader(self, sampler: BatchSampler) -> Iterator[Batch]:
-        """Decoded ahead, and augmented by the seed, the step and the rank alone, so that a resumed run sees what the
-        uninterrupted one would have seen."""
+        """Squares that were decoded before or are decoded ahead, as uint8; the same ones either way."""
         if self.features is not None:
             yield from super().loader(sampler)
             return
-        items, view, config = self.items.split("train"), self.encoder.preprocessing, self.config
-        augment, flip, side = config.encoder.augment, 0.5 * config.encoder.flip, round(view.size * MARGIN)
+        first, items = sampler.position, self.items.split("train")
+        side = round(self.encoder.preprocessing.size * MARGIN)
         if self._fits(len(items), side):
-            dataset = ImageDataset(items, cache=side)
-            augmentation = Augmentation(view.size, view.mean, view.std, flip=flip)
-            for rows in sampler:
-                images, _, _ = dataset.batch(rows)
-                if augment:
-                    inputs = augmentation(images, step_generator(config.seed, sampler.position - 1, sampler.rank))
-                else:
-                    inputs = normalise(images, view.mean, view.std, view.size)
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-                yield Batch(inputs, torch.tensor(rows), self._train[rows])
+            pixels = load_pixels(items, side, whole=False)
+            batches: Iterable[tuple[Tensor, Tensor]] = ((rows, pixels[rows]) for rows in map(torch.tensor, sampler))
         else:
-            transform = train_transform(view.size, view.mean, view.std, flip=flip) if augment else view.transform
-            dataset = ImageDataset(items.assign(id=range(len(items))), transform, seed=config.seed)
-            workers = config.data.workers
-            loader: Any = DataLoader(
-                dataset, batch_sampler=WithSteps(sampler), num_workers=workers, persistent_workers=workers > 0
-            )
-            for inputs, _, rows in loader:
-                yield Batch(inputs, rows, self._train[rows])
+            decode = partial(_rows_and_squares, items, side)
+            batches = in_workers(decode, sampler, self._workers(), pinned=torch.cuda.is_available())
+        for step, (rows, images) in enumerate(batches, first):
+            yield Batch(images, rows, self._train[rows], step)
+
+    def given(self, batch: Batch, device: torch.device) -> Tensor:
+        """Normalised, and augmented by the seed, the step and the rank alone, so that a resumed run sees what the
+        uninterrupted one would have seen."""
+        inputs, view, config = super().given(batch, device), self.encoder.preprocessing, self.config
+        if self.features is not None:
+            features: Tensor = inputs
+            return features
+        if config.encoder.augment:
+            augmentation = Augmentation(view.size, view.mean, view.std, flip=0.5 * config.encoder.flip)
+            images = augmentation(inputs, step_generator(config.seed, batch.step, self.rank))
+        else:
+            images = normalise(inputs, view.mean, view.std, view.size)
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _chunks(self, entries: Tensor, again: str = "") -> Iterable[Tensor]:
         view, pixels = self.encoder.preprocessing, self._held.get(again)
         if pixels is None:
             items = self.items.select(entries.numpy())
             if not self._fits(len(items), view.size):
-                dataset = ImageDataset(items, view.transform)
-                loader: Any = DataLoader(dataset, IMAGES, num_workers=self.config.data.workers)
-                return (inputs for inputs, _, _ in loader)
+                rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
+                images = in_workers(partial(squares, items, view.size, True), rows, self._workers())
+                return (normalise(chunk, view.mean, view.std) for chunk in images)
             pixels = load_pixels(items, view.size)
         if again:
             self._held[again] = pixels
         return (normalise(chunk, view.mean, view.std) for chunk in pixels.split(IMAGES))
 
+    def _workers(self) -> int:
+        """Processes that decode ahead, of this rank."""
+        workers = self.config.data.workers
+        return max(1, cores() // self.config.devices) if workers == "auto" else workers
+
     def _fits(self, items: int, size: int) -> bool:
-        """Whether so many decoded images are kept in memory."""
-        choice = self.config.data.cache
-        return choice == "yes" or (choice == "auto" and items * 3 * size * size < CACHE_BYTES)
+        """Whether so many decoded images are kept in memory. What is trained does not depend on it."""
+        choice, needed = self.config.data.cache, items * 3 * size * size
+        return choice == "yes" or (choice == "auto" and needed < KEPT * available_bytes() / self.config.devices)
 
     def _features(self) -> Tensor:
         encoder = self.encoder
@@ -295,7 +309,11 @@ TOWERS: dict[str, type[Tower]] = {"image": ImageTower, "text": TextTower}
 
 def moved(inputs: Any, device: torch.device) -> Any:
     """Inputs on a device; what is no tensor, such as texts, as it is."""
-    return inputs.to(device) if isinstance(inputs, Tensor) else inputs
+    return inputs.to(device, non_blocking=True) if isinstance(inputs, Tensor) else inputs
+
+
+def _rows_and_squares(items: Items, side: int, rows: list[int]) -> tuple[Tensor, Tensor]:
+    return torch.tensor(rows), squares(items, side, False, rows)
 
 
 class Head(nn.Module):
