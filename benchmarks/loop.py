@@ -1,5 +1,5 @@
-"""What the training loop costs over the bare step of the same model: `loop/step/64px/bare`, and, on large photographs that
-do not fit the cache, `loop/step/224px photographs/bare`. The bare step has its batch at hand.
+"""What the training loop costs over the bare step of the same model: `loop/step/64px/bare`, and, on large photographs
+that do not fit the cache, `loop/step/224px photographs/bare`. The bare step has its batch at hand.
 
 Two processes decode; where there are no more than two cores, they compete with the step, and the ratio says what that
 costs. Photographs are JPEGs made large from those in the folder `$PULLPUSH_PHOTOS`, else drawn.
@@ -61,7 +61,8 @@ def run() -> list[dict[str, Any]]:
                 "loop/step/224px photographs/bare",
                 {**large, "batch": {"classes": 6, "samples": 4}},
                 Path(folder) / "large",
-                3,
+                8,
+                blocks=5,
             ),
         ]
 
