@@ -1,4 +1,5 @@
 # make demo: the main job on the built-in data.   make test: all checks and tests.   make bench [AREA=loss]: benchmarks.
+# make lab [LAB='--sets emoji --settings default,pml-*']: settings x data sets x seeds beside PML's loops; hours, goes on where it was stopped.
 # make check: lint, types, stubs, layers, which git runs before each commit after `.venv/bin/pre-commit install`.
 # make quick: the tests of what changed, nearest first, under two minutes.   make coverage: all tests, and the lines of src that they run.
 # make lowest [TESTS=tests/search]: the tests with the lowest version of everything that pyproject.toml allows.
@@ -9,7 +10,7 @@ EXTRAS := all,bench,dev
 LOWEST := .venv-lowest
 TESTS := tests
 
-.PHONY: demo test check quick coverage bench docs lowest clean
+.PHONY: demo test check quick coverage bench lab docs lowest clean
 
 demo: $(VENV)/.installed
 	@if [ -f runs/demo/checkpoints/last.pt ]; then $(BIN)/pullpush train --resume runs/demo; \
@@ -35,6 +36,9 @@ coverage: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(if $(AREA),--area $(AREA))
+
+lab: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/lab.py $(LAB)
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/build.py

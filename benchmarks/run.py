@@ -25,7 +25,8 @@ NOT_AREAS = {"run", "measure", "attackers", "__init__"}
 
 
 def areas() -> list[str]:
-    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in NOT_AREAS)
+    lab = {path.stem for path in HERE.glob("lab*.py")}
+    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in NOT_AREAS | lab)
 
 
 def write(rows: list[dict[str, Any]], path: Path = RESULTS) -> None:

@@ -30,7 +30,7 @@ from pullpush.studies.plan import StudyRun
 from pullpush.training.loop import make_items, read_items, train
 from pullpush.training.signals import Stopped
 
-__all__ = ["check_same", "finished", "folder_of", "hold_study", "is_finished", "run_one", "run_study"]
+__all__ = ["check_same", "child_of_study", "finished", "folder_of", "hold_study", "is_finished", "run_one", "run_study"]
 
 
 def folder_of(out: Path, run: StudyRun) -> Path:
@@ -111,7 +111,7 @@ def _results(waiting: list[StudyRun], out: Path, jobs: int) -> Iterator[tuple[St
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
     before = signal.signal(signal.SIGTERM, _interrupt)
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_limit, initargs=(threads,))
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=child_of_study, initargs=(threads,))
     try:
         futures = {pool.submit(_in_child, run, out): run for run in waiting}
         for future in as_completed(futures):
@@ -127,7 +127,9 @@ def _results(waiting: list[StudyRun], out: Path, jobs: int) -> Iterator[tuple[St
         pool.shutdown(cancel_futures=True)
 
 
-def _limit(threads: int) -> None:
+def child_of_study(threads: int) -> None:
+    """Begins a process of a pool: so many threads, and an end with the process that made the pool, also when that is
+    killed."""
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
