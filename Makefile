@@ -1,5 +1,6 @@
 # make demo: the main job on the built-in data.   make test: all checks and tests.   make bench [AREA=loss]: benchmarks.
 # make lab [LAB='--sets emoji --settings default,pml-*']: settings x data sets x seeds beside PML's loops; hours, goes on where it was stopped.
+# make icons: the data set `iconify`, fetched and drawn once.
 # make check: lint, types, stubs, layers, which git runs before each commit after `.venv/bin/pre-commit install`.
 # make quick: the tests of what changed, nearest first, under two minutes.   make coverage: all tests, and the lines of src that they run.
 # make lowest [TESTS=tests/search]: the tests with the lowest version of everything that pyproject.toml allows.
@@ -10,11 +11,16 @@ EXTRAS := all,bench,dev
 LOWEST := .venv-lowest
 TESTS := tests
 
-.PHONY: demo test check quick coverage bench lab docs lowest clean
+.PHONY: demo icons test check quick coverage bench lab docs lowest clean
 
 demo: $(VENV)/.installed
 	@if [ -f runs/demo/checkpoints/last.pt ]; then $(BIN)/pullpush train --resume runs/demo; \
 	else rm -rf runs/demo; $(BIN)/pullpush train --out runs/demo; fi
+
+icons: $(VENV)/.installed
+	npm install @iconify/json --prefix \
+	"$$($(BIN)/python -c 'from pullpush.files.cache import cache_folder; print(cache_folder("iconify"))')"
+	$(BIN)/pullpush data iconify
 
 test: $(VENV)/.installed
 	sh tools/system.sh

@@ -16,7 +16,8 @@ def printable(text: object) -> str:
 
 def readable(text: object) -> str:
     r"""Valid Unicode, for names, tables and pages: a byte that is no UTF-8 is shown as `\xe9`."""
-    return _SURROGATE.sub(_shown, str(text))
+    text = str(text)
+    return text if text.isascii() else _SURROGATE.sub(_shown, text)
 
 
 def _shown(match: re.Match[str]) -> str:

