@@ -48,7 +48,7 @@ def lab(
     settings: Sequence[str] = (),
     seeds: Count = 4,
     seed: Seed = 1,
-    steps: Count = 120,
+    steps: Count = 100,
     size: Pixels = 40,
     only: str = "",
     jobs: Count = 2,

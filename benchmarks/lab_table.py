@@ -21,6 +21,7 @@ __all__ = ["BEGIN", "END", "Results", "current", "markdown", "tables", "write_do
 
 REFERENCE = "default"
 CHOSEN_BY = "validation/map@r"
+FIXED = "\u00a0"  # a space at which no line of a narrow page breaks
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "lab.md"
 BEGIN, END = "<!-- The tables of the lab: python benchmarks/lab.py --table -->", "<!-- End of the tables -->"
 
@@ -118,7 +119,7 @@ def scores(results: Results, part: str) -> pd.DataFrame:
     table = pd.DataFrame({"setting": results.settings})
     for name in results.sets:
         both = zip(recall[name], precision[name], strict=True)
-        table[name] = ["–" if np.isnan(one) else f"{one:.3f} / {other:.3f}" for one, other in both]
+        table[name] = ["–" if np.isnan(one) else f"{one:.3f}{FIXED}/{FIXED}{other:.3f}" for one, other in both]
     if part == "validation" and len(results.sets) > 1:
         ranks = results.ranks(results.settings)
         table["mean rank"] = [f"{ranks[name]:.1f}" if name in ranks else "–" for name in results.settings]
@@ -155,7 +156,8 @@ def said(one: Spread) -> str:
     if not one.runs:
         return "–"
     side = "above" if one.low > 0 else "below" if one.high < 0 else "within"
-    return f"{one.formatted('+.3f')} {side if len(one.runs) > 1 else ''}".strip()
+    mean, *runs = one.formatted("+.3f").split(" ", 1)
+    return " ".join([mean, *(each.replace(" ", FIXED) for each in runs), *[side] * (len(one.runs) > 1)])
 
 
 def left_out(results: Results) -> pd.DataFrame:
@@ -217,7 +219,7 @@ def differences(results: Results, name: str) -> list[Difference]:
     for setting in results.settings:
         of = {metric: results.less(name, setting, REFERENCE, f"test/{metric}") for metric in METRICS}
         if setting != REFERENCE and "@16" not in setting and of["recall@1"].runs:
-            shown.append(Difference(setting, of))
+            shown.append(Difference(setting.replace("+", " +").replace("@", " @"), of))  # where long names may break
     return shown
 
 
@@ -242,7 +244,7 @@ def markdown(records: Sequence[Mapping[str, Any]]) -> str:
     for title, table in tables(results).items():
         rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
         parts += [f"### {title}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n\n".join(parts)
+    return "\n\n".join(parts).replace(FIXED, " ")
 
 
 def write_docs(records: Sequence[Mapping[str, Any]], path: Path = DOCS) -> Path:
