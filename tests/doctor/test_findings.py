@@ -284,7 +284,7 @@ def test_a_model_worse_than_its_start(small: Options, tmp_path: Path, capsys: py
     encoder = {"size": 32, "dim": 16, "frozen_stages": 0}
     options = {**small, "encoder": encoder, "optimizer": {"lr": 1.5e-2}, "batch": {"classes": 4, "samples": 3}}
     options["validate_every"] = 3
-    run = train(**options, out=str(tmp_path / "run"))
+    run = train(**options, gate=False, out=str(tmp_path / "run"))
     worse = of("worse_than_start", run)
     test = json.loads((run / "metrics.json").read_text())["test"]
     assert worse["severity"] == "critical"
@@ -295,6 +295,16 @@ def test_a_model_worse_than_its_start(small: Options, tmp_path: Path, capsys: py
     found = {finding.finding: finding for finding in diagnose_run(run).findings}
     assert found["worse_than_start"].evidence == worse["evidence"]
     assert found["worse_than_start"].advice == worse["advice"]
+    # The gate keeps the untrained model of the same run, and the doctor says why.
+    gated = train(**options, out=str(tmp_path / "gated"))
+    said, metrics = capsys.readouterr().out, json.loads((gated / "metrics.json").read_text())
+    assert metrics["kept"] == "start"
+    assert metrics["test"]["before"] == metrics["test"]["after"] == test["before"]
+    assert "The untrained model is kept, as training shows no gain: on 2 validation classes MAP@R went from" in said
+    advice = of("no_gain", gated)["advice"]
+    assert "--optimizer.lr 5e-03" in advice
+    assert advice.endswith("The untrained model is kept.")
+    assert diagnose_run(gated).findings[-1].advice == advice
 
 
 def test_arrays() -> None:

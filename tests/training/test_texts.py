@@ -74,6 +74,10 @@ def test_run_folder_holds_both_sides(finished: Path) -> None:
                 f"{way}/median_rank",
                 f"{way}/mean_rank",
             } <= found.keys()
+    gain = metrics["gain"]
+    assert (gain["metric"], gain["classes"]) == ("text_to_image/recall@1", 2)
+    first = next(line for line in read_log(finished / "log.jsonl") if "validation/recall@1" in line)
+    assert gain["start"] == pytest.approx(first["validation/text_to_image/recall@1"])
     texts = pd.read_parquet(finished / "texts.parquet")
     items = Items.load(finished / "items.parquet")
     for split, when in (("test", "before"), ("test", "after"), ("validation", "after"), ("train", "after")):

@@ -29,7 +29,7 @@ class History:
         classes: of the validation, where it is known: a recall over few classes is a rough number.
 
     Attributes:
-        kept: step and score of the best validation so far, by what weights are chosen by.
+        kept: step and score of the best validation in training so far, by what weights are chosen by.
     """
 
     def __init__(self, classes: float = math.nan) -> None:
@@ -45,7 +45,7 @@ class History:
             self.losses.append(line["train/loss"])
         self.validations += [(line["step"], line[name]) for name in RECALLS if name in line][:1]
         for score in [line[f"validation/{name}"] for name in RESULTS if f"validation/{name}" in line][:1]:
-            if self.kept is None or score > self.kept[1]:
+            if line["step"] and (self.kept is None or score > self.kept[1]):
                 self.kept = line["step"], score
         seen = {k.removeprefix(PREFIX): v for k, v in line.items() if k.startswith(PREFIX)}
         if seen:
@@ -53,7 +53,8 @@ class History:
 
     def measures(self) -> Measures:
         """The last look, and what changed since the first."""
-        measures = measure_course(self.looks, self.losses, self.validations, self.classes)
+        trained = [each for each in self.validations if each[0]]
+        measures = measure_course(self.looks, self.losses, trained, self.classes)
         if self.kept is not None:
             measures["kept_step"] = float(self.kept[0])
         return measures

@@ -20,6 +20,7 @@ __all__ = [
     "Measures",
     "measure_cells",
     "measure_duplicates",
+    "measure_gain",
     "measure_queries",
     "measure_result",
     "measure_sides",
@@ -133,3 +134,12 @@ def measure_result(test: Mapping[str, Mapping[str, float]]) -> Measures:
     return Measures(
         {f"{name}_{when}": test[when][name] for name in RESULTS for when in WHEN if name in (test.get(when) or {})}
     )
+
+
+def measure_gain(metrics: Mapping[str, Any]) -> Measures:
+    """Of metrics.json: what the trained weights find more than the untrained model on the validation classes."""
+    gain = metrics.get("gain")
+    if not gain:
+        return Measures()
+    names = {"start": "score_untrained", "trained": "score_trained", "difference": "gain", "error": "gain_error"}
+    return Measures({name: gain[key] for key, name in names.items()}, start_kept=float(metrics["kept"] == "start"))

@@ -15,6 +15,7 @@ from pullpush.reports.interactive import interactive_map
 from pullpush.reports.page import Block
 from pullpush.reports.projection import COLORED, Map, draw_maps, make_map
 from pullpush.runs.folder import environment as this_machine
+from pullpush.runs.gain import kept_sentence
 from pullpush.runs.reader import Absent, Missing, or_else
 
 __all__ = [
@@ -266,6 +267,8 @@ def how(context: Context) -> Block:
             "image an id as the gallery, all others as queries. All against all: each image against all others, as "
             "recall@k without a prefix and everything else on this page."
         )
+    if kept := kept_sentence(metrics):
+        lines.append(kept)
     if metrics.get("best_step"):
         lines.append(
             f"The model is that of step {metrics['best_step']:,}, the best on the validation split; "

@@ -15,7 +15,14 @@ from pullpush.doctor.declaration import SEVERITIES, Finding, shown, words
 from pullpush.doctor.diagnose import examine, explained_by, ranked
 from pullpush.doctor.findings import FINDINGS
 from pullpush.doctor.history import PREFIX, History, replay
-from pullpush.doctor.measures import Measures, measure_duplicates, measure_queries, measure_result, measure_sides
+from pullpush.doctor.measures import (
+    Measures,
+    measure_duplicates,
+    measure_gain,
+    measure_queries,
+    measure_result,
+    measure_sides,
+)
 from pullpush.doctor.objective import Objective, objective_of
 from pullpush.errors import UserError
 from pullpush.files import damaged
@@ -154,7 +161,7 @@ def _lines(run: RunFolder, not_seen: list[str]) -> list[dict[str, Any]]:
 
 def _result(run: RunFolder, not_seen: list[str]) -> Measures:
     try:
-        measures = measure_result(run.metrics.get("test") or {})
+        measures = Measures(measure_gain(run.metrics) | measure_result(run.metrics.get("test") or {}))
     except Missing as missing:
         not_seen.append(f"The result against the untrained model: {missing} The run did not come to its end.")
         return Measures()

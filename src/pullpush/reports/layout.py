@@ -13,6 +13,7 @@ from pullpush.reports import blocks, cross_modal
 from pullpush.reports.context import Context
 from pullpush.reports.page import Block, Page, Section
 from pullpush.reports.tables import MetricRow, metric_rows
+from pullpush.runs.gain import kept_sentence
 from pullpush.runs.reader import Absent, Missing, RunFolder, or_else
 
 __all__ = ["build", "draw", "main_row", "report", "sentence"]
@@ -20,7 +21,8 @@ __all__ = ["build", "draw", "main_row", "report", "sentence"]
 TEXT_TO_IMAGE = "text_to_image/recall@1"
 NO_METRICS = "metrics.json has no test metrics: the table of before and after is left out."
 AGAIN = "Drawn from the run folder; `pullpush report` draws it again at any time. The figures are in `plots/`."
-WORSE = Markup('{} <span class="worse">The trained model is worse than the untrained one.</span>')
+STANDS_OUT = Markup('{} <span class="worse">{}</span>')
+WORSE = "The trained model is worse than the untrained one."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +109,11 @@ def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
     metrics, queried = context.known_metrics, context.queried
     rows = metric_rows(metrics.get("test") or {})
     main, lead = main_row(rows), sentence(context.run, metrics, rows, queried)
+    bad = kept_sentence(metrics) if metrics.get("kept") == "start" else WORSE if main and main.worse else ""
     page = Page(
         "report",
         context.run.name,
-        WORSE.format(lead) if main and main.worse else lead,
+        STANDS_OUT.format(lead, bad) if bad else lead,
         [*([Section("", [Result(metrics=rows, main=main, queried=queried)])] if rows else []), *sections],
         [*context.run.notes, *context.notes, *([] if rows else [NO_METRICS]), AGAIN],
     )

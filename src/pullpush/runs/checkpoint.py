@@ -12,9 +12,9 @@ from pullpush.files import Fields, damaged, replacing
 from pullpush.files.tensors import read_checkpoint
 from pullpush.runs.log import go_on
 
-__all__ = ["BEST", "LAST", "STATE", "WEIGHTS", "load_checkpoint", "not_of_this_run", "save_checkpoint"]
+__all__ = ["BEST", "LAST", "START", "STATE", "WEIGHTS", "load_checkpoint", "not_of_this_run", "save_checkpoint"]
 
-LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
+LAST, BEST, START = (f"checkpoints/{name}.pt" for name in ("last", "best", "start"))
 
 # What is read of the best weights, and what a run continues from.
 WEIGHTS: Fields = {"module": {}}

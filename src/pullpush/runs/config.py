@@ -288,6 +288,7 @@ class Config(Checked):
         compile: compile the criterion.
         gradient_cache: embed the batch in chunks of so many, for batches larger than memory; 0 for all at once.
         validate_every: steps between evaluations on the validation classes; 0 for eight in a run.
+        gate: keep the untrained model where the validation classes show no gain over it.
         checkpoint_every: steps between checkpoints.
         tensorboard: write TensorBoard's logs beside log.jsonl.
         trackers: who else takes the numbers: csv, comet, mlflow, neptune, wandb (with the packages `lightning` and
@@ -316,6 +317,7 @@ class Config(Checked):
     compile: bool = False
     gradient_cache: Whole = 0
     validate_every: Whole = 0
+    gate: bool = True
     checkpoint_every: Count = 50
     tensorboard: bool = True
     trackers: Sequence[str] = ()

@@ -26,6 +26,14 @@ __all__ = ["Absent", "Curve", "Missing", "RunFolder", "or_else"]
 T = TypeVar("T")
 U = TypeVar("U")
 Way = Literal["image_to_text", "text_to_image"]
+GAIN: Fields = {
+    "metric": str,
+    "start": float,
+    "trained": float,
+    "difference": float,
+    "error": float,
+    "classes": int,
+}
 FINDING: Fields = {"step": int, "finding": str, "severity": str, "evidence": {}, "advice": str}
 
 
@@ -268,4 +276,6 @@ def _metrics(path: Path, cure: str) -> dict[str, Any]:
         values = test.get(when) or {}
         check_fields({when: values}, {when: {}}, path, cure)
         check_fields(values, dict.fromkeys(values, float | None), path, cure)
+    if metrics.get("gain"):
+        check_fields(metrics, {"kept": str, "gain": GAIN}, path, cure)
     return metrics

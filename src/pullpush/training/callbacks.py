@@ -6,20 +6,16 @@ also go to Fabric's loggers (TensorBoard, and each tracker that the run names).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pullpush.data.splits import kind_of_classes
-from pullpush.runs.checkpoint import BEST, LAST, WEIGHTS, load_checkpoint, not_of_this_run, save_checkpoint
-from pullpush.runs.folder import save_embeddings, save_results
+from pullpush.runs.checkpoint import BEST, LAST, save_checkpoint
 from pullpush.runs.log import LOG, append, keep_until
-from pullpush.runs.neighbours import save_neighbours
 
 if TYPE_CHECKING:
     from pullpush.training.loop import Run
 
-__all__ = ["Callback", "Checkpoints", "LogFile", "Results"]
+__all__ = ["Callback", "Checkpoints", "LogFile"]
 
 
 class Callback:
@@ -45,7 +41,7 @@ class Callback:
         """Numbers by name, of a step, a validation or the monitor; those of several steps may come together."""
 
     def on_validate(self, run: Run, step: int) -> None:
-        """It is time to validate."""
+        """It is time to validate; step 0 is the untrained model."""
 
     def on_validation(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics on the validation classes, after they were logged."""
@@ -80,6 +76,11 @@ class LogFile(Callback):
         if run.fabric.is_global_zero:
             keep_until(run.folder / LOG, run.step)
 
+    def on_begin(self, run: Run) -> None:
+        """So is step 0 of an attempt that ended before its first checkpoint."""
+        if run.fabric.is_global_zero:
+            keep_until(run.folder / LOG, -1)
+
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
         if run.fabric.is_global_zero:
             append(run.folder / LOG, {"step": step, **numbers})
@@ -95,60 +96,3 @@ class Checkpoints(Callback):
     def on_checkpoint(self, run: Run, step: int) -> None:
         if run.fabric.is_global_zero:
             save_checkpoint(run.folder / LAST, run.state())
-
-
-class Results(Callback):
-    """Validates, tells which weights are the best, and tests the first and the best ones."""
-
-    def on_begin(self, run: Run) -> None:
-        if run.fabric.is_global_zero:
-            run.task.save_tables(run.folder)
-            run.before = _test(run, "before")
-
-    def on_validate(self, run: Run, step: int) -> None:
-        metrics = {f"validation/{name}": value for name, value in run.task.validate(run.fabric.device).items()}
-        if not metrics:
-            return
-        run.log(step, metrics)
-        run.tell("on_validation", step, metrics)
-        score = metrics[f"validation/{run.task.chosen_by}"]
-        if score > run.best["score"]:
-            run.best = {"step": step, "score": score, "metrics": metrics}
-            run.tell("on_best", step)
-
-    def on_finish(self, run: Run) -> None:
-        """Tests the best weights, saves them as a model, and writes down the metrics."""
-        if not run.fabric.is_global_zero:
-            return
-        task, best = run.task, run.best
-        if best["step"]:
-            with not_of_this_run(run.folder / BEST):
-                task.step.load_state_dict(load_checkpoint(run.folder / BEST, WEIGHTS)["module"])
-        for split in ("train", "validation"):
-            if len(task.splits[split]):
-                save_embeddings(run.folder, f"{split}-after", task.embed(split, run.fabric.device))
-        after = _test(run, "after")
-        task.save_model(run.folder / "model")
-        metrics = {
-            "data": run.config.data.source,
-            "loss": run.config.loss.name,
-            "steps": run.config.steps,
-            "best_step": best["step"],
-            "seconds": round(time.perf_counter() - run.since, 1),
-            "test_classes": kind_of_classes(task.items, "test") if after else "none",
-            "test": {"before": run.before, "after": after},
-            "validation": {name.removeprefix("validation/"): value for name, value in best["metrics"].items()},
-        }
-        save_results(run.folder, task.classes_seen(run.config.steps), metrics)
-        run.tell("on_test", metrics)
-
-
-def _test(run: Run, when: str) -> dict[str, float]:
-    """Embeds the test items, keeps the embeddings and their neighbours, and gives the metrics."""
-    if not len(run.task.splits["test"]):
-        return {}
-    embedded = run.task.embed("test", run.fabric.device)
-    save_embeddings(run.folder, f"test-{when}", embedded)
-    evaluation = run.task.evaluate("test", embedded)
-    save_neighbours(run.folder, f"test-{when}", evaluation)
-    return dict(evaluation.metrics)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pullpush import progress
 from pullpush.progress import say
+from pullpush.runs.gain import kept_sentence
 from pullpush.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Display(Callback):
         self._stack.close()
 
     def on_test(self, run: Run, metrics: Mapping[str, Any]) -> None:
-        """The metrics before and after training; what became worse stands out."""
+        """Which model is kept, and the metrics before and after training; what became worse stands out."""
+        say(kept_sentence(metrics), style="bold red" if metrics["kept"] == "start" else "")
         before, after = metrics["test"]["before"], metrics["test"]["after"]
         if not after:
             say("no test: all classes are trained on (--data.test 0)")

@@ -27,10 +27,11 @@ from pullpush.runs.config import Config, DataConfig
 from pullpush.runs.folder import held_folder, open_run, remove_run
 from pullpush.runs.options import config_from
 from pullpush.training.anomaly import FirstBadTensor
-from pullpush.training.callbacks import Callback, Checkpoints, LogFile, Results
+from pullpush.training.callbacks import Callback, Checkpoints, LogFile
 from pullpush.training.cpu import flushed_denormals, keep_freed_memory
 from pullpush.training.display import Display
 from pullpush.training.monitor import Monitor
+from pullpush.training.results import Results
 from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.task import Task
 from pullpush.training.trackers import Trackers

@@ -11,7 +11,7 @@ from pullpush.doctor.declaration import Finding
 from pullpush.doctor.diagnose import examine, explained_by
 from pullpush.doctor.findings.not_finite import not_finite_step
 from pullpush.doctor.history import PREFIX, History
-from pullpush.doctor.measures import Measures, measure_queries, measure_result
+from pullpush.doctor.measures import Measures, measure_gain, measure_queries, measure_result
 from pullpush.doctor.objective import objective_of
 from pullpush.progress import say
 from pullpush.runs.log import FINDINGS, LOG, append, keep_until, read_log
@@ -69,8 +69,8 @@ class Monitor(Callback):
         self.report(step, not_finite_step(step, run.not_finite, self.objective))
 
     def on_test(self, run: Run, metrics: Mapping[str, Any]) -> None:
-        """Looks at the metrics on the test classes before and after training."""
-        self._examine(run.config.steps, measure_result(metrics["test"]))
+        """Looks at the metrics on validation and test classes before and after training."""
+        self._examine(run.config.steps, Measures(measure_gain(metrics) | measure_result(metrics["test"])))
 
     def report(self, step: int, finding: Finding) -> None:
         """Says a finding and writes it down, unless that was done before, or with one that explains it."""

@@ -233,16 +233,12 @@ class Task:
             return both_ways
         return both_ways.with_images(evaluate_items(x, items, nmi=False))
 
-    def validate(self, device: torch.device) -> dict[str, float]:
-        """Metrics on the validation classes, and the loss there: on batches as in training, on these without the miner,
-        and over all pairs."""
-        items = self.splits["validation"]
-        if not len(items):
-            return {}
-        embedded = self.embed("validation", device)
-        metrics = dict(self.evaluate("validation", embedded).metrics)
+    def validation_losses(self, embedded: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
+        """The loss on the validation classes: on batches as in training, on these without the miner, and over all
+        pairs; empty with class proxies, which stand for training classes only."""
         if self.all_pairs is None:
-            return metrics
+            return {}
+        items = self.splits["validation"]
         x, labels, ids = [embedded[self.first.name].to(device)], items.labels, items.ids.to(device)
         if self.other is not None:
             rows, labels = self._first_entries(self.other, items)
@@ -260,11 +256,13 @@ class Task:
 
         self.criterion.eval()
         with torch.no_grad():
-            metrics["loss_miner"] = loss(self.criterion, batches)
-            metrics["loss_no_miner"] = loss(plain, batches)
-            metrics["loss_all"] = loss(plain, [slice(None)])
+            losses = {
+                "loss_miner": loss(self.criterion, batches),
+                "loss_no_miner": loss(plain, batches),
+                "loss_all": loss(plain, [slice(None)]),
+            }
         self.criterion.train()
-        return metrics
+        return losses
 
     def queries(self) -> tuple[pd.DataFrame | None, str]:
         if self.other is None:

@@ -64,14 +64,14 @@ class Trainable(Protocol):
     def logged(self, batch: Any) -> dict[str, float]:
         """What is logged of a batch beside its loss."""
 
-    def validate(self, device: torch.device) -> dict[str, float]:
-        """Metrics and losses on the validation classes; empty where there are none."""
-
     def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
         """Embeddings of a split by tower, [n, dim], on the CPU."""
 
     def evaluate(self, split: str, embedded: Mapping[str, Tensor]) -> Evaluation | CrossModal:
         """Retrieval by the protocol of the data."""
+
+    def validation_losses(self, embedded: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
+        """The losses of embeddings of the validation items."""
 
     def queries(self) -> tuple[pd.DataFrame | None, str]:
         """What the test asks with, where that is not its items, and by which column of the items it is answered."""

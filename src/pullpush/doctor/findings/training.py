@@ -4,7 +4,14 @@ from math import ceil, nan
 
 from pullpush.doctor.declaration import RESULTS, WHEN, Cure, Curves, Measures, Objective, Symptom, finding, lower_rate
 
-__all__ = ["classes_never_drawn", "learning_rate_too_high", "over_fitting", "weights_not_loaded", "worse_than_start"]
+__all__ = [
+    "classes_never_drawn",
+    "learning_rate_too_high",
+    "no_gain",
+    "over_fitting",
+    "weights_not_loaded",
+    "worse_than_start",
+]
 
 # Share of the training classes.
 NEVER = 0.1
@@ -21,6 +28,13 @@ WORDS = {
     "best_validation_recall": "best recall@1 on validation classes",
     "best_validation_step": "step of the best recall@1",
     "kept_step": "step whose weights are kept",
+}
+
+GAIN_WORDS = {
+    "score_untrained": "untrained",
+    "score_trained": "trained",
+    "gain": "gain on validation classes",
+    "gain_error": "standard error of the gain",
 }
 
 
@@ -144,3 +158,29 @@ def worse_than_start(m: Measures, o: Objective) -> Symptom | None:
         evidence = m.some(*(f"{name}_{when}" for name in RESULTS for when in WHEN))
         return Symptom(evidence, cures, "Findings that stand beside this one may say why.")
     return None
+
+
+@finding(
+    "warning",
+    seen="the gain on the validation classes over the untrained model is not larger than its standard error over "
+    "classes",
+    cure="a lower `--optimizer.lr`, the head alone; of a small gain more `--steps`, more `--data.validation`",
+    words=GAIN_WORDS,
+    figure=Curves("Retrieval", "recall@1", {"nearest": "training batches", "validation": "validation classes"}),
+)
+def no_gain(m: Measures, o: Objective) -> Symptom | None:
+    """On the validation classes, the best weights of training find no more than the untrained model, as far as so many
+    classes can tell."""
+    gain, error = m["gain"], m["gain_error"]
+    if not gain <= error:
+        return None
+    slower = [
+        Cure("a lower learning rate: {}", lower_rate(o, 3)),
+        Cure("the head alone: {}", {"encoder.freeze": True}),
+    ]
+    longer = [
+        Cure("more steps: {}", {"steps": 2 * o.steps} if o.steps else {}),
+        Cure("more validation classes, which tell smaller gains: {}", {"data.validation": 0.2}),
+    ]
+    kept = "The untrained model is kept." if m["start_kept"] else "The trained model is kept all the same."
+    return Symptom(m.some(*GAIN_WORDS), longer + slower if gain > 0 else slower, kept)
