@@ -49,7 +49,7 @@ TRIGGERS: dict[str, dict[str, float]] = {
         "kept_step": 90.0,
     },
     "worse_than_start": {"map@r_before": 0.4, "map@r_after": 0.3, "recall@1_before": 0.6, "recall@1_after": 0.5},
-    "no_gain": {"score_untrained": 0.4, "score_trained": 0.41, "gain": 0.01, "gain_error": 0.02, "start_kept": 1.0},
+    "no_gain": {"score_untrained": 0.4, "score_trained": 0.41, "gain": 0.01, "gain_shown": 0.0, "start_kept": 1.0},
     "classes_never_drawn": {},
     "evaluation_without_positives": {"queries": 50.0, "queries_with_positive": 0.0},
     "weights_not_loaded": {"weights_missing": 9.0, "weights_loaded": 1.0, "frozen": 1.0},

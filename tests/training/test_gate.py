@@ -38,6 +38,7 @@ def metrics_of(run: Path) -> dict[str, Any]:
 
 def test_where_training_did_harm_the_start_is_the_model(harmed: Path) -> None:
     metrics = metrics_of(harmed)
+    assert metrics["gain"].pop("shown") is False
     gain = Gain(**metrics["gain"])
     assert (metrics["kept"], metrics["best_step"], gain.shown) == ("start", 0, False)
     assert gain.difference == pytest.approx(gain.trained - gain.start)
@@ -95,6 +96,8 @@ def test_the_gain_is_that_of_queries_and_its_error_that_of_classes(harmed: Path,
     assert (len(one), gain.classes) == (len(other), 2)
     assert gain.error == pytest.approx(abs(one.mean() - other.mean()) / 2)
     assert gain.shown
+    assert not replace(gain, difference=0.5 * gain.error).shown
+    assert replace(gain, difference=0.51 * gain.error).shown
     assert gain_over_start(tmp_path, before, "map@r").shown is False  # equal is no gain
     alone = replace(before, per_query=before.per_query.assign(label=0))
     assert gain_over_start(tmp_path, alone, "map@r") is None

@@ -142,4 +142,5 @@ def measure_gain(metrics: Mapping[str, Any]) -> Measures:
     if not gain:
         return Measures()
     names = {"start": "score_untrained", "trained": "score_trained", "difference": "gain", "error": "gain_error"}
-    return Measures({name: gain[key] for key, name in names.items()}, start_kept=float(metrics["kept"] == "start"))
+    kept = {"gain_shown": float(gain["shown"]), "start_kept": float(metrics["kept"] == "start")}
+    return Measures({name: gain[key] for key, name in names.items()} | kept)

@@ -14,6 +14,9 @@ from pullpush.runs.reader import Missing, RunFolder
 
 __all__ = ["Gain", "gain_over_start", "kept_sentence"]
 
+# Standard errors that a gain must exceed: about what it owes to being that of the best of several validations.
+ERRORS = 0.5
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -41,12 +44,12 @@ class Gain:
 
     @property
     def shown(self) -> bool:
-        """Whether the difference is larger than its standard error."""
-        return self.difference > self.error
+        """Whether the difference is larger than half its standard error."""
+        return self.difference > ERRORS * self.error
 
     def values(self) -> dict[str, Any]:
         """For metrics.json."""
-        return asdict(self)
+        return asdict(self) | {"shown": self.shown}
 
 
 def gain_over_start(folder: Path, trained: Evaluation | CrossModal, metric: str) -> Gain | None:
@@ -90,13 +93,13 @@ def kept_sentence(metrics: Mapping[str, Any]) -> str:
             "The last weights are kept, and nothing shows that they are better than the untrained model: there are no "
             "two validation classes (--data.validation)."
         )
-    gain = Gain(**metrics["gain"])
+    gain = metrics["gain"]
     measured = (
-        f"on {gain.classes:,} validation classes {title_of(gain.metric)} went from {gain.start:.3f} to "
-        f"{gain.trained:.3f} ({gain.difference:+.4f}, standard error {gain.error:.4f})"
+        f"on {gain['classes']:,} validation classes {title_of(gain['metric'])} went from {gain['start']:.3f} to "
+        f"{gain['trained']:.3f} ({gain['difference']:+.4f}, standard error {gain['error']:.4f})"
     )
     if metrics["kept"] == "start":
         return f"The untrained model is kept, as training shows no gain: {measured}."
-    if not gain.shown:
+    if not gain["shown"]:
         return f"The trained model is kept (--gate false) although it shows no gain: {measured}."
     return f"The trained model is kept: {measured}."

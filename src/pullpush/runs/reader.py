@@ -33,6 +33,7 @@ GAIN: Fields = {
     "difference": float,
     "error": float,
     "classes": int,
+    "shown": bool,
 }
 FINDING: Fields = {"step": int, "finding": str, "severity": str, "evidence": {}, "advice": str}
 

@@ -162,7 +162,7 @@ def worse_than_start(m: Measures, o: Objective) -> Symptom | None:
 
 @finding(
     "warning",
-    seen="the gain on the validation classes over the untrained model is not larger than its standard error over "
+    seen="the gain on the validation classes over the untrained model is not larger than half its standard error over "
     "classes",
     cure="a lower `--optimizer.lr`, the head alone; of a small gain more `--steps`, more `--data.validation`",
     words=GAIN_WORDS,
@@ -171,8 +171,7 @@ def worse_than_start(m: Measures, o: Objective) -> Symptom | None:
 def no_gain(m: Measures, o: Objective) -> Symptom | None:
     """On the validation classes, the best weights of training find no more than the untrained model, as far as so many
     classes can tell."""
-    gain, error = m["gain"], m["gain_error"]
-    if not gain <= error:
+    if m["gain_shown"] != 0:
         return None
     slower = [
         Cure("a lower learning rate: {}", lower_rate(o, 3)),
@@ -183,4 +182,4 @@ def no_gain(m: Measures, o: Objective) -> Symptom | None:
         Cure("more validation classes, which tell smaller gains: {}", {"data.validation": 0.2}),
     ]
     kept = "The untrained model is kept." if m["start_kept"] else "The trained model is kept all the same."
-    return Symptom(m.some(*GAIN_WORDS), longer + slower if gain > 0 else slower, kept)
+    return Symptom(m.some(*GAIN_WORDS), longer + slower if m["gain"] > 0 else slower, kept)
