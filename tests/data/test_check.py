@@ -103,3 +103,8 @@ def test_examples_show_texts_where_there_are_some(fake_items):
     assert list(summary(fake_items([2, 2])).examples) == ["class", "path"]
     told = fake_items([2, 2], text=[[], ["a red bird", "a bird"], [], []])
     assert list(summary(told).examples["text"]) == ["", "a red bird; a bird", "", ""]
+
+
+def test_many_sizes_of_classes_are_grouped(fake_items):
+    sizes = summary(fake_items(list(range(1, 26)))).sizes
+    assert dict(sizes.to_numpy()) == {"1": 1, "2 to 3": 2, "4 to 7": 4, "8 to 15": 8, "16 to 31": 10}

@@ -6,7 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from pullpush.data import items as module
 from pullpush.data.items import Items
+from pullpush.data.labels import rows_by_label
+from pullpush.data.splits import split_by_class
 from pullpush.errors import UserError
 
 
@@ -78,3 +81,23 @@ def test_box_is_cropped(items):
 def test_wrong_columns(items, columns, message):
     with pytest.raises(UserError, match=message):
         items.assign(**columns)
+
+
+def test_a_selection_is_not_checked_again(fake_items, monkeypatch):
+    """Splitting a large table costs its rows once, not all of its texts again."""
+    items = split_by_class(fake_items([4] * 12), seed=0)
+    monkeypatch.setattr(module, "_complete", None)
+    test = items.split("test")
+    assert test.table.index.tolist() == list(range(len(test)))
+    assert set(test.table["id"]) == set(items.table["id"][items.table["split"] == "test"])
+    test.notes.append("own")
+    assert items.notes == []
+
+
+def test_rows_by_label_are_those_of_a_search_for_each():
+    labels = np.random.default_rng(0).integers(-3, 9, 200)
+    found = rows_by_label(labels)
+    assert list(found) == np.unique(labels).tolist()
+    for label, rows in found.items():
+        assert rows.tolist() == np.flatnonzero(labels == label).tolist()
+    assert rows_by_label(labels[:0]) == {}

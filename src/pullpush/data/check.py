@@ -26,6 +26,8 @@ __all__ = ["SHOWN", "BadItem", "Findings", "Summary", "check", "inspect", "summa
 
 TINY = 8
 IMBALANCE = 10
+# Different sizes of classes that are listed one by one.
+SIZES = 20
 # Bad images that are named.
 SHOWN = 10
 
@@ -243,7 +245,13 @@ def _splits(items: Items) -> pd.DataFrame:
 
 
 def _sizes(items: Items) -> pd.DataFrame:
-    counts = items.table["label"].value_counts().value_counts().sort_index()
+    """How many classes have how many items; of many sizes, by powers of two."""
+    sizes = items.table["label"].value_counts()
+    if sizes.nunique() > SIZES:
+        sizes = pd.Series(2 ** np.floor(np.log2(sizes)).astype(int))
+        counts = sizes.value_counts().sort_index().rename(lambda n: f"{n} to {2 * n - 1}" if n > 1 else "1")
+    else:
+        counts = sizes.value_counts().sort_index()
     return counts.rename("classes").rename_axis("items a class").reset_index()
 
 

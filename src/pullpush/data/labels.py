@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pullpush.errors import UserError
 
-__all__ = ["numbered"]
+__all__ = ["numbered", "rows_by_label"]
 
 
 def numbered(name: str, *columns: Any) -> tuple[list[Any], NDArray[Any] | None]:
@@ -34,6 +34,13 @@ def numbered(name: str, *columns: Any) -> tuple[list[Any], NDArray[Any] | None]:
     names, numbers = np.unique(np.concatenate([a.ravel() for a in arrays]), return_inverse=True)
     parts = iter(np.split(numbers, np.cumsum([a.size for a in arrays])[:-1]))
     return [None if column is None else next(parts).reshape(np.shape(column)) for column in columns], names
+
+
+def rows_by_label(labels: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """The rows of each label, in order; the labels are sorted. One sort serves all of them."""
+    order = np.argsort(labels, kind="stable")
+    names, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True)) if len(labels) else {}
 
 
 def _are_names(column: Any) -> bool:

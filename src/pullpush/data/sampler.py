@@ -3,6 +3,7 @@
 Both samplers compute batch b of pass p from the seed alone, so a position is one number, and resuming is exact.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pullpush.bounds import Bound, Count, Seed, Whole, checked
-from pullpush.data.labels import numbered
+from pullpush.data.labels import numbered, rows_by_label
 from pullpush.errors import UserError
 
 __all__ = ["BatchSampler", "ClassBalancedSampler", "ShuffledSampler", "seen_per_class"]
@@ -139,9 +140,7 @@ class ClassBalancedSampler(BatchSampler):
             cure = f"--batch.classes must be a multiple of {world}"
             raise UserError(f"{classes} classes a batch cannot be shared among {world} ranks: {cure}")
         self.classes, self.samples = classes, samples
-        order = np.argsort(labels, kind="stable")
-        names, starts = np.unique(labels[order], return_index=True)
-        members = dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True)) if len(labels) else {}
+        members = rows_by_label(labels)
         few = {name: len(rows) for name, rows in members.items() if len(rows) < samples}
         if few:
             how = "their items are repeated" if short == "repeat" else "left out"
@@ -273,11 +272,12 @@ def _apart(order: Rows, size: int, keys: dict[int, set[Any]], fill: bool = True)
 
     What does not fit waits for the next batch. `fill`: the last batches are filled up with members that came before.
     """
-    waiting, batches = order.tolist(), list[Rows]()
+    waiting, batches = deque(order.tolist()), list[Rows]()
     while waiting:
-        batch, later = _fill([], waiting, size, keys)
+        batch: list[int] = []
+        later = _fill(batch, waiting, size, keys)
         if len(batch) < size and fill:
-            batch, _ = _fill(batch, order.tolist(), size, keys)
+            _fill(batch, deque(order.tolist()), size, keys)
         if len(batch) < size:
             if fill or not batches:
                 raise UserError(
@@ -285,23 +285,22 @@ def _apart(order: Rows, size: int, keys: dict[int, set[Any]], fill: bool = True)
                 )
             break
         batches.append(np.array(batch))
-        waiting = later
+        waiting.extendleft(reversed(later))
     return batches
 
 
-def _fill(batch: list[int], pool: list[int], size: int, keys: dict[int, set[Any]]) -> tuple[list[int], list[int]]:
-    """`batch` filled up from `pool` without a key coming twice, and what of the pool is left."""
+def _fill(batch: list[int], pool: deque[int], size: int, keys: dict[int, set[Any]]) -> list[int]:
+    """Fills `batch` up from the left of `pool` without a key coming twice; those that it passed over."""
     used = set().union(*(keys[member] for member in batch))
-    batch, left = list(batch), list[int]()
-    for place, member in enumerate(pool):
-        if len(batch) == size:
-            return batch, left + pool[place:]
+    later = list[int]()
+    while pool and len(batch) < size:
+        member = pool.popleft()
         if keys[member] & used or member in batch:
-            left.append(member)
+            later.append(member)
         else:
             batch.append(member)
             used |= keys[member]
-    return batch, left
+    return later
 
 
 def _classes(labels: Labels) -> tuple[Rows, NDArray[Any] | None]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pullpush.data.items import Items
+from pullpush.data.labels import rows_by_label
 from pullpush.errors import UserError
 from pullpush.names import few
 
@@ -131,8 +132,9 @@ def long_tail(items: Items, *, seed: int = 0, ratio: float = 10.0) -> Items:
     classes = _shuffled(items, np.unique(labels[tail]), seed)
     most = max(np.bincount(labels[tail]), default=0)
     keep = ~tail
-    for rank, label in enumerate(classes):
-        rows = np.flatnonzero(tail & (labels == label))
+    members = rows_by_label(np.where(tail, labels, -1))
+    for rank, label in enumerate(classes.tolist()):
+        rows = members[label]
         size = max(1, min(len(rows), round(most * ratio ** (-rank / max(len(classes) - 1, 1)))))
         keep[np.random.default_rng([seed, 1, rank]).permutation(rows)[:size]] = True
     result = items.select(keep)
@@ -177,10 +179,10 @@ def _draw(items: Items, seed: int, test: float, validation: float) -> Items:
 def _draw_items(labels: np.ndarray, seed: int, shares: Mapping[str, float]) -> np.ndarray:
     """A split for each item: of each class the shares of its items, two or more of each split, the others training."""
     split = np.full(len(labels), "train", dtype=object)
-    for label in np.unique(labels):
-        rows = np.random.default_rng([seed, 3, int(label)]).permutation(np.flatnonzero(labels == label))
+    for label, members in rows_by_label(labels).items():
+        rows = np.random.default_rng([seed, 3, label]).permutation(members)
         for name, share in shares.items():
-            count = max(2, round(share * (labels == label).sum())) if share > 0 else 0
+            count = max(2, round(share * len(members))) if share > 0 else 0
             if len(rows) - count >= 2:
                 split[rows[:count]] = name
                 rows = rows[count:]
