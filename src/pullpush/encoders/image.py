@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pullpush.bounds import Dim, Part, Pixels, Seed, Whole, checked
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Head, Stored, make_head, seeded
+from pullpush.encoders.small_maps import quick_on_small_maps
 from pullpush.encoders.weights import Loaded, load_backbone
 from pullpush.errors import UserError
 from pullpush.files import Fields, check_fields, damaged
@@ -80,6 +81,7 @@ class ImageEncoder(Encoder):
         self.preprocessing = Preprocessing(size, loaded.mean, loaded.std)
         if loaded.source != "none":
             _freeze_stages(backbone, frozen_stages, name)
+        quick_on_small_maps(backbone)
         # Convolutions on the CPU run about three times faster with the channels last in memory.
         self.to(memory_format=torch.channels_last)
         self.train()
