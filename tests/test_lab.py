@@ -262,6 +262,6 @@ def test_two_steps_of_a_setting(colours: DataSet, tmp_path: Path, setting: str) 
     for part in ("validation", "test"):
         assert 0 <= result[part]["map@r"] <= result[part]["recall@1"] <= 1
     if setting != "untrained":
-        assert result["best_step"] in (1, 2)
-        assert [row[0] for row in result["curve"]] == [1, 2]
+        assert result["best_step"] in (0, 1, 2)
+        assert [row[0] for row in result["curve"]][-2:] == [1, 2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]  # nothing of the run is left
