@@ -54,7 +54,6 @@ def data(work: Path, classes: int) -> None:
     items = split_by_class(items_of(classes), test=TEST, validation=VALIDATION)
     mark("check all images")
     summary(items, inspect(items))
-    print(json.dumps({"images": len(items), "classes": len(items.classes)}), flush=True)
 
 
 def train(work: Path, classes: int) -> None:
@@ -142,19 +141,17 @@ STAGES: Mapping[str, Callable[[Path, int], None]] = {
 }
 
 
-def measured(stage: str, work: Path, classes: int) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """Seconds, processor seconds and peak bytes of each part of a stage, and the counts that it prints."""
+def measured(stage: str, work: Path, classes: int) -> dict[str, dict[str, float]]:
+    """Seconds, processor seconds and peak bytes of each part of a stage."""
     command = [sys.executable, __file__, "--stage", stage, "--work", str(work), "--classes", str(classes)]
     parts: dict[str, dict[str, float]] = defaultdict(lambda: {"seconds": 0.0, "cpu": 0.0, "bytes": 0.0})
-    current, counts = ["start"], dict[str, int]()
+    current = ["start"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def listen() -> None:
         for line in process.stdout or ():
             if line.startswith(MARK):
                 current[0] = line.removeprefix(MARK).strip()
-            elif line.startswith('{"images"'):
-                counts.update(json.loads(line))
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -171,7 +168,7 @@ def measured(stage: str, work: Path, classes: int) -> tuple[dict[str, dict[str, 
     listener.join()
     if process.returncode:
         raise SystemExit(f"{stage} failed: {' '.join(command)}")
-    return dict(parts), counts
+    return dict(parts)
 
 
 def tree(pid: int) -> tuple[float, float]:
@@ -201,19 +198,18 @@ def own_bytes(process: psutil.Process) -> int:
 def run(sizes: list[int], stages: list[str], folder: Path) -> list[dict[str, Any]]:
     """A row a part of a stage: its figures at each size."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    images: list[int] = []
     for classes in sizes:
+        images = len(items_of(classes))
         work = folder / str(classes)
         work.mkdir(parents=True, exist_ok=True)
         for stage in stages:
-            parts, counts = measured(stage, work, classes)
-            images += [counts["images"]] if counts else []
+            parts = measured(stage, work, classes)
             for part, figures in parts.items():
                 if part == "start":
                     continue
                 row = rows.setdefault((stage, part), {"stage": stage, "part": part, "sizes": []})
-                row["sizes"].append({"classes": classes, "images": images[-1] if images else 0, **figures})
-                print(f"{stage}, {part}, {images[-1:]} images: {figures}", flush=True)
+                row["sizes"].append({"images": images, **figures})
+                print(f"{images:,} images, {stage}, {part}: {figures}", flush=True)
     return list(rows.values())
 
 
@@ -253,12 +249,21 @@ def spoken(seconds: float) -> str:
     return f"{seconds:,.1f} s"
 
 
-def write(rows: list[dict[str, Any]]) -> None:
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+def write(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Beside the figures of other stages and sizes that were measured before; all of them, stage by stage."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    every = {(row["stage"], row["part"]): row for row in known}
+    for row in rows:
+        old = every.setdefault((row["stage"], row["part"]), row)
+        sizes = {size["images"]: size for size in (*old["sizes"], *row["sizes"])}
+        old["sizes"] = [sizes[images] for images in sorted(sizes)]
+    merged = sorted(every.values(), key=lambda row: list(STAGES).index(row["stage"]))
+    RESULTS.write_text(json.dumps(merged, indent=1) + "\n")
     if PAGE.exists():
         begin, end = "<!-- measured -->\n", "\n<!-- end -->"
         before, _, rest = PAGE.read_text().partition(begin)
-        PAGE.write_text(f"{before}{begin}{table(rows)}{end}{rest.partition(end)[2]}")
+        PAGE.write_text(f"{before}{begin}{table(merged)}{end}{rest.partition(end)[2]}")
+    return merged
 
 
 def main() -> None:
@@ -273,8 +278,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = run(chosen.classes, chosen.stages, chosen.work or Path(folder))
-    write(rows)
-    print(table(rows))
+    print(table(write(rows)))
 
 
 if __name__ == "__main__":
