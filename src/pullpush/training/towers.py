@@ -32,6 +32,8 @@ __all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower", "mov
 SPLITS = ("train", "validation", "test")
 # Entries that are embedded at a time.
 CHUNK, IMAGES = 256, 64
+# Chunks of images that are decoded before processes have started.
+FEW = 8
 # Decoded images are kept where they take no more of the memory that is free.
 KEPT = 0.5
 # Training images are decoded a little larger than the encoder's input, so that crops keep their sharpness.
@@ -220,12 +222,12 @@ class ImageTower(Tower):
         view, pixels = self.encoder.preprocessing, self._held.get(again)
         if pixels is None:
             items = self.items.select(entries.numpy())
-            if not self._fits(len(items), view.size):
+            if not again or not self._fits(len(items), view.size):
                 rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
-                images = in_workers(partial(squares, items, view.size, True), rows, self._workers())
+                workers = self._workers() if len(rows) > FEW else 0
+                images = in_workers(partial(squares, items, view.size, True), rows, workers)
                 return (normalise(chunk, view.mean, view.std) for chunk in images)
             pixels = load_pixels(items, view.size)
-        if again:
             self._held[again] = pixels
         return (normalise(chunk, view.mean, view.std) for chunk in pixels.split(IMAGES))
 
