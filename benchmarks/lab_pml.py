@@ -35,10 +35,10 @@ def steps_of_pml(task: Task, config: Config, options: Mapping[str, Any]) -> Iter
         mining_func = None  # the memory asks it itself
     optimizer = adam_of_notebooks(encoder) if notebooks else adamw_of_ours(encoder, config)
 
-    for step, (batch,) in enumerate(islice(task.batches(0), config.steps), 1):
-        labels = task.labels[batch.rows]
+    for step, batch in enumerate(islice(task.batches(0), config.steps), 1):
+        (images,), labels, _ = task.prepare(batch, encoder.device)
         optimizer.zero_grad()
-        embeddings = encoder(batch.inputs)
+        embeddings = encoder(images)
         indices_tuple = mining_func(embeddings, labels) if mining_func else None
         loss = loss_func(embeddings, labels, indices_tuple)
         loss.backward()
