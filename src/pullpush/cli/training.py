@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from time import perf_counter
 
 from pullpush.cli.reports import report
 from pullpush.errors import UserError
@@ -16,6 +17,7 @@ ABOUT = "Trains, evaluates on classes that were not trained on, and draws a repo
 EXAMPLES = """\
 pullpush train                                   the emoji data, the default recipe
 pullpush train --data photos/ --out runs/photos  a folder with a folder a class
+pullpush train --data photos/ --minutes 10       size, batch and steps that suit the images, the machine and the time
 pullpush train --data items.csv --encoder resnet50 --encoder.size 224 --batch.classes 16
 pullpush train --loss circle --loss.margin 0.4 --loss.scale 80 --memory 4096
 pullpush train --task image-text                 images with their descriptions, in one space
@@ -26,6 +28,7 @@ pullpush train --loss circle --help              with the options of that loss""
 
 def train(argv: list[str]) -> int:
     """Trains, prints recall@1 before and after on unseen classes, and draws the report."""
+    since = perf_counter()
     from pullpush.runs.options import FILE, choices, config_of, merged, sections
 
     options, words = typed([word for word in argv if word not in ("--help", "-h")])
@@ -35,6 +38,8 @@ def train(argv: list[str]) -> int:
     if resume and (options or words):
         left = [*words, *(option.shown for option in options.values())]
         raise UserError(f"--resume goes on with the run's own options; leave out {left[0]!r}")
+    if {"minutes", "steps"} <= options.keys():
+        raise UserError("--minutes says when it ends and --steps how long it goes on: give one of them")
     said = merged(options, words)
     if "--help" in argv or "-h" in argv:
         file = Option(None, str, f"{FILE} with any of these options; what is typed beside it wins")
@@ -53,7 +58,7 @@ def train(argv: list[str]) -> int:
             print(f"{resume} is finished; its report is drawn again")
         else:
             config = typed_config or open_run(Path(str(resume)))
-            folder, wanted = run(config, resume=resume), config.report
+            folder, wanted = run(config, resume=resume, since=since), config.report
     except Stopped as stopped:
         print(f"pullpush: {stopped}", file=sys.stderr)
         return 128 + stopped.number

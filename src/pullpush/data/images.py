@@ -4,14 +4,21 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from pullpush.data.items import Items
 from pullpush.data.workers import by_chunks
+from pullpush.images import Unreadable, opened
+from pullpush.images.decode import DECODE_ERRORS, reason
+from pullpush.images.files import archived, read_regular
 from pullpush.images.preprocessing import square
 
-__all__ = ["ImageDataset", "load_pixels", "squares"]
+__all__ = ["ImageDataset", "load_pixels", "median_side", "squares"]
+
+# Images whose headers are read to know how large all are.
+HEADERS = 200
 
 
 class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
@@ -54,6 +61,24 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
         pixels = self.pixels
         images = torch.stack([self[row][0] for row in rows.tolist()]) if pixels is None else pixels[rows]
         return images, self.labels[rows], self.ids[rows]
+
+
+def median_side(items: Items) -> int:
+    """The median shorter side of a sample of the images, by their headers, or by their boxes."""
+    rows = np.linspace(0, len(items) - 1, min(HEADERS, len(items))).astype(int).tolist()
+    return int(np.median([_side(items, row) for row in rows]))
+
+
+def _side(items: Items, row: int) -> int:
+    if box := items.box(row):
+        return int(min(box[2] - box[0], box[3] - box[1]))
+    path = items.path(row)
+    try:
+        inside = archived(path)
+        sides: tuple[int, ...] = opened(read_regular(path)).size if inside is None else inside.shape[:2]
+        return min(sides)
+    except DECODE_ERRORS as error:
+        raise Unreadable(path, reason(error)) from error
 
 
 def load_pixels(items: Items, side: int, *, whole: bool = True) -> torch.Tensor:

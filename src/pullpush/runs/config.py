@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 
-from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Pixels, Seed, Share, Whole, check, types_of
+from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Seed, Share, Whole, check, types_of
 from pullpush.files import write_text
 from pullpush.words import unknown
 
@@ -31,6 +31,7 @@ __all__ = [
     "MemoryConfig",
     "OptimizerConfig",
     "TextConfig",
+    "left_open",
     "miner_of",
     "with_texts",
     "write_config",
@@ -142,8 +143,9 @@ class EncoderConfig(Checked):
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.
         weights: auto (the installed package, else timm's hub), none, timm, or a file.
-        size: side of the image in pixels.
-        freeze: train the head only; features of the backbone are computed once and cached.
+        size: side of the image in pixels; 0 follows the images: 64 for icons, more for photographs.
+        freeze: train the head only; features of the backbone are computed once and cached. auto is false, unless the
+            minutes are too few for the whole backbone.
         frozen_stages: so many first stages of the backbone (the stem is the first) do not learn; they cost the most.
         frozen_norm: keep the batch-norm statistics of the pretrained backbone.
         augment: random crops and colours in training; not with cached features.
@@ -156,8 +158,8 @@ class EncoderConfig(Checked):
     hidden: Dim = 512
     dropout: Part = 0.0
     weights: str = "auto"
-    size: Pixels = 64
-    freeze: bool = False
+    size: Annotated[int, Bound(1, 8192, also=(0,), unit="pixels")] = 0
+    freeze: Literal["auto"] | bool = "auto"
     frozen_stages: Annotated[int, Bound(0, 1000)] = 3
     frozen_norm: bool = True
     augment: bool = True
@@ -279,10 +281,12 @@ class Config(Checked):
         miner: the same, of `miners`; none keeps all pairs, auto is the one that belongs to the loss.
         memory: the cross-batch memory; `MemoryConfig(size=0.5)`, a mapping, or its size.
         optimizer: AdamW.
-        steps: optimiser steps.
+        steps: optimiser steps; with minutes as many as fit.
+        minutes: time for all that the command does, reading and report too; size, freezing, batch and steps follow,
+            unless they are said, from the data and from what they cost on this machine; 0 for no limit.
         seed: of everything that is drawn.
         out: the run folder; by default runs/DATA-LOSS-TIME.
-        precision: bf16 computes the encoder in bfloat16.
+        precision: bf16 computes the encoder in bfloat16; auto does with minutes on a GPU that knows it, and 32 else.
         device: cpu, cuda, mps, or whatever is there (auto).
         devices: processes that train together.
         compile: compile the criterion.
@@ -309,9 +313,10 @@ class Config(Checked):
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     steps: Count = 240
+    minutes: Annotated[float, Bound(0, 100_000)] = 0.0
     seed: Seed = 0
     out: str | None = None
-    precision: Literal["32", "bf16"] = "32"
+    precision: Literal["auto", "32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "gpu", "mps"] = "auto"
     devices: Annotated[int, Bound(1, 64)] = 1
     compile: bool = False
@@ -372,6 +377,17 @@ MINER_OF = {"multi_similarity": "multi_similarity"}
 def miner_of(loss: str, miner: Any = "auto") -> Any:
     """The miner that is meant: auto is that of the loss's paper, or none; anything else is itself."""
     return MINER_OF.get(loss, "none") if isinstance(miner, str) and miner == "auto" else miner
+
+
+def left_open(config: Config) -> list[str]:
+    """The options that the data decide, or with `minutes` the machine; a run that has begun holds what they are."""
+    encoder, batch = config.encoder, config.batch
+    opened = {"encoder.size": not encoder.size, "encoder.freeze": encoder.freeze == "auto"}
+    opened["precision"] = config.precision == "auto"
+    if config.minutes:
+        opened |= {"batch.classes": not batch.classes, "batch.samples": not batch.samples}
+        opened |= {"steps": config.steps == Config.steps, "validate_every": not config.validate_every}
+    return [name for name, is_open in opened.items() if is_open]
 
 
 def write_config(config: Config, path: Path, then: str = "") -> None:

@@ -22,7 +22,7 @@ from pullpush.errors import UserError
 from pullpush.files import locked, read_yaml, replacing, write_json, write_text
 from pullpush.names import dotted
 from pullpush.runs.checkpoint import LAST
-from pullpush.runs.config import Config, write_config
+from pullpush.runs.config import Config, left_open, write_config
 from pullpush.runs.log import go_on
 from pullpush.runs.options import config_from
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = [
+    "THEN",
     "changed_options",
     "environment",
     "held_folder",
@@ -128,14 +129,16 @@ def check_free(folder: Path, config: Config) -> None:
 
 
 def changed_options(config: Config, folder: Path) -> list[str]:
-    """The options in which a configuration differs from that of the run in a folder; where a run lies is none.
+    """The options in which a configuration differs from that of the run in a folder; where a run lies is none, nor is
+    what was left open and settled there.
 
     Raises:
         UserError: not a run folder, or its options can't be read.
     """
     there = open_run(folder)
     mine, theirs = dotted(config.values()), dotted(there.values())
-    return [name for name in mine if name != "out" and mine[name] != theirs.get(name)]
+    open_ones = left_open(config)
+    return [name for name in mine if name not in ("out", *open_ones) and mine[name] != theirs.get(name)]
 
 
 def remove_run(folder: Path) -> None:

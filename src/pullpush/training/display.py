@@ -29,6 +29,7 @@ class Display(Callback):
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
         if "train/loss" in numbers:
             note = f"loss {numbers['train/loss']:.4f}, recall@1 {self._recall}"
+            self._work.total = run.config.steps  # with minutes it changes
             self._work.advance(step - self._work.done, note)
 
     def on_validation(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:

@@ -23,14 +23,16 @@ from pullpush.data.splits import fold_as_test, long_tail, split_by_class
 from pullpush.errors import UserError
 from pullpush.progress import say
 from pullpush.runs.checkpoint import LAST, STATE, load_checkpoint, not_of_this_run
-from pullpush.runs.config import Config, DataConfig
-from pullpush.runs.folder import held_folder, open_run, remove_run
+from pullpush.runs.config import Config, DataConfig, write_config
+from pullpush.runs.folder import THEN, held_folder, open_run, remove_run
 from pullpush.runs.options import config_from
 from pullpush.training.anomaly import FirstBadTensor
 from pullpush.training.callbacks import Callback, Checkpoints, LogFile
 from pullpush.training.cpu import flushed_denormals, keep_freed_memory
 from pullpush.training.display import Display
+from pullpush.training.measure import settle, settle_precision
 from pullpush.training.monitor import Monitor
+from pullpush.training.pace import Pace
 from pullpush.training.results import Results
 from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.task import Task
@@ -59,6 +61,8 @@ class Run:
         best: step, score and metrics of the best validation.
         not_finite: the first tensor that held a number that is not finite, once one was found.
         since: when it began, in seconds of `time.perf_counter`; of a resumed run, without the pause.
+        share: of its steps that are done; with minutes, their number changes.
+        tail: seconds from the last step to the end, as far as they are known.
     """
 
     config: Config
@@ -72,6 +76,8 @@ class Run:
     best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "score": -1.0, "metrics": {}})
     not_finite: str | None = None
     since: float = field(default_factory=time.perf_counter)
+    share: float = 0.0
+    tail: float = 0.0
 
     def tell(self, event: str, *args: Any) -> None:
         """Says to all callbacks what has happened."""
@@ -86,6 +92,7 @@ class Run:
         seconds = time.perf_counter() - self.since
         return {
             "saved": {"step": self.step, "seconds": seconds, "before": self.before, "best": self.best},
+            "pace": {"steps": self.config.steps, "share": self.share, "tail": self.tail},
             "module": self.task.step.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
@@ -94,6 +101,8 @@ class Run:
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes back to what `state` gave."""
         saved = state["saved"]
+        if self.config.minutes:
+            self.config.steps, self.share, self.tail = (state["pace"][name] for name in ("steps", "share", "tail"))
         if not 0 <= saved["step"] <= self.config.steps:
             raise ValueError(f"it is of step {saved['step']} of {self.config.steps}")
         self.task.step.load_state_dict(state["module"])
@@ -103,7 +112,9 @@ class Run:
 
     def do(self, step: int, batch: Any) -> dict[str, Any]:
         """One step of the optimiser. Returns what is logged of it; nothing waits for the device."""
-        rate = learning_rate(step, self.config.steps, self.config.optimizer.warmup)
+        self.share += (1 - self.share) / (self.config.steps - step + 1)
+        at = self.share * self.config.steps if self.config.minutes else step
+        rate = learning_rate(at, self.config.steps, self.config.optimizer.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
         loss = self._backward(self.task.prepare(batch, self.fabric.device))
@@ -156,6 +167,7 @@ def train(
     callbacks: Sequence[Callback | Callable[[Run, int], None]] = (),
     loggers: Sequence[Logger] = (),
     quiet: bool = False,
+    since: float | None = None,
     **options: Any,
 ) -> Path:
     """Trains, evaluates on classes that were not trained on, and leaves a run folder.
@@ -171,6 +183,7 @@ def train(
             methods of `Callback`.
         loggers: Fabric's loggers, which take all numbers beside log.jsonl; `trackers` names some.
         quiet: show nothing while it goes.
+        since: when the work began of which this is a part, as of `time.perf_counter`; its `minutes` count from there.
         options: of the run, nested or dotted, where no `config` is given.
 
     Returns:
@@ -181,6 +194,7 @@ def train(
             trains, a loss that is no number, a full disk.
         Stopped: Ctrl-C or SIGTERM; the state is saved first.
     """
+    since = time.perf_counter() if since is None else since
     keep_freed_memory()
     if config is not None and options:
         raise UserError(f"a Config says everything: set {', '.join(options)} in it")
@@ -192,7 +206,9 @@ def train(
     if config.gradient_cache and config.devices > 1:
         raise UserError("the gradient cache runs in one process: leave out --gradient_cache or --devices")
     heard = [as_callback(each) for each in callbacks]
-    listeners: Any = [Display(), LogFile(), trackers, FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
+    first: Any = [Pace()] if config.minutes else []
+    listeners = [*first, Display(), LogFile(), trackers, FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
+    settle_precision(config)
     precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
     try:
         fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision, callbacks=listeners)
@@ -204,7 +220,7 @@ def train(
     fabric.seed_everything(config.seed, verbose=False)
     shown = not quiet and fabric.is_global_zero
     with progress.showing(shown), flushed_denormals(), held_folder(fabric, config, resume) as (folder, going_on):
-        run = _begin(config, fabric, folder, going_on, items)
+        run = _begin(config, fabric, folder, going_on, items, since)
         if resume and not going_on:
             say("no checkpoint was written yet: the run begins at its first step")
         _fit(run)
@@ -218,12 +234,15 @@ def as_callback(each: Any) -> Any:
     return SimpleNamespace(on_step=each) if callable(each) and not hasattr(each, "on_step") else each
 
 
-def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: Items | None) -> Run:
+def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: Items | None, since: float) -> Run:
     """Everything up to the first step; of a run that goes on, up to the first step that is not done yet."""
-    since = time.perf_counter()
+    config = open_run(folder) if going_on else config  # as it was settled
     last = load_checkpoint(folder / LAST, STATE) if going_on else None
     try:
         items = make_items(config.data, config.seed) if items is None else items
+        tail = 0.0 if going_on else settle(config, items, since, fabric)
+        if not going_on and fabric.is_global_zero:
+            write_config(config, folder / "config.yaml", THEN)
         task = Task(config, items, fabric.global_rank, fabric.world_size)
     except UserError:
         if not going_on and fabric.is_global_zero:
@@ -233,7 +252,7 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
     for note in task.notes:
         say(note)
     module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups(), fused=True))
-    run = Run(config, folder, task, fabric, module, optimizer, since=since)
+    run = Run(config, folder, task, fabric, module, optimizer, since=since, tail=tail)
     if last:
         with not_of_this_run(folder / LAST):
             run.load(last)
@@ -288,7 +307,8 @@ def _fit(run: Run) -> None:
     try:
         run.tell("on_train_start")
         with StopRequest() as stop:
-            for step in range(run.step + 1, config.steps + 1):
+            while run.step < config.steps:
+                step = run.step + 1
                 waiting.append(run.do(step, next(batches)))
                 run.tell("on_step", step)
 
@@ -312,7 +332,7 @@ def _fit(run: Run) -> None:
         run.tell("on_train_end")
 
 
-def learning_rate(step: int, steps: int, warmup: float) -> float:
+def learning_rate(step: float, steps: int, warmup: float) -> float:
     """Share of the highest rate at `step` (from 1): linear up over `warmup` of the steps, then half a cosine down."""
     rising = warmup * steps
     if step <= rising:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pullpush.data.images import load_pixels, squares
+from pullpush.data.images import load_pixels, median_side, squares
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.data.texts import plain, text_problems
@@ -26,8 +26,9 @@ from pullpush.images.preprocessing import normalise
 from pullpush.progress import counted
 from pullpush.runs.config import Config
 from pullpush.training.feature_cache import cached_features, features_key, texts_key
+from pullpush.training.plan import size_for
 
-__all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower", "moved"]
+__all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower", "image_encoder", "moved"]
 
 SPLITS = ("train", "validation", "test")
 # Entries that are embedded at a time.
@@ -181,8 +182,7 @@ class ImageTower(Tower):
     encoder: ImageEncoder
 
     def _build(self) -> None:
-        options = {k: v for k, v in vars(self.config.encoder).items() if k not in ("augment", "flip")}
-        self.encoder = ImageEncoder(**options, seed=self.config.seed)
+        self.encoder = image_encoder(self.config, self.config.encoder.size or size_for(median_side(self.items)))
         self._held: dict[str, Tensor] = {}
 
     def inputs(self, entries: Tensor) -> Tensor:
@@ -307,6 +307,12 @@ class TextTower(Tower):
 
 # The towers that feed their encoder in a way of their own.
 TOWERS: dict[str, type[Tower]] = {"image": ImageTower, "text": TextTower}
+
+
+def image_encoder(config: Config, size: int) -> ImageEncoder:
+    """The image encoder of a run, for images of this side."""
+    options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip")}
+    return ImageEncoder(**{**options, "size": size, "freeze": options["freeze"] is True}, seed=config.seed)
 
 
 def moved(inputs: Any, device: torch.device) -> Any:

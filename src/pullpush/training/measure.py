@@ -1,0 +1,237 @@
+"""What a plan follows from, measured in seconds: the data, and what they cost on this machine."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from pullpush.criterion import Criterion
+from pullpush.data.images import median_side, squares
+from pullpush.data.items import Items
+from pullpush.data.workers import cores
+from pullpush.errors import UserError
+from pullpush.evaluation import evaluate
+from pullpush.evaluation.embed import evaluating
+from pullpush.images.preprocessing import normalise
+from pullpush.progress import duration, say
+from pullpush.runs.config import Config
+from pullpush.training.plan import Facts, Plan, candidates, expected, plan, size_for
+from pullpush.training.towers import image_encoder
+
+__all__ = ["measured", "settle", "settle_precision"]
+
+# Images that are decoded, and among which the untrained model finds neighbours.
+DECODED, FOUND = 8, 256
+# Images of a measured step, without a GPU and with one.
+BATCH = {False: 24, True: 128}
+# Of the minutes, at most so much goes into finding the size.
+LOOKING = 0.06
+# Processor seconds that drawing the report takes: of any, and for each image of the test.
+REPORT = (30.0, 4e-3)
+
+
+def settle_precision(config: Config) -> None:
+    """What `precision` auto is here."""
+    if config.precision == "auto":
+        wanted = config.minutes and config.device in ("auto", "cuda", "gpu")
+        config.precision = "bf16" if wanted and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32"
+
+
+def settle(config: Config, items: Items, since: float, fabric: Fabric) -> float:
+    """Sets what is left open in the options of a run: by the data, and with `minutes` by what was measured.
+
+    Args:
+        config: is changed.
+        items: with their splits.
+        since: when the run began, as of `time.perf_counter`.
+        fabric: the first of its processes measures, and tells the others.
+
+    Returns:
+        Seconds that the run takes after its last embedding, 0 without `minutes`.
+
+    Raises:
+        UserError: `minutes` for a task other than image.
+    """
+    if config.minutes and config.task != "image":
+        raise UserError(f"--minutes plans for --task image; with --task {config.task} give --steps")
+    ending = 0.0
+    if fabric.is_global_zero and config.task.startswith("image"):
+        ending = (
+            _planned(config, items, since, fabric.device) if config.minutes else _sized(config, items, fabric.device)
+        )
+    config.encoder.freeze = config.encoder.freeze is True
+    chosen = (config.encoder.size, config.encoder.freeze, vars(config.batch), config.steps, config.validate_every)
+    size, config.encoder.freeze, batch, config.steps, config.validate_every = fabric.broadcast(chosen)
+    config.encoder.size = size
+    vars(config.batch).update(batch)
+    return ending
+
+
+def _sized(config: Config, items: Items, device: torch.device) -> float:
+    """The size, and how long a run of larger images will take."""
+    if config.encoder.size:
+        return 0.0
+    side = median_side(items)
+    size = config.encoder.size = size_for(side, device.type == "cuda")
+    if size > size_for(0):
+        facts = _facts(config, items, 0.0, device)
+        facts = _with_speed(facts, config, size, device)
+        batch = (config.batch.classes or config.usual_batch[0]) * (config.batch.samples or config.usual_batch[1])
+        seconds = expected(facts, size, config.encoder.freeze is True, min(batch, facts.train), config.steps, 8)
+        say(
+            f"images of about {side} px: {size} px are trained on (--encoder.size), which takes about "
+            f"{duration(seconds)} here; --minutes says how long it may take"
+        )
+    return 0.0
+
+
+def _planned(config: Config, items: Items, since: float, device: torch.device) -> float:
+    """The plan of a run with `minutes`, in three lines before it starts."""
+    encoder, batch, total = config.encoder, config.batch, 60 * config.minutes
+    facts = measured(config, items, total - (time.perf_counter() - since), device)
+    facts = replace(facts, seconds=total - (time.perf_counter() - since))
+    made = plan(
+        facts,
+        size=encoder.size,
+        freeze=None if encoder.freeze == "auto" else bool(encoder.freeze),
+        classes=batch.classes,
+        samples=batch.samples,
+        steps=config.steps if config.steps != Config.steps else 0,
+        validate_every=config.validate_every,
+    )
+    encoder.size, encoder.freeze, batch.classes, batch.samples = made.size, made.freeze, made.classes, made.samples
+    config.steps, config.validate_every = made.steps, made.validate_every
+    for sentence in _sentences(facts, made):
+        say(sentence)
+    if made.seconds > 1.1 * facts.seconds:
+        say(f"{config.minutes:g} minutes are too few: about {duration(made.seconds)} are needed even for this")
+    return facts.ending
+
+
+def _sentences(facts: Facts, made: Plan) -> list[str]:
+    """What is trained on, how, and when it is done."""
+    found = "".join(f", {100 * share:.0f}% at {size} px" for size, share in facts.untrained.items())
+    end = datetime.now() + timedelta(seconds=made.seconds)
+    return [
+        f"{facts.images:,} images of {facts.classes:,} classes, about {facts.side} px"
+        + (f"; of nearest neighbours the untrained model has right{found.removeprefix(',')}" if found else ""),
+        f"{made.size} px, {made.steps:,} steps of {made.classes} x {made.samples}, a validation after each "
+        f"{made.validate_every:,}" + ("; the backbone is frozen, so that the time suffices" if made.freeze else ""),
+        f"done at {end:%H:%M}; should a step take longer or less, there will be fewer or more",
+    ]
+
+
+def measured(config: Config, items: Items, seconds: float, device: torch.device) -> Facts:
+    """Looks at the items of a run that has so many seconds, and takes a few steps of it."""
+    facts = _facts(config, items, seconds, device)
+    sizes = candidates(facts, config.encoder.size)
+    for size in sorted({sizes[0], sizes[-1]}):
+        facts = _with_speed(facts, config, size, device)
+    return facts if len(sizes) == 1 else _with_untrained(facts, config, items.split("train"), sizes, device)
+
+
+def _facts(config: Config, items: Items, seconds: float, device: torch.device) -> Facts:
+    """What is known without a model."""
+    splits = {name: items.split(name) for name in ("train", "validation", "test")}
+    train = splits["train"]
+    sizes, rows = train.table["label"].value_counts(), _found(train)[:DECODED]
+    wall, processor = time.perf_counter(), time.process_time()
+    whole, ahead = (_seconds(partial(squares, train, 224, each, rows)) / len(rows) / cores() for each in (True, False))
+    busy = max(1.0, (time.perf_counter() - wall) / max(time.process_time() - processor, 1e-9))
+    fixed, each = REPORT if config.report else (0.0, 0.0)
+    return Facts(
+        images=len(items),
+        classes=items.table["label"].nunique(),
+        train=len(train),
+        validation=len(splits["validation"]),
+        test=len(splits["test"]),
+        train_classes=len(sizes),
+        samples=int(sizes.max()),
+        side=median_side(items),
+        seconds=seconds,
+        decode=whole,
+        decode_ahead=ahead,
+        ending=busy * (fixed + each * len(splits["test"])),  # what else the machine does slows that down too
+        gpu=device.type == "cuda",
+    )
+
+
+def _found(items: Items) -> list[int]:
+    """Rows of up to 4 images a class, of up to `FOUND` in all; drawn always alike."""
+    table = items.table.reset_index(drop=True).sample(frac=1, random_state=0)
+    table = table[table.groupby("label").cumcount() < 4]
+    several = table[table.groupby("label")["label"].transform("size") > 1]
+    rows = (several if len(several) else table).sort_values("label", kind="stable").index.to_numpy()
+    return [int(row) for row in rows[:FOUND]]
+
+
+def _with_speed(facts: Facts, config: Config, size: int, device: torch.device) -> Facts:
+    """What an image costs at a size: forward, a step, and a step of the head alone."""
+    encoder, count = image_encoder(config, size).to(device), BATCH[facts.gpu]
+    criterion, labels = Criterion("contrastive").to(device), torch.arange(count, device=device) // 2
+    images = torch.randn(count, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.0)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+    def step(inputs: Tensor, embed: Callable[[Tensor], Tensor]) -> None:
+        with autocast:
+            embeddings = embed(inputs)
+        criterion(embeddings.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        _wait(device)
+
+    def forward() -> Tensor:
+        with evaluating(encoder), torch.no_grad(), autocast:
+            features = encoder.features(images)
+        _wait(device)
+        return features
+
+    whole = _seconds(partial(step, images, encoder))
+    head = _seconds(partial(step, forward().float(), encoder.from_features))
+    return replace(
+        facts,
+        forward={**facts.forward, size: _seconds(forward) / count},
+        step={**facts.step, size: whole / count},
+        head=head / count,
+    )
+
+
+def _with_untrained(facts: Facts, config: Config, items: Items, sizes: tuple[int, ...], device: torch.device) -> Facts:
+    """What the untrained model finds at each size, as far as that takes `LOOKING` of the time."""
+    items = items.select(_found(items))
+    left, untrained = LOOKING * facts.seconds, dict[int, float]()
+    for size in sizes:
+        since, encoder = time.perf_counter(), image_encoder(config, size).to(device)
+        view, rows = encoder.preprocessing, list(range(len(items)))
+        with evaluating(encoder), torch.inference_mode():
+            chunks = (
+                normalise(squares(items, size, True, rows[at : at + 32]).to(device), view.mean, view.std)
+                for at in rows[::32]
+            )
+            embeddings = torch.cat([encoder(chunk).float().cpu() for chunk in chunks])
+        untrained[size] = evaluate(embeddings, items.labels, nmi=False, neighbours=0).metrics["recall@1"]
+        left -= 2 * (time.perf_counter() - since)  # the next one takes about twice as long
+        if left < 0:
+            break
+    return replace(facts, untrained=untrained)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Of the faster of two calls after a first one, which is not counted."""
+    taken = []
+    for _ in range(3):
+        since = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - since)
+    return min(taken[1:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
