@@ -166,7 +166,7 @@ def test_a_config_trains_and_stays_as_it_is(small: dict[str, Any], tmp_path: Pat
         ({"steps": {"a": 1}}, "unknown option"),
         ({"learn": "margin", "loss": "nt_xent"}, "learn must be one of 'auto', 'none', 'temperature'"),
         ({"data": {"options": {"skin_tones": "maybe"}}}, r"data\.skin_tones must be true or false"),
-        ({"precision": 16}, "precision must be '32' or 'bf16'"),
+        ({"precision": 16}, "precision must be one of 'auto', '32', 'bf16'"),
     ],
 )
 def test_values_from_python_and_yaml_are_checked(values: dict[str, Any], message: str, tmp_path: Path) -> None:
