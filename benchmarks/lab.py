@@ -29,14 +29,14 @@ from benchmarks.lab_table import write_docs, write_page  # noqa: E402
 from pullpush.bounds import Count, Pixels, Seed  # noqa: E402
 from pullpush.errors import UserError  # noqa: E402
 from pullpush.escape import printable  # noqa: E402
-from pullpush.files import locked, read_jsonl  # noqa: E402
+from pullpush.files import Fields, locked, read_jsonl  # noqa: E402
 from pullpush.names import look_up  # noqa: E402
 from pullpush.progress import duration, showing, work  # noqa: E402
 from pullpush.studies.runner import child_of_study  # noqa: E402
 from pullpush.words import call  # noqa: E402
 
 PROG = "python benchmarks/lab.py"
-FIELDS = {
+FIELDS: Fields = {
     **{"set": str, "setting": str, "seed": int, "key": str, "budget": str, "seconds": float},
     **{"validation": {"recall@1": float, "map@r": float}, "test": {"recall@1": float, "map@r": float}},
 }
