@@ -47,7 +47,17 @@ SMALL: Options = {"batch.classes": 4, "batch.samples": 4}
 MEMORY: Options = {"memory.size": 1024}
 TWICE: Options = {"rate": 2}
 LOSSES = ("contrastive", "triplet", "multi_similarity", "circle", "n_pair", "nt_xent", "sup_con", "proxy_anchor")
+# Over distances instead of cosines, whose gradient grows where negatives, and positives, are near: PML's default.
+EUCLIDEAN: Options = {
+    "loss": {"name": "contrastive", "positive_margin": 0.0, "negative_margin": -1.0},
+    "similarity": "negative_euclidean",
+}
 REMEMBERED = ("contrastive", "triplet", "multi_similarity")
+HALVED: Mapping[str, Options] = {
+    "default": {},
+    "contrastive": {"loss": "contrastive"},
+    "contrastive_euclidean": EUCLIDEAN,
+}
 
 PML_CONTRASTIVE: Options = {"pml.loss": {"name": "ContrastiveLoss"}}
 PML_MULTI_SIMILARITY: Options = {
@@ -67,6 +77,8 @@ SETTINGS: dict[str, Options] = {
     "untrained": {"untrained": True},
     "default": {},
     **{loss: {"loss": loss} for loss in LOSSES},
+    "contrastive_euclidean": EUCLIDEAN,
+    **{f"{name}@half": {**options, "rate": 0.5, "against": name} for name, options in HALVED.items()},
     **{f"{loss}+memory": {"loss": loss, **MEMORY, "against": loss} for loss in REMEMBERED},
     **{f"{loss}@16": {"loss": loss, **SMALL} for loss in REMEMBERED},
     **{f"{loss}@16+memory": {"loss": loss, **SMALL, **MEMORY, "against": f"{loss}@16"} for loss in REMEMBERED},
