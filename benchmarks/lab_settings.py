@@ -34,7 +34,7 @@ SETS = {
     # Names that four icon sets or more draw.
     "iconify": DataSet("iconify", classes=400, items=8),
     # Photographs and drawings of things.
-    "stamps": DataSet("stamps", items=20),
+    "stamps": DataSet("stamps", items=40),
     # The 94 printable characters of ASCII in the fonts of this machine.
     "glyphs": DataSet("glyphs", (("characters", "".join(map(chr, range(33, 127)))),), items=24),
     # Ten classes: four train, three validate and three test, drawn anew by each seed.

@@ -17,7 +17,7 @@ from pullpush.studies.page import tabled
 from pullpush.studies.seeds import METRICS, Difference, figure_of_differences
 from pullpush.studies.spread import Spread, meaning, paired
 
-__all__ = ["BEGIN", "END", "Results", "current", "markdown", "tables", "write_docs", "write_page"]
+__all__ = ["BEGIN", "DOCS", "END", "Results", "current", "markdown", "tables", "write_docs", "write_page"]
 
 REFERENCE = "default"
 CHOSEN_BY = "validation/map@r"

@@ -14,11 +14,13 @@ from benchmarks.lab_runs import Run, measured
 from benchmarks.lab_settings import SETTINGS, DataSet
 from benchmarks.lab_table import (
     BEGIN,
+    DOCS,
     END,
     Results,
     current,
     differences,
     left_out,
+    markdown,
     pairs,
     said,
     tables,
@@ -243,6 +245,13 @@ def test_tables_and_page_are_made_of_the_lines_alone(three: list[dict[str, Any]]
     assert text.endswith("\nafter\n")
     assert "old" not in text
     assert "| circle | 0.600 / 0.300 | 0.600 / 0.300 | 0.400 / 0.200 | 2.0 |" in text
+
+
+def test_the_tables_of_the_docs_are_those_of_the_results() -> None:
+    """`python benchmarks/lab.py --table` makes them."""
+    records = lab.records_of(lab.HERE / "lab.jsonl")
+    section = DOCS.read_text().partition(BEGIN)[2].partition(END)[0].strip()
+    assert section == (markdown(records) if records else "")
 
 
 @pytest.fixture(scope="module")
