@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -25,10 +26,10 @@ from pullpush.training.towers import image_encoder
 
 __all__ = ["measured", "settle", "settle_precision"]
 
-# Images that are decoded, and among which the untrained model finds neighbours.
+# Images that are decoded, and among which the untrained backbone finds neighbours.
 DECODED, FOUND = 8, 256
 # Images of a measured step, without a GPU and with one.
-BATCH = {False: 24, True: 128}
+BATCH = {False: 12, True: 128}
 # Of the minutes, at most so much goes into finding the size.
 LOOKING = 0.06
 # Processor seconds that drawing the report takes: of any, and for each image of the test.
@@ -115,11 +116,11 @@ def _planned(config: Config, items: Items, since: float, device: torch.device) -
 
 def _sentences(facts: Facts, made: Plan) -> list[str]:
     """What is trained on, how, and when it is done."""
-    found = "".join(f", {100 * share:.0f}% at {size} px" for size, share in facts.untrained.items())
+    found = ", ".join(f"{value:.3f} at {size} px" for size, value in facts.untrained.items())
     end = datetime.now() + timedelta(seconds=made.seconds)
     return [
         f"{facts.images:,} images of {facts.classes:,} classes, about {facts.side} px"
-        + (f"; of nearest neighbours the untrained model has right{found.removeprefix(',')}" if found else ""),
+        + (f"; MAP@R of the untrained backbone {found}" if found else ""),
         f"{made.size} px, {made.steps:,} steps of {made.classes} x {made.samples}, a validation after each "
         f"{made.validate_every:,}" + ("; the backbone is frozen, so that the time suffices" if made.freeze else ""),
         f"done at {end:%H:%M}; should a step take longer or less, there will be fewer or more",
@@ -162,12 +163,11 @@ def _facts(config: Config, items: Items, seconds: float, device: torch.device) -
 
 
 def _found(items: Items) -> list[int]:
-    """Rows of up to 4 images a class, of up to `FOUND` in all; drawn always alike."""
-    table = items.table.reset_index(drop=True).sample(frac=1, random_state=0)
-    table = table[table.groupby("label").cumcount() < 4]
-    several = table[table.groupby("label")["label"].transform("size") > 1]
-    rows = (several if len(several) else table).sort_values("label", kind="stable").index.to_numpy()
-    return [int(row) for row in rows[:FOUND]]
+    """Up to `FOUND` rows of whole classes, always the same ones."""
+    rows = items.table.reset_index(drop=True).groupby("label").indices
+    classes = np.random.default_rng(0).permutation(sorted(rows))
+    drawn = np.concatenate([rows[label] for label in classes])[:FOUND]
+    return [int(row) for row in drawn]
 
 
 def _with_speed(facts: Facts, config: Config, size: int, device: torch.device) -> Facts:
@@ -203,7 +203,7 @@ def _with_speed(facts: Facts, config: Config, size: int, device: torch.device) -
 
 
 def _with_untrained(facts: Facts, config: Config, items: Items, sizes: tuple[int, ...], device: torch.device) -> Facts:
-    """What the untrained model finds at each size, as far as that takes `LOOKING` of the time."""
+    """MAP@R of the untrained backbone at each size, as far as that takes `LOOKING` of the time."""
     items = items.select(_found(items))
     left, untrained = LOOKING * facts.seconds, dict[int, float]()
     for size in sizes:
@@ -214,8 +214,8 @@ def _with_untrained(facts: Facts, config: Config, items: Items, sizes: tuple[int
                 normalise(squares(items, size, True, rows[at : at + 32]).to(device), view.mean, view.std)
                 for at in rows[::32]
             )
-            embeddings = torch.cat([encoder(chunk).float().cpu() for chunk in chunks])
-        untrained[size] = evaluate(embeddings, items.labels, nmi=False, neighbours=0).metrics["recall@1"]
+            features = torch.cat([encoder.features(chunk).float().cpu() for chunk in chunks])
+        untrained[size] = evaluate(features, items.labels, nmi=False, neighbours=0).metrics["map@r"]
         left -= 2 * (time.perf_counter() - since)  # the next one takes about twice as long
         if left < 0:
             break

@@ -17,8 +17,8 @@ CLASSES = (32, 24, 16, 12, 8)
 ENOUGH = 150
 # With fewer steps a backbone has hardly moved: a smaller size is taken, and below the smallest it is frozen.
 FEWEST = 60
-# A larger size must find so many more of the nearest neighbours, or it is not worth its seconds.
-GAIN = 0.02
+# What a larger size must gain, as a share of its MAP@R, to be worth its seconds.
+GAIN = 0.05
 # Share of the time for validations, and how many there are.
 VALIDATING, VALIDATIONS = 0.15, (2, 8)
 # What the plan leaves free of the time that it has.
@@ -42,7 +42,7 @@ class Facts:
         forward: seconds for an image through the encoder, by size.
         step: seconds for an image of a training step, by size.
         head: seconds for an image of a step of the head alone.
-        untrained: share of images whose nearest neighbour is of their class, by size, before training; may be empty.
+        untrained: MAP@R of the untrained backbone among training images, by size; may be empty.
         ending: seconds for what follows the last embedding: saving, and drawing the report.
         gpu: whether there is one.
     """
@@ -123,9 +123,9 @@ def plan(
 ) -> Plan:
     """The plan that follows from the facts. What is given stays as it is.
 
-    The size is the one at which the untrained model finds the most, among those that leave time for `FEWEST` steps of
-    the smallest batch; the batch is the largest that leaves time for `ENOUGH`. Where even the smallest size leaves too
-    few, the backbone is frozen, at the largest size whose features leave a fifth of the time.
+    The size is the one at which the untrained backbone finds about the most, among those that leave time for `FEWEST`
+    steps of the smallest batch; the batch is the largest that leaves time for `ENOUGH`. Where even the smallest size
+    leaves too few, the backbone is frozen, at the largest size whose features leave a fifth of the time.
 
     Args:
         facts: what was measured.
@@ -185,7 +185,7 @@ def _best(facts: Facts, sizes: list[int] | tuple[int, ...]) -> int:
     known = {each: facts.untrained[each] for each in sizes if each in facts.untrained}
     if not known:
         return min(sizes, key=lambda each: abs(each - size_for(facts.side, facts.gpu)))
-    return min(each for each in known if known[each] >= max(known.values()) - GAIN)
+    return min(each for each in known if known[each] >= (1 - GAIN) * max(known.values()))
 
 
 def _steps(facts: Facts, size: int, batch: int) -> int:
