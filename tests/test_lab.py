@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import lab, lab_runs
-from benchmarks.lab_runs import Run, measured
+from benchmarks.lab_runs import Run, measured, split
 from benchmarks.lab_settings import SETTINGS, DataSet
 from benchmarks.lab_table import (
     BEGIN,
@@ -26,6 +27,9 @@ from benchmarks.lab_table import (
     tables,
     write_docs,
 )
+from pullpush.encoders.encoder import Encoder
+from pullpush.training.loop import train
+from pullpush.training.task import Task
 from tests.support.fake import write_folder
 from tests.support.killing import killed_before
 
@@ -274,3 +278,28 @@ def test_two_steps_of_a_setting(colours: DataSet, tmp_path: Path, setting: str) 
         assert result["best_step"] in (0, 1, 2)
         assert [row[0] for row in result["curve"]][-2:] == [1, 2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]  # nothing of the run is left
+
+
+def test_with_the_same_loss_both_loops_are_the_same(colours: DataSet, tmp_path: Path) -> None:
+    """Start, batches, augmentation, optimiser, schedule: three steps of ours and of PML's loop give equal weights."""
+    pytest.importorskip("pytorch_metric_learning")
+    from benchmarks.lab_pml import steps_of_pml
+
+    (tmp_path / "data").mkdir()
+    ours, peer = (
+        Run("colours", colours, name, SETTINGS[name], 1, 3, 32, tmp_path)
+        for name in ("contrastive_euclidean", "pml-contrastive")
+    )
+    items, found = split(colours, 32, tmp_path, 1), []
+    config = ours.config
+    config.out = str(tmp_path / "run")
+    train(config, items=items, quiet=True, callbacks=[lambda run, step: found.append(weights(run.task.encoder))])
+    task = Task(peer.config, items)
+    start = weights(task.encoder)
+    for _, expected in zip(steps_of_pml(task, peer.config, peer.options), found, strict=True):
+        torch.testing.assert_close(weights(task.encoder), expected, rtol=1e-4, atol=1e-5)
+    assert (found[-1] - start).norm() > 100 * (found[-1] - weights(task.encoder)).norm()
+
+
+def weights(encoder: Encoder) -> torch.Tensor:
+    return torch.cat([each.detach().flatten() for each in encoder.parameters()]).clone()
