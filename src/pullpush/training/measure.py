@@ -27,7 +27,7 @@ from pullpush.training.towers import image_encoder
 __all__ = ["measured", "settle", "settle_precision"]
 
 # Images that are decoded, and among which the untrained backbone finds neighbours.
-DECODED, FOUND = 8, 256
+DECODED, FOUND = 8, 192
 # Images of a measured step, without a GPU and with one.
 BATCH = {False: 12, True: 128}
 # Of the minutes, at most so much goes into finding the size.
@@ -122,7 +122,7 @@ def _sentences(facts: Facts, made: Plan) -> list[str]:
         f"{facts.images:,} images of {facts.classes:,} classes, about {facts.side} px"
         + (f"; MAP@R of the untrained backbone {found}" if found else ""),
         f"{made.size} px, {made.steps:,} steps of {made.classes} x {made.samples}, a validation after each "
-        f"{made.validate_every:,}" + ("; the backbone is frozen, so that the time suffices" if made.freeze else ""),
+        f"{made.validate_every:,}" + ("; the backbone is frozen: features are computed once" if made.freeze else ""),
         f"done at {end:%H:%M}; should a step take longer or less, there will be fewer or more",
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 __all__ = ["MARGIN", "SIZES", "Facts", "Plan", "candidates", "expected", "plan", "seconds_at", "size_for", "steps_left"]
 
 # Sides of the input in pixels, among which a plan chooses.
-SIZES = (64, 96, 128, 160, 192, 224)
+SIZES = (64, 96, 128, 160, 224)
 # Images of up to this side are icons, emoji, glyphs: 64 pixels show what is on them.
 ICON = 100
 # Sides beyond which the default run takes too long without a GPU, and with one.
@@ -19,6 +19,10 @@ ENOUGH = 150
 FEWEST = 60
 # What a larger size must gain, as a share of its MAP@R, to be worth its seconds.
 GAIN = 0.05
+# What training the backbone gains at least, as a share of its MAP@R, where there are many images.
+LEARNED, MANY = 0.2, 1000
+# Share of the time that the features of a frozen backbone may take.
+FROZEN = 0.8
 # Share of the time for validations, and how many there are.
 VALIDATING, VALIDATIONS = 0.15, (2, 8)
 # What the plan leaves free of the time that it has.
@@ -124,8 +128,9 @@ def plan(
     """The plan that follows from the facts. What is given stays as it is.
 
     The size is the one at which the untrained backbone finds about the most, among those that leave time for `FEWEST`
-    steps of the smallest batch; the batch is the largest that leaves time for `ENOUGH`. Where even the smallest size
-    leaves too few, the backbone is frozen, at the largest size whose features leave a fifth of the time.
+    steps of the smallest batch; the batch is the largest that leaves time for `ENOUGH`. The backbone is frozen where no
+    size leaves so many, or where frozen it can have a size that gains more than training it can: `LEARNED` of its
+    MAP@R, less for few images.
 
     Args:
         facts: what was measured.
@@ -139,14 +144,16 @@ def plan(
     samples = samples or min(4, facts.samples)
     batches = (classes,) if classes else tuple(sorted({min(each, facts.train_classes) for each in CLASSES}))
     sizes = candidates(facts, size)
-    if not freeze:
-        fitting = [each for each in sizes if _steps(facts, each, batches[0] * samples) >= FEWEST]
-        if fitting or freeze is False:
-            chosen = _best(facts, fitting or sizes[:1])
-            enough = [each for each in batches if _steps(facts, chosen, each * samples) >= ENOUGH]
-            return _made(facts, chosen, False, (enough or batches[:1])[-1], samples, steps, validate_every)
-    quick = [each for each in sizes if _fixed(facts, each, freeze=True) < 0.8 * facts.seconds]
-    return _made(facts, (quick or sizes[:1])[-1], True, batches[-1], samples, steps, validate_every)
+    fitting = [each for each in sizes if _steps(facts, each, batches[0] * samples) >= FEWEST]
+    features = [each for each in sizes if _fixed(facts, each, freeze=True) < FROZEN * facts.seconds]
+    learning, frozen = _best(facts, fitting or sizes[:1]), _best(facts, features or sizes[:1])
+    if freeze is None:
+        gain = facts.untrained.get(frozen, 0.0) / max(facts.untrained.get(learning, 0.0), 1e-9) - 1
+        freeze = not fitting or gain > LEARNED * min(1.0, facts.train / MANY)
+    if freeze:
+        return _made(facts, frozen, True, batches[-1], samples, steps, validate_every)
+    enough = [each for each in batches if _steps(facts, learning, each * samples) >= ENOUGH]
+    return _made(facts, learning, False, (enough or batches[:1])[-1], samples, steps, validate_every)
 
 
 def expected(facts: Facts, size: int, freeze: bool, batch: int, steps: int, validations: int) -> float:
