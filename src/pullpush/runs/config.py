@@ -23,6 +23,7 @@ __all__ = [
     "SHORT",
     "TEXT_DEFAULTS",
     "TEXT_LOSS",
+    "AverageConfig",
     "BatchConfig",
     "Checked",
     "Config",
@@ -243,6 +244,20 @@ class MemoryConfig(Checked):
 
 
 @dataclass
+class AverageConfig(Checked):
+    """Averages of weights, which the validation classes choose where they are better.
+
+    Args:
+        ema: steps that a moving average of the weights reaches back, up to 1 as a share of all steps; 0 for none. From
+            half of the steps on it is validated beside the weights themselves.
+        blend: at the end, try averages of the untrained and the best weights.
+    """
+
+    ema: Annotated[float, Bound(0, 1e8)] = 0.1
+    blend: bool = True
+
+
+@dataclass
 class OptimizerConfig(Checked):
     """AdamW with a linear warm-up and a cosine decay.
 
@@ -281,6 +296,7 @@ class Config(Checked):
         miner: the same, of `miners`; none keeps all pairs, auto is the one that belongs to the loss.
         memory: the cross-batch memory; `MemoryConfig(size=0.5)`, a mapping, or its size.
         optimizer: AdamW.
+        average: averages of weights.
         steps: optimiser steps; with minutes as many as fit.
         minutes: time for all that the command does, reading and report too; size, freezing, batch and steps follow,
             unless they are said, from the data and from what they cost on this machine; 0 for no limit.
@@ -312,6 +328,7 @@ class Config(Checked):
     miner: Miner | None = MINER
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    average: AverageConfig = field(default_factory=AverageConfig)
     steps: Count = 240
     minutes: Annotated[float, Bound(0, 100_000)] = 0.0
     seed: Seed = 0

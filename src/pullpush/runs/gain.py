@@ -100,6 +100,6 @@ def kept_sentence(metrics: Mapping[str, Any]) -> str:
     )
     if metrics["kept"] == "start":
         return f"The untrained model is kept, as training shows no gain: {measured}."
-    if not gain["shown"]:
-        return f"The trained model is kept (--gate false) although it shows no gain: {measured}."
-    return f"The trained model is kept: {measured}."
+    names = {"average": "moving average of the weights", "blend": f"blend of {metrics['share']:.0%} trained weights"}
+    kept = f"The {names.get(metrics['kept'], 'trained model')} is kept"
+    return f"{kept}: {measured}." if gain["shown"] else f"{kept} (--gate false) although it shows no gain: {measured}."

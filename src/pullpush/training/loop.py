@@ -27,6 +27,7 @@ from pullpush.runs.config import Config, DataConfig, write_config
 from pullpush.runs.folder import THEN, held_folder, open_run, remove_run
 from pullpush.runs.options import config_from
 from pullpush.training.anomaly import FirstBadTensor
+from pullpush.training.averages import MovingAverage
 from pullpush.training.callbacks import Callback, Checkpoints, LogFile
 from pullpush.training.cpu import flushed_denormals, keep_freed_memory
 from pullpush.training.display import Display
@@ -56,6 +57,7 @@ class Run:
         fabric: the processes that train, and whom they tell.
         module: `task.step` as Fabric runs it.
         optimizer: of all that is learned.
+        average: of the weights along the run, where there is to be one.
         step: steps that are done.
         before: metrics on the test classes before training.
         best: step, score and metrics of the best validation.
@@ -71,6 +73,7 @@ class Run:
     fabric: Fabric
     module: nn.Module
     optimizer: torch.optim.Optimizer
+    average: MovingAverage | None = None
     step: int = 0
     before: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "score": -1.0, "metrics": {}})
@@ -96,6 +99,7 @@ class Run:
             "module": self.task.step.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
+            **({} if self.average is None else {"average": self.average.values}),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -108,6 +112,8 @@ class Run:
         self.task.step.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
+        if self.average is not None:
+            self.average.load(state["average"])
         self.step, self.before, self.best = saved["step"], saved["before"], saved["best"]
 
     def do(self, step: int, batch: Any) -> dict[str, Any]:
@@ -122,6 +128,8 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step = step
+        if self.average is not None:
+            self.average.update(step)
         logged = {"train/loss": loss, "gradient_norm": norm, "lr": self.config.optimizer.lr * rate}
         return logged | self.task.logged(batch)
 
@@ -252,7 +260,9 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
     for note in task.notes:
         say(note)
     module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups(), fused=True))
-    run = Run(config, folder, task, fabric, module, optimizer, since=since, tail=tail)
+    horizon = config.average.ema * (config.steps if config.average.ema <= 1 else 1)
+    average = MovingAverage(task.encoders, horizon) if horizon and len(task.splits["validation"]) else None
+    run = Run(config, folder, task, fabric, module, optimizer, average, since=since, tail=tail)
     if last:
         with not_of_this_run(folder / LAST):
             run.load(last)

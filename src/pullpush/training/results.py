@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from pullpush.runs.checkpoint import BEST, START, WEIGHTS, load_checkpoint, not_
 from pullpush.runs.folder import save_embeddings, save_results
 from pullpush.runs.gain import gain_over_start
 from pullpush.runs.neighbours import save_neighbours
+from pullpush.training.averages import blended
 from pullpush.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Results"]
 
+# Shares of the best weights in a blend with the untrained ones.
+SHARES = (0.75, 0.5, 0.25)
 Measured = Evaluation | CrossModal
 
 
@@ -43,14 +47,27 @@ class Results(Callback):
         metrics = {f"validation/{name}": value for name, value in _metrics(run, embedded, evaluation).items()}
         run.log(step, metrics)
         run.tell("on_validation", step, metrics)
-        score = metrics[f"validation/{run.task.chosen_by}"]
-        if not step:
-            if run.fabric.is_global_zero:
-                _save(run, "validation-before", embedded, evaluation)
-                save_checkpoint(run.folder / START, {"step": 0, "module": run.task.step.state_dict()})
-        elif score > run.best["score"]:
-            run.best = {"step": step, "score": score, "metrics": metrics}
-            run.tell("on_best", step)
+        if step:
+            self._compare(run, step, metrics)
+        elif run.fabric.is_global_zero:
+            _save(run, "validation-before", embedded, evaluation)
+            save_checkpoint(run.folder / START, {"step": 0, "module": run.task.step.state_dict()})
+
+    def _compare(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        """Keeps the weights or, in the second half of the run, their average, where one of them is the best so far."""
+        chosen_by = f"validation/{run.task.chosen_by}"
+        found = {"trained": metrics}
+        if run.average is not None and 2 * step >= run.config.steps:
+            with run.average.in_place():
+                averaged = _measured(run, "validation")[1].metrics
+            run.log(step, {f"validation/average/{name}": value for name, value in averaged.items()})
+            found["average"] = {f"validation/{name}": value for name, value in averaged.items()}
+        kept = max(found, key=lambda name: found[name][chosen_by])
+        score = found[kept][chosen_by]
+        if score > run.best["score"]:
+            run.best = {"step": step, "score": score, "metrics": found[kept], "kept": kept}
+            with run.average.in_place() if run.average is not None and kept == "average" else nullcontext():
+                run.tell("on_best", step)
 
     def on_finish(self, run: Run) -> None:
         """Keeps a model, tests it, and writes down the metrics."""
@@ -78,28 +95,55 @@ class Results(Callback):
 def _keep(run: Run) -> dict[str, Any]:
     """Loads the weights that the run keeps. Returns what metrics.json says of them.
 
-    The best weights of training are kept where the validation classes show a gain over the untrained model, or where
-    these can't tell; otherwise the untrained model, unless the gate is off.
+    Those of the best validation, or a blend of them with the untrained ones that is better, are kept where the
+    validation classes show a gain over the untrained model, or where these can't tell; otherwise the untrained ones,
+    unless the gate is off.
     """
-    kept, step, gain = "trained", run.best["step"], None
-    if step:
-        _load(run, BEST)
-    if not len(run.task.splits["validation"]):
-        return {"kept": kept, "best_step": step, "gain": gain, "validation": {}}
-    embedded, evaluation = _measured(run, "validation")
-    gain = gain_over_start(run.folder, evaluation, run.task.chosen_by)
+    said = {
+        "kept": "trained",
+        "share": 1.0,
+        "best_step": run.best["step"],
+        "gain": None,
+        "blends": {},
+        "validation": {},
+    }
+    if not run.best["step"]:
+        return said
+    models, chosen_by = Blends(run), run.task.chosen_by
+    shares = (1.0, *SHARES) if run.config.average.blend else (1.0,)
+    measured = {share: models.measured(share) for share in shares}
+    scores = {share: each[1].metrics[chosen_by] for share, each in measured.items()}
+    share = max(scores, key=lambda share: scores[share])
+    gain = gain_over_start(run.folder, measured[share][1], chosen_by)
     if run.config.gate and gain and not gain.shown:
-        kept, step = "start", 0
-        _load(run, START)
-        embedded, evaluation = _measured(run, "validation")
+        share = 0.0
+    # The last that is measured is loaded.
+    embedded, evaluation = models.measured(share)
     save_embeddings(run.folder, "validation-after", embedded)
-    validation = _metrics(run, embedded, evaluation)
-    return {"kept": kept, "best_step": step, "gain": gain and gain.values(), "validation": validation}
+    kept = {0.0: "start", 1.0: run.best.get("kept", "trained")}.get(share, "blend")
+    said |= {"kept": kept, "share": share, "best_step": said["best_step"] if share else 0}
+    said |= {"gain": gain and gain.values(), "blends": {f"{share:g}": score for share, score in scores.items()}}
+    return said | {"validation": _metrics(run, embedded, evaluation)}
 
 
-def _load(run: Run, name: str) -> None:
-    with not_of_this_run(run.folder / name):
-        run.task.step.load_state_dict(load_checkpoint(run.folder / name, WEIGHTS)["module"])
+class Blends:
+    """The untrained weights, the best ones, and what lies between them."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.states = {0.0: self._read(START), 1.0: self._read(BEST)}
+
+    def measured(self, share: float) -> tuple[dict[str, torch.Tensor], Measured]:
+        """Loads the weights with this share of the best ones, and measures them on the validation classes."""
+        start, best = self.states[0.0], self.states[1.0]
+        state = self.states[share] if share in self.states else blended(start, best, share)
+        with not_of_this_run(self.run.folder / (BEST if share else START)):
+            self.run.task.step.load_state_dict(state)
+        return _measured(self.run, "validation")
+
+    def _read(self, name: str) -> Mapping[str, torch.Tensor]:
+        state: Mapping[str, torch.Tensor] = load_checkpoint(self.run.folder / name, WEIGHTS)["module"]
+        return state
 
 
 def _measured(run: Run, split: str) -> tuple[dict[str, torch.Tensor], Measured]:

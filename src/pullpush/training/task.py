@@ -158,6 +158,10 @@ class Task:
         return self.shown if protocol_for(self.items).draws else plain
 
     @property
+    def encoders(self) -> list[nn.Module]:
+        return self.step.encoders
+
+    @property
     def chosen_by(self) -> str:
         """The metric of the best checkpoint. map@r looks at all positives, recall@1 at the nearest only; of two towers
         recall@1, as recall@10 is at its height long before."""

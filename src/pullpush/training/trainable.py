@@ -1,6 +1,6 @@
 """What the loop and its callbacks need of that which is trained."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ class Trainable(Protocol):
         sampler: of the training batches.
         notes: what a person should know before the first step.
         step: the module that learns: what `prepare` gives to the loss.
+        encoders: the parts of it that make embeddings.
         shown: the metrics that are printed at the end.
         followed: those that are printed at each validation; log.jsonl has all.
         chosen_by: the one by which the best weights are chosen.
@@ -42,6 +43,8 @@ class Trainable(Protocol):
 
     @property
     def step(self) -> nn.Module: ...
+    @property
+    def encoders(self) -> Sequence[nn.Module]: ...
     @property
     def shown(self) -> tuple[str, ...]: ...
     @property
