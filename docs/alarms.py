@@ -71,8 +71,10 @@ SMALL = {
     "report": False,
     "tensorboard": False,
     "nmi": False,
-    # What training did shows in the test, whatever the gate would keep.
+    # What training did shows in the test, whatever else would be kept.
     "gate": False,
+    "average.ema": 0,
+    "average.blend": False,
 }
 TUNED = {"encoder.freeze": False, "encoder.augment": False, "batch.classes": 8, "steps": 24, "validate_every": 4}
 TEXT = {"task": "image-text", "encoder.dropout": 0.0, "encoder.dim": 64, "batch.samples": 1, "batch.classes": 32}

@@ -283,7 +283,7 @@ def test_over_fitting(small: Options, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_model_worse_than_its_start(small: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     encoder = {"size": 32, "dim": 16, "frozen_stages": 0}
     options = {**small, "encoder": encoder, "optimizer": {"lr": 1.5e-2}, "batch": {"classes": 4, "samples": 3}}
-    options["validate_every"] = 3
+    options |= {"validate_every": 3, "average": {"ema": 0, "blend": False}}
     run = train(**options, gate=False, out=str(tmp_path / "run"))
     worse = of("worse_than_start", run)
     test = json.loads((run / "metrics.json").read_text())["test"]

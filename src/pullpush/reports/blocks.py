@@ -123,6 +123,7 @@ def _of_validation(context: Context, start: str) -> str:
 def validation_recall(context: Context) -> Block:
     """Recall and MAP@R on the validation split."""
     keys = {f"validation/recall@{k}": f"recall@{k}" for k in (1, 10)} | {"validation/map@r": "MAP@R"}
+    keys["validation/average/map@r"] = "MAP@R of averaged weights"
     curves, best = context.curves(keys), context.known_metrics.get("best_step")
     kept = "The dotted line is at the step whose weights were kept." if best else ""
     return context.figure(
