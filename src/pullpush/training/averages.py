@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["MovingAverage", "blended"]
+__all__ = ["SHARES", "MovingAverage", "blended"]
+
+# Shares of the best weights in a blend with the untrained ones.
+SHARES = (0.75, 0.5, 0.25)
 
 
 class MovingAverage:

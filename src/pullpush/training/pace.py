@@ -6,6 +6,7 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from pullpush.training.averages import SHARES
 from pullpush.training.callbacks import Callback
 from pullpush.training.plan import MARGIN, steps_left
 
@@ -33,12 +34,14 @@ class Pace(Callback):
         self._began = perf_counter()
 
     def on_train_start(self, run: Run) -> None:
-        """What comes after the last step embeds what came before the first one, and the training images."""
+        """What comes after the last step embeds what came before the first one, the training images, and the validation
+        items for each blend of weights."""
         self._at, self._first, self._validated = perf_counter(), run.step + 1, run.step
         if self._began is not None:
             sizes = {name: len(items) for name, items in run.task.splits.items()}
             before = sizes["test"] + sizes["validation"]
-            run.tail += (self._at - self._began) * (before + sizes["train"]) / max(before, 1)
+            blends = (len(SHARES) + 1) * sizes["validation"] if run.config.average.blend else 0
+            run.tail += (self._at - self._began) * (before + sizes["train"] + blends) / max(before, 1)
 
     def on_step(self, run: Run, step: int) -> None:
         now = perf_counter()

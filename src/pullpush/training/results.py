@@ -15,7 +15,7 @@ from pullpush.runs.checkpoint import BEST, START, WEIGHTS, load_checkpoint, not_
 from pullpush.runs.folder import save_embeddings, save_results
 from pullpush.runs.gain import gain_over_start
 from pullpush.runs.neighbours import save_neighbours
-from pullpush.training.averages import blended
+from pullpush.training.averages import SHARES, blended
 from pullpush.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Results"]
 
-# Shares of the best weights in a blend with the untrained ones.
-SHARES = (0.75, 0.5, 0.25)
 Measured = Evaluation | CrossModal
 
 
