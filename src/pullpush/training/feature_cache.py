@@ -76,15 +76,19 @@ def features_key(backbone: nn.Module, about: str, items: Items) -> str:
 
     A change of any of these makes a new key; the file of an image in an archive is the archive.
     """
-    paths = [items.path(row) for row in range(len(items))]
-    stats = [os.stat(file) if os.path.exists(file) else None for file in map(file_of, paths)]
-    times = [stat and [stat.st_size, stat.st_mtime_ns] for stat in stats]
-    return _key(backbone, about, ([paths[row], items.box(row), times[row]] for row in range(len(items))))
+    paths = [str(path) for path in items.table["path"]]
+    times = {file: _size_and_time(file) for file in set(map(file_of, paths))}
+    return _key(backbone, about, ([path, items.box(row), times[file_of(path)]] for row, path in enumerate(paths)))
 
 
 def texts_key(backbone: nn.Module, about: str, texts: Sequence[str]) -> str:
     """The same of texts: a hash of the backbone's weights, what is said `about` it, and the texts."""
     return _key(backbone, about, [list(texts)])
+
+
+def _size_and_time(file: str) -> list[int] | None:
+    stat = os.stat(file) if os.path.exists(file) else None
+    return stat and [stat.st_size, stat.st_mtime_ns]
 
 
 def _key(backbone: nn.Module, about: str, seen: Iterable[Any]) -> str:
