@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from pullpush.runs import folder as run_module
 from pullpush.runs.checkpoint import load_checkpoint
 from pullpush.runs.log import read_log
 from pullpush.training import train
+from pullpush.training.feature_cache import cached_features
 from tests.support import alone
 
 Options = dict[str, Any]
@@ -175,6 +178,7 @@ torch.set_num_threads(1)  # no thread pool, so that forking is safe
 
 from pullpush.errors import UserError
 from pullpush.training import train
+from pullpush.training.feature_cache import cached_features
 
 from tests.support.killing import killed_before, spread
 from tests.training.test_run_folder import end_of, leftovers
@@ -337,3 +341,25 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert "features are not kept for the next run: can't write" in capsys.readouterr().out
     assert end_of(run) == expected
     assert not leftovers(tmp_path)
+
+
+def test_features_are_written_as_they_come_and_never_all_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULLPUSH_CACHE", str(tmp_path))
+    whole = torch.randn(10, 3)
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    def parts() -> Iterator[torch.Tensor]:
+        for start in range(0, 10, 4):
+            part = whole[start : start + 4].clone()
+            seen.append(weakref.ref(part))
+            yield part
+            del part
+            assert sum(each() is not None for each in seen) <= 1
+
+    assert torch.equal(cached_features("key", 10, parts, []), whole)
+    assert len(seen) == 3
+    (file,) = (tmp_path / "features").iterdir()
+    np.testing.assert_array_equal(np.load(file), whole.numpy())
+    assert torch.equal(cached_features("key", 10, lambda: pytest.fail("they are there"), []), whole)

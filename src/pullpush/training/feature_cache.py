@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -19,21 +19,22 @@ from pullpush.files import replacing
 from pullpush.files.arrays import read_npy
 from pullpush.files.cache import cache_folder
 from pullpush.images.files import file_of
+from pullpush.names import fresh
 
-__all__ = ["cached_features", "features_key", "texts_key"]
+__all__ = ["cached_features", "features_key", "gathered", "texts_key"]
 
 
-def cached_features(key: str, rows: int, compute: Callable[[], Tensor], notes: list[str]) -> Tensor:
+def cached_features(key: str, rows: int, compute: Callable[[], Iterable[Tensor]], notes: list[str]) -> Tensor:
     """float32 [n, width] from the cache, computed at the first call with this key.
 
-    The checksum of the features stands in the name of their file, KEY.CHECKSUM.npy. A file that doesn't hold what its
-    name says is computed anew; a cache that can't be written is done without. Processes that want the same features may
-    race.
+    They are written as they are computed and mapped then, so memory never holds them all. The checksum of the features
+    stands in the name of their file, KEY.CHECKSUM.npy. A file that doesn't hold what its name says is computed anew; a
+    cache that can't be written is done without. Processes that want the same features may race.
 
     Args:
         key: of what is computed.
         rows: n, the number of rows that are wanted.
-        compute: the features.
+        compute: the features, some rows at a time, in order.
         notes: takes a sentence about a bad file or a cache that can't be written.
     """
     folder = cache_folder("features")
@@ -44,16 +45,44 @@ def cached_features(key: str, rows: int, compute: Callable[[], Tensor], notes: l
         notes.append(f"the cached features {path} are damaged and are computed anew")
         with suppress(OSError):
             path.unlink()
-    features = compute().contiguous()
-    path = folder / f"{key}.{_checksum(features.numpy())}.npy"
+    written = folder / f".{fresh()}.npy"
     try:
-        with replacing(path) as part, part.open("wb") as file:
-            np.save(file, features.numpy())
-    except UserError as error:
+        with replacing(written) as part, part.open("wb") as file:
+            checksum = _write(file, rows, compute())
+        os.replace(written, path := folder / f"{key}.{checksum}.npy")
+    except (UserError, OSError) as error:
+        with suppress(OSError):
+            written.unlink()
+        features = gathered(compute(), rows)  # raises again what is wrong with the data
         notes.append(f"features are not kept for the next run: {error}, or set $PULLPUSH_CACHE to another folder")
         return features
     stored = _checked(path, rows)
-    return features if stored is None else stored
+    return gathered(compute(), rows) if stored is None else stored
+
+
+def gathered(parts: Iterable[Tensor], rows: int) -> Tensor:
+    """Parts one after another [rows, ...], each copied once."""
+    whole, start = torch.empty(0), 0
+    for part in parts:
+        whole = whole if start else torch.empty(rows, *part.shape[1:])
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
+
+
+def _write(file: BinaryIO, rows: int, parts: Iterable[Tensor]) -> str:
+    """Writes parts one after another as the array of a .npy file, and gives its checksum."""
+    digest = hashlib.sha256()
+    for number, part in enumerate(parts):
+        array = np.ascontiguousarray(part.numpy(), np.float32)
+        if not number:
+            shape = (rows, *array.shape[1:])
+            digest.update(_about(array.dtype, shape))
+            header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+        digest.update(array.data.cast("B"))
+        file.write(array.data)
+    return digest.hexdigest()[:32]
 
 
 def _checked(path: Path, rows: int) -> Tensor | None:
@@ -66,9 +95,13 @@ def _checked(path: Path, rows: int) -> Tensor | None:
 
 
 def _checksum(array: NDArray[Any]) -> str:
-    digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    digest = hashlib.sha256(_about(array.dtype, array.shape))
     digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
     return digest.hexdigest()[:32]
+
+
+def _about(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    return f"{dtype} {shape}".encode()
 
 
 def features_key(backbone: nn.Module, about: str, items: Items) -> str:

@@ -25,7 +25,7 @@ from pullpush.images.augment import Augmentation, step_generator
 from pullpush.images.preprocessing import normalise
 from pullpush.progress import counted
 from pullpush.runs.config import Config
-from pullpush.training.feature_cache import cached_features, features_key, texts_key
+from pullpush.training.feature_cache import cached_features, features_key, gathered, texts_key
 from pullpush.training.plan import size_for
 
 __all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower", "image_encoder", "moved"]
@@ -149,7 +149,8 @@ class Tower:
                 fits in memory.
         """
         if self.features is None:
-            return self._compute(self.encoder, self._chunks(entries, again), len(entries), device)
+            parts = self._computed(self.encoder, self._chunks(entries, again), len(entries), device)
+            return gathered(parts, len(entries))
         with evaluating(self.encoder), torch.inference_mode():
             embeddings: Tensor = self.encode(self.features[entries].to(device))
             return embeddings.float().cpu()
@@ -158,21 +159,23 @@ class Tower:
         """The inputs for these entries, some at a time; `again` as of `embed`."""
         return (self.inputs(chunk) for chunk in entries.split(CHUNK))
 
-    def _compute(
+    def _computed(
         self, encode: Callable[[Any], Tensor], chunks: Iterable[Any], total: int, device: torch.device
-    ) -> Tensor:
-        """`encode` of all chunks, float32 [n, ...], on the CPU."""
-        told = counted(chunks, f"embedding {self.name}s", total, f"{self.name}s")
-        with evaluating(self.encoder), torch.inference_mode():
-            return torch.cat([encode(moved(chunk, device)).float().cpu() for chunk in told])
+    ) -> Iterator[Tensor]:
+        """`encode` of each chunk, float32 [some, ...], on the CPU."""
+        with evaluating(self.encoder):
+            for chunk in counted(chunks, f"embedding {self.name}s", total, f"{self.name}s"):
+                with torch.inference_mode():
+                    part = encode(moved(chunk, device)).float().cpu()
+                yield part
 
     def _features(self) -> Tensor:
         """Of all entries, so that runs with other splits find them too."""
-        return self._features_of(len(self.items))
+        return gathered(self._features_of(len(self.items)), len(self.items))
 
-    def _features_of(self, entries: int) -> Tensor:
+    def _features_of(self, entries: int) -> Iterator[Tensor]:
         chunks = self._chunks(torch.arange(entries))
-        return self._compute(self.encoder.features, chunks, entries, torch.device("cpu"))
+        return self._computed(self.encoder.features, chunks, entries, torch.device("cpu"))
 
 
 class ImageTower(Tower):
@@ -244,7 +247,7 @@ class ImageTower(Tower):
     def _features(self) -> Tensor:
         encoder = self.encoder
         key = features_key(encoder.backbone, f"{encoder.name} {encoder.preprocessing}", self.items)
-        return cached_features(key, len(self.items), super()._features, self.notes)
+        return cached_features(key, len(self.items), lambda: self._features_of(len(self.items)), self.notes)
 
 
 class TextTower(Tower):
