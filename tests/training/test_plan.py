@@ -70,7 +70,7 @@ def test_cost_between_and_beyond_the_measured_sizes() -> None:
 @pytest.mark.parametrize(
     ("side", "size", "with_gpu"),
     [
-        *[(28, 64, 64), (72, 64, 64), (100, 64, 64), (113, 96, 96), (150, 128, 128)],
+        *[(28, 64, 64), (72, 64, 64), (100, 64, 64), (113, 128, 128), (150, 160, 160)],
         *[(240, 160, 224), (480, 160, 224), (3000, 160, 224)],
     ],
 )
@@ -188,7 +188,8 @@ def driven(monkeypatch: pytest.MonkeyPatch, minutes: float, costs: Iterator[floa
     clock, paced = Clock(), Pace()
     monkeypatch.setattr(pace, "perf_counter", clock)
     splits = {"train": range(200), "validation": range(0), "test": range(200)}
-    config = SimpleNamespace(minutes=minutes, steps=steps, validate_every=every)
+    average = SimpleNamespace(blend=False)
+    config = SimpleNamespace(minutes=minutes, steps=steps, validate_every=every, average=average)
     run: Any = SimpleNamespace(
         config=config, since=0.0, step=0, share=0.0, tail=5.0, task=SimpleNamespace(splits=splits)
     )

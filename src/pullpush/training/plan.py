@@ -97,7 +97,7 @@ def size_for(side: int, gpu: bool = False) -> int:
     about their own side for photographs, as far as that takes a sensible time."""
     if side <= ICON:
         return SIZES[0]
-    return min(max(size for size in SIZES if size <= max(side, SIZES[1])), LARGEST[gpu])
+    return min(LARGEST[gpu], *sorted(SIZES, key=lambda size: abs(size - side))[:1])
 
 
 def candidates(facts: Facts, size: int = 0) -> tuple[int, ...]:
@@ -211,12 +211,13 @@ def _validation(facts: Facts, size: int, freeze: bool) -> float:
 
 def _fixed(facts: Facts, size: int, freeze: bool) -> float:
     """Seconds for all but steps and validations: images are decoded, the test is embedded before and after, validation
-    before, training and validation after; of a frozen backbone, each once."""
+    before, and after with each of the weights among which it chooses, training after; with a frozen backbone, each
+    image once."""
     forward = seconds_at(facts.forward, size)
     if freeze:
         return facts.images * (facts.decode + forward) + facts.ending
     decoding = facts.images * facts.decode + facts.train * facts.decode_ahead
-    return decoding + (2 * facts.test + 2 * facts.validation + facts.train) * forward + facts.ending
+    return decoding + (2 * facts.test + 6 * facts.validation + facts.train) * forward + facts.ending
 
 
 def _made(facts: Facts, size: int, freeze: bool, classes: int, samples: int, steps: int, validate_every: int) -> Plan:
