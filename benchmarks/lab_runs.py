@@ -177,7 +177,7 @@ def train_ours(config: Config, items: Items, folder: Path) -> dict[str, Any]:
     names = [f"validation/{name}" for name in METRICS]
     return {
         "recipe": f"{config.loss}, miner {config.miner}, memory {config.memory.size:g}, rate {config.optimizer.lr:g}",
-        "best_step": metrics["best_step"],  # 0: the untrained model was kept
+        **{name: metrics[name] for name in ("best_step", "kept", "share")},
         "curve": [[line["step"], *(round(line[name], 4) for name in names)] for line in log if names[0] in line],
         "validation": chosen(metrics["validation"]),
         "test": chosen(metrics["test"]["after"]),

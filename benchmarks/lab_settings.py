@@ -55,6 +55,7 @@ EUCLIDEAN: Options = {
 REMEMBERED = ("contrastive", "triplet", "multi_similarity")
 HALVED: Mapping[str, Options] = {
     "default": {},
+    "default-plain": {"average.ema": 0, "average.blend": False, "gate": False, "against": "default"},
     "contrastive": {"loss": "contrastive"},
     "contrastive_euclidean": EUCLIDEAN,
 }
