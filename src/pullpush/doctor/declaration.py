@@ -25,7 +25,9 @@ __all__ = [
     "advise",
     "finding",
     "lower_rate",
+    "possible",
     "shown",
+    "typed",
     "words",
 ]
 
@@ -194,11 +196,21 @@ def advise(objective: Objective, *cures: Cure, note: str = "") -> str:
     """
     texts = []
     for cure in cures:
-        left = [f"--{name} {_typed(value)}" for name, value in cure.options.items() if _helps(objective, name, value)]
+        left = typed(possible(objective, cure))
         if left or not cure.options:
-            texts.append(cure.text.format(" ".join(left)).removesuffix(": "))
+            texts.append(cure.text.format(left).removesuffix(": "))
     sentence = "; or ".join(filter(None, texts)) or "the options that are known to help are set already"
     return f"{sentence[0].upper()}{sentence[1:]}.{f' {note}' if note else ''}"
+
+
+def possible(objective: Objective, cure: Cure) -> dict[str, Value]:
+    """The options of a cure that the run can take and has not already."""
+    return {name: value for name, value in cure.options.items() if _helps(objective, name, value)}
+
+
+def typed(options: Mapping[str, Value]) -> str:
+    """Options as they are typed."""
+    return " ".join(f"--{name} {_typed(value)}" for name, value in options.items())
 
 
 def lower_rate(objective: Objective, by: float = 10, most: float = 1.0) -> dict[str, Value]:

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 
-from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Seed, Share, Whole, check, types_of
+from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Seed, Share, Whole
 from pullpush.files import write_text
-from pullpush.words import unknown
+from pullpush.runs.checked import PROG, SHORT, Checked
 
 if TYPE_CHECKING:
     from pullpush.maths.choice import Loss, Miner
@@ -20,6 +20,7 @@ else:  # help shows the options of a run without torch
 __all__ = [
     "LOSS",
     "PROG",
+    "RESTARTED",
     "SHORT",
     "TEXT_DEFAULTS",
     "TEXT_LOSS",
@@ -42,18 +43,8 @@ Head = Literal["linear", "mlp", "none"]
 Similarity = Literal["cosine", "dot", "negative_euclidean", "negative_squared_euclidean", "snr"]
 
 
-PROG = "pullpush train"
-# What people say, and the option it stands for.
-SHORT = {
-    "data": "data.source",
-    "root": "data.root",
-    "on_bad_item": "data.on_bad_item",
-    "encoder": "encoder.name",
-    "text": "text.name",
-    "loss": "loss.name",
-    "miner": "miner.name",
-    "memory": "memory.size",
-}
+# In the run folder, the options of the second part of a run that collapsed and was restarted.
+RESTARTED = "config-restarted.yaml"
 # Names, of which `Config` makes the objects: made here, they would bring torch.
 LOSS: Any = "multi_similarity"
 MINER: Any = "auto"
@@ -75,28 +66,6 @@ if TYPE_CHECKING:
     Task = str
 else:
     Task = Literal[tasks()]
-
-
-class Checked:
-    """Values that are checked by their types as they are made; a group of them may come as a mapping, or as the one
-    value that `SHORT` says."""
-
-    def __post_init__(self) -> None:
-        cls: Any = type(self)
-        for name, kind in types_of(cls).items():
-            value = getattr(self, name)
-            if is_dataclass(kind) and isinstance(value, (Mapping, str, float, int)):
-                value = _group(name, value, kind)
-            setattr(self, name, check(f"{name} of {cls.__name__}", value, kind))
-
-
-def _group(name: str, value: Any, kind: Any) -> Any:
-    given = value if isinstance(value, Mapping) else {SHORT.get(name, name).rpartition(".")[2]: value}
-    known = [f"{name}.{each.name}" for each in fields(kind)]
-    for option in given:
-        if f"{name}.{option}" not in known:
-            raise unknown(f"{name}.{option}", known, PROG)
-    return kind(**given)
 
 
 @dataclass
@@ -308,6 +277,8 @@ class Config(Checked):
         compile: compile the criterion.
         gradient_cache: embed the batch in chunks of so many, for batches larger than memory; 0 for all at once.
         validate_every: steps between evaluations on the validation classes; 0 for eight in a run.
+        on_collapse: where the embeddings have collapsed and find less than the untrained model: stop after saving, only
+            warn, or restart once from the last healthy weights with the options that the doctor advises.
         gate: keep the untrained model where the validation classes show no gain over it.
         checkpoint_every: steps between checkpoints.
         tensorboard: write TensorBoard's logs beside log.jsonl.
@@ -339,6 +310,7 @@ class Config(Checked):
     compile: bool = False
     gradient_cache: Whole = 0
     validate_every: Whole = 0
+    on_collapse: Literal["stop", "warn", "restart"] = "stop"
     gate: bool = True
     checkpoint_every: Count = 50
     tensorboard: bool = True

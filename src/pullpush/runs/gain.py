@@ -88,6 +88,10 @@ def kept_sentence(metrics: Mapping[str, Any]) -> str:
     """What the model of a run is and why, of its metrics.json; empty for a run of a version that did not say it."""
     if "kept" not in metrics:
         return ""
+    if not metrics["gain"] and metrics["kept"] == "start":
+        return (
+            "The untrained model is kept: training collapsed, and no validation tells which weights were good before."
+        )
     if not metrics["gain"]:
         return (
             "The last weights are kept, and nothing shows that they are better than the untrained model: there are no "

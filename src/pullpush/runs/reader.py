@@ -19,6 +19,7 @@ from pullpush.files import Fields, check_fields, read_json, read_jsonl, read_tex
 from pullpush.files.arrays import read_npy
 from pullpush.files.tables import read_csv, read_parquet
 from pullpush.files.text import CURE
+from pullpush.runs.config import RESTARTED
 from pullpush.runs.neighbours import read_neighbours
 
 __all__ = ["Absent", "Curve", "Missing", "RunFolder", "or_else"]
@@ -98,8 +99,8 @@ class RunFolder:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.yaml as nested values."""
-        return self._read("config.yaml", read_yaml)
+        """config.yaml as nested values; of a run that was restarted with other options, these."""
+        return self._read(RESTARTED if (self.path / RESTARTED).exists() else "config.yaml", read_yaml)
 
     @cached_property
     def config_text(self) -> str:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,25 +16,25 @@ from torch import nn
 
 from pullpush import progress
 from pullpush.bounds import check
-from pullpush.data.check import without_bad
 from pullpush.data.items import Items
-from pullpush.data.sources import open_items
-from pullpush.data.splits import fold_as_test, long_tail, split_by_class
+from pullpush.doctor.declaration import typed
 from pullpush.errors import UserError
 from pullpush.progress import say
-from pullpush.runs.checkpoint import LAST, STATE, load_checkpoint, not_of_this_run
-from pullpush.runs.config import Config, DataConfig, write_config
+from pullpush.runs.checkpoint import BEST, LAST, START, STATE, load_checkpoint, not_of_this_run
+from pullpush.runs.config import RESTARTED, Config, write_config
 from pullpush.runs.folder import THEN, held_folder, open_run, remove_run
 from pullpush.runs.options import config_from
 from pullpush.training.anomaly import FirstBadTensor
 from pullpush.training.averages import MovingAverage
 from pullpush.training.callbacks import Callback, Checkpoints, LogFile
+from pullpush.training.collapse import Collapse, OnCollapse
 from pullpush.training.cpu import flushed_denormals, keep_freed_memory
 from pullpush.training.display import Display
+from pullpush.training.items import make_items, read_items
 from pullpush.training.measure import settle, settle_precision
 from pullpush.training.monitor import Monitor
 from pullpush.training.pace import Pace
-from pullpush.training.results import Results
+from pullpush.training.results import Results, load_weights
 from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.task import Task
 from pullpush.training.trackers import Trackers
@@ -61,6 +61,8 @@ class Run:
         step: steps that are done.
         before: metrics on the test classes before training.
         best: step, score and metrics of the best validation.
+        start: score of the untrained model on the validation classes, by which the best weights are chosen.
+        collapse: what was done about one, where there was one.
         not_finite: the first tensor that held a number that is not finite, once one was found.
         since: when it began, in seconds of `time.perf_counter`; of a resumed run, without the pause.
         share: of its steps that are done; with minutes, their number changes.
@@ -77,6 +79,8 @@ class Run:
     step: int = 0
     before: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "score": -1.0, "metrics": {}})
+    start: float = -1.0
+    collapse: Collapse | None = None
     not_finite: str | None = None
     since: float = field(default_factory=time.perf_counter)
     share: float = 0.0
@@ -94,7 +98,10 @@ class Run:
         """What a run goes on from."""
         seconds = time.perf_counter() - self.since
         return {
-            "saved": {"step": self.step, "seconds": seconds, "before": self.before, "best": self.best},
+            "saved": {
+                **{name: getattr(self, name) for name in ("step", "before", "best", "start")},
+                **{"seconds": seconds, "collapse": self.collapse and asdict(self.collapse)},
+            },
             "pace": {"steps": self.config.steps, "share": self.share, "tail": self.tail},
             "module": self.task.step.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -112,9 +119,12 @@ class Run:
         self.task.step.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
-        if self.average is not None:
+        if self.average is not None and "average" in state:
             self.average.load(state["average"])
         self.step, self.before, self.best = saved["step"], saved["before"], saved["best"]
+        # A checkpoint of an earlier version has neither, nor an average.
+        self.start, collapse = saved.get("start", self.start), saved.get("collapse")
+        self.collapse = Collapse(**collapse) if collapse else None
 
     def do(self, step: int, batch: Any) -> dict[str, Any]:
         """One step of the optimiser. Returns what is logged of it; nothing waits for the device."""
@@ -213,9 +223,10 @@ def train(
     trackers = Trackers(config.trackers, loggers, config.tensorboard)
     if config.gradient_cache and config.devices > 1:
         raise UserError("the gradient cache runs in one process: leave out --gradient_cache or --devices")
-    heard = [as_callback(each) for each in callbacks]
+    heard, monitor = [as_callback(each) for each in callbacks], Monitor()
     first: Any = [Pace()] if config.minutes else []
-    listeners = [*first, Display(), LogFile(), trackers, FirstBadTensor(), Monitor(), *heard, Results(), Checkpoints()]
+    watching = [FirstBadTensor(), monitor, *heard, Results(), Checkpoints(), OnCollapse(monitor)]
+    listeners = [*first, Display(), LogFile(), trackers, *watching]
     settle_precision(config)
     precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
     try:
@@ -232,6 +243,9 @@ def train(
         if resume and not going_on:
             say("no checkpoint was written yet: the run begins at its first step")
         _fit(run)
+        if run.collapse and run.collapse.then == "restarting":
+            run = _restarted(run, run.collapse)
+            _fit(run)
         run.tell("on_finish")
         fabric.barrier()
     return folder
@@ -246,6 +260,9 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
     """Everything up to the first step; of a run that goes on, up to the first step that is not done yet."""
     config = open_run(folder) if going_on else config  # as it was settled
     last = load_checkpoint(folder / LAST, STATE) if going_on else None
+    collapse = last["saved"].get("collapse") if last else None
+    if collapse and collapse["then"] == "restarted":
+        config = cured(config, collapse["options"])
     try:
         items = make_items(config.data, config.seed) if items is None else items
         tail = 0.0 if going_on else settle(config, items, since, fabric)
@@ -259,10 +276,8 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
     say(f"{len(task.items)} items of {task.items.table['label'].nunique()} classes; run folder {folder}")
     for note in task.notes:
         say(note)
-    module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups(), fused=True))
-    horizon = config.average.ema * (config.steps if config.average.ema <= 1 else 1)
-    average = MovingAverage(task.encoders, horizon) if horizon and len(task.splits["validation"]) else None
-    run = Run(config, folder, task, fabric, module, optimizer, average, since=since, tail=tail)
+    run = _made(config, fabric, folder, task, since)
+    run.tail = tail
     if last:
         with not_of_this_run(folder / LAST):
             run.load(last)
@@ -278,42 +293,54 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
     return run
 
 
-def make_items(config: DataConfig, seed: int, tell: Callable[[str], None] = say, read: Items | None = None) -> Items:
-    """The items of a run, split by class and thinned out.
-
-    Args:
-        config: which they are.
-        seed: of the splits.
-        tell: takes sentences about them.
-        read: what `read_items` gave before.
-
-    Raises:
-        UserError: what the reader finds wrong, unreadable images unless they are to be skipped, too few classes.
-    """
-    items = read_items(config, tell) if read is None else read
-    if config.folds > 1:
-        items = fold_as_test(items, config.folds, config.fold, seed=seed)
-    items = split_by_class(items, seed=seed, test=config.test, validation=config.validation)
-    if config.long_tail > 1:
-        items = long_tail(items, seed=seed, ratio=config.long_tail)
-    for note in items.notes:
-        tell(note)
-    for name in ("validation", "test"):
-        if items.split(name).table["label"].nunique() == 1:
-            tell(f"{name} has one class only, so every retrieval metric there is 1: give more classes or --data.{name}")
-    return items
+def _made(config: Config, fabric: Fabric, folder: Path, task: Task, since: float) -> Run:
+    """A run before its first step."""
+    module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups(), fused=True))
+    horizon = config.average.ema * (config.steps if config.average.ema <= 1 else 1)
+    average = MovingAverage(task.encoders, horizon) if horizon and len(task.splits["validation"]) else None
+    return Run(config, folder, task, fabric, module, optimizer, average, since=since)
 
 
-def read_items(config: DataConfig, tell: Callable[[str], None] = say) -> Items:
-    """The items as their reader finds them, checked; see `make_items`."""
-    items = open_items(config.source, root=config.root, **config.options)
-    return without_bad(items, config.on_bad_item, tell) if config.check else items
+def cured(config: Config, options: Mapping[str, Any]) -> Config:
+    """The options of a run with some others."""
+    return config_from(config.values() | dict(options))
+
+
+def _restarted(run: Run, collapse: Collapse) -> Run:
+    """The run once more from its best weights, or the untrained ones where none were better, with the options of the
+    collapse; optimiser, criterion and memory are new."""
+    config, folder, fabric = cured(run.config, collapse.options), run.folder, run.fabric
+    healthy = run.best["step"] and run.best["score"] > run.start
+    task = Task(config, run.task.items, fabric.global_rank, fabric.world_size)
+    again = _made(config, fabric, folder, task, run.since)
+    again.tail, again.before, again.start, again.collapse = (
+        run.tail,
+        run.before,
+        run.start,
+        replace(collapse, then="restarted"),
+    )
+    load_weights(again, BEST if healthy else START)
+    if healthy:
+        again.step, again.best = run.best["step"], run.best
+        again.collapse, again.share = replace(again.collapse, since=again.step), again.step / config.steps
+    if again.average is not None:
+        again.average.update(1)
+    where = f"step {again.step}" if again.step else "the start"
+    say(f"going back to {where}, with {typed(collapse.options)}")
+    if fabric.is_global_zero:
+        write_config(config, folder / RESTARTED)
+    fabric.seed_everything(config.seed, verbose=False)
+    again.tell("on_checkpoint", again.step)
+    again.tell("on_setup")
+    return again
 
 
 def _fit(run: Run) -> None:
     """The steps that are not done yet."""
     config, batches, waiting = run.config, run.task.batches(run.step), list[dict[str, Any]]()
     validate_every = config.validate_every or max(1, config.steps // 8)
+    if run.collapse and run.collapse.ends:
+        return
     try:
         run.tell("on_train_start")
         with StopRequest() as stop:
@@ -331,8 +358,11 @@ def _fit(run: Run) -> None:
                     run.tell("on_validate", step)
                 if step == 1 or validate or step % WRITE_EVERY == 0:
                     run.tell("on_look", step, validate)
-                if keep:
+                ends = run.collapse is not None and run.collapse.ends
+                if keep or ends:
                     run.tell("on_checkpoint", step)
+                if ends:
+                    return
                 if stop.number is not None and not last:
                     raise Stopped(
                         f"stopped after step {step}, saved. Go on with: pullpush train --resume {run.folder}",

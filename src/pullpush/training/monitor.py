@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from pullpush.doctor.declaration import Finding
+from pullpush.doctor.declaration import Finding, typed
 from pullpush.doctor.diagnose import examine, explained_by
 from pullpush.doctor.findings.not_finite import not_finite_step
 from pullpush.doctor.history import PREFIX, History
@@ -51,6 +51,12 @@ class Monitor(Callback):
             self.history.add(line)
         if not done and self._path:
             self._examine(0, _at_start(task))
+        if run.collapse is not None and run.collapse.then == "restarted":
+            evidence, options = {"step": float(run.collapse.step)}, typed(run.collapse.options)
+            self.report(
+                done,
+                Finding("collapse", "critical", evidence, f"From step {run.collapse.since} on it runs with {options}."),
+            )
 
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
         self.history.add({"step": step, **numbers})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from pullpush.training.callbacks import Callback
 if TYPE_CHECKING:
     from pullpush.training.loop import Run
 
-__all__ = ["Results"]
+__all__ = ["Results", "load_weights"]
 
 Measured = Evaluation | CrossModal
 
@@ -36,6 +37,7 @@ class Results(Callback):
         if run.fabric.is_global_zero:
             run.task.save_tables(run.folder)
             run.before = _test(run, "before")
+            save_checkpoint(run.folder / START, {"step": 0, "module": run.task.step.state_dict()})
         self.on_validate(run, 0)
 
     def on_validate(self, run: Run, step: int) -> None:
@@ -47,9 +49,10 @@ class Results(Callback):
         run.tell("on_validation", step, metrics)
         if step:
             self._compare(run, step, metrics)
-        elif run.fabric.is_global_zero:
+            return
+        run.start = metrics[f"validation/{run.task.chosen_by}"]
+        if run.fabric.is_global_zero:
             _save(run, "validation-before", embedded, evaluation)
-            save_checkpoint(run.folder / START, {"step": 0, "module": run.task.step.state_dict()})
 
     def _compare(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         """Keeps the weights or, in the second half of the run, their average, where one of them is the best so far."""
@@ -80,13 +83,14 @@ class Results(Callback):
         metrics = {
             "data": run.config.data.source,
             "loss": run.config.loss.name,
-            "steps": run.config.steps,
+            "steps": run.step,
             **chosen,
+            "collapse": run.collapse and asdict(run.collapse),
             "seconds": round(time.perf_counter() - run.since, 1),
             "test_classes": kind_of_classes(task.items, "test") if after else "none",
             "test": {"before": run.before, "after": after},
         }
-        save_results(run.folder, task.classes_seen(run.config.steps), metrics)
+        save_results(run.folder, task.classes_seen(run.step), metrics)
         run.tell("on_test", metrics)
 
 
@@ -106,7 +110,10 @@ def _keep(run: Run) -> dict[str, Any]:
         "validation": {},
     }
     if not run.best["step"]:
-        return said
+        if run.collapse is None or not run.collapse.ends:
+            return said
+        load_weights(run, START)
+        return said | {"kept": "start", "share": 0.0}
     models, chosen_by = Blends(run), run.task.chosen_by
     shares = (1.0, *SHARES) if run.config.average.blend else (1.0,)
     measured = {share: models.measured(share) for share in shares}
@@ -129,19 +136,28 @@ class Blends:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.states = {0.0: self._read(START), 1.0: self._read(BEST)}
+        self.states = {0.0: load_weights(run, START), 1.0: load_weights(run, BEST)}
 
     def measured(self, share: float) -> tuple[dict[str, torch.Tensor], Measured]:
         """Loads the weights with this share of the best ones, and measures them on the validation classes."""
         start, best = self.states[0.0], self.states[1.0]
         state = self.states[share] if share in self.states else blended(start, best, share)
-        with not_of_this_run(self.run.folder / (BEST if share else START)):
-            self.run.task.step.load_state_dict(state)
+        self.run.task.step.load_state_dict(state)
         return _measured(self.run, "validation")
 
-    def _read(self, name: str) -> Mapping[str, torch.Tensor]:
-        state: Mapping[str, torch.Tensor] = load_checkpoint(self.run.folder / name, WEIGHTS)["module"]
-        return state
+
+def load_weights(run: Run, name: str) -> Mapping[str, torch.Tensor]:
+    """Puts the weights of a checkpoint to use, and returns the state of the module.
+
+    A run that was restarted with other options keeps its criterion: that of the checkpoint may be another.
+    """
+    state: dict[str, torch.Tensor] = load_checkpoint(run.folder / name, WEIGHTS)["module"]
+    if run.collapse and run.collapse.options:
+        own = {each: value for each, value in state.items() if not each.startswith("criterion.")}
+        state = run.task.step.state_dict() | own
+    with not_of_this_run(run.folder / name):
+        run.task.step.load_state_dict(state)
+    return state
 
 
 def _measured(run: Run, split: str) -> tuple[dict[str, torch.Tensor], Measured]:

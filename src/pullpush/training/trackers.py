@@ -56,7 +56,7 @@ class Trackers(Callback):
                 logger.log_hyperparams(run.config.values())
         if self.tensorboard:
             loggers.append(TensorBoardLogger(run.folder, "tensorboard", "", purge_step=run.step + 1))
-        run.fabric.loggers.extend(loggers)
+        run.fabric.loggers[:] = loggers  # instead of those of a run that is begun again
 
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
         with _on_the_disk(run):
