@@ -73,6 +73,7 @@ SMALL = {
     "nmi": False,
     # What training did shows in the test, whatever else would be kept.
     "gate": False,
+    "on_collapse": "warn",
     "average.ema": 0,
     "average.blend": False,
 }

@@ -79,6 +79,7 @@ class Bedside:
             folder=folder,
             task=task,
             step=0,
+            collapse=None,
             fabric=SimpleNamespace(is_global_zero=False),
             optimizer=self.optimizer,
             log=lambda step, numbers: self.monitor.on_log(self.run, step, numbers),
