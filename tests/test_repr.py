@@ -30,9 +30,10 @@ CRITERIA = {
     "arcface(margin=0.5, scale=64.0), similarity=cosine, miner=None": lambda: pullpush.Criterion(
         "arcface", proxies=pullpush.Proxies(10, 8)
     ),
-    "size=100, filled=4, dim=4, layout='queue', combine='joint'": _memory,
-    "size=10, items=50, filled=0, dim=4, layout='table', combine='sum', weight=0.5, start_step=3": lambda: (
-        pullpush.CrossBatchMemory(10, 4, items=50, layout="table", combine="sum", weight=0.5, start_step=3)
+    "size=100, filled=4, dim=4, layout='queue', combine='sum', compensate='moments', tolerance=1": _memory,
+    "size=10, items=50, filled=0, dim=4, layout='table', combine='sum', weight=0.5, start_step=3, compensate='none', "
+    "tolerance=0": lambda: pullpush.CrossBatchMemory(
+        10, 4, items=50, layout="table", weight=0.5, start_step=3, compensate="none", tolerance=0
     ),
     "classes=10, dim=8, per_class=2": lambda: pullpush.Proxies(10, 8, per_class=2),
     "vicreg(invariance_weight=25.0, variance_weight=1.0, covariance_weight=1.0, target=1.0, epsilon=0.0001)": lambda: (
@@ -53,7 +54,8 @@ def test_a_criterion_shows_its_memory() -> None:
     assert repr(pullpush.Criterion("circle", memory=_memory())).splitlines()[:3] == [
         "Criterion(",
         "  circle(margin=0.4, scale=80.0, per='anchor'), similarity=cosine, miner=None",
-        "  (memory): CrossBatchMemory(size=100, filled=4, dim=4, layout='queue', combine='joint')",
+        "  (memory): CrossBatchMemory(size=100, filled=4, dim=4, layout='queue', combine='sum', compensate='moments', "
+        "tolerance=1)",
     ]
 
 

@@ -89,7 +89,10 @@ def test_relations_memory_and_proxies(value):
             for option in of(Proxies).options
         },
     }
-    allowed = {0: {"relation", "memory weight", "memory start_step", "proxies seed"}, -1: {"relation"}}
+    allowed = {
+        0: {"relation", "memory weight", "memory tolerance", "memory start_step", "proxies seed"},
+        -1: {"relation"},
+    }
     said = {name: refusal(make) for name, make in made.items()}
     assert all("must be" in each for each in said.values() if each)
     taken = {name for name, each in said.items() if not each}

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer
+from pullpush.criterion import Criterion, Proxies, Regularizer
 from pullpush.errors import UserError
 from pullpush.maths import miners
 from pullpush.maths.losses import REGISTRY
@@ -13,7 +13,7 @@ from pullpush.maths.pairs import make_pairs
 from pullpush.maths.rectangle import Rectangle, value
 from pullpush.maths.relations import same_ancestor, shared_label
 from pullpush.maths.similarity import SIMILARITIES, normalize
-from tests.support.batches import CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
+from tests.support.batches import CLASSES, DIM, assert_same, batch, criterion, exact_memory, value_and_gradient
 
 # Options with which the batches below lose some of their pairs, but not all.
 OPTIONS = {"uniform_bins": {"bins": 4, "positives_per_bin": 2, "negatives_per_bin": 3}}
@@ -122,7 +122,7 @@ def test_labels_that_the_relation_does_not_take():
     x = batch(8)[0]
     with pytest.raises(UserError, match="shared_label"):
         Criterion()(x, PATHS)
-    memory = CrossBatchMemory(20, DIM, storage="float64")
+    memory = exact_memory(20, DIM, storage="float64")
     with pytest.raises(UserError, match=r"label_shape=\(3,\)"):
         Criterion(relation="same_ancestor", memory=memory)(x, PATHS)
 
@@ -133,7 +133,7 @@ def multi_hot(n: int, seed: int) -> torch.Tensor:
 
 
 def test_label_sets_against_a_memory():
-    memory = CrossBatchMemory(20, DIM, storage="float64", label_shape=(CLASSES,))
+    memory = exact_memory(20, DIM, storage="float64", label_shape=(CLASSES,))
     ours = Criterion(relation="shared_label", memory=memory, miner="multi_similarity")
     first, second, labels = batch(8, 1)[0], batch(8)[0], [multi_hot(8, seed) for seed in (0, 1)]
     ours(first, labels[0])

@@ -6,9 +6,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from pullpush.criterion import Criterion, CrossBatchMemory, Regularizer, Sum
+from pullpush.criterion import Criterion, Regularizer, Sum
 from pullpush.errors import UserError
-from tests.support.batches import CLASSES, DIM, batch, criterion
+from tests.support.batches import CLASSES, DIM, batch, criterion, exact_memory
 
 RANKS, ROWS, STEPS = 2, 6, 3
 
@@ -48,9 +48,9 @@ class Model(torch.nn.Module):
 def losses(named_ids):
     for name, options in CASES.items():
         yield name, criterion(name, **options), named_ids
-    memory = CrossBatchMemory(16, DIM, storage="float64")
+    memory = exact_memory(16, DIM, storage="float64")
     yield "memory", Criterion("multi_similarity", memory=memory), named_ids
-    table = CrossBatchMemory(30, DIM, items=100, layout="table", storage="float64")
+    table = exact_memory(30, DIM, items=100, layout="table", storage="float64")
     yield "table", Criterion("contrastive", memory=table), True
     regular = Sum([Criterion("contrastive"), Regularizer("variance"), Regularizer("embedding_norm")], [1.0, 0.3, 0.1])
     yield "sum", regular, named_ids

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from pullpush.criterion import Criterion, CrossBatchMemory, Regularizer, Sum
+from pullpush.criterion import Criterion, Regularizer, Sum
 from pullpush.criterion.columns import Columns
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
 from pullpush.maths.similarity import SIMILARITIES, cosine, normalize
-from tests.support.batches import ALL, DIM, assert_same, batch, criterion
+from tests.support.batches import ALL, DIM, assert_same, batch, criterion, exact_memory
 
 NAN = float("nan")
 WAYS = ("plain", "each", "blocks", "memory", "compiled")
@@ -24,7 +24,7 @@ def of_way(way: str, name: str, **options) -> Criterion | None:
     if way == "memory":
         if traits.proxies:
             return None
-        memory = CrossBatchMemory(20, DIM, storage="float64")
+        memory = exact_memory(20, DIM, storage="float64")
         options["memory"] = memory
         ours = criterion(name, **options)
         ours(*batch(9, 5))
@@ -84,7 +84,7 @@ def test_not_a_number_among_the_references_or_the_proxies(block_rows):
 @pytest.mark.parametrize("broken", [NAN, float("inf")])
 def test_a_memory_never_takes_a_batch_that_is_not_finite(options, broken):
     def go(steps):
-        memory = CrossBatchMemory(20, DIM, storage="float64", **options)
+        memory = exact_memory(20, DIM, storage="float64", **options)
         ours = Criterion("contrastive", memory=memory)
         for step in steps:
             x, labels = batch(8, step)
@@ -114,7 +114,7 @@ def test_what_an_accelerator_runs_writes_the_same_without_asking_it(monkeypatch,
 
     held = []
     for accelerated in (False, True):
-        memory = CrossBatchMemory(12, DIM, storage="float64", **options)
+        memory = exact_memory(12, DIM, storage="float64", **options)
         ours = Criterion("contrastive", memory=memory)
         with monkeypatch.context() as patch:
             if accelerated:
@@ -135,7 +135,7 @@ def test_what_an_accelerator_runs_writes_the_same_without_asking_it(monkeypatch,
 
 
 def test_filling_a_memory_with_what_is_not_finite_is_refused():
-    memory = CrossBatchMemory(20, DIM)
+    memory = exact_memory(20, DIM)
     batches = [(torch.full((4, DIM), NAN), torch.arange(4), torch.arange(4))]
     with pytest.raises(UserError, match="NaN"):
         memory.fill(torch.nn.Identity(), batches)
@@ -191,7 +191,7 @@ def test_every_criterion_is_copied_by_pickle(name):
 
 def test_memories_sums_and_compiled_ones_are_copied_by_pickle():
     x, labels = batch(8)
-    memory = CrossBatchMemory(20, DIM, storage="float64")
+    memory = exact_memory(20, DIM, storage="float64")
     ours = Sum([Criterion("contrastive", memory=memory), Regularizer("embedding_norm")], [1.0, 0.1])
     ours(*batch(8, 1))
     assert_same([copied(ours)(x, labels)], [ours(x, labels)])
@@ -210,7 +210,7 @@ def _in_another_process(rank, ours, x, labels, folder):
 
 def test_a_criterion_goes_to_another_process(tmp_path):
     x, labels = batch(8)
-    ours = criterion("circle", miner="multi_similarity", memory=CrossBatchMemory(20, DIM, storage="float64"))
+    ours = criterion("circle", miner="multi_similarity", memory=exact_memory(20, DIM, storage="float64"))
     expected = copied(ours)(x, labels)
     mp.spawn(_in_another_process, (ours, x.detach(), labels, str(tmp_path)), nprocs=1)
     assert_same([torch.load(tmp_path / "value.pt")], [expected])

@@ -15,7 +15,7 @@ from pullpush.criterion.given import Side, class_number
 from pullpush.errors import UserError
 from pullpush.maths import losses, miners
 from pullpush.maths.similarity import normalize
-from tests.support.batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
+from tests.support.batches import ALL, CLASSES, DIM, assert_same, batch, criterion, exact_memory, value_and_gradient
 
 NAMES = ["robin", "wren", "heron", "NA"]
 
@@ -25,7 +25,7 @@ def proxied(**options):
 
 
 def remembering(**options):
-    return Criterion("contrastive", memory=CrossBatchMemory(20, DIM, storage="float64", **options))
+    return Criterion("contrastive", memory=exact_memory(20, DIM, storage="float64", **options))
 
 
 X, LABELS = batch(8)
@@ -206,7 +206,7 @@ def test_losses_of_unit_vectors_do_not_look_at_the_length(name, similarity):
     assert gradient.abs().sum() > 0 or similarity is not None
     assert (gradient * x).sum(1).abs().max() < 1e-9  # along the sphere
     if not ours.loss.traits.proxies:
-        memory = CrossBatchMemory(20, DIM, storage="float64")
+        memory = exact_memory(20, DIM, storage="float64")
         remembering = criterion(name, similarity=similarity, memory=memory)
         remembering(*batch(9, 3))
         torch.testing.assert_close(memory.embeddings[:9].norm(dim=1), torch.ones(9, dtype=x.dtype))

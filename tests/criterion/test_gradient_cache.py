@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pullpush.criterion import Criterion, CrossBatchMemory, cached_step, chunked
+from pullpush.criterion import Criterion, cached_step, chunked
+from tests.support.batches import exact_memory
 
 
 def tower(seed: int, dropout: float = 0.0) -> nn.Sequential:
@@ -50,7 +51,7 @@ def test_one_tower_with_memory_and_shared_parameters():
     shared = tower(0)
     expected, found = [], []
     for kept, step in ((expected, "whole"), (found, "chunks")):
-        criterion = Criterion("multi_similarity", memory=CrossBatchMemory(50, 4, storage="float64"))
+        criterion = Criterion("multi_similarity", memory=exact_memory(50, 4, storage="float64"))
         criterion(torch.randn(20, 4, generator=torch.Generator().manual_seed(3)).double(), labels[:20] % 5)
 
         def loss(x, y, criterion=criterion):

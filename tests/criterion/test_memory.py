@@ -4,11 +4,14 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
+from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.errors import UserError
-from tests.support.batches import BESIDE, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
+from tests.support.batches import BESIDE, CLASSES, DIM, assert_same, batch, criterion, exact_memory, value_and_gradient
+from tests.support.bedside import Head, seeded
 
 
 def held(n: int, seed: int = 7, first_id: int = 100):
@@ -17,7 +20,11 @@ def held(n: int, seed: int = 7, first_id: int = 100):
 
 
 def memory(size=12, **options):
-    return CrossBatchMemory(size, DIM, storage="float64", **options)
+    return exact_memory(size, DIM, storage="float64", **options)
+
+
+GUARDED = {"combine": "sum", "compensate": "moments", "tolerance": 1.0}
+"""The defaults."""
 
 
 @pytest.mark.parametrize("name", BESIDE)
@@ -145,7 +152,9 @@ def test_evaluation_neither_reads_nor_writes():
     assert int(remembered.filled) == 5
 
 
-@pytest.mark.parametrize("options", [{}, {"layout": "table", "items": 40}, {"start_step": 3}, {"combine": "memory"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"layout": "table", "items": 40}, {"start_step": 3}, {"combine": "memory"}, GUARDED]
+)
 @pytest.mark.parametrize("cut", [1, 4])
 def test_resumed_is_uninterrupted(options, cut):
     def make():
@@ -198,7 +207,7 @@ def test_half_precision_halves_the_bytes_and_hardly_moves_the_loss():
     y, y_labels, y_ids = held(64)
     found = {}
     for storage in ("float32", "bfloat16", "float16"):
-        remembered = CrossBatchMemory(64, DIM, storage=storage)
+        remembered = exact_memory(64, DIM, storage=storage)
         ours = Criterion("multi_similarity", memory=remembered)
         remembered.enqueue(y, y_labels, y_ids)
         found[storage] = ours(x.float(), labels)
@@ -269,3 +278,113 @@ def test_moved_and_cast_like_any_module():
 def test_what_can_not_be_is_said(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+@pytest.mark.parametrize("compensate", ["moments", "mean", "none"])
+def test_what_is_held_is_read_as_if_it_had_moved_as_all_have(compensate):
+    first, second = (batch(10, seed)[0].detach() * 3 + seed for seed in (1, 2))
+    remembered = CrossBatchMemory(10, DIM, storage="float64", compensate=compensate, tolerance=0)
+    remembered.keep_unit_length()
+    labels = torch.arange(10)
+    remembered.enqueue(first, labels, labels)
+    remembered._note(second)
+    x, y = (each / each.norm(dim=1, keepdim=True) for each in (first, second))
+    if compensate == "moments":
+        x = (x - x.mean(0)) / x.std(0) * y.std(0) + y.mean(0)
+    if compensate == "mean":
+        x = x - x.mean(0) + y.mean(0)
+    torch.testing.assert_close(remembered.columns().embeddings, x / x.norm(dim=1, keepdim=True), atol=1e-6, rtol=1e-5)
+
+
+def test_a_motion_that_all_embeddings_share_changes_nothing():
+    y, y_labels, y_ids = held(16)
+    ours = Criterion("contrastive", similarity="dot", memory=memory(16, compensate="moments"))
+    ours.memory.enqueue(y, y_labels, y_ids)
+    moved = 0.5 * y + torch.arange(DIM)
+    # A batch of the same items, which the model has moved: what is held follows.
+    ours.memory._note(moved)
+    torch.testing.assert_close(ours.memory.columns().embeddings, moved, atol=1e-5, rtol=1e-5)
+
+
+def test_a_batch_too_small_for_moments_is_taken_to_have_the_last_ones():
+    remembered = memory(10, compensate="moments")
+    for number, x in enumerate((batch(9, 1)[0].detach(), batch(1, 2)[0].detach())):
+        ids = 100 * number + torch.arange(len(x))
+        remembered.enqueue(x, ids, ids)
+    torch.testing.assert_close(remembered.columns().embeddings[9], x[0], atol=1e-6, rtol=1e-5)
+
+
+def test_nothing_is_read_from_the_age_on_at_which_items_have_moved_too_far():
+    g = torch.Generator().manual_seed(0)
+    still, _ = batch(16, 1)
+    remembered = memory(400, tolerance=0.5)
+    ours = Criterion("contrastive", similarity="cosine", memory=remembered)
+    for step in range(40):
+        # Sixteen items stay where they are and come each time; sixteen others come every eighth time, elsewhere.
+        x, ids = still.detach(), torch.arange(16)
+        if step % 8 == 0:
+            x, ids = torch.cat([x, torch.randn(16, DIM, generator=g)]), torch.arange(32)
+        ours(x, ids % CLASSES, ids)
+    assert int(remembered.limit) == 7
+    valid = remembered.columns().valid
+    assert torch.equal(valid, (remembered.ages() > 0) & (remembered.ages() <= 7))
+    assert float(remembered.changed[0]) < 1e-6
+    assert 0.5 < float(remembered.changed[3] / remembered.spread) < 1.5
+
+
+def test_where_all_stay_all_is_read_and_where_all_move_nothing_is():
+    for moving in (False, True):
+        remembered = memory(100, tolerance=0.5)
+        ours = Criterion("contrastive", memory=remembered)
+        x, labels = batch(12, 5)
+        for step in range(6):
+            x = batch(12, step)[0] if moving else x
+            ours(x.detach(), labels, torch.arange(12))
+        assert float(remembered.columns().valid.sum()) == (0 if moving else 72)
+
+
+def test_without_ids_no_item_is_seen_again_and_all_is_read():
+    remembered = memory(100, tolerance=0.1)
+    ours = Criterion("contrastive", memory=remembered)
+    for step in range(6):
+        ours(*batch(12, step))
+    assert remembered.columns().valid is None or int(remembered.columns().valid.sum()) == 72
+    assert int(remembered.seen.sum()) == 0
+
+
+def test_a_batch_that_is_not_finite_leaves_moments_and_drift_as_they_were():
+    remembered = memory(100, **GUARDED)
+    ours = Criterion("contrastive", memory=remembered)
+    for step in range(3):
+        ours(*batch(12, step), torch.arange(12))
+    before = {name: value.clone() for name, value in remembered.state_dict().items() if name != "step"}
+    x, labels = batch(12)
+    ours(torch.full_like(x, torch.nan), labels, torch.arange(12))
+    after = remembered.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items() if name not in ("seen",))
+
+
+def _trained(make):
+    """Mean cosine of different classes after a training so fast that hardly anything stays where it was."""
+    g, classes = torch.Generator().manual_seed(1), 150
+    labels = torch.arange(classes).repeat_interleave(6)
+    scale = torch.tensor([0.7] * 4 + [2.1] * 4)
+    hidden = torch.randn(classes, 8, generator=g)[labels] + scale * torch.randn(len(labels), 8, generator=g)
+    x = torch.tanh(hidden @ torch.randn(8, 64, generator=g) / 3)
+    encoder = seeded(lambda: Head(*[m for n in (64, 128) for m in (nn.Linear(n, 128), nn.ReLU())], nn.Linear(128, 16)))
+    ours = Criterion("contrastive", memory=make())
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.01)
+    for _, rows in zip(range(150), ClassBalancedSampler(labels, 24, 3, passes=None), strict=False):
+        rows = torch.tensor(rows)
+        optimizer.zero_grad()
+        ours(encoder(x[rows]), labels[rows], rows).backward()
+        optimizer.step()
+    with torch.no_grad():
+        s = encoder(x) @ encoder(x).T
+    return float(s[labels[:, None] != labels].mean())
+
+
+def test_a_memory_read_as_it_was_written_gathers_all_embeddings_and_the_default_does_not():
+    without, default = _trained(lambda: None), _trained(lambda: CrossBatchMemory(600, 16))
+    assert default < without + 0.05
+    assert _trained(lambda: exact_memory(600, 16)) > without + 0.2

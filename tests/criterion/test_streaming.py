@@ -6,9 +6,9 @@ import logging
 import pytest
 import torch
 
-from pullpush.criterion import Criterion, CrossBatchMemory
+from pullpush.criterion import Criterion
 from pullpush.criterion import execution as module
-from tests.support.batches import ALL, CLASSES, DIM, assert_same, batch, criterion, value_and_gradient
+from tests.support.batches import ALL, CLASSES, DIM, assert_same, batch, criterion, exact_memory, value_and_gradient
 
 
 def inputs_of(ours: Criterion, *embeddings: torch.Tensor) -> list[torch.Tensor]:
@@ -36,7 +36,7 @@ def test_blocks_of_rows_are_the_whole(name):
 def test_blocks_of_rows_against_a_memory_with_a_miner(name):
     found = []
     for block_rows in (None, 5):
-        memory = CrossBatchMemory(30, DIM, storage="float64")
+        memory = exact_memory(30, DIM, storage="float64")
         ours = criterion(name, memory=memory, miner="multi_similarity", block_rows=block_rows)
         ours(*batch(20, 1))
         x, labels = batch(12)
@@ -87,7 +87,7 @@ def test_gradients_scale_with_what_follows_and_nothing_is_kept_without_them():
 @pytest.mark.parametrize("block_rows", [None, 3])
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_tiny_batches_have_a_value_and_a_gradient(n, block_rows):
-    for memory in (None, CrossBatchMemory(5, DIM, storage="float64")):
+    for memory in (None, exact_memory(5, DIM, storage="float64")):
         ours = Criterion(block_rows=block_rows, memory=memory)
         x, labels = batch(n)
         value, gradient = value_and_gradient(ours(x, labels), x)
@@ -120,7 +120,7 @@ def test_compiled_is_the_same_and_sizes_do_not_compile_again_and_again():
 def test_compiled_against_a_memory():
     found = []
     for compile in (False, True):
-        memory = CrossBatchMemory(20, DIM, storage="float64")
+        memory = exact_memory(20, DIM, storage="float64")
         ours = Criterion("circle", memory=memory, compile=compile)
         values = [value_and_gradient(ours(x, labels), x) for x, labels in (batch(8, step) for step in range(4))]
         found.append([v for value in values for v in value])

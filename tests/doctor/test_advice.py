@@ -39,6 +39,7 @@ TRIGGERS: dict[str, dict[str, float]] = {
     "no_positives": {"with_positive": 0.0},
     "learning_rate_too_high": {"largest_update_ratio": 0.5},
     "stale_memory": {"lasting_drift": 0.9, "step": 50.0, "memory_age": 10.0},
+    "shut_memory": {"memory_open": 0.0, "step": 200.0},
     "over_fitting": {
         "best_validation_recall": 0.8,
         "validation_recall": 0.5,
@@ -96,7 +97,9 @@ def test_advice_is_new_to_the_run_and_possible_in_it(name: str, run: str) -> Non
     for option, value in OPTION.findall(advice):
         changed = config_from({**RUNS[run], option: yaml.safe_load(value)} if value else {})
         assert yaml.safe_dump(changed.values()) != given, (option, value)
-        assert not (config.encoder.freeze and option in ("encoder.augment", "encoder.frozen_stages", "encoder.flip"))
+        assert not (
+            config.encoder.freeze is True and option in ("encoder.augment", "encoder.frozen_stages", "encoder.flip")
+        )
         if option == "batch.classes":
             assert changed.batch.classes <= 40
         if option == "batch.samples":

@@ -24,6 +24,7 @@ from pullpush.doctor.objective import Objective
 from pullpush.errors import UserError
 from pullpush.reports import diagnose_run
 from pullpush.training import loop, train
+from tests.support.batches import exact_memory
 from tests.support.bedside import Bedside, Head, Options, batches, digits, mlp, seeded
 
 Watched = Callable[..., Bedside]
@@ -137,13 +138,26 @@ def test_dominating_dimension(watched: Watched) -> None:
 
 
 def test_stale_memory(watched: Watched) -> None:
-    options = {"loss": "contrastive", "memory": {"size": 1500}, "optimizer": {"lr": 0.1}}
-    criterion = Criterion("contrastive", memory=CrossBatchMemory(1500, dim=16))
+    options = {"loss": "contrastive", "memory": {"size": 1500, "tolerance": 0}, "optimizer": {"lr": 0.1}}
+    criterion = Criterion("contrastive", memory=exact_memory(1500, dim=16))
     deep = seeded(lambda: Head(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 16)))
     bedside = watched(criterion, deep, each=16, steps=30, **options)
     finding = bedside.found["stale_memory"]
+    assert "--memory.tolerance 0.5" in finding.advice
     assert "--memory.start_step" in finding.advice
     assert finding.evidence["memory_age"] >= 1
+
+
+def test_a_memory_of_a_model_that_moves_too_fast_stays_shut_and_is_told(watched: Watched) -> None:
+    """The same run, with a memory that tolerates little."""
+    options = {"loss": "contrastive", "memory": {"size": 1500, "tolerance": 1e-4}, "optimizer": {"lr": 0.1}}
+    criterion = Criterion("contrastive", memory=CrossBatchMemory(1500, dim=16, tolerance=1e-4))
+    deep = seeded(lambda: Head(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 16)))
+    bedside = watched(criterion, deep, each=16, steps=30, **options)
+    assert "stale_memory" not in bedside.found
+    finding = bedside.found["shut_memory"]
+    assert finding.evidence["memory_open"] < 0.05
+    assert "--optimizer.backbone_scale 0.1" in finding.advice
 
 
 def test_memory_that_was_stale_when_last_looked_at_is_found_by_a_look_that_meets_none_of_its_items() -> None:

@@ -10,10 +10,11 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
+from pullpush.criterion import Criterion, Proxies
 from pullpush.maths.losses import REGISTRY, base
 from pullpush.maths.pairs import Pairs
 from pullpush.maths.rectangle import AnchorLoss, per_anchor, value
+from tests.support.batches import exact_memory
 from tests.support.oracles import CASES, ORACLES
 from tests.support.rectangles import KINDS, Case, Rectangle, make
 
@@ -308,7 +309,7 @@ def test_memory_is_extra_columns_without_gradient(case):
     if case.chosen.traits.proxies:
         pytest.skip("its columns are proxies")
     x, labels, ids, options = criterion_inputs(case, columns=5)
-    memory = CrossBatchMemory(8, 8).double()
+    memory = exact_memory(8, 8).double()
     memory.enqueue(x[9:], labels[9:], ids[9:])
     found = run(Criterion(case.name, **options, memory=memory).double(), x[:9], labels[:9], ids[:9])
     plain = Criterion(case.name, **options).double()

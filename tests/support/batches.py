@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pullpush.criterion import Criterion, Proxies
+from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
 from pullpush.maths import losses
 
 DIM = 6
@@ -41,3 +41,9 @@ def value_and_gradient(loss: Tensor, *inputs: Tensor) -> list[Tensor]:
 def assert_same(first: list[Tensor], second: list[Tensor], tolerance: float = 1e-10) -> None:
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def exact_memory(size, dim, **options):
+    """A memory that is nothing but more columns: all that was written, as it was written."""
+    exact = {"combine": "joint", "compensate": "none", "tolerance": 0}
+    return CrossBatchMemory(size, dim, **{**exact, **options})

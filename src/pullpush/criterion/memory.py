@@ -23,8 +23,18 @@ Size = Annotated[int, Bound(1, 10**8)] | Annotated[float, Bound(0, 1e8, above=Tr
 Layout = Literal["queue", "table"]
 Combine = Literal["joint", "sum", "memory"]
 Enqueue = Literal["after", "before"]
+Compensate = Literal["moments", "mean", "none"]
+Tolerance = Annotated[float, Bound(0, 100)]
 Storage = Literal["float32", "float16", "bfloat16", "float64"]
 STORAGE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+# Drift is kept for ages of 1, 2 to 3, 4 to 7, ... batches, as an average in which each item seen again weighs a tenth;
+# it is known where so many were seen.
+AGES, NEW, KNOWN = 32, 0.1, 8
+# Items of a batch from which its moments are known well enough.
+ENOUGH = 8
+# Cells of ids that are compared at each step to find items that are held: a few milliseconds.
+LOOKED_AT = 1 << 19
 
 
 class CrossBatchMemory(nn.Module):
@@ -32,6 +42,19 @@ class CrossBatchMemory(nn.Module):
 
     Embeddings drift slowly after the first steps, so those of recent batches serve as references at almost no cost.
     Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020 (arXiv 1912.06798).
+
+    Where they drift fast they do harm: all embeddings of a model in motion move together, so the loss can fall by
+    moving away from where all were, which tells nothing apart. Two things keep the memory from it. `compensate` takes
+    the common motion out: what is held of batch $t$ is read as $(e - \mu_t) \, \sigma / \sigma_t + \mu$, with the means
+    and standard deviations, dimension by dimension, of batch $t$ and of the present one (after Ajanthan et al.,
+    Adaptive Cross Batch Normalization for Metric Learning, 2023, arXiv 2303.17127). `tolerance` bounds what motion is
+    left: the drift at age $a$,
+
+    $$d(a) = \operatorname{E} |e_{now} - e_{held}|^2 \,/\, \operatorname{E} |e_i - e_j|^2$$
+
+    is measured on the items of each batch that are held, after the compensation, as a share of the squared distance of
+    any two items. From the youngest age on at which it is beyond the tolerance nothing is read: where embeddings move
+    too fast the memory shuts, and it opens again as far as they stay where they were.
 
     A batch that holds a NaN or an infinity is never taken; on an accelerator that is decided there, without waiting.
 
@@ -44,10 +67,14 @@ class CrossBatchMemory(nn.Module):
         items: number of training items, whose ids are 0 ... items - 1, or the int64 tensor of their ids.
         layout: "queue" is first in, first out. "table" has one place an item, refreshed whenever the item is seen, of
             which the `size` most recent are compared with; it needs `items`, and ids with each batch.
-        combine: "joint": one loss over the columns of batch and memory together, exactly that of a batch with these
-            gradient-free columns added. "sum": L(batch, batch) + weight * L(batch, memory). "memory": L(batch, memory),
+        combine: "sum": L(batch, batch) + weight * L(batch, memory). "joint": one loss over the columns of batch and
+            memory together, exactly that of a batch with these gradient-free columns added. "memory": L(batch, memory),
             and L(batch, batch) as long as the memory is empty.
         weight: of the memory's part in "sum".
+        compensate: "moments" takes out the motion that all embeddings have in common, "mean" that of their mean alone;
+            "none" reads what was written, as XBM does. A batch of fewer than 8 is taken to have the last one's.
+        tolerance: largest drift of what is read, 0 to about 1 (nothing is left of where an item was); 0 reads all. It
+            needs ids: without them no item is seen again, and all is read.
         start_step: batches until the memory is written and read: embeddings drift fast at first.
         enqueue: "after" the loss, or "before" it: then anchors meet their batch in the memory too, never themselves.
         storage: "float32", "bfloat16", "float16", "float64"; half precision halves the bytes.
@@ -64,6 +91,11 @@ class CrossBatchMemory(nn.Module):
     cursor: Tensor
     step: Tensor
     known: Tensor | None
+    mean: Tensor
+    std: Tensor
+    changed: Tensor
+    seen: Tensor
+    spread: Tensor
 
     @checked
     def __init__(
@@ -73,8 +105,10 @@ class CrossBatchMemory(nn.Module):
         *,
         items: int | Tensor | None = None,
         layout: Layout = "queue",
-        combine: Combine = "joint",
+        combine: Combine = "sum",
         weight: NonNegative = 1.0,
+        compensate: Compensate = "moments",
+        tolerance: Tolerance = 1.0,
         start_step: Whole = 0,
         enqueue: Enqueue = "after",
         storage: Storage = "float32",
@@ -91,8 +125,9 @@ class CrossBatchMemory(nn.Module):
                 raise UserError("a memory with layout 'table' has a place for each item: give items=")
             self.size = min(self.size, items)
         self.layout, self.combine, self.weight = layout, combine, weight
+        self.compensate, self.tolerance = compensate, tolerance
         self.start_step, self.when = start_step, enqueue
-        self.unit_length = False
+        self.unit_length, self.named = False, True
         places = self.size if layout == "queue" else int(items or 0)
         self.register_buffer("embeddings", torch.zeros(places, dim, dtype=STORAGE[storage]))
         self.register_buffer("labels", torch.zeros(places, *label_shape, dtype=torch.int64))
@@ -102,6 +137,12 @@ class CrossBatchMemory(nn.Module):
         self.register_buffer("cursor", torch.zeros((), dtype=torch.int64))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("known", known if layout == "table" else None)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+        # Of items seen again: mean squared change by age, how many there were; squared distance of any two items.
+        self.register_buffer("changed", torch.zeros(AGES))
+        self.register_buffer("seen", torch.zeros(AGES, dtype=torch.int64))
+        self.register_buffer("spread", torch.zeros(()))
         # `step`, and how many embeddings were written, as known without asking the device, which would wait for it.
         self._steps, self._written = 0, 0
         self.register_load_state_dict_post_hook(_loaded)  # type: ignore[no-untyped-call]
@@ -121,15 +162,35 @@ class CrossBatchMemory(nn.Module):
         """Whether nothing was written yet; on an accelerator, whether no batch came."""
         return self._written == 0
 
+    @property
+    def limit(self) -> Tensor:
+        """The largest age that is read, in batches: up to the youngest that is known to have drifted too far."""
+        ages = torch.arange(AGES, device=self.step.device)
+        far = (self.seen >= KNOWN) & (self.changed > self.tolerance * self.spread) & self._limited
+        return 2 ** torch.where(far, ages, AGES).min() - 1
+
     def columns(self) -> Columns:
-        """`size` references; places that hold nothing are not valid."""
+        """`size` references; places that hold nothing, or what is older than `limit`, are not valid."""
         place, entered = self._active()
-        # A queue that is full stays so. Which batches were taken, an accelerator alone knows.
-        full = self.layout == "queue" and self._written >= self.size and on_cpu(entered)
-        valid = None if full else entered >= 0
+        valid = (entered >= 0) & (self.step - entered <= self.limit)
+        # Without a mask the loss is quicker. Which batches were taken, an accelerator alone knows.
+        if self.layout == "queue" and on_cpu(entered) and bool(valid.all()):
+            return Columns(self._read(self.embeddings), self.labels, self.ids)
         if place is None:
-            return Columns(self.embeddings, self.labels, self.ids, valid)
-        return Columns(self.embeddings[place], self.labels[place], self.ids[place], valid)
+            return Columns(self._read(self.embeddings), self.labels, self.ids, valid)
+        return Columns(self._read(self.embeddings[place]), self.labels[place], self.ids[place], valid)
+
+    @property
+    def _limited(self) -> bool:
+        """Whether old places are left out: without ids no item is known to be seen again."""
+        return self.tolerance > 0 and self.named
+
+    def _read(self, held: Tensor) -> Tensor:
+        """What is held, as if it had moved as all have."""
+        if self.compensate == "none":
+            return held
+        moved = torch.addcmul(self.mean.to(held.dtype), held, self.std.to(held.dtype))
+        return moved.div_(moved.norm(dim=1, keepdim=True).clamp_(min=1e-12)) if self.unit_length else moved
 
     def ages(self) -> Tensor:
         """Batches since each reference of `columns` was written, int64 [size]; -1 where it holds nothing."""
@@ -141,6 +202,7 @@ class CrossBatchMemory(nn.Module):
         if side.ids is None and self.layout == "table":
             raise UserError(f"a memory with layout 'table' finds places by ids: give the ids of the {name}")
         self.check(name, side.embeddings, side.labels)
+        self.named = side.ids is not None
 
     def terms(self, batch: Columns, *, training: bool, unit_length: bool) -> Iterator[Term]:
         """The batch and, in training, what is held, as `combine` says; then, or before, the batch is written."""
@@ -149,6 +211,7 @@ class CrossBatchMemory(nn.Module):
             return
         batch = distributed.gather(batch)
         new = (batch.embeddings.detach(), batch.labels, batch.ids)
+        self._look(new[0], batch.ids)
         if self.when == "before":
             self.enqueue(*new)
         if not self.warm or (self.combine == "memory" and self.empty):
@@ -191,6 +254,39 @@ class CrossBatchMemory(nn.Module):
             )
 
     @torch.no_grad()
+    def _note(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Notes the moments of a batch. Returns it as it is compared, and whether it is finite."""
+        x = (normalize(embeddings) if self.unit_length else embeddings).to(self.mean.dtype)
+        fine = x.isfinite().all()
+        if len(x) >= ENOUGH and self.compensate != "none":
+            self.mean.copy_(torch.where(fine, x.mean(0), self.mean))
+        if len(x) >= ENOUGH and self.compensate == "moments":
+            std = x.std(0)
+            self.std.copy_(torch.where(fine & (std.mean() > 0), std.clamp(min=1e-3 * std.mean()), self.std))
+        return x, fine
+
+    @torch.no_grad()
+    def _look(self, embeddings: Tensor, ids: Tensor) -> None:
+        """Notes how far the items of a batch are from what is held of them; no device is waited for."""
+        x, fine = self._note(embeddings)
+        if not self._limited or self.empty or not len(x):
+            return
+        few = max(1, LOOKED_AT // len(self.ids))
+        same = (ids[:few, None] == self.ids) & (self.entered >= 0)
+        entered, place = torch.where(same, self.entered, -1).max(1)
+        again = (entered >= 0) & fine
+        change = (x[:few] - self._read(self.embeddings[place]).to(x.dtype)).square().sum(1)
+        age = (self.step - entered).clamp(min=1).double().log2().long().clamp(max=AGES - 1)
+        count = torch.zeros_like(self.seen).index_add_(0, age, again.long())
+        total = torch.zeros_like(self.changed).index_add_(0, age, torch.where(again, change, 0.0))
+        share = torch.where(self.seen > 0, 1 - (1 - NEW) ** count, (count > 0).float())
+        self.changed.lerp_(total / count.clamp(min=1), share)
+        self.seen += count
+        spread = 2 * (x - x.mean(0)).square().sum() / max(len(x) - 1, 1)
+        spread = torch.where(fine, spread, self.spread)
+        self.spread.lerp_(spread, torch.where(self.spread > 0, NEW, 1.0))
+
+    @torch.no_grad()
     def enqueue(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
         """Writes a batch: over the oldest places of a queue, into the items' own places of a table.
 
@@ -202,6 +298,7 @@ class CrossBatchMemory(nn.Module):
         """
         self.check("embeddings", embeddings, labels)
         if len(ids):
+            self._note(embeddings)
             if self.warm:
                 self._write(embeddings, labels, ids)
             self.step += 1
@@ -236,6 +333,7 @@ class CrossBatchMemory(nn.Module):
             embeddings = encoder(inputs)[:left]
             labels = labels.to(device)
             self.check("embeddings", embeddings, labels)
+            self._note(embeddings)
             if not embeddings.isfinite().all():
                 raise UserError("the encoder gives NaN or infinity, which no memory takes: see where training diverged")
             self._write(embeddings, labels[:left], ids.to(device)[:left])
@@ -250,7 +348,7 @@ class CrossBatchMemory(nn.Module):
         A criterion whose similarity is the cosine asks for it, and need not normalise the whole memory at each step.
         """
         self.unit_length = wanted
-        if wanted:
+        if wanted and self.compensate == "none":
             self.embeddings.copy_(normalize(self.embeddings))
 
     def _active(self) -> tuple[Tensor | None, Tensor]:
@@ -261,7 +359,7 @@ class CrossBatchMemory(nn.Module):
 
     def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
         embeddings = normalize(embeddings) if self.unit_length else embeddings
-        embeddings = embeddings.detach().to(self.embeddings.dtype)
+        embeddings = ((embeddings.detach() - self.mean) / self.std).to(self.embeddings.dtype)
         taken = embeddings.isfinite().all()
         if on_cpu(taken) and not taken:
             return
@@ -296,8 +394,9 @@ class CrossBatchMemory(nn.Module):
         """Places, how many of them are filled, and choices."""
         places, dim = self.embeddings.shape
         items = f"items={places}, " if self.layout == "table" else ""
-        weight = f", weight={self.weight}" if self.combine == "sum" else ""
+        weight = f", weight={self.weight:g}" if self.combine == "sum" and self.weight != 1 else ""
         start = f", start_step={self.start_step}" if self.start_step else ""
+        start += f", compensate={self.compensate!r}, tolerance={self.tolerance:g}"
         return (
             f"size={self.size}, {items}filled={int(self.filled)}, dim={dim}, "
             f"layout={self.layout!r}, combine={self.combine!r}{weight}{start}"

@@ -121,6 +121,9 @@ def measure_course(
         measures["lasting_drift"] = min(
             look["memory_drift"] / max(2 - 2 * look["negative"], 1e-6) for look in drifted[-2:]
         )
+    opened = [look["memory_open"] for look in looks if "memory_open" in look]
+    if opened:
+        measures["memory_open"] = max(opened[-2:])
     ratios = [look["update_ratio"] for look in looks if "update_ratio" in look]
     if ratios:
         measures["largest_update_ratio"] = max(ratios)

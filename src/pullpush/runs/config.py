@@ -194,9 +194,13 @@ class MemoryConfig(Checked):
         fill: at start_step, fill it with embeddings of a seeded draw of training items by the model as it is then.
         layout: "queue" is first in, first out. "table" has one place an item, refreshed whenever the item is seen, of
             which the `size` most recent are compared with.
-        combine: "joint": one loss over the columns of batch and memory together. "sum": L(batch, batch) + weight *
-            L(batch, memory). "memory": L(batch, memory), and L(batch, batch) as long as the memory is empty.
+        combine: "sum": L(batch, batch) + weight * L(batch, memory). "joint": one loss over the columns of batch and
+            memory together. "memory": L(batch, memory), and L(batch, batch) as long as the memory is empty.
         weight: of the memory's part in "sum".
+        compensate: "moments" takes the motion that all embeddings have in common out of what is held, "mean" that of
+            their mean alone, "none" nothing.
+        tolerance: largest drift of what is read, as measured on items seen again, from 0 to about 1 (nothing is left of
+            where an item was); 0 reads all.
         start_step: batches until the memory is written and read: embeddings drift fast at first.
         enqueue: "after" the loss, or "before" it: then anchors meet their batch in the memory too, never themselves.
         storage: "float32", "bfloat16", "float16", "float64"; half precision halves the bytes.
@@ -205,8 +209,10 @@ class MemoryConfig(Checked):
     size: Annotated[float, Bound(0, 1e8)] = 0.0
     fill: bool = False
     layout: Literal["queue", "table"] = "queue"
-    combine: Literal["joint", "sum", "memory"] = "joint"
+    combine: Literal["joint", "sum", "memory"] = "sum"
     weight: NonNegative = 1.0
+    compensate: Literal["moments", "mean", "none"] = "moments"
+    tolerance: Annotated[float, Bound(0, 100)] = 1.0
     start_step: Whole = 0
     enqueue: Literal["after", "before"] = "after"
     storage: Literal["float32", "float16", "bfloat16", "float64"] = "float32"

@@ -120,19 +120,21 @@ def _mined(criterion: Criterion, similarity: Tensor, pairs: Pairs, x: Tensor, tw
 
 @torch.no_grad()
 def _measure_memory(criterion: Criterion, inputs: dict[str, Tensor]) -> Measures:
-    """How far the embeddings of the batch's items are from those that the memory holds of them."""
+    """What is read of the memory, and how far the batch's items are from those embeddings of them that are read."""
     memory = criterion.memory
     name = "reference_ids" if "references" in inputs else "ids"
     if memory is None or name not in inputs or memory.empty:
         return Measures()
     held, ages = memory.columns(), memory.ages()
-    same = (inputs[name][:, None] == held.ids[None, :]) & (ages > 0)[None, :]
-    rows, places = same.nonzero(as_tuple=True)
+    read = ages > 0 if held.valid is None else held.valid
+    measures = Measures(memory_open=float(read.sum() / (ages > 0).sum()))
+    rows, places = ((inputs[name][:, None] == held.ids[None, :]) & read).nonzero(as_tuple=True)
     if len(rows) < FEW_SAME:
-        return Measures()
+        return measures
     now = inputs["references" if "references" in inputs else "embeddings"][rows]
     age = ages[places].double()
     return Measures(
+        memory_open=measures["memory_open"],
         memory_drift=health.drift(now, held.embeddings[places].float()),
         memory_age=float(age.mean()),
         memory_oldest=float(ages.max()),

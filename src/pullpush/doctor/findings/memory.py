@@ -1,19 +1,21 @@
-"""A memory whose content is out of date."""
+"""A memory whose content is out of date, and one that is not read because of it."""
 
 from pullpush.doctor.declaration import Cure, Curves, Measures, Objective, Symptom, finding, lower_rate
 
-__all__ = ["stale_memory"]
+__all__ = ["shut_memory", "stale_memory"]
 
 # Mean squared change of embeddings while they lie in the memory, as a share of the squared distance of unrelated
 # items, at two looks one after the other.
 LARGE_DRIFT = 0.8
+# Share of the memory that is read; share of the steps after which a memory should have opened.
+SHUT, LATE = 0.05, 0.5
 
 
 @finding(
     "warning",
     seen=f"items have moved, since they entered the memory, by {LARGE_DRIFT:.0%} of the distance of unrelated items, "
     "at two looks in a row",
-    cure="`--memory.start_step`, a smaller `--memory.size`",
+    cure="`--memory.compensate moments`, `--memory.tolerance`, `--memory.start_step`, a smaller `--memory.size`",
     words={
         "lasting_drift": "change within the memory, as a share of the distance of unrelated items",
         "memory_drift": "mean squared change within the memory",
@@ -29,6 +31,8 @@ def stale_memory(m: Measures, o: Objective) -> Symptom | None:
         start = round(max(o.run.get("memory.start_step", 0), m["step"]) + m["memory_age"])
         size, scale = o.run.get("memory.size"), o.run.get("optimizer.backbone_scale", 1.0)
         cures = [
+            Cure("read it as if it had moved as all have: {}", {"memory.compensate": "moments"}),
+            Cure("read only what has stayed where it was: {}", {"memory.tolerance": 0.5}),
             Cure("{}, as embeddings drift fast at first", {"memory.start_step": start}),
             Cure("a smaller memory, whose content is younger: {}", {"memory.size": size / 2 if size else 1024}),
             # The backbone first: its rate is what moves embeddings.
@@ -36,4 +40,24 @@ def stale_memory(m: Measures, o: Objective) -> Symptom | None:
             Cure("a lower learning rate: {}", lower_rate(o)),
         ]
         return Symptom(m.some("lasting_drift", "memory_drift", "memory_age", "memory_oldest"), cures)
+    return None
+
+
+@finding(
+    "note",
+    seen=f"less than {SHUT:.0%} of the memory is read, at two looks in a row after {LATE:.0%} of the steps",
+    cure="a lower `--optimizer.backbone_scale`, more `--steps`",
+    words={"memory_open": "share of the memory that is read, the larger of two looks"},
+    figure=Curves("What is read of the memory", "share of its items", {"memory_open": "not too old to be read"}),
+)
+def shut_memory(m: Measures, o: Objective) -> Symptom | None:
+    """Embeddings move faster than the memory tolerates: it is not read, and the run is one without."""
+    if m["memory_open"] < SHUT and m["step"] >= LATE * o.run.get("steps", 0):
+        scale = o.run.get("optimizer.backbone_scale", 1.0)
+        cures = [
+            Cure("a slower backbone: {}", {"optimizer.backbone_scale": float(f"{scale / 10:.0e}")}),
+            Cure("a lower learning rate: {}", lower_rate(o)),
+            Cure("more steps: {}", {"steps": 2 * o.run.get("steps", 0)}),
+        ]
+        return Symptom(m.some("memory_open", "step"), cures)
     return None
