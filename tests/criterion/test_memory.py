@@ -352,6 +352,14 @@ def test_without_ids_no_item_is_seen_again_and_all_is_read():
     assert int(remembered.seen.sum()) == 0
 
 
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "float16"])
+def test_empty_places_are_no_numbers_to_divide_by(storage):
+    """Before any batch was large enough for moments, too."""
+    ours = Criterion("contrastive", memory=CrossBatchMemory(20, DIM, storage=storage))
+    for step in range(4):
+        assert ours(*batch(6, step), torch.arange(6)).isfinite()
+
+
 def test_a_batch_that_is_not_finite_leaves_moments_and_drift_as_they_were():
     remembered = memory(100, **GUARDED)
     ours = Criterion("contrastive", memory=remembered)

@@ -29,6 +29,7 @@ CHOICES = (
 TEXTS = {"data.source", "data.root", "encoder.name", "encoder.weights", "text.name", "out", "loss.name", "miner.name"}
 # What 0 means, and sense that the largest or a negative number makes.
 ZERO = {
+    "memory.tolerance",
     "average.ema",
     "data.test",
     "data.validation",

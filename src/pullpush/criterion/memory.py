@@ -190,7 +190,9 @@ class CrossBatchMemory(nn.Module):
         if self.compensate == "none":
             return held
         moved = torch.addcmul(self.mean.to(held.dtype), held, self.std.to(held.dtype))
-        return moved.div_(moved.norm(dim=1, keepdim=True).clamp_(min=1e-12)) if self.unit_length else moved
+        if self.unit_length:
+            moved.div_(moved.norm(dim=1, keepdim=True).clamp_(min=torch.finfo(moved.dtype).tiny))
+        return moved
 
     def ages(self) -> Tensor:
         """Batches since each reference of `columns` was written, int64 [size]; -1 where it holds nothing."""
