@@ -85,9 +85,10 @@ def test_the_sentence_follows_from_the_differences(found: pd.DataFrame, sentence
 
 def test_cost_counts_the_bytes() -> None:
     cost = memory_cost((64,), batch=4).set_index("storage")
-    # 128 numbers a place, and label, id and step in 8 bytes each; cursor and step beside
-    assert cost.loc["float32", "megabytes"] * 1e6 == 64 * (512 + 24) + 16
-    assert cost.loc["float16", "megabytes"] * 1e6 == 64 * (256 + 24) + 16
+    # 128 numbers a place, and label, id and step in 8 bytes each; beside them cursor, step, moments, drift
+    beside = 16 + 2 * 512 + 32 * (4 + 8) + 4
+    assert cost.loc["float32", "megabytes"] * 1e6 == 64 * (512 + 24) + beside
+    assert cost.loc["float16", "megabytes"] * 1e6 == 64 * (256 + 24) + beside
     assert (cost[["ms", "compiled_ms", "bare_ms"]] > 0).all(axis=None)
 
 
