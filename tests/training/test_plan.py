@@ -130,7 +130,7 @@ def test_few_images_at_a_larger_size_are_worth_more_than_a_backbone_that_learns(
     seconds = 200.0
     sizes = {64: 0.3, 96: 0.31, 128: 0.33, 160: 0.345, 224: 0.35}
     few = replace(PHOTOS, images=800, train=380, test=350, validation=70, seconds=seconds, untrained=sizes)
-    slow = replace(few, forward={96: 0.01, 224: 0.06}, step={96: 0.05, 224: 0.27})
+    slow = replace(few, forward={96: 0.01, 224: 0.06}, step={96: 0.1, 224: 0.54})
     learning, made = plan(slow, freeze=False), plan(slow)
     assert learning.size < 160
     assert (made.freeze, made.size) == (True, 160)
@@ -245,7 +245,7 @@ def test_too_few_minutes_end_after_a_step(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Facts as of a machine on which this run takes its quarter of a minute; what it really takes is not looked at."""
+    """Facts as of some machine; how long anything takes on this one is not looked at."""
 
     def measured(config: Any, items: Items, seconds: float, device: Any) -> Facts:
         speed = {"forward": {32: 1e-3}, "step": {32: 5e-3}}
@@ -258,7 +258,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def timed(small: Options) -> Options:
     given = {name: each for name, each in small.items() if name not in ("batch", "steps", "validate_every")}
-    return {**given, "minutes": 0.75, "nmi": False}
+    return {**given, "minutes": 60, "nmi": False}
 
 
 @pytest.mark.usefixtures("quick")
@@ -270,7 +270,7 @@ def test_a_run_of_minutes_writes_its_plan_keeps_to_the_clock_and_resumes(
     def five(run: Any, step: int) -> None:  # ends the run's time, by the clock
         steps.append(run.config.steps)
         if step == 5:
-            run.since -= 1000
+            run.since -= 10_000
         if step == 4 and not (tmp_path / "stopped").exists():
             (tmp_path / "stopped").touch()
             raise KeyError
@@ -281,7 +281,7 @@ def test_a_run_of_minutes_writes_its_plan_keeps_to_the_clock_and_resumes(
     said = capsys.readouterr().out
     assert "32 images of 300 classes, about 480 px" in said
     planned = yaml.safe_load((folder / "config.yaml").read_text())
-    assert planned["minutes"] == 0.75
+    assert planned["minutes"] == 60
     assert planned["steps"] > 5
     assert planned["encoder"]["size"] == 32
     assert planned["encoder"]["freeze"] in (True, False)
@@ -291,8 +291,7 @@ def test_a_run_of_minutes_writes_its_plan_keeps_to_the_clock_and_resumes(
     train(**timed, out=str(folder), callbacks=[five])  # the same command goes on; its plan is not made again
     assert "steps of" not in capsys.readouterr().out
     lines = [line for line in read_log(folder / "log.jsonl") if "lr" in line]
-    assert lines[-1]["step"] == len(lines) <= 7
-    assert lines[-1]["lr"] < lines[-2]["lr"]
+    assert lines[-1]["step"] == len(lines) == 6
     metrics = yaml.safe_load((folder / "metrics.json").read_text())
     assert metrics["steps"] == len(lines)
 
