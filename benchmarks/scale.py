@@ -213,31 +213,34 @@ def run(sizes: list[int], stages: list[str], folder: Path) -> list[dict[str, Any
     return list(rows.values())
 
 
-def power(row: Mapping[str, Any], what: str) -> float | None:
-    """The exponent with which a figure grows from the first size to the last."""
+def growth(row: Mapping[str, Any], what: str) -> tuple[float, float] | None:
+    """The exponent with which a figure grows from the first size to the last, and what it comes to on paper: a constant
+    and a linear part through the two, or, where it grows faster than the data, a linear and a quadratic one."""
     first, last = row["sizes"][0], row["sizes"][-1]
-    if len(row["sizes"]) < 2 or min(first[what], last[what]) <= 0 or first["images"] == last["images"]:
+    n, m = first["images"], last["images"]
+    if n == m or min(first[what], last[what]) <= 0:
         return None
-    return math.log(last[what] / first[what]) / math.log(last["images"] / first["images"])
+    exponent = math.log(last[what] / first[what]) / math.log(m / n)
+    powers = (0, 1) if exponent <= 1 else (1, 2)
+    # two equations: first = a n^p + b n^q, last = a m^p + b m^q
+    (p, q), (x, y) = powers, (first[what], last[what])
+    determinant = n**p * m**q - m**p * n**q
+    a, b = (x * m**q - y * n**q) / determinant, (n**p * y - m**p * x) / determinant
+    return exponent, max(a * PAPER**p + b * PAPER**q, y)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The table of docs/scale.md."""
-    sizes = [size["images"] for size in max(rows, key=lambda row: len(row["sizes"]))["sizes"]]
+    sizes = sorted({size["images"] for row in rows for size in row["sizes"]})
     heads = [f"{size:,}: s / CPU s / GB" for size in sizes]
-    lines = [f"| stage | {' | '.join(heads)} | time grows by | {PAPER // 10**6} million, on paper |"]
+    lines = [f"| stage | {' | '.join(heads)} | CPU grows by | {PAPER // 10**6} million, on paper: CPU, GB |"]
     lines.append(f"| --- |{' --- |' * (len(heads) + 2)}")
     for row in rows:
         cells = [f"{s['seconds']:,.1f} / {s['cpu']:,.1f} / {s['bytes'] / 1e9:.2f}" for s in row["sizes"]]
-        exponent, memory = power(row, "cpu"), power(row, "bytes")
-        paper = ""
-        if exponent is not None and memory is not None:
-            last = row["sizes"][-1]
-            more = PAPER / last["images"]
-            seconds, held = last["cpu"] * more ** max(exponent, 0), last["bytes"] * more ** max(memory, 0) / 1e9
-            paper = f"{spoken(seconds)} CPU, {held:,.0f} GB"
+        time_, memory = growth(row, "cpu"), growth(row, "bytes")
+        paper = f"{spoken(time_[1])}, {memory[1] / 1e9:,.1f} GB" if time_ and memory else ""
         cells += [""] * (len(sizes) - len(cells))
-        grows = "" if exponent is None else f"n^{exponent:.2f}"
+        grows = f"n^{time_[0]:.2f}" if time_ else ""
         lines.append(f"| {row['stage']}: {row['part']} | {' | '.join(cells)} | {grows} | {paper} |")
     return "\n".join(lines)
 

@@ -116,7 +116,8 @@ def inspect(items: Items) -> Findings:
     frame = pd.DataFrame(looks, columns=list(_Seen._fields))
     wrong = frame["reason"] != ""
     seen, labels = frame[~wrong], items.table["label"].to_numpy()
-    duplicates = [rows.tolist() for rows in seen.groupby("digest", sort=False).groups.values() if len(rows) > 1]
+    repeated = seen[seen.duplicated("digest", keep=False)]  # a group an image costs more than the images
+    duplicates = [rows.tolist() for rows in repeated.groupby("digest", sort=False).groups.values()]
     return Findings(
         bad=[BadItem(row, items.path(row), reason) for row, reason in frame["reason"][wrong].items()],
         tiny=seen.index[seen[["width", "height"]].min(axis=1) < TINY].tolist(),
