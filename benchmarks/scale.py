@@ -263,9 +263,9 @@ def write(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     merged = sorted(every.values(), key=lambda row: list(STAGES).index(row["stage"]))
     RESULTS.write_text(json.dumps(merged, indent=1) + "\n")
     if PAGE.exists():
-        begin, end = "<!-- measured -->\n", "\n<!-- end -->"
+        begin, end = "<!-- measured -->\n", "<!-- end -->"
         before, _, rest = PAGE.read_text().partition(begin)
-        PAGE.write_text(f"{before}{begin}{table(merged)}{end}{rest.partition(end)[2]}")
+        PAGE.write_text(f"{before}{begin}{table(merged)}\n{end}{rest.partition(end)[2]}")
     return merged
 
 
