@@ -67,7 +67,7 @@ class Bedside:
     def __init__(self, folder: Path, criterion: Criterion, encoder: nn.Module, steps: int, **config: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         values = config_from({"steps": steps, **config})
-        sampler = SimpleNamespace(classes=10, samples=4)
+        sampler = SimpleNamespace(classes=10, samples=values.batch.samples or 4)
         splits = {"train": Items.build("none", [], []), "validation": ()}
         task = SimpleNamespace(criterion=criterion, splits=splits, sampler=sampler)
         self.monitor = Monitor()
@@ -90,6 +90,7 @@ class Bedside:
         self.report = self.monitor.report
         self.monitor.report = self._note
         self.losses: list[float] = []
+        self.recall = 0.0
 
     def _note(self, step: int, finding: Finding) -> None:
         self.steps_of.setdefault(finding.finding, step)

@@ -63,7 +63,7 @@ def near_collapse(m: Measures, o: Objective) -> Symptom | None:
 @finding(
     "warning",
     seen="dimensions that are the same for all items",
-    cure="a smaller `--encoder.dim`, a head that ends with a linear layer",
+    cure="a head that ends with a linear layer, a smaller `--encoder.dim`",
     words={"dead": "dimensions that are the same for all items"},
     figure="spread",
 )
@@ -73,8 +73,8 @@ def dead_dimensions(m: Measures, o: Objective) -> Symptom | None:
         dead, dim = m[f"{side}/dead_dimensions"], m[f"{side}/dim"]
         if 0 < dead < dim and m[f"{side}/items"] >= ENOUGH and not is_collapsed(m, side):
             cures = [
-                Cure("{} loses nothing", {"encoder.dim": max(8, int(dim - dead))}),
                 Cure("to fill all, end the head with a linear layer: {}", {"encoder.head": "linear"}),
+                Cure("{} loses nothing", {"encoder.dim": max(8, int(dim - dead))}),
                 Cure("lower the learning rate: {}", lower_rate(o)),
             ]
             return Symptom({"dead": dead, "dimensions": dim}, cures)

@@ -37,8 +37,10 @@ def no_active_triplet(m: Measures, o: Objective) -> Symptom | None:
     """Every positive is closer than every negative by the margin. Loss and gradient are 0."""
     if m["triplets"] > 0 and m["active_triplets"] == 0 and not m["looks_without_active"] < LOOKS:
         classes, memory = int(o.run.get("batch.classes", 0)), o.run.get("memory.size")
+        # With the distance between positives and negatives as the margin, about half of the triplets would violate it.
+        apart = m["positive"] - m["negative"]
         cures = [
-            Cure("{}", {"loss.margin": 2 * m["margin"]}),
+            Cure("{}", {"loss.margin": float(f"{max(2 * m['margin'], apart):.2g}")}),
             Cure("harder batches: {}", {"batch.classes": 2 * classes} if classes else {}),
             Cure("a memory of recent batches: {}", {"memory.size": memory or 1024}),
         ]
