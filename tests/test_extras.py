@@ -199,7 +199,7 @@ def test_a_run_without_the_packages_of_reports_says_how_to_get_its_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "bokeh", None)
-    monkeypatch.setattr("pullpush.training.loop.train", lambda config, resume=None: tmp_path)
+    monkeypatch.setattr("pullpush.training.loop.train", lambda config, **_: tmp_path)
     assert main(["train"]) == 0
     assert f"pip install 'pullpush[report]', then pullpush report {tmp_path}" in capsys.readouterr().out
 
