@@ -23,7 +23,7 @@ Options = dict[str, Any]
 def harmful(small: Options) -> Options:
     """Steps so large that the pretrained weights are lost."""
     encoder = {"size": 32, "dim": 16, "frozen_stages": 0}
-    alone = {"average": {"ema": 0, "blend": False}}
+    alone = {"average": {"ema": 0, "blend": False}, "on_collapse": "warn"}
     return {**small, **alone, "encoder": encoder, "optimizer": {"lr": 1.5e-2}, "batch": {"classes": 4, "samples": 3}}
 
 
