@@ -192,8 +192,8 @@ def lead(results: Results) -> str:
     many = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else str(seeds.max())
     budgets = sorted({f"{each['steps']} steps at {each['size']} pixels" for each in results.records})
     return (
-        f"{len(results.settings)} settings on {len(results.sets)} data sets ({', '.join(results.sets)}), {many} seeds "
-        f"each, {', '.join(budgets)}. Classes are disjoint; weights and recipes are chosen on validation classes; the "
+        f"{len(results.settings)} settings on {len(results.sets)} data sets ({', '.join(results.sets)}), {many} "
+        f"{'seed' if many == '1' else 'seeds'} each, {', '.join(budgets)}. Classes are disjoint; weights and recipes are chosen on validation classes; the "
         "test classes are read once at the end of a run."
     )
 
