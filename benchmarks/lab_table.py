@@ -190,10 +190,11 @@ def lead(results: Results) -> str:
     """What there is, in two sentences."""
     seeds = results.frame.groupby(["set", "setting"]).size()
     many = f"{seeds.min()} to {seeds.max()}" if seeds.min() < seeds.max() else str(seeds.max())
+    many += " seed each" if many == "1" else " seeds each"
     budgets = sorted({f"{each['steps']} steps at {each['size']} pixels" for each in results.records})
     return (
-        f"{len(results.settings)} settings on {len(results.sets)} data sets ({', '.join(results.sets)}), {many} "
-        f"{'seed' if many == '1' else 'seeds'} each, {', '.join(budgets)}. Classes are disjoint; weights and recipes are chosen on validation classes; the "
+        f"{len(results.settings)} settings on {len(results.sets)} data sets ({', '.join(results.sets)}), {many}, "
+        f"{', '.join(budgets)}. Classes are disjoint; weights and recipes are chosen on validation classes; the "
         "test classes are read once at the end of a run."
     )
 
