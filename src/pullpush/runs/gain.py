@@ -64,7 +64,7 @@ def gain_over_start(folder: Path, trained: Evaluation | CrossModal, metric: str)
         None where fewer than two classes have queries that count, or nothing was measured before the first step.
     """
     way, _, name = metric.rpartition("/")
-    run = RunFolder(folder)
+    run = RunFolder(folder, f"remove {folder} and run the command again")
     try:
         if isinstance(trained, CrossModal):
             before, after = run.cross_modal("validation", "before", "text_to_image"), getattr(trained, way)
