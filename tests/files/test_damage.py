@@ -114,8 +114,11 @@ UNREAD: dict[str, dict[str, str]] = {
         "embeddings/validation-before.npy": "for other programs; the gate reads the neighbours that follow from it",
     },
     "described": {
+        "neighbours/validation-before-image_to_text.npz": "for other programs; the gate reads the other direction",
+    }
+    | {
         f"embeddings/{name}-text.npy": "for other programs; the report shows those of the test classes after training"
-        for name in ("train-after", "validation-after", "test-before")
+        for name in ("train-after", "validation-after", "validation-before", "test-before")
     }
     | {
         f"neighbours/test-before-{way}.npz": "for other programs; the report shows those after training"
