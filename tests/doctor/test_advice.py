@@ -97,9 +97,7 @@ def test_advice_is_new_to_the_run_and_possible_in_it(name: str, run: str) -> Non
     for option, value in OPTION.findall(advice):
         changed = config_from({**RUNS[run], option: yaml.safe_load(value)} if value else {})
         assert yaml.safe_dump(changed.values()) != given, (option, value)
-        assert not (
-            config.encoder.freeze is True and option in ("encoder.augment", "encoder.frozen_stages", "encoder.flip")
-        )
+        assert not (config.encoder.freeze and option in ("encoder.augment", "encoder.frozen_stages", "encoder.flip"))
         if option == "batch.classes":
             assert changed.batch.classes <= 40
         if option == "batch.samples":

@@ -114,7 +114,7 @@ class EncoderConfig(Checked):
         dropout: share of the values that the head mlp drops in training.
         weights: auto (the installed package, else timm's hub), none, timm, or a file.
         size: side of the image in pixels; 0 follows the images: 64 for icons, more for photographs.
-        freeze: train the head only; features of the backbone are computed once and cached. auto is false, unless the
+        freeze: train the head only; features of the backbone are computed once and cached. none is false, unless the
             minutes are too few for the whole backbone.
         frozen_stages: so many first stages of the backbone (the stem is the first) do not learn; they cost the most.
         frozen_norm: keep the batch-norm statistics of the pretrained backbone.
@@ -129,7 +129,7 @@ class EncoderConfig(Checked):
     dropout: Part = 0.0
     weights: str = "auto"
     size: Annotated[int, Bound(1, 8192, also=(0,), unit="pixels")] = 0
-    freeze: Literal["auto"] | bool = "auto"
+    freeze: bool | None = None
     frozen_stages: Annotated[int, Bound(0, 1000)] = 3
     frozen_norm: bool = True
     augment: bool = True
@@ -377,7 +377,7 @@ def miner_of(loss: str, miner: Any = "auto") -> Any:
 def left_open(config: Config) -> list[str]:
     """The options that the data decide, or with `minutes` the machine; a run that has begun holds what they are."""
     encoder, batch = config.encoder, config.batch
-    opened = {"encoder.size": not encoder.size, "encoder.freeze": encoder.freeze == "auto"}
+    opened = {"encoder.size": not encoder.size, "encoder.freeze": encoder.freeze is None}
     opened["precision"] = config.precision == "auto"
     if config.minutes:
         opened |= {"batch.classes": not batch.classes, "batch.samples": not batch.samples}

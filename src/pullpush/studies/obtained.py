@@ -140,7 +140,7 @@ def _batch(run: StudyRun, out: Path) -> tuple[int, int]:
 
 
 def _encoder(runs: Sequence[StudyRun]) -> str:
-    name, frozen = _same(runs, lambda c: c.encoder.name), _same(runs, lambda c: c.encoder.freeze)
+    name, frozen = _same(runs, lambda c: c.encoder.name), _same(runs, lambda c: bool(c.encoder.freeze))
     how = {
         True: "frozen; its features were computed once and the head alone was trained",
         False: "fine-tuned with its head",

@@ -10,7 +10,8 @@ from pullpush.runs.config import Config
 
 __all__ = ["FAST", "Recorder", "StudyRun", "named", "numbers"]
 
-# Options of a study's runs, unless the command line says otherwise: the head alone learns, on cached features.
+# Options of a study's runs, unless the command line says otherwise: the head alone learns, on cached features, and what
+# is tested and compared is what training did, whether it helped or not.
 FAST: Mapping[str, Any] = {
     "encoder.freeze": True,
     "steps": 1000,
@@ -18,6 +19,10 @@ FAST: Mapping[str, Any] = {
     "tensorboard": False,
     "report": False,
     "nmi": False,
+    "gate": False,
+    "average.ema": 0.0,
+    "average.blend": False,
+    "on_collapse": "warn",
 }
 
 

@@ -60,35 +60,32 @@ def settle(config: Config, items: Items, since: float, fabric: Fabric) -> float:
     """
     if config.minutes and config.task != "image":
         raise UserError(f"--minutes plans for --task image; with --task {config.task} give --steps")
-    ending = 0.0
+    encoder, ending = config.encoder, 0.0
     if fabric.is_global_zero and config.task.startswith("image"):
-        ending = (
-            _planned(config, items, since, fabric.device) if config.minutes else _sized(config, items, fabric.device)
-        )
-    config.encoder.freeze = config.encoder.freeze is True
-    chosen = (config.encoder.size, config.encoder.freeze, vars(config.batch), config.steps, config.validate_every)
-    size, config.encoder.freeze, batch, config.steps, config.validate_every = fabric.broadcast(chosen)
-    config.encoder.size = size
+        if config.minutes:
+            ending = _planned(config, items, since, fabric.device)
+        elif not encoder.size:
+            _sized(config, items, fabric.device)
+    encoder.freeze = bool(encoder.freeze)
+    chosen = (encoder.size, encoder.freeze, vars(config.batch), config.steps, config.validate_every)
+    encoder.size, encoder.freeze, batch, config.steps, config.validate_every = fabric.broadcast(chosen)
     vars(config.batch).update(batch)
     return ending
 
 
-def _sized(config: Config, items: Items, device: torch.device) -> float:
-    """The size, and how long a run of larger images will take."""
-    if config.encoder.size:
-        return 0.0
+def _sized(config: Config, items: Items, device: torch.device) -> None:
+    """The size that follows the images, and how long a run of larger images will take."""
     side = median_side(items)
     size = config.encoder.size = size_for(side, device.type == "cuda")
     if size > size_for(0):
         facts = _facts(config, items, 0.0, device)
         facts = _with_speed(facts, config, size, device)
         batch = (config.batch.classes or config.usual_batch[0]) * (config.batch.samples or config.usual_batch[1])
-        seconds = expected(facts, size, config.encoder.freeze is True, min(batch, facts.train), config.steps, 8)
+        seconds = expected(facts, size, bool(config.encoder.freeze), min(batch, facts.train), config.steps, 8)
         say(
             f"images of about {side} px: {size} px are trained on (--encoder.size), which takes about "
             f"{duration(seconds)} here; --minutes says how long it may take"
         )
-    return 0.0
 
 
 def _planned(config: Config, items: Items, since: float, device: torch.device) -> float:
@@ -99,7 +96,7 @@ def _planned(config: Config, items: Items, since: float, device: torch.device) -
     made = plan(
         facts,
         size=encoder.size,
-        freeze=None if encoder.freeze == "auto" else bool(encoder.freeze),
+        freeze=encoder.freeze,
         classes=batch.classes,
         samples=batch.samples,
         steps=config.steps if config.steps != Config.steps else 0,

@@ -169,8 +169,11 @@ def expected(facts: Facts, size: int, freeze: bool, batch: int, steps: int, vali
         steps: how many.
         validations: how many.
     """
-    step = batch * facts.head if freeze else _step(facts, size, batch)
-    return _fixed(facts, size, freeze) + steps * step + validations * _validation(facts, size, freeze)
+    return (
+        _fixed(facts, size, freeze)
+        + steps * _step(facts, size, batch, freeze)
+        + validations * _validation(facts, size, freeze)
+    )
 
 
 def steps_left(seconds: float, step: float, validation: float, every: int, since: int) -> int:
@@ -203,8 +206,8 @@ def _steps(facts: Facts, size: int, batch: int) -> int:
     return math.floor((left - VALIDATIONS[0] * _validation(facts, size, False)) / _step(facts, size, batch))
 
 
-def _step(facts: Facts, size: int, batch: int) -> float:
-    return batch * seconds_at(facts.step, size)
+def _step(facts: Facts, size: int, batch: int, freeze: bool = False) -> float:
+    return batch * (facts.head if freeze else seconds_at(facts.step, size))
 
 
 def _validation(facts: Facts, size: int, freeze: bool) -> float:
@@ -228,8 +231,7 @@ def _made(facts: Facts, size: int, freeze: bool, classes: int, samples: int, ste
     few, many = VALIDATIONS
     validation = _validation(facts, size, freeze)
     count = min(max(few, int(VALIDATING * left / max(validation, 1e-9))), many)
-    step = batch * facts.head if freeze else _step(facts, size, batch)
-    steps = steps or max(1, math.floor((left - count * validation) / step))
+    steps = steps or max(1, math.floor((left - count * validation) / _step(facts, size, batch, freeze)))
     every = validate_every or max(1, -(-steps // count))
     taken = expected(facts, size, freeze, batch, steps, -(-steps // every))
     return Plan(size, freeze, classes, samples, steps, every, taken)

@@ -315,7 +315,7 @@ TOWERS: dict[str, type[Tower]] = {"image": ImageTower, "text": TextTower}
 def image_encoder(config: Config, size: int) -> ImageEncoder:
     """The image encoder of a run, for images of this side."""
     options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip")}
-    return ImageEncoder(**{**options, "size": size, "freeze": options["freeze"] is True}, seed=config.seed)
+    return ImageEncoder(**{**options, "size": size, "freeze": bool(options["freeze"])}, seed=config.seed)
 
 
 def moved(inputs: Any, device: torch.device) -> Any:
