@@ -18,6 +18,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,14 +176,12 @@ def tree(pid: int) -> tuple[float, float]:
     """Processor seconds of a process and all that it started, and bytes of their own memory: what several share counts
     once, and mapped files, which can be dropped at any time, not at all."""
     used = held = 0.0
-    try:
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # it may just have ended
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
             times = process.cpu_times()
             used += times.user + times.system + times.children_user + times.children_system
             held += own_bytes(process)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        pass  # it has just ended
     return used, held
 
 

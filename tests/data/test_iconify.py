@@ -22,6 +22,8 @@ from pullpush.files.cache import cache_folder
 REAL = cache_folder("iconify")
 SETS = ("ant", "bee", "cat", "dog")
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 def box(x: float, y: float = 2, colour: str = "currentColor") -> dict[str, Any]:
     return {"body": f'<path fill="{colour}" d="M{x} {y}h8v8h-8z"/>'}
@@ -29,12 +31,6 @@ def box(x: float, y: float = 2, colour: str = "currentColor") -> dict[str, Any]:
 
 def icon_set(prefix: str, icons: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"prefix": prefix, "icons": icons, "width": 24, "height": 24, **more}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PULLPUSH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

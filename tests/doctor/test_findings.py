@@ -1,7 +1,6 @@
 """Each finding is triggered by a small run that has the fault. Healthy runs are in test_healthy.py."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,9 +96,10 @@ def test_learning_rate_too_high(watched: Watched) -> None:
 def test_no_active_triplet(watched: Watched) -> None:
     options = {"loss": {"name": "triplet", "margin": 0.05}, "optimizer": {"lr": 3e-3}}
     bedside = watched(Criterion("triplet", margin=0.05), classes=(0, 1), **options)
-    margin = re.search(r"--loss.margin ([\d.]+)", bedside.found["no_active_triplet"].advice)
-    assert margin
-    assert float(margin[1]) >= 2 * 0.05
+    look = bedside.monitor.history.looks[bedside.steps_of["no_active_triplet"] // 10]
+    apart = float(f"{look['positive'] - look['negative']:.2g}")
+    assert apart > 2 * 0.05
+    assert f"--loss.margin {apart:g};" in bedside.found["no_active_triplet"].advice
     assert bedside.losses[-1] == 0
 
 

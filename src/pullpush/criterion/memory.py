@@ -174,11 +174,10 @@ class CrossBatchMemory(nn.Module):
         place, entered = self._active()
         valid = (entered >= 0) & (self.step - entered <= self.limit)
         # Without a mask the loss is quicker. Which batches were taken, an accelerator alone knows.
-        if self.layout == "queue" and on_cpu(entered) and bool(valid.all()):
-            return Columns(self._read(self.embeddings), self.labels, self.ids)
-        if place is None:
-            return Columns(self._read(self.embeddings), self.labels, self.ids, valid)
-        return Columns(self._read(self.embeddings[place]), self.labels[place], self.ids[place], valid)
+        all_valid = self.layout == "queue" and on_cpu(entered) and bool(valid.all())
+        rows = slice(None) if place is None else place
+        held = self._read(self.embeddings[rows])
+        return Columns(held, self.labels[rows], self.ids[rows], None if all_valid else valid)
 
     @property
     def _limited(self) -> bool:
@@ -212,10 +211,10 @@ class CrossBatchMemory(nn.Module):
             yield Term([batch])
             return
         batch = distributed.gather(batch)
-        new = (batch.embeddings.detach(), batch.labels, batch.ids)
+        new = (self._note(batch.embeddings.detach()), batch.labels, batch.ids)
         self._look(new[0], batch.ids)
         if self.when == "before":
-            self.enqueue(*new)
+            self._enter(*new)
         if not self.warm or (self.combine == "memory" and self.empty):
             yield Term([batch])
         else:
@@ -225,7 +224,7 @@ class CrossBatchMemory(nn.Module):
                 yield Term([batch])
             yield Term([batch, held] if self.combine == "joint" else [held], self.weight, changing=True)
         if self.when == "after":
-            self.enqueue(*new)
+            self._enter(*new)
 
     def check(self, name: str, embeddings: Tensor, labels: Tensor) -> None:
         """
@@ -256,23 +255,25 @@ class CrossBatchMemory(nn.Module):
             )
 
     @torch.no_grad()
-    def _note(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Notes the moments of a batch. Returns it as it is compared, and whether it is finite."""
-        x = (normalize(embeddings) if self.unit_length else embeddings).to(self.mean.dtype)
-        fine = x.isfinite().all()
-        if len(x) >= ENOUGH and self.compensate != "none":
+    def _note(self, embeddings: Tensor) -> Tensor:
+        """Notes the moments of a batch. Returns it as it is compared."""
+        embeddings = normalize(embeddings) if self.unit_length else embeddings
+        if len(embeddings) >= ENOUGH and self.compensate != "none":
+            x = embeddings.to(self.mean.dtype)
+            fine = x.isfinite().all()
             self.mean.copy_(torch.where(fine, x.mean(0), self.mean))
-        if len(x) >= ENOUGH and self.compensate == "moments":
-            std = x.std(0)
-            self.std.copy_(torch.where(fine & (std.mean() > 0), std.clamp(min=1e-3 * std.mean()), self.std))
-        return x, fine
+            if self.compensate == "moments":
+                std = x.std(0)
+                self.std.copy_(torch.where(fine & (std.mean() > 0), std.clamp(min=1e-3 * std.mean()), self.std))
+        return embeddings
 
     @torch.no_grad()
     def _look(self, embeddings: Tensor, ids: Tensor) -> None:
         """Notes how far the items of a batch are from what is held of them; no device is waited for."""
-        x, fine = self._note(embeddings)
-        if not self._limited or self.empty or not len(x):
+        if not self._limited or self.empty or not len(ids):
             return
+        x = embeddings.to(self.mean.dtype)
+        fine = x.isfinite().all()
         few = max(1, LOOKED_AT // len(self.ids))
         same = (ids[:few, None] == self.ids) & (self.entered >= 0)
         entered, place = torch.where(same, self.entered, -1).max(1)
@@ -299,12 +300,7 @@ class CrossBatchMemory(nn.Module):
             UserError: ids that are none of a table's items; embeddings or labels that do not fit.
         """
         self.check("embeddings", embeddings, labels)
-        if len(ids):
-            self._note(embeddings)
-            if self.warm:
-                self._write(embeddings, labels, ids)
-            self.step += 1
-            self._steps += 1
+        self._enter(self._note(embeddings.detach()), labels, ids)
 
     @torch.no_grad()
     def fill(self, encoder: Callable[[Any], Tensor], loader: Iterable[Any], *, seed: int = 0) -> None:
@@ -335,10 +331,9 @@ class CrossBatchMemory(nn.Module):
             embeddings = encoder(inputs)[:left]
             labels = labels.to(device)
             self.check("embeddings", embeddings, labels)
-            self._note(embeddings)
             if not embeddings.isfinite().all():
                 raise UserError("the encoder gives NaN or infinity, which no memory takes: see where training diverged")
-            self._write(embeddings, labels[:left], ids.to(device)[:left])
+            self._write(self._note(embeddings), labels[:left], ids.to(device)[:left])
             left -= len(embeddings)
             if left <= 0:
                 break
@@ -359,9 +354,17 @@ class CrossBatchMemory(nn.Module):
         newest = self.entered.topk(self.size)
         return newest.indices, newest.values
 
+    @torch.no_grad()
+    def _enter(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
+        """A batch as `_note` gave it: written once the memory is warm, and counted unless it is empty."""
+        if len(ids):
+            if self.warm:
+                self._write(embeddings, labels, ids)
+            self.step += 1
+            self._steps += 1
+
     def _write(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
-        embeddings = normalize(embeddings) if self.unit_length else embeddings
-        embeddings = ((embeddings.detach() - self.mean) / self.std).to(self.embeddings.dtype)
+        embeddings = ((embeddings - self.mean) / self.std).to(self.embeddings.dtype)
         taken = embeddings.isfinite().all()
         if on_cpu(taken) and not taken:
             return

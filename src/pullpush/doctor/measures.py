@@ -20,7 +20,7 @@ __all__ = [
     "Measures",
     "measure_cells",
     "measure_duplicates",
-    "measure_gain",
+    "measure_metrics",
     "measure_queries",
     "measure_result",
     "measure_sides",
@@ -136,8 +136,13 @@ def measure_result(test: Mapping[str, Mapping[str, float]]) -> Measures:
     )
 
 
-def measure_gain(metrics: Mapping[str, Any]) -> Measures:
-    """Of metrics.json: what the trained weights find more than the untrained model on the validation classes."""
+def measure_metrics(metrics: Mapping[str, Any]) -> Measures:
+    """Of metrics.json: the test before and after training, and the gain on the validation classes."""
+    return Measures(_measure_gain(metrics) | measure_result(metrics.get("test") or {}))
+
+
+def _measure_gain(metrics: Mapping[str, Any]) -> Measures:
+    """What the trained weights find more than the untrained model on the validation classes."""
     gain = metrics.get("gain")
     if not gain:
         return Measures()

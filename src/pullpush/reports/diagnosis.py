@@ -18,9 +18,8 @@ from pullpush.doctor.history import PREFIX, History, replay
 from pullpush.doctor.measures import (
     Measures,
     measure_duplicates,
-    measure_gain,
+    measure_metrics,
     measure_queries,
-    measure_result,
     measure_sides,
 )
 from pullpush.doctor.objective import Objective, objective_of
@@ -161,7 +160,7 @@ def _lines(run: RunFolder, not_seen: list[str]) -> list[dict[str, Any]]:
 
 def _result(run: RunFolder, not_seen: list[str]) -> Measures:
     try:
-        measures = Measures(measure_gain(run.metrics) | measure_result(run.metrics.get("test") or {}))
+        measures = measure_metrics(run.metrics)
     except Missing as missing:
         not_seen.append(f"The result against the untrained model: {missing} The run did not come to its end.")
         return Measures()

@@ -313,12 +313,8 @@ def _restarted(run: Run, collapse: Collapse) -> Run:
     healthy = run.best["step"] and run.best["score"] > run.start
     task = Task(config, run.task.items, fabric.global_rank, fabric.world_size)
     again = _made(config, fabric, folder, task, run.since)
-    again.tail, again.before, again.start, again.collapse = (
-        run.tail,
-        run.before,
-        run.start,
-        replace(collapse, then="restarted"),
-    )
+    again.tail, again.before, again.start = run.tail, run.before, run.start
+    again.collapse = replace(collapse, then="restarted")
     load_weights(again, BEST if healthy else START)
     if healthy:
         again.step, again.best = run.best["step"], run.best

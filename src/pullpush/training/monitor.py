@@ -11,7 +11,7 @@ from pullpush.doctor.declaration import Finding, typed
 from pullpush.doctor.diagnose import examine, explained_by
 from pullpush.doctor.findings.not_finite import not_finite_step
 from pullpush.doctor.history import PREFIX, History
-from pullpush.doctor.measures import Measures, measure_gain, measure_queries, measure_result
+from pullpush.doctor.measures import Measures, measure_metrics, measure_queries
 from pullpush.doctor.objective import objective_of
 from pullpush.progress import say
 from pullpush.runs.log import FINDINGS, LOG, append, keep_until, read_log
@@ -76,7 +76,7 @@ class Monitor(Callback):
 
     def on_test(self, run: Run, metrics: Mapping[str, Any]) -> None:
         """Looks at the metrics on validation and test classes before and after training."""
-        self._examine(run.config.steps, Measures(measure_gain(metrics) | measure_result(metrics["test"])))
+        self._examine(run.config.steps, measure_metrics(metrics))
 
     def report(self, step: int, finding: Finding) -> None:
         """Says a finding and writes it down, unless that was done before, or with one that explains it."""

@@ -122,8 +122,10 @@ def _keep(run: Run) -> dict[str, Any]:
     gain = gain_over_start(run.folder, measured[share][1], chosen_by)
     if run.config.gate and gain and not gain.shown:
         share = 0.0
-    # The last that is measured is loaded.
-    embedded, evaluation = models.measured(share)
+    if share not in measured:  # the untrained ones, which no blend is
+        measured[share] = models.measured(share)
+    models.load(share)
+    embedded, evaluation = measured[share]
     save_embeddings(run.folder, "validation-after", embedded)
     kept = {0.0: "start", 1.0: run.best.get("kept", "trained")}.get(share, "blend")
     said |= {"kept": kept, "share": share, "best_step": said["best_step"] if share else 0}
@@ -140,10 +142,14 @@ class Blends:
 
     def measured(self, share: float) -> tuple[dict[str, torch.Tensor], Measured]:
         """Loads the weights with this share of the best ones, and measures them on the validation classes."""
+        self.load(share)
+        return _measured(self.run, "validation")
+
+    def load(self, share: float) -> None:
+        """Puts the weights with this share of the best ones to use."""
         start, best = self.states[0.0], self.states[1.0]
         state = self.states[share] if share in self.states else blended(start, best, share)
         self.run.task.step.load_state_dict(state)
-        return _measured(self.run, "validation")
 
 
 def load_weights(run: Run, name: str) -> Mapping[str, torch.Tensor]:

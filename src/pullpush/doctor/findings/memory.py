@@ -29,15 +29,13 @@ def stale_memory(m: Measures, o: Objective) -> Symptom | None:
     nothing is any more."""
     if m["lasting_drift"] > LARGE_DRIFT:
         start = round(max(o.run.get("memory.start_step", 0), m["step"]) + m["memory_age"])
-        size, scale = o.run.get("memory.size"), o.run.get("optimizer.backbone_scale", 1.0)
+        size = o.run.get("memory.size")
         cures = [
             Cure("read it as if it had moved as all have: {}", {"memory.compensate": "moments"}),
             Cure("read only what has stayed where it was: {}", {"memory.tolerance": 0.5}),
             Cure("{}, as embeddings drift fast at first", {"memory.start_step": start}),
             Cure("a smaller memory, whose content is younger: {}", {"memory.size": size / 2 if size else 1024}),
-            # The backbone first: its rate is what moves embeddings.
-            Cure("a slower backbone: {}", {"optimizer.backbone_scale": float(f"{scale / 10:.0e}")}),
-            Cure("a lower learning rate: {}", lower_rate(o)),
+            *_slower(o),
         ]
         return Symptom(m.some("lasting_drift", "memory_drift", "memory_age", "memory_oldest"), cures)
     return None
@@ -52,12 +50,16 @@ def stale_memory(m: Measures, o: Objective) -> Symptom | None:
 )
 def shut_memory(m: Measures, o: Objective) -> Symptom | None:
     """Embeddings move faster than the memory tolerates: it is not read, and the run is one without."""
-    if m["memory_open"] < SHUT and m["step"] >= LATE * o.run.get("steps", 0):
-        scale = o.run.get("optimizer.backbone_scale", 1.0)
-        cures = [
-            Cure("a slower backbone: {}", {"optimizer.backbone_scale": float(f"{scale / 10:.0e}")}),
-            Cure("a lower learning rate: {}", lower_rate(o)),
-            Cure("more steps: {}", {"steps": 2 * o.run.get("steps", 0)}),
-        ]
-        return Symptom(m.some("memory_open", "step"), cures)
+    if m["memory_open"] < SHUT and m["step"] >= LATE * o.steps:
+        longer = Cure("more steps: {}", {"steps": 2 * o.steps} if o.steps else {})
+        return Symptom(m.some("memory_open", "step"), [*_slower(o), longer])
     return None
+
+
+def _slower(o: Objective) -> list[Cure]:
+    """The backbone first: its rate is what moves embeddings."""
+    scale = o.run.get("optimizer.backbone_scale", 1.0)
+    return [
+        Cure("a slower backbone: {}", {"optimizer.backbone_scale": float(f"{scale / 10:.0e}")}),
+        Cure("a lower learning rate: {}", lower_rate(o)),
+    ]
