@@ -53,6 +53,17 @@ EUCLIDEAN: Options = {
     "similarity": "negative_euclidean",
 }
 REMEMBERED = ("contrastive", "triplet", "multi_similarity")
+# The default recipe with one thing changed.
+CHANGED: Mapping[str, Options] = {
+    "random_start": {"encoder.init": "random"},
+    "2x": TWICE,
+    "gentle": {"optimizer.backbone_scale": 0.3},
+    "no_miner": {"miner": "none"},
+    "no_clip": {"optimizer.clip": 0},
+    "one_stage": {"encoder.frozen_stages": 1},
+    "dim256": {"encoder.dim": 256},
+    "dim256_no_miner": {"encoder.dim": 256, "miner": "none"},
+}
 HALVED: Mapping[str, Options] = {
     "default": {},
     "default-plain": {"average.ema": 0, "average.blend": False, "gate": False, "against": "default"},
@@ -79,6 +90,7 @@ SETTINGS: dict[str, Options] = {
     "default": {},
     **{loss: {"loss": loss} for loss in LOSSES},
     "contrastive_euclidean": EUCLIDEAN,
+    **{f"default@{name}": {**options, "against": "default"} for name, options in CHANGED.items()},
     **{f"{name}@half": {**options, "rate": 0.5, "against": name} for name, options in HALVED.items()},
     **{f"{loss}+memory": {"loss": loss, **MEMORY, "against": loss} for loss in REMEMBERED},
     **{f"{loss}@16": {"loss": loss, **SMALL} for loss in REMEMBERED},

@@ -16,7 +16,7 @@ from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.maths.similarity import normalize
 
-__all__ = ["CONFIG", "CURE", "WEIGHTS", "Encoder", "Head", "Stored", "make_head", "seeded"]
+__all__ = ["CONFIG", "CURE", "WEIGHTS", "Encoder", "Head", "Stored", "make_head", "principal", "seeded"]
 
 Head = Literal["linear", "mlp", "none"]
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -63,6 +63,36 @@ def make_head(head: Head, width: int, dim: Dim, *, hidden: Dim = 512, dropout: P
     nn.init.orthogonal_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
+
+
+@torch.no_grad()
+def principal(head: nn.Linear, features: Tensor, whitening: float = 0.5) -> None:
+    """Sets a linear head to the whitened projection onto the principal components of these features, in place.
+
+    `head(x) = c L^(-whitening / 2) V (x - mean)`, with the largest eigenvalues `L` of the features' covariance and
+    their eigenvectors `V`. What all features have in common, which makes all cosines large, is gone (Jegou and Chum,
+    2012), and the few directions in which they differ most no longer hide the others. Half of a whitening suffices
+    (attenuated whitening: Mukundan et al., 2019). `c` gives the outputs the mean squared length of those of a random
+    orthonormal projection, `dim / width` of the features', so that learning rates mean what they meant.
+
+    Directions beyond those that so few features span are any that complete an orthonormal set; eigenvalues count as a
+    tenth of their mean at least.
+
+    Args:
+        head: `[width] -> [dim]`, with `dim <= width`.
+        features: `[n, width]`.
+        whitening: 0 for none, 1 for equal variances.
+    """
+    x, dim = features.double(), head.out_features
+    mean = x.mean(0)
+    _, spread, directions = torch.linalg.svd(x - mean, full_matrices=len(x) < dim)
+    values = nn.functional.pad(spread[:dim].square() / len(x), (0, max(0, dim - len(spread))))
+    values = values.clamp_min(0.1 * values.mean()).clamp_min(1e-12)
+    weight = values[:, None] ** (-whitening / 2) * directions[:dim]
+    length = dim / head.in_features * x.square().sum(1).mean()
+    weight *= (length / ((x - mean) @ weight.T).square().sum(1).mean().clamp_min(1e-12)).sqrt()
+    head.weight.copy_(weight)
+    head.bias.copy_(-weight @ mean)
 
 
 class Encoder(nn.Module):

@@ -110,6 +110,8 @@ class EncoderConfig(Checked):
         name: any timm model.
         dim: dimension of the embeddings.
         head: what stands between the backbone and the embedding.
+        init: where the head linear starts: at the principal components of what the backbone makes of training images,
+            half whitened (pca), or at a random projection.
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.
         weights: auto (the installed package, else timm's hub), none, timm, or a file.
@@ -125,6 +127,7 @@ class EncoderConfig(Checked):
     name: str = "tf_efficientnet_lite0"
     dim: Dim = 128
     head: Head = "linear"
+    init: Literal["pca", "random"] = "pca"
     hidden: Dim = 512
     dropout: Part = 0.0
     weights: str = "auto"

@@ -20,6 +20,8 @@ __all__ = ["Collapse", "OnCollapse"]
 
 # Looks in a row at which it is seen: some collapses pass by themselves.
 LASTING = 3
+# What must be lost of what the untrained model finds: a hundredth more or less is chance.
+LOST = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Collapse:
 
 
 class OnCollapse(Callback):
-    """Ends a run whose embeddings have collapsed at several looks in a row and find less than the untrained model.
+    """Ends a run whose embeddings have collapsed at several looks in a row and find clearly less than the untrained model.
 
     Args:
         monitor: of the run, which has looked just before.
@@ -62,7 +64,7 @@ class OnCollapse(Callback):
             if not validated:
                 run.tell("on_validate", step)
             (_, start), *_, (_, last) = self.monitor.history.validations
-            if last >= start:
+            if last >= (1 - LOST) * start:
                 return
         objective = self.monitor.objective
         options = possible(objective, next(iter(symptom.cures)))

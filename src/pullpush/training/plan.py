@@ -50,6 +50,7 @@ class Facts:
         head: seconds for an image of a step of the head alone.
         untrained: MAP@R of the untrained backbone among training images, by size; may be empty.
         ending: seconds for what follows the last embedding: saving, and drawing the report.
+        start: training images by whose features the head starts.
         gpu: whether there is one.
     """
 
@@ -69,6 +70,7 @@ class Facts:
     head: float = 0.0
     untrained: Mapping[int, float] = field(default_factory=dict)
     ending: float = 0.0
+    start: int = 0
     gpu: bool = False
 
 
@@ -215,14 +217,15 @@ def _validation(facts: Facts, size: int, freeze: bool) -> float:
 
 
 def _fixed(facts: Facts, size: int, freeze: bool) -> float:
-    """Seconds for all but steps and validations: images are decoded, the test is embedded before and after, validation
-    before, and after with each of the weights among which it chooses, training after; with a frozen backbone, each
-    image once."""
+    """Seconds for all but steps and validations: the head starts, images are decoded, the test is embedded before and
+    after, validation before, and after with each of the weights among which it chooses, training after; with a frozen
+    backbone, each image once."""
     forward = seconds_at(facts.forward, size)
     if freeze:
         return facts.images * (facts.decode + forward) + facts.ending
     decoding = facts.images * facts.decode + facts.train * facts.decode_ahead
-    return decoding + (2 * facts.test + 6 * facts.validation + facts.train) * forward + facts.ending
+    starting = facts.start * (facts.decode + forward)
+    return starting + decoding + (2 * facts.test + 6 * facts.validation + facts.train) * forward + facts.ending
 
 
 def _made(facts: Facts, size: int, freeze: bool, classes: int, samples: int, steps: int, validate_every: int) -> Plan:

@@ -15,7 +15,7 @@ from pullpush.data.sampler import BatchSampler
 from pullpush.data.texts import plain, text_problems
 from pullpush.data.workers import available_bytes, cores, in_workers
 from pullpush.encoders.bundle import kinds
-from pullpush.encoders.encoder import Encoder
+from pullpush.encoders.encoder import Encoder, principal
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
 from pullpush.errors import UserError
@@ -37,6 +37,8 @@ CHUNK, IMAGES = 256, 64
 FEW = 8
 # Decoded images are kept where they take no more of the memory that is free.
 KEPT = 0.5
+# Training items by whose features the head starts, for each dimension of the embedding.
+PRINCIPAL = 4
 # Training images are decoded a little larger than the encoder's input, so that crops keep their sharpness.
 MARGIN = 1.125
 
@@ -89,6 +91,7 @@ class Tower:
         self._build()
         self._train = self.entries("train")
         self.features = self._features() if self.encoder.freeze else None
+        self._start()
         self.encode: nn.Module = self.encoder if self.features is None else Head(self.encoder)
 
     @staticmethod
@@ -108,6 +111,22 @@ class Tower:
             self.items, dim=own.dim, head=own.head, hidden=own.hidden, dropout=own.dropout, seed=self.config.seed
         )
         self._given = self.encoder.of_items(self.items)
+
+    def _start(self) -> None:
+        """Sets the head to where it starts, if that depends on the data. Of the labels nothing is read."""
+        head, rows = self.encoder.head, self._train
+        if self.config.encoder.init == "random" or not isinstance(head, nn.Linear):
+            return
+        if len(rows) < 2 or head.out_features > head.in_features:
+            return
+        drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.config.seed))
+        rows = rows[drawn[: PRINCIPAL * head.out_features].sort().values]
+        if self.features is None:
+            parts = self._computed(self.encoder.features, self._chunks(rows), len(rows), self.encoder.device)
+            features = gathered(parts, len(rows))
+        else:
+            features = self.features[rows]
+        principal(head, features)
 
     def table(self, split: str) -> pd.DataFrame:
         """A row an embedding of a split, in their order: `label` and `id` of what it belongs to."""
@@ -314,7 +333,7 @@ TOWERS: dict[str, type[Tower]] = {"image": ImageTower, "text": TextTower}
 
 def image_encoder(config: Config, size: int) -> ImageEncoder:
     """The image encoder of a run, for images of this side."""
-    options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip")}
+    options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip", "init")}
     return ImageEncoder(**{**options, "size": size, "freeze": bool(options["freeze"])}, seed=config.seed)
 
 
