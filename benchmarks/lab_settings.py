@@ -58,11 +58,10 @@ CHANGED: Mapping[str, Options] = {
     "random_start": {"encoder.init": "random"},
     "2x": TWICE,
     "gentle": {"optimizer.backbone_scale": 0.3},
-    "no_miner": {"miner": "none"},
+    "miner": {"miner": "multi_similarity"},
     "no_clip": {"optimizer.clip": 0},
     "one_stage": {"encoder.frozen_stages": 1},
     "dim256": {"encoder.dim": 256},
-    "dim256_no_miner": {"encoder.dim": 256, "miner": "none"},
 }
 HALVED: Mapping[str, Options] = {
     "default": {},

@@ -142,8 +142,8 @@ def test_folds_that_differ_are_not_told_of_all(told: Told) -> None:
     [
         (({"steps": 10}, {"steps": 20}), "the steps of the table, of 2 classes x 2 items, AdamW at 0.0005"),
         (({}, {"optimizer.lr": 0.1}), "2 items for every setting, AdamW at the rates of the table"),
-        (({}, {"batch": THREE}), "240 steps of 2 classes x 2 to 3 items, AdamW"),
-        (({"batch": {}},), "240 steps of 3 classes x 3 items for every setting"),  # as many as the data have
+        (({}, {"batch": THREE}), "288 steps of 2 classes x 2 to 3 items, AdamW"),
+        (({"batch": {}},), "288 steps of 3 classes x 3 items for every setting"),  # as many as the data have
     ],
 )
 def test_budget(told: Told, given: Sequence[dict[str, Any]], said: str) -> None:

@@ -142,7 +142,7 @@ def test_dataclasses_are_checked_as_they_are_made_and_again_by_train(tmp_path: P
 def test_a_config_trains_and_stays_as_it_is(small: dict[str, Any], tmp_path: Path) -> None:
     assert config_from(Config().values()) == parse([])
     whole = config_from({**small, "steps": 1, "out": str(tmp_path / "run")})
-    config = replace(whole, loss={"name": "triplet"}, miner={"name": "auto"}, memory={"size": 0})
+    config = replace(whole, loss={"name": "triplet"}, miner=None, memory={"size": 0})
     before = config.values()
     folder = train(config, quiet=True)
     assert (folder / "metrics.json").exists()
@@ -285,5 +285,5 @@ def test_another_loss_than_the_files_has_none_of_its_options(tmp_path: Path) -> 
     assert parse([*words, "--loss", "circle"]).loss.options["margin"] == 0.1
     assert parse([*words, "--loss", "triplet"]).loss == parse(["--loss", "triplet"]).loss
     assert parse([*words, f"--config={files[1]}"]).loss == parse(["--loss", "triplet"]).loss
-    assert parse([*words, "--miner", "auto"]).miner is None
+    assert parse([*words, "--miner", "none"]).miner is None
     assert refusal(lambda: parse(["--loss"])).startswith("--loss.name must be text")

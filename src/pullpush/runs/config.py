@@ -1,7 +1,7 @@
 """Everything that repeats a run, as plain values."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -34,7 +34,6 @@ __all__ = [
     "OptimizerConfig",
     "TextConfig",
     "left_open",
-    "miner_of",
     "with_texts",
     "write_config",
 ]
@@ -47,7 +46,7 @@ Similarity = Literal["cosine", "dot", "negative_euclidean", "negative_squared_eu
 RESTARTED = "config-restarted.yaml"
 # Names, of which `Config` makes the objects: made here, they would bring torch.
 LOSS: Any = "multi_similarity"
-MINER: Any = "auto"
+MINER: Any = "none"
 
 
 def tasks() -> tuple[str, ...]:
@@ -271,7 +270,7 @@ class Config(Checked):
         learn: a positive option of the loss that is learned from its value on, such as temperature (at least 0.01) or
             scale (at most 100); none; auto is the temperature with task image-text and none else.
         similarity: instead of the one of the loss's paper.
-        miner: the same, of `miners`; none keeps all pairs, auto is the one that belongs to the loss.
+        miner: the same, of `miners`; none keeps all pairs.
         memory: the cross-batch memory; `MemoryConfig(size=0.5)`, a mapping, or its size.
         optimizer: AdamW.
         average: averages of weights.
@@ -309,7 +308,7 @@ class Config(Checked):
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
-    steps: Count = 240
+    steps: Count = 288
     minutes: Annotated[float, Bound(0, 100_000)] = 0.0
     seed: Seed = 0
     out: str | None = None
@@ -333,9 +332,7 @@ class Config(Checked):
         from pullpush.maths.choice import chosen
 
         self.loss = chosen("loss", self.loss, losses.REGISTRY)
-        miner = dict(self.miner) if isinstance(self.miner, Mapping) else {"name": self.miner or "none"}
-        if "name" in miner:
-            miner["name"] = miner_of(self.loss.name, miner["name"])
+        miner = {"name": self.miner or "none"} if isinstance(self.miner, str | None) else self.miner
         self.miner = None if miner == {"name": "none"} else chosen("miner", miner, miners.REGISTRY)
 
     @property
@@ -366,15 +363,6 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "optimizer.weight_decay": 0.05,
     "steps": 300,
 }
-
-
-# The miner that a loss's paper trains it with.
-MINER_OF = {"multi_similarity": "multi_similarity"}
-
-
-def miner_of(loss: str, miner: Any = "auto") -> Any:
-    """The miner that is meant: auto is that of the loss's paper, or none; anything else is itself."""
-    return MINER_OF.get(loss, "none") if isinstance(miner, str) and miner == "auto" else miner
 
 
 def left_open(config: Config) -> list[str]:

@@ -12,7 +12,7 @@ from pullpush.data.readers import place_of
 from pullpush.errors import UserError
 from pullpush.files import read_yaml
 from pullpush.names import look_up
-from pullpush.runs.config import LOSS, PROG, SHORT, TEXT_DEFAULTS, TEXT_LOSS, Config, DataConfig, miner_of, with_texts
+from pullpush.runs.config import LOSS, MINER, PROG, SHORT, TEXT_DEFAULTS, TEXT_LOSS, Config, DataConfig, with_texts
 from pullpush.signatures import Option, Signature, of, one, room, summary
 from pullpush.words import Said, typed, unknown
 
@@ -132,8 +132,7 @@ def choices(values: Mapping[str, Said]) -> tuple[str, str, str, str]:
     """The loss, the miner, the source of the data and the task: they bring options or defaults of their own."""
     task = _text(values, "task", Config.task)
     loss = _text(values, "loss.name", TEXT_LOSS if with_texts(task) else LOSS)
-    miner = miner_of(loss, _text(values, "miner.name", "auto"))
-    return loss, miner, _text(values, "data.source", DataConfig.source), task
+    return loss, _text(values, "miner.name", MINER), _text(values, "data.source", DataConfig.source), task
 
 
 def sections(loss: str, miner: str, source: str, task: str = Config.task) -> dict[str, dict[str, Option]]:

@@ -47,7 +47,8 @@ class Collapse:
 
 
 class OnCollapse(Callback):
-    """Ends a run whose embeddings have collapsed at several looks in a row and find clearly less than the untrained model.
+    """Ends a run whose embeddings have collapsed at several looks in a row and find clearly less than the untrained
+    model.
 
     Args:
         monitor: of the run, which has looked just before.
