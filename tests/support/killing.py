@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import torch
+
 __all__ = ["WRITES", "killed_before", "spread"]
 
 WRITES: tuple[tuple[object, str], ...] = ((os, "fsync"), (os, "replace"), (Path, "mkdir"), (Path, "rename"))
@@ -47,6 +49,8 @@ def killed_before(
             return call
 
         try:
+            # Threads of a pool are not forked: a matrix product would wait for them for ever.
+            torch.set_num_threads(1)
             os.fsync = lambda descriptor: None  # a kill takes nothing that was written; only a power cut does
             for owner, name in places:
                 setattr(owner, name, counted(getattr(owner, name)))
