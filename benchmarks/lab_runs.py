@@ -158,6 +158,7 @@ def measured(run: Run) -> dict[str, Any]:
         torch.manual_seed(config.seed)
         with flushed_denormals():
             task = Task(config, items)
+            task.start()
             result = train_pml(task, config, run.options) if "pml.loss" in run.options else {}
             result |= {part: evaluated(task, part) for part in ("validation", "test")}
     return {

@@ -273,7 +273,9 @@ def test_two_steps_of_a_setting(colours: DataSet, tmp_path: Path, setting: str) 
     result = measured(run)
     assert result["items"] == 4 * len(list(Path(colours.source).iterdir()))
     for part in ("validation", "test"):
-        assert all(0 <= result[part][name] <= 1 for name in ("map@r", "recall@1"))
+        found, recall = (result[part][name] for name in ("map@r", "recall@1"))
+        # With three positives, who misses at first still finds 1/2 and 2/3 behind it.
+        assert 0 <= found <= recall + (1 - recall) * (1 / 2 + 2 / 3) / 3 <= 1
     if setting != "untrained":
         assert result["best_step"] in (0, 1, 2)
         assert [row[0] for row in result["curve"]][-2:] == [1, 2]
@@ -295,6 +297,7 @@ def test_with_the_same_loss_both_loops_are_the_same(colours: DataSet, tmp_path: 
     config.out = str(tmp_path / "run")
     train(config, items=items, quiet=True, callbacks=[lambda run, step: found.append(weights(run.task.encoder))])
     task = Task(peer.config, items)
+    task.start()
     start = weights(task.encoder)
     for _, expected in zip(steps_of_pml(task, peer.config, peer.options), found, strict=True):
         torch.testing.assert_close(weights(task.encoder), expected, rtol=1e-4, atol=1e-5)

@@ -16,7 +16,9 @@ Options = dict[str, Any]
 
 def task_of(small: Options, **encoder: Any) -> Task:
     config = config_from({**small, "encoder": {**small["encoder"], **encoder}})
-    return Task(config, make_items(config.data, config.seed))
+    task = Task(config, make_items(config.data, config.seed))
+    task.start()
+    return task
 
 
 def on_training_images(task: Task) -> torch.Tensor:
@@ -44,6 +46,7 @@ def test_the_labels_have_no_say(small: Options) -> None:
     table.loc[train, "label"] = np.roll(table.loc[train, "label"], 1)
     config = config_from({**small, "encoder": {**small["encoder"], "dim": 8}})
     third = Task(config, Items(table, one.items.classes, one.items.name, one.items.notes))
+    third.start()
     for task in (other, third):
         assert torch.equal(one.encoder.head.weight, task.encoder.head.weight)
 

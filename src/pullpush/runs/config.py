@@ -332,8 +332,8 @@ class Config(Checked):
         from pullpush.maths.choice import chosen
 
         self.loss = chosen("loss", self.loss, losses.REGISTRY)
-        miner = {"name": self.miner or "none"} if isinstance(self.miner, str | None) else self.miner
-        self.miner = None if miner == {"name": "none"} else chosen("miner", miner, miners.REGISTRY)
+        none = self.miner in (None, "", "none", {"name": "none"})
+        self.miner = None if none else chosen("miner", self.miner, miners.REGISTRY)
 
     @property
     def usual_batch(self) -> tuple[int, int]:

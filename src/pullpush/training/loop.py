@@ -269,6 +269,8 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
         if not going_on and fabric.is_global_zero:
             write_config(config, folder / "config.yaml", THEN)
         task = Task(config, items, fabric.global_rank, fabric.world_size)
+        if last is None:
+            task.start()
     except UserError:
         if not going_on and fabric.is_global_zero:
             remove_run(folder)

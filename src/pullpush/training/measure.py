@@ -22,7 +22,7 @@ from pullpush.images.preprocessing import normalise
 from pullpush.progress import duration, say
 from pullpush.runs.config import Config
 from pullpush.training.plan import Facts, Plan, candidates, expected, plan, size_for
-from pullpush.training.towers import PRINCIPAL, image_encoder
+from pullpush.training.towers import image_encoder, start_rows
 
 __all__ = ["measured", "settle", "settle_precision"]
 
@@ -157,7 +157,6 @@ def _facts(config: Config, items: Items, seconds: float, device: torch.device) -
         decode=whole,
         decode_ahead=ahead,
         ending=fixed + each * len(splits["test"]),
-        start=min(len(train), PRINCIPAL * config.encoder.dim) if config.encoder.init == "pca" else 0,
         gpu=device.type == "cuda",
     )
 
@@ -199,6 +198,7 @@ def _with_speed(facts: Facts, config: Config, size: int, device: torch.device) -
         forward={**facts.forward, size: _seconds(forward) / count},
         step={**facts.step, size: whole / count},
         head=head / count,
+        start=start_rows(config, encoder, facts.train),
     )
 
 

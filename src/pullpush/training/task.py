@@ -142,6 +142,11 @@ class Task:
         self.notes += [*(note for tower in self.towers for note in tower.notes), *self.sampler.notes]
         self.step = Step({tower.name: tower.encode for tower in self.towers}, self.criterion)
 
+    def start(self) -> None:
+        """Sets the heads to where they start; a run that goes on has weights of its own."""
+        for tower in self.towers:
+            tower.start()
+
     @cached_property
     def shown(self) -> tuple[str, ...]:
         if self.other is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from pullpush.runs.config import Config
 from pullpush.training.feature_cache import cached_features, features_key, gathered, texts_key
 from pullpush.training.plan import size_for
 
-__all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower", "image_encoder", "moved"]
+__all__ = ["SPLITS", "TOWERS", "Batch", "ImageTower", "TextTower", "Tower", "image_encoder", "moved", "start_rows"]
 
 SPLITS = ("train", "validation", "test")
 # Entries that are embedded at a time.
@@ -91,7 +91,6 @@ class Tower:
         self._build()
         self._train = self.entries("train")
         self.features = self._features() if self.encoder.freeze else None
-        self._start()
         self.encode: nn.Module = self.encoder if self.features is None else Head(self.encoder)
 
     @staticmethod
@@ -112,21 +111,20 @@ class Tower:
         )
         self._given = self.encoder.of_items(self.items)
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Sets the head to where it starts, if that depends on the data. Of the labels nothing is read."""
-        head, rows = self.encoder.head, self._train
-        if self.config.encoder.init == "random" or not isinstance(head, nn.Linear):
-            return
-        if len(rows) < 2 or head.out_features > head.in_features:
+        rows = self._train
+        count = start_rows(self.config, self.encoder, len(rows))
+        if not count:
             return
         drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.config.seed))
-        rows = rows[drawn[: PRINCIPAL * head.out_features].sort().values]
+        rows = rows[drawn[:count].sort().values]
         if self.features is None:
-            parts = self._computed(self.encoder.features, self._chunks(rows), len(rows), self.encoder.device)
-            features = gathered(parts, len(rows))
+            parts = self._computed(self.encoder.features, self._chunks(rows), count, self.encoder.device)
+            features = gathered(parts, count)
         else:
             features = self.features[rows]
-        principal(head, features)
+        principal(cast(nn.Linear, self.encoder.head), features)
 
     def table(self, split: str) -> pd.DataFrame:
         """A row an embedding of a split, in their order: `label` and `id` of what it belongs to."""
@@ -329,6 +327,12 @@ class TextTower(Tower):
 
 # The towers that feed their encoder in a way of their own.
 TOWERS: dict[str, type[Tower]] = {"image": ImageTower, "text": TextTower}
+
+
+def start_rows(config: Config, encoder: Encoder, train: int) -> int:
+    """How many of so many training items the start of the head is computed from; 0 where it starts at random."""
+    projects = encoder.head_name == "linear" and encoder.dim <= encoder.width
+    return min(train, PRINCIPAL * encoder.dim) if config.encoder.init == "pca" and projects and train > 1 else 0
 
 
 def image_encoder(config: Config, size: int) -> ImageEncoder:
