@@ -18,7 +18,7 @@ from fnmatch import fnmatch
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)] * (str(HERE.parent) not in sys.path)
@@ -52,6 +52,7 @@ def lab(
     size: Pixels = 40,
     only: str = "",
     jobs: Count = 2,
+    device: Literal["cpu", "cuda"] = "cpu",
     list: bool = False,
     table: bool = False,
     quick: bool = False,
@@ -72,6 +73,7 @@ def lab(
         size: side of the images in pixels.
         only: runs whose SET/SETTING/SEED matches this pattern, such as emoji/*/1.
         jobs: runs at a time, each on one core.
+        device: where they train; all jobs share a GPU.
         list: say which runs are done and which are missing, and run nothing.
         table: make page and docs/lab.md of the results again, and run nothing.
         quick: see in a minute that it works: few emoji, two settings, 8 steps, results in OUT alone.
@@ -97,7 +99,7 @@ def lab(
     with locked(folder / ".lock", f"{out!r} is in use by process {{holder}}: wait until that has ended, or stop it"):
         there = [name for name in data if at_hand(name, data[name], size, folder)]
         runs = [
-            Run(name, data[name], setting, options[setting], number, steps, size, folder)
+            Run(name, data[name], setting, options[setting], number, steps, size, folder, device)
             for number, name, setting in product(range(seed, seed + seeds), there, options)
         ]
         runs = [run for run in runs if not only or fnmatch(run.name, only)]

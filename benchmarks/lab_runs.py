@@ -31,7 +31,7 @@ __all__ = ["METRICS", "Run", "measured", "packed"]
 METRICS = ("recall@1", "map@r")
 # Of all runs: nothing is drawn or looked at that the lab does not ask for.
 BASE: Mapping[str, Any] = {
-    **{"report": False, "tensorboard": False, "nmi": False, "data.check": False, "data.cache": "yes", "device": "cpu"}
+    **{"report": False, "tensorboard": False, "nmi": False, "data.check": False, "data.cache": "yes"}
 }
 # What a result does not depend on; and the data, which are told by their pixels.
 LEFT_OUT = ("data", "text", "seed", "out", "report", "tensorboard", "trackers", "nmi", "checkpoint_every", "device")
@@ -52,6 +52,7 @@ class Run:
         steps: of the optimiser.
         size: side of the images in pixels.
         folder: of the lab, for the packed data, and for files of the run while it goes.
+        device: cpu or cuda.
     """
 
     set: str
@@ -62,6 +63,7 @@ class Run:
     steps: int
     size: int
     folder: Path
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -79,6 +81,7 @@ class Run:
             **BASE,
             **{"data": data.source, "data.test": data.test, "data.validation": data.validation},
             **{"steps": self.steps, "seed": self.seed, "encoder.size": self.size, "checkpoint_every": self.steps},
+            "device": self.device,
             **dict(zip(("batch.classes", "batch.samples"), data.batch, strict=True)),
             **{name: value for name, value in self.options.items() if name not in own and not name.startswith("pml.")},
         }
@@ -159,10 +162,12 @@ def measured(run: Run) -> dict[str, Any]:
         with flushed_denormals():
             task = Task(config, items)
             task.start()
+            task.encoder.to(run.device)
             result = train_pml(task, config, run.options) if "pml.loss" in run.options else {}
             result |= {part: evaluated(task, part) for part in ("validation", "test")}
     return {
         **{"set": run.set, "setting": run.setting, "seed": run.seed, "key": run.key, "budget": run.budget},
+        "device": run.device,
         **{"steps": run.steps, "size": run.size, "items": len(items), "options": dict(run.options)},
         **result,
         "seconds": round(time.process_time() - since, 1),
@@ -204,7 +209,7 @@ def train_pml(task: Task, config: Config, options: Mapping[str, Any]) -> dict[st
 
 def evaluated(task: Task, part: str) -> dict[str, float]:
     """The metrics of the lab on a split, by the evaluation of `pullpush train`."""
-    return chosen(dict(task.evaluate(part, task.embed(part, torch.device("cpu"))).metrics))
+    return chosen(dict(task.evaluate(part, task.embed(part, task.encoder.device)).metrics))
 
 
 def chosen(metrics: Mapping[str, float]) -> dict[str, float]:
