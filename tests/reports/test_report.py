@@ -194,7 +194,7 @@ def test_an_empty_run_folder_gives_a_page_and_no_folder_an_error(tmp_path: Path)
         reports.report(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("after", "worse"), [(0.3, True), (0.5, False)])
+@pytest.mark.parametrize(("after", "worse"), [(0.3, True), (0.39, True), (0.399, False), (0.5, False)])
 def test_a_result_worse_than_untrained_is_said_in_words_and_colour(tmp_path: Path, after: float, worse: bool) -> None:
     test = {"before": {"recall@1": 0.4}, "after": {"recall@1": after}}
     (tmp_path / "metrics.json").write_text(json.dumps({"test": test}), encoding="utf-8")

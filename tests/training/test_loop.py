@@ -256,8 +256,9 @@ def test_images_decoded_by_workers_and_resumed_end_the_same(small: Options, tmp_
     assert_equal_runs(whole, tmp_path / "cut")
 
 
-def test_bfloat16_trains(small: Options, tmp_path: Path) -> None:
+def test_bfloat16_trains(small: Options, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = train(**{**small, "precision": "bf16", "steps": 2}, out=str(tmp_path / "run"))
+    assert "Automatic Mixed Precision" not in "".join(capfd.readouterr())  # the library has nothing to say
     assert all(tensor.dtype != torch.bfloat16 for tensor in weights(run).values())
     assert len([line for line in read_log(run / "log.jsonl") if "train/loss" in line]) == 2
 

@@ -22,6 +22,7 @@ from pullpush.runs.checkpoint import load_checkpoint
 from pullpush.runs.log import read_log
 from pullpush.runs.options import config_from
 from pullpush.training import loop, measure, pace, train
+from pullpush.training.averages import SHARES
 from pullpush.training.pace import Pace
 from pullpush.training.plan import (
     CLASSES,
@@ -182,13 +183,21 @@ class Clock:
         return self.now
 
 
-def driven(monkeypatch: pytest.MonkeyPatch, minutes: float, costs: Iterator[float], steps: int, every: int) -> Any:
+def driven(
+    monkeypatch: pytest.MonkeyPatch,
+    minutes: float,
+    costs: Iterator[float],
+    steps: int,
+    every: int,
+    blend: bool = False,
+) -> Any:
     """A run whose steps cost what they cost, a validation 3 s, the embedding before and after 10 s and 20 s, by a clock
-    of its own; with what `Pace` sets, the seconds that it took, and the share of the run after each step."""
+    of its own; with what `Pace` sets, the seconds that it took, and the share of the run after each step. With `blend`
+    100 images validate, once more for each blend after the last step, and the first embedding begins 10 s late."""
     clock, paced = Clock(), Pace()
     monkeypatch.setattr(pace, "perf_counter", clock)
-    splits = {"train": range(200), "validation": range(0), "test": range(200)}
-    average = SimpleNamespace(blend=False)
+    splits = {"train": range(200), "validation": range(100 * blend), "test": range(200)}
+    average = SimpleNamespace(blend=blend)
     config = SimpleNamespace(minutes=minutes, steps=steps, validate_every=every, average=average)
     run: Any = SimpleNamespace(
         config=config, since=0.0, step=0, share=0.0, tail=5.0, task=SimpleNamespace(splits=splits)
@@ -196,7 +205,7 @@ def driven(monkeypatch: pytest.MonkeyPatch, minutes: float, costs: Iterator[floa
     run.fabric = SimpleNamespace(broadcast=lambda value: value)
     shares = []
     paced.on_begin(run)
-    clock.now += 10
+    clock.now += 10 + 10 * blend
     paced.on_train_start(run)
     clock.now += 15  # images are decoded for the first step
     while run.step < config.steps:
@@ -210,7 +219,7 @@ def driven(monkeypatch: pytest.MonkeyPatch, minutes: float, costs: Iterator[floa
             paced.on_validate(run, run.step)
             clock.now += 3
             paced.on_look(run, run.step, True)
-    clock.now += 20 + 5
+    clock.now += 20 + 5 + 3 * len(SHARES) * blend
     return clock.now, shares, config.steps
 
 
@@ -225,6 +234,7 @@ def costs(kind: str) -> Iterator[float]:
             "noisy": float(draw.exponential(1.0)),
             "half": 0.5,
             "thrice": 3.0,
+            "late": 11.0 if step == 2 else 0.05,  # a GPU: kernels are chosen and loaded, processes start
         }[kind]
 
 
@@ -239,8 +249,17 @@ def test_the_minutes_are_kept_whatever_the_steps_take(kind: str, monkeypatch: py
         assert abs(steps - 220) <= 5
 
 
+@pytest.mark.parametrize(("minutes", "blend"), [(1.2, False), (5, False), (5, True)])
+def test_a_slow_beginning_neither_ends_a_run_nor_leaves_minutes_unused(
+    minutes: float, blend: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, _, steps = driven(monkeypatch, minutes, costs("late"), 150, 50, blend)
+    assert 0.9 * 60 * minutes <= taken <= 60 * minutes
+    assert steps > 40
+
+
 def test_too_few_minutes_end_after_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert driven(monkeypatch, 0.1, costs("steady"), 50, 10)[2] == 2
+    assert driven(monkeypatch, 0.1, costs("steady"), 50, 10)[2] == 1
 
 
 @pytest.fixture

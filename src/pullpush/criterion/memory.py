@@ -38,7 +38,7 @@ LOOKED_AT = 1 << 19
 
 
 class CrossBatchMemory(nn.Module):
-    """The most recent embeddings, without gradients.
+    r"""The most recent embeddings, without gradients.
 
     Embeddings drift slowly after the first steps, so those of recent batches serve as references at almost no cost.
     Wang et al., Cross-Batch Memory for Embedding Learning, CVPR 2020 (arXiv 1912.06798).

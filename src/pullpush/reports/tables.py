@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pullpush.data.items import Items
+from pullpush.doctor.findings.training import is_worse
 from pullpush.evaluation import Evaluation
 from pullpush.evaluation.metrics import METRICS, metric_of, title_of
 from pullpush.runs.reader import RunFolder
@@ -34,11 +35,13 @@ class MetricRow:
 
     @property
     def worse(self) -> bool:
-        """Whether the trained model is known to be worse than the untrained one."""
-        if self.change is None or self.key.endswith("deviation"):
+        """Whether the trained model is known to be worse than the untrained one, as of `is_worse`."""
+        if self.before is None or self.after is None or self.key.endswith("deviation"):
             return False
         metric = metric_of(self.key)
-        return self.change > 0 if metric is not None and not metric.higher_is_better else self.change < 0
+        if metric is not None and not metric.higher_is_better:
+            return is_worse(self.after, self.before)
+        return is_worse(self.before, self.after)
 
 
 def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pullpush import progress
+from pullpush.doctor.findings.training import is_worse
 from pullpush.progress import say
 from pullpush.runs.gain import kept_sentence
 from pullpush.training.callbacks import Callback
@@ -51,7 +52,7 @@ class Display(Callback):
             return
         classes = "seen in training" if metrics["test_classes"] == "seen" else "that were never trained on"
         for name in run.task.shown:
-            worse = after[name] < before[name]
+            worse = is_worse(before[name], after[name])
             digits = 3 if not worse or f"{before[name]:.3f}" != f"{after[name]:.3f}" else 6
             say(
                 f"test {name}: {before[name]:.{digits}f} before, {after[name]:.{digits}f} after, on classes {classes}"

@@ -1,5 +1,6 @@
 """The training loop, from top to bottom."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,9 @@ from pullpush.training.signals import Stopped, StopRequest
 from pullpush.training.task import Task
 from pullpush.training.trackers import Trackers
 from pullpush.training.trainable import Trainable
+
+# It says which precision it uses and what a GPU could do, at each start.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 __all__ = ["Run", "make_items", "read_items", "train"]
 

@@ -21,7 +21,7 @@ from pullpush.evaluation.embed import evaluating
 from pullpush.images.preprocessing import normalise
 from pullpush.progress import duration, say
 from pullpush.runs.config import Config
-from pullpush.training.plan import Facts, Plan, candidates, expected, plan, size_for
+from pullpush.training.plan import Facts, Plan, candidates, expected, plan, seconds_at, size_for
 from pullpush.training.towers import image_encoder, start_rows
 
 __all__ = ["measured", "settle", "settle_precision"]
@@ -216,8 +216,9 @@ def _with_untrained(facts: Facts, config: Config, items: Items, sizes: tuple[int
             )
             features = torch.cat([encoder.features(chunk).float().cpu() for chunk in chunks])
         untrained[size] = evaluate(features, items.labels, nmi=False, neighbours=0).metrics["map@r"]
-        left -= 2 * (time.perf_counter() - since)  # the next one takes about twice as long
-        if left < 0:
+        seconds, larger = time.perf_counter() - since, min((each for each in sizes if each > size), default=size)
+        left -= seconds
+        if left < seconds + len(items) * (seconds_at(facts.forward, larger) - seconds_at(facts.forward, size)):
             break
     return replace(facts, untrained=untrained)
 

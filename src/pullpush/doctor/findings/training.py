@@ -6,6 +6,7 @@ from pullpush.doctor.declaration import RESULTS, WHEN, Cure, Curves, Measures, O
 
 __all__ = [
     "classes_never_drawn",
+    "is_worse",
     "learning_rate_too_high",
     "no_gain",
     "over_fitting",
@@ -21,6 +22,8 @@ LARGE_UPDATE = 0.2
 LARGE_GROWTH = 3.0
 # Fall of recall@1, and its standard error above which nothing is said: too few classes.
 DROP, ROUGH = 0.05, 0.15
+# Of what the untrained model finds, a loss that one could see.
+HARM = 0.01
 WORDS = {
     "training_recall": "recall@1 in training batches",
     "training_recall_at_best": "recall@1 in training batches at the best validation",
@@ -135,9 +138,15 @@ def over_fitting(m: Measures, o: Objective) -> Symptom | None:
     return None
 
 
+def is_worse(before: float, after: float) -> bool:
+    """Whether a trained model finds less than the untrained one did, by more than a hundredth of that."""
+    return after < (1 - HARM) * before
+
+
 @finding(
     "critical",
-    seen="MAP@R on the test classes (with texts, recall@1 of text to image) is lower after training than before",
+    seen="MAP@R on the test classes (with texts, recall@1 of text to image) is lower after training than before, by "
+    "more than a hundredth of it",
     cure="a lower `--optimizer.lr`, the head alone, the pretrained backbone as it is",
     words={
         "map@r_before": "MAP@R before training",
@@ -149,7 +158,7 @@ def over_fitting(m: Measures, o: Objective) -> Symptom | None:
 def worse_than_start(m: Measures, o: Objective) -> Symptom | None:
     """On the test classes, the trained model finds less than the untrained one did: this training did harm."""
     name = next((name for name in RESULTS if f"{name}_after" in m), "")
-    if m[f"{name}_after"] < m[f"{name}_before"]:
+    if is_worse(m[f"{name}_before"], m[f"{name}_after"]):
         cures = [
             Cure("a lower learning rate: {}", lower_rate(o)),
             Cure("the head alone: {}", {"encoder.freeze": True}),
