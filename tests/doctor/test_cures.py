@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pullpush.criterion import Criterion
 from pullpush.doctor.declaration import SEVERITIES, Finding
 from pullpush.evaluation import evaluate
 from pullpush.runs.config import Config
@@ -162,6 +163,34 @@ def test_a_feature_of_another_unit_dominates_until_it_is_standardised(tmp_path: 
     assert not cured.found
 
 
+def towers_apart(options: Options, folder: Path) -> dict[str, Finding]:
+    """Digits and their names, each in a cone of its own at the start; what is found after training."""
+    values = {"loss": {"name": "nt_xent", "temperature": 0.02}, "optimizer.lr": 1e-5, "steps": 20, **options}
+    config = config_from(values)
+    images, words = seeded(lambda: mlp(32)), seeded(lambda: mlp(32), 1)
+    words.layers[-1].bias.data += 1.0
+    criterion = Criterion(config.loss, symmetric=True)
+    bedside = Bedside(folder, criterion, nn.ModuleList([images, words]), values.pop("steps"), **values)
+    x, labels, ids = digits()
+    drawn = batches(labels, 4)
+    for _ in range(config.steps):
+        rows = next(drawn)
+        said = nn.functional.one_hot(labels[rows], 64).float()
+        own = {"references": words(said), "reference_labels": labels[rows], "reference_ids": ids[rows] + 10_000}
+        bedside.step(criterion(images(x[rows]), labels[rows], ids[rows], **own))
+    return bedside.found
+
+
+def test_towers_that_hardly_learn_meet_at_the_rate_that_is_advised(tmp_path: Path) -> None:
+    options, found = Options(), towers_apart({}, tmp_path)
+    assert "modality_gap" in found
+    for _ in range(ROUNDS):
+        options |= followed((found.get("modality_gap") or worst(found)[0]).advice)
+        if not (found := towers_apart(options, tmp_path)):
+            break
+    assert not found, (options, found)
+
+
 @pytest.fixture(scope="module")
 def pretrained(small: Options) -> Options:
     return {**small, "encoder": {"size": 32, "dim": 16}, "steps": 24, "validate_every": 6, "seed": 1}
@@ -170,6 +199,8 @@ def pretrained(small: Options) -> Options:
 RUNS: dict[str, Options] = {
     "no_positives": {"batch": {"classes": 3, "samples": 1}},
     "weights_not_loaded": {"encoder": {"weights": "none", "freeze": True, "size": 32, "dim": 16}},
+    "classes_never_drawn": {"batch": {"classes": 2, "samples": 3}, "steps": 1},
+    "no_gain": {"optimizer": {"lr": 1.5e-2}, "encoder": {"size": 32, "dim": 16, "frozen_stages": 0}},
     "worse_than_start": {"optimizer": {"lr": 1.5e-2}, "encoder": {"size": 32, "dim": 16, "frozen_stages": 0}},
 }
 
