@@ -165,10 +165,10 @@ def test_a_feature_of_another_unit_dominates_until_it_is_standardised(tmp_path: 
 
 def towers_apart(options: Options, folder: Path) -> dict[str, Finding]:
     """Digits and their names, each in a cone of its own at the start; what is found after training."""
-    values = {"loss": {"name": "nt_xent", "temperature": 0.02}, "optimizer.lr": 1e-5, "steps": 20, **options}
+    values = {"loss": {"name": "nt_xent", "temperature": 0.07}, "optimizer.lr": 1e-5, "steps": 60, **options}
     config = config_from(values)
     images, words = seeded(lambda: mlp(32)), seeded(lambda: mlp(32), 1)
-    words.layers[-1].bias.data += 1.0
+    words.layers[-1].bias.data += 0.15
     criterion = Criterion(config.loss, symmetric=True)
     bedside = Bedside(folder, criterion, nn.ModuleList([images, words]), values.pop("steps"), **values)
     x, labels, ids = digits()
@@ -199,7 +199,6 @@ def pretrained(small: Options) -> Options:
 RUNS: dict[str, Options] = {
     "no_positives": {"batch": {"classes": 3, "samples": 1}},
     "weights_not_loaded": {"encoder": {"weights": "none", "freeze": True, "size": 32, "dim": 16}},
-    "classes_never_drawn": {"batch": {"classes": 2, "samples": 3}, "steps": 1},
     "no_gain": {"optimizer": {"lr": 1.5e-2}, "encoder": {"size": 32, "dim": 16, "frozen_stages": 0}},
     "worse_than_start": {"optimizer": {"lr": 1.5e-2}, "encoder": {"size": 32, "dim": 16, "frozen_stages": 0}},
 }
