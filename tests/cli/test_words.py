@@ -1,5 +1,6 @@
 """What stands in help and docs is taken by the parser; words in any order; help without torch."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -180,6 +181,22 @@ def test_help_needs_no_torch(words: str) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_that_wait_leave_the_cores_to_others_unless_one_says_otherwise(
+    said: dict[str, str], kept: str | None
+) -> None:
+    code = (
+        "import os; from pullpush.cli import main\n"
+        "main(['losses'])\n"
+        f"assert os.environ.get('GOMP_SPINCOUNT') == {kept!r}"
+    )
+    own = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=own | said)
 
 
 def test_a_reader_that_goes_is_no_traceback() -> None:

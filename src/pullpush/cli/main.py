@@ -52,6 +52,10 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb. Returns 0, 2 for what the user can mend, 130 or 143 for a run that was stopped and saved."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+        # Read once, when torch is loaded. Threads that spin for long while they wait take the cores from the processes
+        # that decode, and from whatever else runs here: a step then takes many times as long.
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that is no UTF-8 must not end a verb
             stream.reconfigure(errors="backslashreplace")
