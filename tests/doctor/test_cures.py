@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pullpush.criterion import Criterion
 from pullpush.doctor.declaration import SEVERITIES, Finding
 from pullpush.evaluation import evaluate
 from pullpush.runs.config import Config
 from pullpush.runs.options import config_from
 from pullpush.training import train
 from pullpush.training.task import make_criteria
-from tests.support.bedside import Bedside, Head, Options, batches, digits, mlp, seeded
+from tests.support.bedside import Bedside, Head, Options, batches, digits, mlp, seeded, towers_apart
 
 OPTION = re.compile(r"--([\w.]+) ([\w.+-]*\w)")
 # Runs in which a person follows the advice of the one before.
@@ -163,30 +162,17 @@ def test_a_feature_of_another_unit_dominates_until_it_is_standardised(tmp_path: 
     assert not cured.found
 
 
-def towers_apart(options: Options, folder: Path) -> dict[str, Finding]:
-    """Digits and their names, each in a cone of its own at the start; what is found after training."""
+def towers(options: Options, folder: Path) -> dict[str, Finding]:
     values = {"loss": {"name": "nt_xent", "temperature": 0.07}, "optimizer.lr": 1e-5, "steps": 60, **options}
-    config = config_from(values)
-    images, words = seeded(lambda: mlp(32)), seeded(lambda: mlp(32), 1)
-    words.layers[-1].bias.data += 0.15
-    criterion = Criterion(config.loss, symmetric=True)
-    bedside = Bedside(folder, criterion, nn.ModuleList([images, words]), values.pop("steps"), **values)
-    x, labels, ids = digits()
-    drawn = batches(labels, 4)
-    for _ in range(config.steps):
-        rows = next(drawn)
-        said = nn.functional.one_hot(labels[rows], 64).float()
-        own = {"references": words(said), "reference_labels": labels[rows], "reference_ids": ids[rows] + 10_000}
-        bedside.step(criterion(images(x[rows]), labels[rows], ids[rows], **own))
-    return bedside.found
+    return towers_apart(folder, 0.15, **values).found
 
 
 def test_towers_that_hardly_learn_meet_at_the_rate_that_is_advised(tmp_path: Path) -> None:
-    options, found = Options(), towers_apart({}, tmp_path)
+    options, found = Options(), towers({}, tmp_path)
     assert "modality_gap" in found
     for _ in range(ROUNDS):
         options |= followed((found.get("modality_gap") or worst(found)[0]).advice)
-        if not (found := towers_apart(options, tmp_path)):
+        if not (found := towers(options, tmp_path)):
             break
     assert not found, (options, found)
 

@@ -25,7 +25,7 @@ from pullpush.errors import UserError
 from pullpush.reports import diagnose_run
 from pullpush.training import loop, train
 from tests.support.batches import exact_memory
-from tests.support.bedside import Bedside, Head, Options, batches, digits, mlp, seeded
+from tests.support.bedside import Bedside, Head, Options, digits, mlp, seeded, towers_apart
 
 Watched = Callable[..., Bedside]
 
@@ -173,26 +173,9 @@ def test_memory_that_was_stale_when_last_looked_at_is_found_by_a_look_that_meets
 
 
 def test_modality_gap_of_towers_that_hardly_learn(tmp_path: Path) -> None:
-    # Each tower starts in a cone of its own; a rate too small for the steps leaves them there.
-    images, words = seeded(lambda: mlp(32)), seeded(lambda: mlp(32), 1)
-    words.layers[-1].bias.data += 1.0
-    criterion = Criterion("nt_xent", temperature=0.02, symmetric=True)
-    bedside = Bedside(tmp_path, criterion, nn.ModuleList([images, words]), 20, loss="nt_xent", optimizer={"lr": 1e-5})
-    x, labels, ids = digits()
-    drawn = batches(labels, 4)
-    for _ in range(20):
-        rows = next(drawn)
-        said = torch.nn.functional.one_hot(labels[rows], 64).float()
-        bedside.step(
-            criterion(
-                images(x[rows]),
-                labels[rows],
-                ids[rows],
-                references=words(said),
-                reference_labels=labels[rows],
-                reference_ids=ids[rows] + 10_000,
-            )
-        )
+    # A rate too small for the steps leaves each tower in its cone.
+    loss = {"name": "nt_xent", "temperature": 0.02}
+    bedside = towers_apart(tmp_path, 1.0, loss=loss, steps=20, **{"optimizer.lr": 1e-5})
     evidence = bedside.found["modality_gap"].evidence
     assert evidence["matching_cosine"] < evidence["same_side_cosine"]
 

@@ -105,3 +105,21 @@ class Bedside:
         self.run.log(step, {"train/loss": self.losses[-1]})
         if step == 1 or step % 10 == 0:
             self.monitor.on_look(self.run, step, validated=False)
+
+
+def towers_apart(folder: Path, apart: float, **options: Any) -> Bedside:
+    """Trains an encoder of digits and one of their names, each in a cone of its own at the start: `apart` is added to
+    all dimensions of the names."""
+    config = config_from(dict(options))
+    images, words = seeded(lambda: mlp(32)), seeded(lambda: mlp(32), 1)
+    words.layers[-1].bias.data += apart
+    criterion = Criterion(config.loss, symmetric=True)
+    bedside = Bedside(folder, criterion, nn.ModuleList([images, words]), **options)
+    x, labels, ids = digits()
+    drawn = batches(labels, 4)
+    for _ in range(config.steps):
+        rows = next(drawn)
+        said = nn.functional.one_hot(labels[rows], 64).float()
+        own = {"references": words(said), "reference_labels": labels[rows], "reference_ids": ids[rows] + 10_000}
+        bedside.step(criterion(images(x[rows]), labels[rows], ids[rows], **own))
+    return bedside
