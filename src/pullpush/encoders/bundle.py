@@ -1,7 +1,8 @@
 """The model on disk: a folder that rebuilds the encoders without downloading anything.
 
 model.safetensors   the encoders; of the text encoder, the head
-config.json         version, fingerprint, the encoders' options with the preprocessing, `extra`
+config.json         version, fingerprint, the encoders' options with the preprocessing, `extra`, and where one was
+                    fitted the `decision`
 text/               the transformer, as sentence-transformers saves it (only with a text encoder)
 
 An encoder of another kind stands in config.json under `encoders`, and its files, where it has some, in KIND/.
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pullpush.encoders.decision import Decision
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Stored
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
@@ -37,6 +39,7 @@ def save(
     folder: str | os.PathLike[str],
     *encoders: Encoder | None,
     extra: dict[str, Any] | None = None,
+    decision: Decision | None = None,
     replace: bool = False,
     then: str = "then write the model again",
 ) -> str:
@@ -48,6 +51,7 @@ def save(
         folder: to write.
         encoders: one of a kind; None counts for nothing.
         extra: any JSON value to keep with it; it does not change the fingerprint.
+        decision: how cosines of the images are read; it does not change the fingerprint either.
         replace: whether to write in the place of another.
         then: what to do once it can be written, for the message.
 
@@ -60,7 +64,7 @@ def save(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(folder) as partial:
-            return _write(partial, [each for each in encoders if each is not None], extra)
+            return _write(partial, [each for each in encoders if each is not None], extra, decision)
     except (OSError, SafetensorError) as error:
         raise unwritable(folder, error, then) from error
 
@@ -82,7 +86,14 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
         raise UserError(f"the model in '{folder}' is damaged: its files do not match its fingerprint; {CURE}")
     tensors = read_safetensors(folder / WEIGHTS, CURE)
     encoders = [_rebuilt(kind, folder, config, tensors).to(device) for kind in _options(config)]
-    return Model(encoders, fingerprint, config["extra"])
+    return Model(encoders, fingerprint, config["extra"], _decision(folder, config))
+
+
+def _decision(folder: Path, config: dict[str, Any]) -> Decision | None:
+    try:
+        return None if config.get("decision") is None else Decision.of(config["decision"])
+    except UserError as error:
+        raise damaged(folder / CONFIG, error, CURE) from error
 
 
 def _rebuilt(kind: str, folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> Encoder:
@@ -111,7 +122,7 @@ def _options(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {**first, **config["encoders"]}
 
 
-def _write(folder: Path, encoders: list[Encoder], extra: dict[str, Any] | None) -> str:
+def _write(folder: Path, encoders: list[Encoder], extra: dict[str, Any] | None, decision: Decision | None) -> str:
     tensors = {f"{each.kind}.{key}": value for each in encoders for key, value in each.saved_state().items()}
     for each in encoders:
         each.save_backbone(folder / each.kind)
@@ -125,6 +136,7 @@ def _write(folder: Path, encoders: list[Encoder], extra: dict[str, Any] | None) 
         "timm": timm.__version__,
         "loaded": "; ".join(str(each.loaded) for each in encoders if each.loaded is not None),
         "extra": extra or {},
+        **({} if decision is None else {"decision": decision.values()}),
     }
     config["fingerprint"] = fingerprint = _fingerprint(folder, config)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

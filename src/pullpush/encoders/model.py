@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pullpush.encoders.decision import PRIOR, Decision
 from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
@@ -33,11 +34,18 @@ class Model:
         fingerprint: sha256 of the weights and of everything that decides how they are used; two models with the same
             fingerprint give the same embeddings.
         extra: whatever was saved with the bundle.
+        decision: how cosines of its images are read; None where it was not fitted.
     """
 
-    def __init__(self, encoders: Sequence[Encoder], fingerprint: str, extra: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        encoders: Sequence[Encoder],
+        fingerprint: str,
+        extra: dict[str, Any] | None = None,
+        decision: Decision | None = None,
+    ) -> None:
         self.encoders = {encoder.kind: encoder.eval() for encoder in encoders}
-        self.fingerprint, self.extra = fingerprint, extra or {}
+        self.fingerprint, self.extra, self.decision = fingerprint, extra or {}, decision
 
     def __repr__(self) -> str:
         titles = {"image": "None", "text": "None"} | {kind: each.title() for kind, each in self.encoders.items()}
@@ -106,6 +114,31 @@ class Model:
                 parts.append(normalize(encoder(encoder.prepare(batch, first))).cpu().numpy())
         return np.concatenate(parts)
 
+    def same(self, a: Given | Iterable[Given], b: Given | Iterable[Given], prior: float = PRIOR) -> Any:
+        """The probability that two images are of one class: `model.same("one.png", "other.png")`.
+
+        Args:
+            a: one image, or several, as of `embed`.
+            b: as many, or one: the first of `a` is compared with the first of `b`, and so on; one with each of several.
+            prior: see `Decision.probability`.
+
+        Returns:
+            A float for one and one; else float64 `[n]`.
+
+        Raises:
+            UserError: the model has no decision, the numbers of images differ, or an image cannot be read.
+        """
+        if self.decision is None:
+            raise UserError(
+                "this model has no decision, so nobody knows which cosine means the same: train with validation "
+                "classes (--data.validation), or fit one (pullpush.evaluation.fit_decision) and save it with the model"
+            )
+        first, second = (self.embed(images).astype(np.float64) for images in (a, b))
+        if len(first) != len(second) and 1 not in (len(first), len(second)):
+            raise UserError(f"{len(first)} images are to be compared with {len(second)}; give as many, or one")
+        found = self.decision.probability((first * second).sum(axis=1), prior)
+        return float(found[0]) if _is_one(a) and _is_one(b) else found
+
     def _encoder(self, kind: str) -> Encoder:
         if kind not in self.encoders:
             cure = "; train with --task image-text to search by text" if kind == "text" else ""
@@ -114,10 +147,13 @@ class Model:
 
 
 def _several(images: Given | Iterable[Given]) -> Iterable[Given]:
+    return [images] if _is_one(images) else images  # type: ignore[list-item, return-value]
+
+
+def _is_one(images: Given | Iterable[Given]) -> bool:
     if isinstance(images, np.ndarray):
-        one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (3, 4))
-        return [images] if one else images
-    return [images] if isinstance(images, str | os.PathLike | Image.Image) else images
+        return images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (3, 4))
+    return isinstance(images, str | os.PathLike | Image.Image)
 
 
 def _batches(inputs: Iterable[Any], size: int, progress: str) -> Iterator[tuple[int, list[Any]]]:
