@@ -14,7 +14,7 @@ from pullpush.evaluation.knn import Floats, Ints, Neighbours, matrix
 from pullpush.evaluation.metrics.nmi import nmi as nmi_of
 from pullpush.evaluation.ranks import Side, measure, unique_rows
 
-__all__ = ["FACTS", "KS", "Evaluation", "evaluate", "summarised"]
+__all__ = ["FACTS", "KS", "Evaluation", "evaluate", "sides", "summarised"]
 
 KS = (1, 2, 4, 8, 10, 100)
 FACTS = ("label", "id", "category", "positives", "rank", "nearest_positive", "nearest_negative")
@@ -109,7 +109,7 @@ def evaluate(
         raise UserError(
             f"ks {tuple(ks)}, neighbours {neighbours}: give each k as at least 1, neighbours as at least 0."
         )
-    queries, references = _sides(embeddings, labels, ids, gallery, gallery_labels, gallery_ids)
+    queries, references = sides(embeddings, labels, ids, gallery, gallery_labels, gallery_ids)
     values, nearest, references_count = measure(queries, references, tuple(ks), neighbours, similarity)
     if ids is not None:
         values = {"id": _shown(queries.ids, queries.id_names), **values}
@@ -157,7 +157,7 @@ def _counted(per_query: pd.DataFrame) -> NDArray[np.bool_]:
     return np.asarray(counted & ~per_query["id"].duplicated() if "id" in per_query else counted, np.bool_)
 
 
-def _sides(
+def sides(
     embeddings: Any, labels: Any, ids: Any, gallery: Any, gallery_labels: Any, gallery_ids: Any
 ) -> tuple[Side, Side]:
     """Queries and references, checked; one and the same without a gallery."""
