@@ -73,9 +73,15 @@ def test_evaluate(run: Path, photos: Path, tmp_path: Path, capsys: pytest.Captur
     assert main(argv) == 0
     found = json.loads(capsys.readouterr().out)
     assert 0 <= found["recall@1"] <= 1
+    assert found["knn@1"] == pytest.approx(found["recall@1"])
+    assert found["identification"][0]["shots"] == 1
+    assert 0 <= found["identification"][0]["accuracy"] <= 1
     assert len(pd.read_csv(table)) == 8
     assert main(["evaluate", str(run / "model"), "--data", str(photos), "--nmi", "false"]) == 0
-    assert "recall@1" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "recall@1" in shown
+    assert "knn@5" in shown
+    assert "accuracy" in shown
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.npz", "out.parquet"])

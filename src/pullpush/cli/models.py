@@ -12,6 +12,8 @@ from pullpush.files import replacing, write_text
 from pullpush.progress import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from pullpush.data.items import Items
@@ -55,7 +57,7 @@ def evaluate(
 
     from pullpush.data.sources import open_items
     from pullpush.encoders import load
-    from pullpush.evaluation import evaluate_items
+    from pullpush.evaluation import evaluate_items, identification, knn_accuracy
 
     loaded = load(model)
     items = _of_the_run(model)
@@ -70,12 +72,22 @@ def evaluate(
         frame = result.per_class.copy()
         frame.insert(0, "class", [items.classes[label] for label in frame.index])
         write_text(per_class, frame.to_csv(), "or choose another --per_class")
+    labels, ids = (items.table[name].to_numpy() for name in ("label", "id"))
+    votes, enrolled = {}, []
+    if (items.table.drop_duplicates("id")["label"].value_counts() > 1).sum() > 1:  # classes that can be asked for
+        votes = {f"knn@{k}": share for k, share in knn_accuracy(embeddings, labels, ids).items()}
+        enrolled = [each.values() for each in identification(embeddings, labels, ids)]
     if json:
-        print(dumps({"protocol": result.protocol, "left_out": result.left_out, **result.metrics}))
+        measured = {**result.metrics, **votes, "identification": enrolled}
+        print(dumps({"protocol": result.protocol, "left_out": result.left_out, **measured}))
         return
     title = f"{model} on {items.name}: {len(items)} items, protocol {result.protocol}"
-    rows = ({"metric": name, "value": f"{value:.4f}"} for name, value in result.metrics.items())
+    rows = ({"metric": name, "value": f"{value:.4f}"} for name, value in (result.metrics | votes).items())
     Console().print(table(title, rows))
+    if enrolled:
+        Console().print(
+            table("shots: images of a class that are enrolled, the others ask who they are", map(_shown, enrolled))
+        )
     left_out = [f"{result.left_out} queries without a positive left out"] if result.left_out else []
     for note in (*left_out, *result.notes):
         print(printable(note))
@@ -138,6 +150,16 @@ def embed(
 
             pq.write_table(to_arrow(items.table.assign(**{"class": classes, "embedding": list(embeddings)})), file)
     print(f"{len(embeddings)} x {embeddings.shape[1]} embeddings of {items.name}: {path}")
+
+
+def _shown(measured: "Mapping[str, Any]") -> dict[str, Any]:
+    """A row of the table of identification: rates with their intervals."""
+    names = [name for name in measured if f"{name}/interval" in measured]
+    row: dict[str, Any] = {name: measured[name] for name in ("shots", "classes")}
+    for name in names:
+        value, (low, high) = measured[name], measured[f"{name}/interval"]
+        row[name] = "-" if value is None else f"{value:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
+    return row
 
 
 def _of_the_run(model: str) -> "Items | None":

@@ -8,19 +8,24 @@ from pullpush.evaluation.cross_modal import CrossModal, evaluate_image_text
 from pullpush.evaluation.embed import Embedded, embed
 from pullpush.evaluation.evaluate import Evaluation, evaluate
 from pullpush.evaluation.knn import Neighbours, search
+from pullpush.evaluation.open_set import Identification, identification
 from pullpush.evaluation.protocols import PROTOCOLS, Protocol, evaluate_items, protocol_for
+from pullpush.evaluation.votes import knn_accuracy
 
 __all__ = [
     "PROTOCOLS",
     "CrossModal",
     "Embedded",
     "Evaluation",
+    "Identification",
     "Neighbours",
     "Protocol",
     "embed",
     "evaluate",
     "evaluate_image_text",
     "evaluate_items",
+    "identification",
+    "knn_accuracy",
     "protocol_for",
     "search",
 ]
