@@ -161,6 +161,24 @@ def test_losses_with_proxies_and_learned_options_train_and_resume(small: Options
     assert bool(learned) == (loss != "triplet")
 
 
+def test_matryoshka_starts_where_the_run_would_and_resumes_to_the_bit(
+    small: Options, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**small, "matryoshka": [8, 4], "memory": {"size": 0.5}, "steps": 4, "checkpoint_every": 2}
+    whole = train(**options, out=str(tmp_path / "whole"))
+    before = [np.load(run / "embeddings" / "test-before.npy") for run in (whole, finished)]
+    np.testing.assert_array_equal(*before)
+    rate = loop.learning_rate
+    monkeypatch.setattr(loop, "learning_rate", lambda step, *rest: rate(step, *rest) if step < 3 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(**options, out=str(tmp_path / "cut"))
+    monkeypatch.undo()
+    train(resume=tmp_path / "cut")
+    assert_equal_runs(whole, tmp_path / "cut")
+    with pytest.raises(UserError, match="--matryoshka 16: prefixes are shorter than the embeddings, which have 16"):
+        train(**{**options, "matryoshka": [16]}, out=str(tmp_path / "long"))
+
+
 def test_memory_is_filled_and_saved(small: Options, tmp_path: Path) -> None:
     run = train(**{**small, "memory": {"size": 0.5, "start_step": 2}}, out=str(tmp_path / "run"))
     entered = load_checkpoint(run / "checkpoints" / "last.pt")["module"]["criterion.memory.entered"]

@@ -201,6 +201,8 @@ def test_yaml_reads_as_people_write_it(tmp_path: Path) -> None:
         ("report", "off", False),
         ("trackers", "csv, wandb", ["csv", "wandb"]),
         ("trackers", "[csv]", ["csv"]),
+        ("matryoshka", "64,32", [64, 32]),
+        ("matryoshka", "[64, 32]", [64, 32]),
         ("out", "none", None),
         ("out", "7", "7"),
         ("similarity", "none", None),

@@ -1,6 +1,6 @@
 """The one module around the pure functions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from pullpush.criterion.comparison import Comparison
 from pullpush.criterion.execution import Execution
 from pullpush.criterion.given import Labels, check_sides, given
 from pullpush.criterion.learned import LearnedOptions
+from pullpush.criterion.matryoshka import prefixes_of, shortened
 from pullpush.criterion.memory import CrossBatchMemory
 from pullpush.criterion.proxies import Proxies, with_proxies
 from pullpush.criterion.references import Batch, References
@@ -50,6 +51,10 @@ class Criterion(nn.Module):
         reverse_memory: further columns of the second direction: a memory of the anchors.
         learn: a positive option of the loss, such as "temperature" or "scale", learned through its logarithm from the
             value given; the scale stays at most 100, the temperature at least 0.01.
+        matryoshka: dimensions of prefixes of the embeddings, such as (64, 32), to whose loss as well the encoder is
+            trained: the loss is the sum of that of the whole embeddings and those of each prefix at the length of the
+            whole, of which memory and proxies hold no second copy. A mapping gives each prefix a weight, which is 1
+            else. Kusupati et al., Matryoshka Representation Learning, NeurIPS 2022 (arXiv 2205.13147), equation 1.
         block_rows: rows computed at a time. "auto" streams rectangles of more than 8 million cells, None never does.
             A loss or a miner that is `whole` is computed at once.
         compile: compile similarity, masks, miner and loss as one graph; without a compiler, a line in the log.
@@ -75,6 +80,7 @@ class Criterion(nn.Module):
         symmetric: bool = False,
         reverse_memory: CrossBatchMemory | None = None,
         learn: str | None = None,
+        matryoshka: Sequence[int] | Mapping[int, float] = (),
         block_rows: Literal["auto"] | Count | None = "auto",
         compile: bool = False,
         reduction: Literal["mean", "none"] = "mean",
@@ -87,7 +93,7 @@ class Criterion(nn.Module):
         self.relation = chosen("relation", relation, relations.REGISTRY)
         self.miner = None if miner is None else chosen("miner", miner, miners.REGISTRY)
         self.memory, self.reverse_memory, self.proxies = memory, reverse_memory, proxies
-        self.symmetric = symmetric
+        self.symmetric, self.matryoshka = symmetric, prefixes_of(matryoshka)
         self.learned = LearnedOptions(self.loss, learn)
         self.comparison = Comparison(self.similarity, self.relation, self.miner, self.loss)
         self.execution = Execution(self.comparison, block_rows, compile, reduction)
@@ -155,6 +161,9 @@ class Criterion(nn.Module):
 
     def _side(self, name: str, side: tuple[Any, Any, Any], references: References) -> Columns:
         taken = given(name, *side, self.relation)
+        longest, dim = max(self.matryoshka, default=0), taken.embeddings.shape[1]
+        if longest >= dim:
+            raise UserError(f"matryoshka={list(self.matryoshka)}, but {name} have {dim} dimensions: give fewer")
         references.fits(name, taken, self.relation)
         if self.training:
             distributed.check_sizes(taken.embeddings)
@@ -165,11 +174,18 @@ class Criterion(nn.Module):
     def _directed(self, anchors: Columns, batch: Columns, references: References) -> Tensor:
         """The loss of anchors against references, and what these do after the step."""
         total: Tensor | None = None
-        for term in references.terms(batch, training=self.training, unit_length=self.comparison.unit_length):
-            loss = self.execution(anchors, term.parts, self.learned, ranks=self._ranks, changing=term.changing)
+        unit_length = self.comparison.unit_length
+        for term in references.terms(batch, training=self.training, unit_length=unit_length):
+            loss = self._of_columns(anchors, term.parts, term.changing)
+            for dim, weight in self.matryoshka.items():
+                short = shortened(anchors, term.parts, dim, unit_length)
+                loss = loss + weight * self._of_columns(*short, term.changing)
             total = loss if total is None else total + term.weight * loss
         assert total is not None
         return total
+
+    def _of_columns(self, anchors: Columns, parts: Sequence[Columns], changing: bool) -> Tensor:
+        return self.execution(anchors, parts, self.learned, ranks=self._ranks, changing=changing)
 
     @property
     def _ranks(self) -> int:
@@ -192,6 +208,7 @@ class Criterion(nn.Module):
             parts.append("memory=None")
         parts += ["symmetric=True"] if self.symmetric else []
         parts += [f"learn={self.learned.learn!r}"] if self.learned.learn else []
+        parts += [f"matryoshka={self.matryoshka}"] if self.matryoshka else []
         return ", ".join(parts)
 
 

@@ -270,6 +270,8 @@ class Config(Checked):
         learn: a positive option of the loss that is learned from its value on, such as temperature (at least 0.01) or
             scale (at most 100); none; auto is the temperature with task image-text and none else.
         similarity: instead of the one of the loss's paper.
+        matryoshka: dimensions of prefixes of the embeddings that are trained too, such as 64,32, each at the cost of
+            the loss once more.
         miner: the same, of `miners`; none keeps all pairs.
         memory: the cross-batch memory; `MemoryConfig(size=0.5)`, a mapping, or its size.
         optimizer: AdamW.
@@ -304,6 +306,7 @@ class Config(Checked):
     loss: Loss = LOSS
     learn: str = "auto"
     similarity: Similarity | None = None
+    matryoshka: Sequence[Dim] = ()
     miner: Miner | None = MINER
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -120,6 +120,11 @@ class Task:
         self.first, last = self.towers[0], self.towers[-1]
         self.other = last if isinstance(last, TextTower) else None
         self.encoder = self.first.encoder
+        if config.matryoshka and max(config.matryoshka) >= self.encoder.dim:
+            raise UserError(
+                f"--matryoshka {','.join(map(str, config.matryoshka))}: prefixes are shorter than the embeddings, "
+                f"which have {self.encoder.dim} dimensions; give fewer, or a larger --encoder.dim"
+            )
         self.splits = {name: items.split(name) for name in SPLITS}
         train = self.splits["train"]
         self.ids = train.ids
@@ -347,6 +352,7 @@ def make_criteria(
     shared: dict[str, Any] = {
         "similarity": config.similarity,
         "learn": None if learned == "none" else learned,
+        "matryoshka": config.matryoshka,
         "compile": config.compile,
         "symmetric": two,
         "relation": {"name": "same_text", "duplicates": duplicates} if two else "same_class",
