@@ -84,6 +84,20 @@ def test_evaluate(run: Path, photos: Path, tmp_path: Path, capsys: pytest.Captur
     assert "accuracy" in shown
 
 
+def test_evaluate_reranks(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["evaluate", str(run), "--data", str(photos), "--rerank"]
+    assert main([*argv, "auto", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["rerank"]
+    assert said["chosen_on"]["split"] == "validation"
+    assert said["options"] in [each["options"] for each in said["chosen_on"]["tried"]]
+    assert main([*argv, "expand=2,augment=1"]) == 0
+    shown = capsys.readouterr().out
+    assert "re-ranked: expand=2,augment=1,alpha=3" in shown
+    assert "without" in shown
+    assert main(["evaluate", str(run / "model"), "--data", str(photos), "--rerank", "expand=3,agment=2"]) == 2
+    assert "augment" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["out.npy", "out.npz", "out.parquet"])
 def test_embed(run: Path, photos: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / name

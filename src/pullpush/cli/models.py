@@ -5,6 +5,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pullpush.cli.reranking import in_words, timed, tried
 from pullpush.cli.terminal import table
 from pullpush.errors import UserError
 from pullpush.escape import printable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from pullpush.data.items import Items
     from pullpush.encoders.model import Model
+    from pullpush.evaluation import Chosen, Rerank
 
 __all__ = ["embed", "evaluate"]
 
@@ -32,6 +34,7 @@ def evaluate(
     split: Literal["", "train", "validation", "test"] = "",
     options: dict[str, Any] | None = None,
     nmi: bool = True,
+    rerank: str = "none",
     per_class: str | None = None,
     json: bool = False,
 ) -> None:
@@ -43,7 +46,9 @@ def evaluate(
         root: folder of the download, for the benchmark data sets.
         split: train, validation or test; by default the test split of the run or of the data, else all items.
         options: further options of the reader.
-        nmi: cluster the embeddings too.
+        nmi: cluster the embeddings too, where the ranking is as it is.
+        rerank: none; auto, the best on the run's validation classes, or the best of one method there: expand, augment,
+            both, reciprocal; or what to do, such as expand=3,augment=3 or reciprocal=6 (docs/reranking.md).
         per_class: write a CSV with the metrics of each class to this file.
         json: print JSON instead of a table.
 
@@ -51,6 +56,7 @@ def evaluate(
         pullpush evaluate runs/demo                     the test split of the run
         pullpush evaluate runs/demo --data emoji --split test
         pullpush evaluate runs/demo --data photos/ --json
+        pullpush evaluate runs/demo --rerank auto
         pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test
     """
     from rich.console import Console
@@ -60,6 +66,7 @@ def evaluate(
     from pullpush.evaluation import evaluate_items, identification, knn_accuracy
 
     loaded = load(model)
+    reranking, chosen = _reranking(rerank, loaded, model)
     items = _of_the_run(model)
     if data is None or (items and items.name == data and not options):
         items = _split(items, split or "test", model)
@@ -67,7 +74,9 @@ def evaluate(
         items = open_items(data, root=root, **(options or {}))
         items = _split(items, split or ("test" if (items.table["split"] == "test").any() else ""), data)
     embeddings, items = _embed_readable(loaded, items)
-    result = evaluate_items(embeddings, items, nmi=nmi)
+    result, seconds = before = timed(lambda: evaluate_items(embeddings, items, nmi=nmi and not reranking))
+    if reranking:
+        result, seconds = timed(lambda: evaluate_items(embeddings, items, nmi=False, rerank=reranking))
     if per_class:
         frame = result.per_class.copy()
         frame.insert(0, "class", [items.classes[label] for label in frame.index])
@@ -78,19 +87,29 @@ def evaluate(
         votes = {f"knn@{k}": share for k, share in knn_accuracy(embeddings, labels, ids).items()}
         enrolled = [each.values() for each in identification(embeddings, labels, ids)]
     if json:
-        measured = {**result.metrics, **votes, "identification": enrolled}
+        measured: dict[str, Any] = {**result.metrics, **votes, "identification": enrolled}
+        if reranking or chosen:
+            said = {"options": str(reranking), "seconds": seconds, "seconds_without": before[1]}
+            measured["rerank"] = {**said, "without": before[0].metrics, "chosen_on": chosen and tried(chosen)}
         print(dumps({"protocol": result.protocol, "left_out": result.left_out, **measured}))
         return
     title = f"{model} on {items.name}: {len(items)} items, protocol {result.protocol}"
-    rows = ({"metric": name, "value": f"{value:.4f}"} for name, value in (result.metrics | votes).items())
+    metrics = result.metrics | votes
+    rows = ({"metric": name, "value": f"{value:.4f}"} for name, value in metrics.items())
+    if reranking:
+        without = before[0].metrics | votes
+        after = {name: f"{value:.4f}" for name, value in result.metrics.items()}
+        rows = ({"metric": n, "before": f"{without[n]:.4f}", "re-ranked": after.get(n, "")} for n in metrics)
     Console().print(table(title, rows))
     if enrolled:
         Console().print(
             table("shots: images of a class that are enrolled, the others ask who they are", map(_shown, enrolled))
         )
     left_out = [f"{result.left_out} queries without a positive left out"] if result.left_out else []
-    for note in (*left_out, *result.notes):
+    for note in (*left_out, *result.notes, *in_words(chosen)):
         print(printable(note))
+    if reranking:
+        print(f"ranking took {seconds:.1f} s, {before[1]:.1f} s without")
 
 
 def embed(
@@ -160,6 +179,26 @@ def _shown(measured: "Mapping[str, Any]") -> dict[str, Any]:
         value, (low, high) = measured[name], measured[f"{name}/interval"]
         row[name] = "-" if value is None else f"{value:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
     return row
+
+
+def _reranking(wanted: str, model: "Model", folder: str) -> "tuple[Rerank, Chosen | None]":
+    """What is to be done, and how it was chosen where it was left open."""
+    from pullpush.evaluation import choose_rerank
+    from pullpush.evaluation.chosen import METHODS
+    from pullpush.evaluation.rerank import rerank_of
+
+    if wanted not in ("auto", *METHODS):
+        return rerank_of(wanted), None
+    items = _of_the_run(folder)
+    validation = items.split("validation") if items is not None else None
+    if validation is None or not len(validation):
+        raise UserError(
+            f"{folder!r} has no validation classes to choose a re-ranking on: name one, such as "
+            "--rerank expand=3,augment=3, or give the folder of a run that was trained with --data.validation 0.1"
+        )
+    embeddings, validation = _embed_readable(model, validation)
+    chosen = choose_rerank(embeddings, validation, wanted)
+    return chosen.options, chosen
 
 
 def _of_the_run(model: str) -> "Items | None":

@@ -1,7 +1,8 @@
 """`evaluate`: retrieval metrics of embeddings, exact, in blocks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 from pullpush.data.labels import numbered
 from pullpush.errors import UserError
-from pullpush.evaluation.knn import Floats, Ints, Neighbours, matrix
+from pullpush.evaluation.knn import Floats, Ints, Neighbours, matrix, positions
 from pullpush.evaluation.metrics.nmi import nmi as nmi_of
 from pullpush.evaluation.ranks import Side, measure, unique_rows
+from pullpush.evaluation.rerank import Rerank, rerank_of
+from pullpush.evaluation.rerank import rerank as reranked_by
 
 __all__ = ["FACTS", "KS", "Evaluation", "evaluate", "sides", "summarised"]
 
@@ -80,6 +83,7 @@ def evaluate(
     nmi: bool = True,
     neighbours: int = 10,
     similarity: str = "cosine",
+    rerank: Any = None,
     seed: int = 0,
 ) -> Evaluation:
     """Retrieval metrics: each query among the others (leave one out), or queries against a gallery.
@@ -100,17 +104,26 @@ def evaluate(
         nmi: cluster queries and gallery by k-means; of large sets, part of the classes (see `metrics.nmi`).
         neighbours: how many nearest references of each query to return; 0 for none.
         similarity: `cosine`, `dot` or `euclidean`.
-        seed: of k-means.
+        rerank: a `Rerank`, or its options as a mapping or in words (`"expand=5,augment=5"`): the ranking, and the
+            similarities of the neighbours, are then the re-ranked ones. It needs cosines. `nmi` is not changed by it.
+        seed: of k-means, and of the draw among neighbours that are tied.
 
     Raises:
-        UserError: for NaN embeddings, lengths that differ, an id with two labels, no query with a positive.
+        UserError: for NaN embeddings, lengths that differ, an id with two labels, no query with a positive; options of
+            re-ranking that there are not, or with another similarity than the cosine.
     """
     if any(k < 1 for k in ks) or neighbours < 0:
         raise UserError(
             f"ks {tuple(ks)}, neighbours {neighbours}: give each k as at least 1, neighbours as at least 0."
         )
     queries, references = sides(embeddings, labels, ids, gallery, gallery_labels, gallery_ids)
-    values, nearest, references_count = measure(queries, references, tuple(ks), neighbours, similarity)
+    options = rerank_of(rerank)
+    if options and similarity != "cosine":
+        raise UserError(f"re-ranking is by cosines, not by {similarity!r}: leave out similarity, or rerank")
+    ranked = _reranked(queries, references, options, seed) if options else Ranked(queries, references)
+    values, nearest, references_count = measure(
+        ranked.queries, ranked.references, tuple(ks), neighbours, similarity, ranked.adjust
+    )
     if ids is not None:
         values = {"id": _shown(queries.ids, queries.id_names), **values}
     per_query = pd.DataFrame({"label": _shown(queries.labels, queries.label_names), **values})
@@ -118,6 +131,8 @@ def evaluate(
         per_query.insert(1, "category", _column(categories, len(per_query), "categories"))
     protocol = "leave_one_out" if gallery is None else "query_gallery"
     result = summarised(per_query, nearest, references_count, protocol)
+    if options:
+        result = replace(result, notes=(f"re-ranked: {options}",))
     if not nmi:
         return result
     value, clustered = nmi_of(*_items(queries, references), seed)
@@ -150,6 +165,30 @@ def summarised(per_query: pd.DataFrame, neighbours: Neighbours, references: int,
         references=references,
         protocol=protocol,
     )
+
+
+class Ranked(NamedTuple):
+    """Both sides, and what is done to their similarities; see `measure`."""
+
+    queries: Side
+    references: Side
+    adjust: Callable[[Floats, Ints, Ints], None] | None = None
+
+
+def _reranked(queries: Side, references: Side, options: Rerank, seed: int) -> Ranked:
+    """Both sides as re-ranking has them; in the gallery each item counts once."""
+    rows = unique_rows(references)
+    own = np.full(len(queries.labels), -1)
+    if queries.ids is not None and references.ids is not None:
+        own = positions(queries.ids, references.ids[rows])
+    alone = references is queries and len(rows) == len(own)
+    gallery = queries.embeddings if alone else references.embeddings[rows]
+    made = reranked_by(queries.embeddings, gallery, own, options, seed)
+    moved = references.embeddings.copy()
+    moved[rows] = made.gallery
+    change = made.adjust
+    adjust = None if change is None else lambda block, at, place: change(block, at, place[rows])
+    return Ranked(replace(queries, embeddings=made.queries), replace(references, embeddings=moved), adjust)
 
 
 def _counted(per_query: pd.DataFrame) -> NDArray[np.bool_]:

@@ -30,6 +30,7 @@ __all__ = [
     "prepare",
     "search",
     "shortlist",
+    "unit",
 ]
 
 Floats = NDArray[np.float32]
@@ -143,8 +144,8 @@ def prepare(queries: Floats, gallery: Floats, similarity: str) -> Space:
         )
     if similarity == "cosine":
         same = queries is gallery
-        queries = _unit(queries)
-        gallery = queries if same else _unit(gallery)
+        queries = unit(queries)
+        gallery = queries if same else unit(gallery)
     elif similarity == "euclidean":
         centre = gallery.mean(axis=0)
         queries, gallery = queries - centre, gallery - centre
@@ -272,6 +273,7 @@ def _norm(array: Floats) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64)), np.float64)[:, None]
 
 
-def _unit(array: Floats) -> Floats:
+def unit(array: Floats) -> Floats:
+    """Each row with the length 1; zeros stay."""
     norm = _norm(array)
     return np.asarray(array / np.where(norm > 0, norm, 1).astype(np.float32), np.float32)

@@ -72,6 +72,7 @@ def evaluate_items(
     nmi: bool = True,
     neighbours: int = 10,
     similarity: str = "cosine",
+    rerank: Any = None,
     seed: int = 0,
 ) -> Evaluation:
     """Score the embeddings of test items by a protocol.
@@ -84,7 +85,7 @@ def evaluate_items(
         embeddings: `[n, dim]`, rows as in `items`.
         items: usually `items.split("test")`.
         protocol: one of `PROTOCOLS` or its name; default `protocol_for(items)`.
-        nmi, neighbours, similarity, seed: as in `evaluate`.
+        nmi, neighbours, similarity, rerank, seed: as in `evaluate`.
 
     Returns:
         An `Evaluation` whose `per_query` index and `neighbours.indices` are row numbers of `items`, also where queries
@@ -104,12 +105,12 @@ def evaluate_items(
         raise UserError(f"{len(vectors)} embeddings for {len(items)} items of {items.name}; give a row for each item.")
     every = np.arange(len(items))
     query, gallery = _by_role(items) if protocol.roles else (every, every)
-    options = {"neighbours": neighbours, "similarity": similarity, "seed": seed}
-    result = _between(vectors, items, query, gallery, protocol.ks, nmi=nmi, **options)
+    options: dict[str, Any] = {"similarity": similarity, "rerank": rerank, "seed": seed}
+    result = _between(vectors, items, query, gallery, protocol.ks, nmi=nmi, neighbours=neighbours, **options)
     metrics, notes = dict(result.metrics), []
     if protocol.draws:
         metrics |= {f"all_against_all/recall@{k}": metrics[f"recall@{k}"] for k in protocol.ks}
-        metrics |= _one_gallery_image(vectors, items, protocol, similarity, seed)
+        metrics |= _one_gallery_image(vectors, items, protocol, options)
         notes.append(
             "recall@k without a prefix is all against all; one_gallery_image is the mean of "
             f"{protocol.draws} draws of one gallery image an id."
@@ -156,10 +157,10 @@ def _by_role(items: Items) -> tuple[Ints, Ints]:
     return query, gallery
 
 
-def _one_gallery_image(vectors: Any, items: Items, protocol: Protocol, similarity: str, seed: int) -> dict[str, float]:
+def _one_gallery_image(vectors: Any, items: Items, protocol: Protocol, options: dict[str, Any]) -> dict[str, float]:
     """Mean and deviation of recall@k over seeded draws of one gallery image a class."""
     labels = items.table["label"].to_numpy()
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(options["seed"])
     draws = []
     for _ in range(protocol.draws):
         shuffled = generator.permutation(len(labels))
@@ -168,9 +169,7 @@ def _one_gallery_image(vectors: Any, items: Items, protocol: Protocol, similarit
         query = np.setdiff1d(np.arange(len(labels)), gallery)
         if not len(query):
             raise UserError(f"{items.name}: every class has one image, so no query is left; give classes two or more.")
-        drawn = _between(
-            vectors, items, query, gallery, protocol.ks, nmi=False, neighbours=0, similarity=similarity, seed=seed
-        )
+        drawn = _between(vectors, items, query, gallery, protocol.ks, nmi=False, neighbours=0, **options)
         draws.append([drawn.metrics[f"recall@{k}"] for k in protocol.ks])
     result = {}
     for k, values in zip(protocol.ks, np.array(draws).T, strict=True):
