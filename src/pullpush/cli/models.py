@@ -194,7 +194,7 @@ def _reranking(wanted: str, model: "Model", folder: str) -> "tuple[Rerank, Chose
     if validation is None or not len(validation):
         raise UserError(
             f"{folder!r} has no validation classes to choose a re-ranking on: name one, such as "
-            "--rerank expand=3,augment=3, or give the folder of a run that was trained with --data.validation 0.1"
+            "--rerank expand=3, or give the folder of a run that was trained with --data.validation 0.1"
         )
     embeddings, validation = _embed_readable(model, validation)
     chosen = choose_rerank(embeddings, validation, wanted)

@@ -63,7 +63,7 @@ def choose_rerank(embeddings: Any, items: Items, among: str | Sequence[Rerank] =
             raise UserError(f"there is no method of re-ranking {among!r}: {hint}")
         among = list(chain.from_iterable(METHODS.values())) if among == "auto" else METHODS[among]
     if not len(items):
-        raise UserError("there are no validation items to choose a re-ranking on; name one, such as expand=3,augment=3")
+        raise UserError("there are no validation items to choose a re-ranking on; name one, such as expand=3")
     protocol = replace(protocol_for(items), draws=0, ks=(1,))
     tried = []
     for options in (Rerank(), *among):

@@ -77,7 +77,7 @@ def rerank_of(given: Any) -> Rerank:
     if isinstance(given, str):
         pairs = [part.partition("=") for part in given.strip("{} ").replace(":", "=").split(",")]
         if not all(equals for _, equals, _ in pairs):
-            raise UserError(f"rerank {given!r} is no list of options; write it as expand=5,augment=5 or reciprocal=10")
+            raise UserError(f"rerank {given!r} is no list of options; write it as expand=5,alpha=3 or reciprocal=10")
         given = {name.strip(): value.strip() for name, _, value in pairs}
     if not isinstance(given, Mapping):
         raise UserError(f"rerank must be a Rerank, a mapping of its options or text such as 'expand=5', not {given!r}")
