@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pullpush.data.labels import numbered
 from pullpush.errors import UserError
-from pullpush.evaluation.knn import Floats, Ints, Neighbours, matrix, positions
+from pullpush.evaluation.knn import Floats, Ints, Neighbours, Similarity, matrix, positions
 from pullpush.evaluation.metrics.nmi import nmi as nmi_of
 from pullpush.evaluation.ranks import Side, measure, unique_rows
 from pullpush.evaluation.rerank import Rerank, rerank_of
@@ -82,7 +82,7 @@ def evaluate(
     ks: tuple[int, ...] = KS,
     nmi: bool = True,
     neighbours: int = 10,
-    similarity: str = "cosine",
+    similarity: Similarity = "cosine",
     rerank: Any = None,
     seed: int = 0,
 ) -> Evaluation:
@@ -103,7 +103,7 @@ def evaluate(
         ks: recall@k for these.
         nmi: cluster queries and gallery by k-means; of large sets, part of the classes (see `metrics.nmi`).
         neighbours: how many nearest references of each query to return; 0 for none.
-        similarity: `cosine`, `dot` or `euclidean`.
+        similarity: `cosine`, `dot` or `euclidean`, or a function as of `knn.search`.
         rerank: a `Rerank`, or its options as a mapping or in words (`"expand=5,augment=5"`): the ranking, and the
             similarities of the neighbours, are then the re-ranked ones. It needs cosines. `nmi` is not changed by it.
         seed: of k-means, and of the draw among neighbours that are tied.

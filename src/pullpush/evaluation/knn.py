@@ -20,6 +20,8 @@ __all__ = [
     "Ints",
     "Neighbours",
     "Shortlist",
+    "Similarity",
+    "Space",
     "cells",
     "for_each_block",
     "keys",
@@ -44,6 +46,9 @@ GROUP = 32
 
 SIMILARITIES = ("cosine", "dot", "euclidean")
 
+Similarity = str | Callable[[Floats, Floats], "Space"]
+"""A name, or a function of the queries and the gallery."""
+
 
 class Neighbours(NamedTuple):
     """The nearest references of each query, nearest first."""
@@ -61,6 +66,9 @@ class Space(NamedTuple):
     gallery: Floats
     scale: NDArray[np.float64]
     """`[queries]`: no similarity of the query is larger in absolute value."""
+    refine: Callable[[int, Floats], None] | None = None
+    """`refine(start, block)` changes a block of inner products, that of the queries from `start` on, to the
+    similarities; what is -inf is not there, and stays so."""
 
 
 class Shortlist(NamedTuple):
@@ -87,7 +95,7 @@ def search(
     *,
     query_ids: Any = None,
     gallery_ids: Any = None,
-    similarity: str = "cosine",
+    similarity: Similarity = "cosine",
 ) -> Neighbours:
     """The k nearest items of the gallery for each query, exactly.
 
@@ -98,7 +106,8 @@ def search(
         gallery: `[m, dim]`.
         k: how many, at least 1.
         query_ids, gallery_ids: int `[n]`, `[m]`; where both are given, an item never finds itself (the same id).
-        similarity: `cosine`, `dot` or `euclidean` (negative squared distance, halved and up to a constant a query).
+        similarity: `cosine`, `dot`, `euclidean` (negative squared distance, halved and up to a constant a query), or a
+            function of queries and gallery to a `Space`.
 
     Raises:
         UserError: for NaN, wrong shapes, an unknown similarity, or k below 1.
@@ -114,6 +123,8 @@ def search(
     def select(start: int, rows: Floats) -> None:
         at = slice(start, start + len(rows))
         mask_own(rows, own[at])
+        if space.refine is not None:
+            space.refine(start, rows)
         neighbours.indices[at], neighbours.similarities[at] = nearest(rows, shortlist(rows, k, 0.0), k, space.scale[at])
 
     for_each_block(space.queries, space.gallery, select)
@@ -136,12 +147,14 @@ def matrix(values: Any, name: str) -> Floats:
     return array
 
 
-def prepare(queries: Floats, gallery: Floats, similarity: str) -> Space:
+def prepare(queries: Floats, gallery: Floats, similarity: Similarity) -> Space:
     """Vectors whose inner product is the similarity (for `euclidean`: q.g - |g|^2 / 2, after the mean is removed)."""
     if queries.shape[1] != gallery.shape[1]:
         raise UserError(
             f"queries have {queries.shape[1]} dimensions, the gallery {gallery.shape[1]}; embed both alike."
         )
+    if callable(similarity):
+        return similarity(queries, gallery)
     if similarity == "cosine":
         same = queries is gallery
         queries = unit(queries)

@@ -10,7 +10,7 @@ from pullpush.data.items import Items
 from pullpush.data.splits import check_disjoint
 from pullpush.errors import UserError
 from pullpush.evaluation.evaluate import KS, Evaluation, evaluate
-from pullpush.evaluation.knn import Ints, matrix
+from pullpush.evaluation.knn import Ints, Similarity, matrix
 from pullpush.evaluation.ranks import NEAREST
 
 __all__ = ["PROTOCOLS", "Protocol", "evaluate_items", "protocol_for"]
@@ -71,7 +71,7 @@ def evaluate_items(
     *,
     nmi: bool = True,
     neighbours: int = 10,
-    similarity: str = "cosine",
+    similarity: Similarity = "cosine",
     rerank: Any = None,
     seed: int = 0,
 ) -> Evaluation:

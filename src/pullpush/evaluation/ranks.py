@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pullpush.errors import UserError
 from pullpush.evaluation import knn
-from pullpush.evaluation.knn import Floats, Ints, Neighbours, Shortlist, keys
+from pullpush.evaluation.knn import Floats, Ints, Neighbours, Shortlist, Similarity, keys
 from pullpush.evaluation.metrics import per_query
 from pullpush.evaluation.metrics.base import Standing, first_rank
 
@@ -45,7 +45,7 @@ def measure(
     gallery: Side,
     ks: tuple[int, ...],
     neighbours: int,
-    similarity: str,
+    similarity: Similarity,
     adjust: Callable[[Floats, Ints, Ints], None] | None = None,
 ) -> tuple[dict[str, NDArray[Any]], Neighbours, int]:
     """What is measured of every query (`[queries]`), its nearest items of the gallery, and how many those are.
@@ -85,6 +85,8 @@ def measure(
             adjust(block, at, place)
         scale = space.scale[start : start + len(block)]
         knn.mask_own(block, own[at])
+        if space.refine is not None:
+            space.refine(start, block)
         near = knn.shortlist(block, max(neighbours, int(r[at].max()), 1), 3 * TIE * scale)
         if neighbours:
             columns, closest.similarities[at] = knn.nearest(block, near, neighbours, scale)
