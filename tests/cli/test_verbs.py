@@ -1,6 +1,7 @@
 """The verbs as a person types them, on a small run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pullpush
 from pullpush.cli import main
 from pullpush.cli.main import VERBS
 from pullpush.data.synthetic import make_tree
+from pullpush.encoders.bundle import _fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,50 @@ def test_evaluate_reranks(run: Path, photos: Path, capsys: pytest.CaptureFixture
     assert "without" in shown
     assert main(["evaluate", str(run / "model"), "--data", str(photos), "--rerank", "expand=3,agment=2"]) == 2
     assert "augment" in capsys.readouterr().err
+
+
+def test_evaluate_tells_what_small_embeddings_find(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["evaluate", str(run), "--data", str(photos), "--compression", "--nmi", "false"]
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = found["compression"]
+    assert {row["reduction"] for row in rows} == {"none", "prefix", "pca"}
+    assert {row["dim"] for row in rows} == {128, 64, 32}
+    assert (rows[0]["dtype"], rows[0]["bytes"]) == ("float32", 512)
+    for name in ("recall@1", "map@r"):
+        assert rows[0][name] == pytest.approx(found[name])
+    assert main(argv) == 0
+    shown = capsys.readouterr().out
+    assert "binary, rescored" in shown
+    assert "64, pca" in shown
+    # of an earlier version: the components come from the embeddings of the run
+    old = shutil.copytree(run, tmp_path / "old")
+    config = json.loads((old / "model" / "config.json").read_text())
+    del config["compression"]
+    config["fingerprint"] = _fingerprint(old / "model", config)
+    (old / "model" / "config.json").write_text(json.dumps(config))
+    assert main(["evaluate", str(old), *argv[2:], "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["compression"]
+    assert [row["recall@1"] for row in again] == pytest.approx([row["recall@1"] for row in rows])
+
+
+def test_embed_makes_small_ones(run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["embed", str(run), "--data", str(photos), "--out"]
+    assert main([*argv, str(tmp_path / "bits.npy"), "--dim", "20", "--dtype", "binary"]) == 0
+    assert "32 x 20 binary embeddings" in capsys.readouterr().out
+    assert main([*argv, str(tmp_path / "small.npz"), "--dtype", "int8"]) == 0
+    model, items = pullpush.load(run), pullpush.open_items(photos)
+    paths = [items.path(row) for row in range(len(items))]
+    np.testing.assert_array_equal(np.load(tmp_path / "bits.npy"), model.embed(paths, dim=20, dtype="binary"))
+    np.testing.assert_array_equal(np.load(tmp_path / "small.npz")["embeddings"], model.embed(paths, dtype="int8"))
+    assert model.compression.reduction == "pca"
+    trained = np.load(run / "embeddings" / "train-after.npy")
+    np.testing.assert_allclose(model.compression.mean, trained.mean(0), atol=1e-6)
+    assert main([*argv, str(tmp_path / "none.npy"), "--dim", "129"]) == 2
+    assert "dim must be a whole number from 1 to 128" in capsys.readouterr().err
+    assert main([*argv, str(tmp_path / "none.npy"), "--dtype", "int4"]) == 2
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.npz", "out.parquet"])

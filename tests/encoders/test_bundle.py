@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pullpush.encoders import ImageEncoder, TextEncoder, load, save
+from pullpush.encoders import Compression, ImageEncoder, TextEncoder, load, save
 from pullpush.encoders.bundle import _fingerprint
 from pullpush.encoders.encoder import Encoder, Stored
 from pullpush.errors import UserError
@@ -364,3 +364,49 @@ def test_a_small_file_that_claims_to_be_huge_takes_no_memory(bundle: Path, claim
     assert "of the tensors in model.safetensors" in str(caught.value)
     assert str(caught.value).endswith("restore it from a copy, or write the model again from its run")
     assert _megabytes("VmHWM") - before < 300
+
+
+@pytest.mark.parametrize("reduction", ["pca", "prefix"])
+def test_small_embeddings_by_what_the_bundle_keeps(tmp_path, reduction) -> None:
+    train = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32) + 0.5
+    compression = Compression.fit(train, reduction)
+    fingerprint = save(tmp_path / "model", small(), TextEncoder(dim=8), compression=compression)
+    model = load(tmp_path / "model")
+    whole, words = model.embed(pictures()), model.embed_text(["a cat", "pizza"])
+    for dim in (None, 3):
+        for dtype, width in (("float32", dim or 8), ("float16", dim or 8), ("int8", dim or 8), ("binary", 1)):
+            found = model.embed(pictures(), batch_size=2, dim=dim, dtype=dtype)
+            assert found.shape == (5, width)
+            np.testing.assert_allclose(found.astype(float), compression(whole, dim, dtype).astype(float), atol=1)
+            assert model.embed_text([], dim=dim, dtype=dtype).shape == (0, width)
+        np.testing.assert_allclose(model.embed(pictures(), dim=dim), compression(whole, dim), atol=1e-6)
+        np.testing.assert_allclose(model.embed_text(["a cat", "pizza"], dim=dim), compression(words, dim), atol=1e-6)
+    with pytest.raises(UserError, match="dim must be a whole number from 1 to 8, not 9"):
+        model.embed(pictures(), dim=9)
+    other = Compression(compression.mean, compression.components, "pca" if reduction == "prefix" else "prefix")
+    assert save(tmp_path / "other", small(), TextEncoder(dim=8), compression=other) != fingerprint
+
+
+def test_a_bundle_without_a_compression_gives_prefixes_and_signs(bundle) -> None:
+    model = load(bundle)
+    whole = model.embed(pictures())
+    short = whole[:, :3] / np.linalg.norm(whole[:, :3], axis=1, keepdims=True)
+    np.testing.assert_allclose(model.embed(pictures(), dim=3), short, atol=1e-6)
+    bits = np.unpackbits(model.embed(pictures(), dtype="binary"), axis=1)
+    np.testing.assert_array_equal(bits, whole >= 0)
+
+
+def test_a_damaged_compression_is_named(bundle) -> None:
+    tensors = load_file(bundle / "model.safetensors") | {"compression.mean": torch.zeros(5)}
+    save_file(tensors, bundle / "model.safetensors")
+    config = json.loads((bundle / "config.json").read_text()) | {"compression": {"reduction": "prefix"}}
+    for changed, message in (
+        ({"reduction": "prefix"}, "not of 8 dimensions"),
+        ({"reduction": "pca"}, "components"),
+        ({"other": 1}, "unexpected keyword"),
+    ):
+        config["compression"] = changed
+        config["fingerprint"] = _fingerprint(bundle, config)
+        (bundle / "config.json").write_text(json.dumps(config))
+        with pytest.raises(UserError, match=message):
+            load(bundle)

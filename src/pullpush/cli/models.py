@@ -5,6 +5,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pullpush.cli.compression import compressed_rows, shown_row
 from pullpush.cli.reranking import in_words, timed, tried
 from pullpush.cli.terminal import table
 from pullpush.errors import UserError
@@ -35,6 +36,7 @@ def evaluate(
     options: dict[str, Any] | None = None,
     nmi: bool = True,
     rerank: str = "none",
+    compression: bool = False,
     per_class: str | None = None,
     json: bool = False,
 ) -> None:
@@ -49,6 +51,8 @@ def evaluate(
         nmi: cluster the embeddings too, where the ranking is as it is.
         rerank: none; auto, the best on the run's validation classes, or the best of one method there: expand, augment,
             both, reciprocal; or what to do, such as expand=3,augment=3 or reciprocal=6 (docs/reranking.md).
+        compression: what smaller embeddings find too: fewer dimensions, and fewer bytes for each
+            (docs/small-embeddings.md).
         per_class: write a CSV with the metrics of each class to this file.
         json: print JSON instead of a table.
 
@@ -57,6 +61,7 @@ def evaluate(
         pullpush evaluate runs/demo --data emoji --split test
         pullpush evaluate runs/demo --data photos/ --json
         pullpush evaluate runs/demo --rerank auto
+        pullpush evaluate runs/demo --compression       bytes of an item against what is found
         pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test
     """
     from rich.console import Console
@@ -81,6 +86,7 @@ def evaluate(
         frame = result.per_class.copy()
         frame.insert(0, "class", [items.classes[label] for label in frame.index])
         write_text(per_class, frame.to_csv(), "or choose another --per_class")
+    small = compressed_rows(loaded, model, embeddings, items) if compression else []
     labels, ids = (items.table[name].to_numpy() for name in ("label", "id"))
     votes, enrolled = {}, []
     if (items.table.drop_duplicates("id")["label"].value_counts() > 1).sum() > 1:  # classes that can be asked for
@@ -88,6 +94,8 @@ def evaluate(
         enrolled = [each.values() for each in identification(embeddings, labels, ids)]
     if json:
         measured: dict[str, Any] = {**result.metrics, **votes, "identification": enrolled}
+        if small:
+            measured["compression"] = [each.values() for each in small]
         if reranking or chosen:
             said = {"options": str(reranking), "seconds": seconds, "seconds_without": before[1]}
             measured["rerank"] = {**said, "without": before[0].metrics, "chosen_on": chosen and tried(chosen)}
@@ -105,6 +113,8 @@ def evaluate(
         Console().print(
             table("shots: images of a class that are enrolled, the others ask who they are", map(_shown, enrolled))
         )
+    if small:
+        Console().print(table("smaller embeddings: bytes of an item, and what is found", map(shown_row, small)))
     left_out = [f"{result.left_out} queries without a positive left out"] if result.left_out else []
     for note in (*left_out, *result.notes, *in_words(chosen)):
         print(printable(note))
@@ -120,8 +130,10 @@ def embed(
     root: str | None = None,
     split: Literal["", "train", "validation", "test"] = "",
     options: dict[str, Any] | None = None,
+    dim: int | None = None,
+    dtype: Literal["float32", "float16", "int8", "binary"] = "float32",
 ) -> None:
-    """Embeddings of images, L2-normalised float32.
+    """Embeddings of images, L2-normalised float32 unless said otherwise.
 
     Args:
         model: a run folder or a model folder.
@@ -130,9 +142,13 @@ def embed(
         root: folder of the download, for the benchmark data sets.
         split: train, validation or test; by default the test split of the run, of other data all items.
         options: further options of the reader.
+        dim: dimensions; by default all. Fewer are the first ones of a model that was trained for them, else principal
+            components.
+        dtype: float32, float16, int8 (compared by cosine), or binary: a bit for each, eight in a byte.
 
     Examples:
         pullpush embed runs/demo --data photos/ --out photos.npz
+        pullpush embed runs/demo --data photos/ --dim 64 --dtype int8 --out photos.npy
         pullpush embed runs/demo --data photo.jpg --out photo.npy
         pullpush embed runs/demo --data items.csv --out items.parquet
     """
@@ -151,7 +167,9 @@ def embed(
         items = _split(_of_the_run(model), split or "test", model)
     else:
         items = _split(open_images(data, root=root, **(options or {})), split, data)
+    loaded.compression.reduce(np.empty((0, loaded.dim), np.float32), dim)  # refused before anything is embedded
     embeddings, items = _embed_readable(loaded, items)
+    embeddings = loaded.compression(embeddings, dim, dtype)
     rows = range(len(items))
     paths, classes = [items.path(row) for row in rows], [items.classes[label] for label in items.table["label"]]
     with replacing(path, "or choose another --out") as part, part.open("wb") as file:
@@ -168,7 +186,8 @@ def embed(
             from pullpush.files.tables import to_arrow
 
             pq.write_table(to_arrow(items.table.assign(**{"class": classes, "embedding": list(embeddings)})), file)
-    print(f"{len(embeddings)} x {embeddings.shape[1]} embeddings of {items.name}: {path}")
+    stored = "" if dtype == "float32" else f"{dtype} "
+    print(f"{len(embeddings)} x {dim or loaded.dim} {stored}embeddings of {items.name}: {path}")
 
 
 def _shown(measured: "Mapping[str, Any]") -> dict[str, Any]:

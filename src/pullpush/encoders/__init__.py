@@ -5,10 +5,11 @@ from pullpush.extras import need
 need("train")
 
 from pullpush.encoders.bundle import load, save
+from pullpush.encoders.compression import Compression
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
 from pullpush.encoders.text import TextEncoder
 from pullpush.encoders.towers import TwoTowers
 
-__all__ = ["Decision", "ImageEncoder", "Model", "TextEncoder", "TwoTowers", "load", "save"]
+__all__ = ["Compression", "Decision", "ImageEncoder", "Model", "TextEncoder", "TwoTowers", "load", "save"]

@@ -1,6 +1,6 @@
 """The model on disk: a folder that rebuilds the encoders without downloading anything.
 
-model.safetensors   the encoders; of the text encoder, the head
+model.safetensors   the encoders; of the text encoder, the head; the mean and the components of the `compression`
 config.json         version, fingerprint, the encoders' options with the preprocessing, `extra`, and where one was
                     fitted the `decision`
 text/               the transformer, as sentence-transformers saves it (only with a text encoder)
@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pullpush.encoders.compression import Compression
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Stored
 from pullpush.encoders.model import Model
@@ -40,6 +42,7 @@ def save(
     *encoders: Encoder | None,
     extra: dict[str, Any] | None = None,
     decision: Decision | None = None,
+    compression: Compression | None = None,
     replace: bool = False,
     then: str = "then write the model again",
 ) -> str:
@@ -52,6 +55,7 @@ def save(
         encoders: one of a kind; None counts for nothing.
         extra: any JSON value to keep with it; it does not change the fingerprint.
         decision: how cosines of the images are read; it does not change the fingerprint either.
+        compression: how embeddings are made smaller.
         replace: whether to write in the place of another.
         then: what to do once it can be written, for the message.
 
@@ -64,7 +68,7 @@ def save(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(folder) as partial:
-            return _write(partial, [each for each in encoders if each is not None], extra, decision)
+            return _write(partial, [each for each in encoders if each is not None], extra, decision, compression)
     except (OSError, SafetensorError) as error:
         raise unwritable(folder, error, then) from error
 
@@ -86,7 +90,22 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
         raise UserError(f"the model in '{folder}' is damaged: its files do not match its fingerprint; {CURE}")
     tensors = read_safetensors(folder / WEIGHTS, CURE)
     encoders = [_rebuilt(kind, folder, config, tensors).to(device) for kind in _options(config)]
-    return Model(encoders, fingerprint, config["extra"], _decision(folder, config))
+    compression = _compression(folder, config, tensors, encoders[0].dim)
+    return Model(encoders, fingerprint, config["extra"], _decision(folder, config), compression)
+
+
+def _compression(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], dim: int) -> Compression | None:
+    if config.get("compression") is None:
+        return None
+    held = {name: tensors.get(f"compression.{name}") for name in ("mean", "components")}
+    try:
+        arrays: dict[str, Any] = {name: x.numpy() for name, x in held.items() if x is not None}
+        read = Compression(**arrays, **config["compression"])
+    except (TypeError, UserError) as error:
+        raise damaged(folder / CONFIG, error, CURE) from error
+    if any(x is not None and x.shape[-1] != dim for x in held.values()):
+        raise damaged(folder / WEIGHTS, f"its compression is not of {dim} dimensions", CURE)
+    return read
 
 
 def _decision(folder: Path, config: dict[str, Any]) -> Decision | None:
@@ -122,8 +141,17 @@ def _options(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {**first, **config["encoders"]}
 
 
-def _write(folder: Path, encoders: list[Encoder], extra: dict[str, Any] | None, decision: Decision | None) -> str:
+def _write(
+    folder: Path,
+    encoders: list[Encoder],
+    extra: dict[str, Any] | None,
+    decision: Decision | None,
+    compression: Compression | None,
+) -> str:
     tensors = {f"{each.kind}.{key}": value for each in encoders for key, value in each.saved_state().items()}
+    if compression is not None:
+        held = {"mean": compression.mean, "components": compression.components}
+        tensors |= {f"compression.{name}": torch.from_numpy(x) for name, x in held.items() if x is not None}
     for each in encoders:
         each.save_backbone(folder / each.kind)
     save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, folder / WEIGHTS)
@@ -137,6 +165,7 @@ def _write(folder: Path, encoders: list[Encoder], extra: dict[str, Any] | None, 
         "loaded": "; ".join(str(each.loaded) for each in encoders if each.loaded is not None),
         "extra": extra or {},
         **({} if decision is None else {"decision": decision.values()}),
+        **({} if compression is None else {"compression": {"reduction": compression.reduction}}),
     }
     config["fingerprint"] = fingerprint = _fingerprint(folder, config)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -144,8 +173,9 @@ def _write(folder: Path, encoders: list[Encoder], extra: dict[str, Any] | None, 
 
 
 def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
-    """sha256 over the encoders' options, and the name and content of every file that they read."""
+    """sha256 over the options of encoders and compression, and the name and content of every file that they read."""
     options = [config[kind] for kind in FIRST] + ([config["encoders"]] if config["encoders"] else [])
+    options += [config["compression"]] if config.get("compression") else []
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     files = [file for kind in sorted(_options(config)) for file in sorted((folder / kind).rglob("*")) if file.is_file()]
     for file in [folder / WEIGHTS, *files]:

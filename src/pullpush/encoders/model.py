@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pullpush.encoders.compression import Compression, Dtype
 from pullpush.encoders.decision import PRIOR, Decision
 from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.image import ImageEncoder
@@ -23,7 +24,8 @@ from pullpush.progress import counted, showing
 __all__ = ["Model"]
 
 Given = str | os.PathLike[str] | Image.Image | NDArray[Any]
-Embeddings = NDArray[np.float32]
+Embeddings = NDArray[Any]
+"""float32 unless another dtype is asked for."""
 
 
 class Model:
@@ -35,6 +37,8 @@ class Model:
             fingerprint give the same embeddings.
         extra: whatever was saved with the bundle.
         decision: how cosines of its images are read; None where it was not fitted.
+        compression: how its embeddings are made smaller; without anything fitted in bundles of earlier versions, where
+            fewer dimensions are the first ones and bits are signs.
     """
 
     def __init__(
@@ -43,9 +47,11 @@ class Model:
         fingerprint: str,
         extra: dict[str, Any] | None = None,
         decision: Decision | None = None,
+        compression: Compression | None = None,
     ) -> None:
         self.encoders = {encoder.kind: encoder.eval() for encoder in encoders}
         self.fingerprint, self.extra, self.decision = fingerprint, extra or {}, decision
+        self.compression = compression or Compression()
 
     def __repr__(self) -> str:
         titles = {"image": "None", "text": "None"} | {kind: each.title() for kind, each in self.encoders.items()}
@@ -75,7 +81,15 @@ class Model:
         """Of the images."""
         return self.image.preprocessing
 
-    def embed(self, images: Given | Iterable[Given], batch_size: int = 64, progress: bool = False) -> Embeddings:
+    def embed(
+        self,
+        images: Given | Iterable[Given],
+        batch_size: int = 64,
+        progress: bool = False,
+        *,
+        dim: int | None = None,
+        dtype: Dtype = "float32",
+    ) -> Embeddings:
         """Embeddings of images, decoded as in training (`images.to_rgb`).
 
         Args:
@@ -83,35 +97,59 @@ class Model:
                 of them.
             batch_size: how many at once.
             progress: whether to show how far it is.
+            dim: dimensions of the embeddings, at most `Model.dim`; None for all. Fewer are the first ones of a model
+                that was trained for them (`matryoshka`), else principal components of its training embeddings.
+            dtype: `float32`, `float16`, `int8` or `binary`, see `encoders.compression`; all are compared by cosine,
+                where `decode(embeddings, dim)` gives what stands for them.
 
         Returns:
-            float32 `[n, dim]`, each row of length 1, in the order of `images`.
+            float32 `[n, dim]`, each row of length 1, in the order of `images`; of the dtype `binary` uint8
+            `[n, ceil(dim / 8)]`, else of that type.
 
         Raises:
-            UserError: an image cannot be read; the first of them is named.
+            UserError: an image cannot be read; the first of them is named. `dim` or `dtype` are out of their bounds.
         """
-        return self.embed_as("image", _several(images), batch_size, progress)
+        return self.embed_as("image", _several(images), batch_size, progress, dim=dim, dtype=dtype)
 
-    def embed_text(self, texts: str | Iterable[str], batch_size: int = 64, progress: bool = False) -> Embeddings:
+    def embed_text(
+        self,
+        texts: str | Iterable[str],
+        batch_size: int = 64,
+        progress: bool = False,
+        *,
+        dim: int | None = None,
+        dtype: Dtype = "float32",
+    ) -> Embeddings:
         """Embeddings of texts, in the space of the images; Args and Returns as of `embed`.
 
         Raises:
             UserError: the model was trained without texts.
         """
-        return self.embed_as("text", [texts] if isinstance(texts, str) else texts, batch_size, progress)
+        several = [texts] if isinstance(texts, str) else texts
+        return self.embed_as("text", several, batch_size, progress, dim=dim, dtype=dtype)
 
-    def embed_as(self, kind: str, inputs: Iterable[Any], batch_size: int = 64, progress: bool = False) -> Embeddings:
+    def embed_as(
+        self,
+        kind: str,
+        inputs: Iterable[Any],
+        batch_size: int = 64,
+        progress: bool = False,
+        *,
+        dim: int | None = None,
+        dtype: Dtype = "float32",
+    ) -> Embeddings:
         """Embeddings by the encoder of a kind; Args and Returns as of `embed`.
 
         Raises:
             UserError: the model has none of that kind, or what is given can't be read.
         """
         encoder = self._encoder(kind)
-        parts = [np.empty((0, self.dim), np.float32)]
+        parts = [self.compression(np.empty((0, self.dim), np.float32), dim, dtype)]
         for first, batch in _batches(inputs, batch_size, f"embedding {kind}s" if progress else ""):
             with torch.inference_mode():
                 # of length 1 also where the encoder itself was built with `normalize=False`
-                parts.append(normalize(encoder(encoder.prepare(batch, first))).cpu().numpy())
+                embeddings = normalize(encoder(encoder.prepare(batch, first))).cpu().numpy()
+            parts.append(self.compression(embeddings, dim, dtype))
         return np.concatenate(parts)
 
     def same(self, a: Given | Iterable[Given], b: Given | Iterable[Given], prior: float = PRIOR) -> Any:

@@ -5,6 +5,7 @@ from pullpush.extras import need
 need("train")
 
 from pullpush.evaluation.chosen import Chosen, choose_rerank
+from pullpush.evaluation.compression import Compressed, compressed
 from pullpush.evaluation.cross_modal import CrossModal, evaluate_image_text
 from pullpush.evaluation.embed import Embedded, embed
 from pullpush.evaluation.evaluate import Evaluation, evaluate
@@ -17,6 +18,7 @@ from pullpush.evaluation.votes import knn_accuracy
 __all__ = [
     "PROTOCOLS",
     "Chosen",
+    "Compressed",
     "CrossModal",
     "Embedded",
     "Evaluation",
@@ -25,6 +27,7 @@ __all__ = [
     "Protocol",
     "Rerank",
     "choose_rerank",
+    "compressed",
     "embed",
     "evaluate",
     "evaluate_image_text",

@@ -82,7 +82,7 @@ def compressed(
     x = knn.matrix(embeddings, "embeddings")
     protocol = replace(protocol_for(items), draws=0) if protocol is None else protocol
     kinds: list[tuple[Reduction | Literal["none"], int]] = [("none", x.shape[1])]
-    for dim in (dim for dim in dims if dim < x.shape[1]):
+    for dim in [dim for dim in dims if dim < x.shape[1]]:
         kinds += [("prefix", dim), *([("pca", dim)] if compression.components is not None else [])]  # type: ignore[list-item]
     rows = []
     with work("evaluating small embeddings", len(kinds) * len(dtypes), "kinds") as current:

@@ -76,10 +76,11 @@ class Results(Callback):
             return
         task = run.task
         chosen = _keep(run)
-        if len(task.splits["train"]):
-            save_embeddings(run.folder, "train-after", task.embed("train", run.fabric.device))
+        trained = task.embed("train", run.fabric.device) if len(task.splits["train"]) else None
+        if trained is not None:
+            save_embeddings(run.folder, "train-after", trained)
         after = _test(run, "after")
-        task.save_model(run.folder / "model")
+        task.save_model(run.folder / "model", trained)
         metrics = {
             "data": run.config.data.source,
             "loss": run.config.loss.name,

@@ -14,6 +14,7 @@ from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, cached_step
 from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler, seen_per_class
 from pullpush.encoders import bundle
+from pullpush.encoders.compression import Compression, Reduction
 from pullpush.errors import UserError
 from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, evaluate_items
 from pullpush.evaluation.protocols import protocol_for
@@ -292,10 +293,14 @@ class Task:
         """The item table with its splits, and the entries of a second tower in the order of their embeddings."""
         save_tables(folder, self.items, None if self.other is None else self.other.rows)
 
-    def save_model(self, folder: Path) -> None:
+    def save_model(self, folder: Path, trained: Mapping[str, Tensor] | None = None) -> None:
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss.named())}
         encoders = [tower.encoder for tower in self.towers]
-        bundle.save(str(folder), *encoders, extra=about, replace=True, then=go_on(folder.parent))
+        made: dict[str, Any] = {"extra": about, "then": go_on(folder.parent)}
+        if trained is not None:
+            reduction: Reduction = "prefix" if self.config.matryoshka else "pca"
+            made["compression"] = Compression.fit(torch.cat(list(trained.values())).float().cpu().numpy(), reduction)
+        bundle.save(str(folder), *encoders, replace=True, **made)
 
     def _match(self, items: Items) -> Tensor:
         """By which an item and an entry of the second tower belong together, int64 [n]."""

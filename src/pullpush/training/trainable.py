@@ -85,5 +85,5 @@ class Trainable(Protocol):
     def save_tables(self, folder: Path) -> None:
         """The tables by which embeddings are known, into the run folder."""
 
-    def save_model(self, folder: Path) -> None:
-        """The model bundle, which says what made it."""
+    def save_model(self, folder: Path, trained: Mapping[str, Tensor] | None = None) -> None:
+        """The model bundle, which says what made it, with what follows from the embeddings of the training items."""
