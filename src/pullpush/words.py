@@ -96,8 +96,9 @@ def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: 
     place, without.
 
     Hyphens and underscores in options are the same; a yes-or-no option may stand alone (--json); an option that is a
-    list may be repeated; one of a single letter may have one hyphen (-k 5). The option `several` is the text of all
-    words behind it. A function with `**options` gets those that it does not know as `Said`. Help ends with `more`.
+    list may be repeated, and the last that goes by place takes all words that are left; one of a single letter may have
+    one hyphen (-k 5). The option `several` is the text of all words behind it. A function with `**options` gets those
+    that it does not know as `Said`. Help ends with `more`.
 
     Raises:
         UserError: unknown options, with the nearest right name; missing or wrong values.
@@ -108,7 +109,7 @@ def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: 
     required = {name: option for name, option in options.items() if option.default is REQUIRED}
     by_place = [name for name, option in options.items() if not option.by_name]
     if "--help" in argv or "-h" in argv:
-        usage = " ".join(name.upper() if name in required else f"[{name.upper()}]" for name in by_place)
+        usage = " ".join(_place(name, options[name]) for name in by_place)
         shown = {"arguments": required, "options": {k: v for k, v in options.items() if k not in required}}
         examples = section(signature.doc, "Examples") + more
         print(help_of(f"{prog} {usage} [--OPTION VALUE ...]", summary(signature.doc), shown, examples))
@@ -121,6 +122,9 @@ def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: 
         text = " ".join(map(str, [*said[several].values, *words]))
         said[several], words = said[several]._replace(values=[text]), []
     places = [name for name in by_place if name not in said]
+    if places and len(words) >= len(places) and is_list(options[places[-1]].annotation):
+        last = places.pop()
+        said[last], words = Said(last.upper(), [words[len(places) :]]), words[: len(places)]
     if len(words) > len(places):
         raise UserError(f"{words[len(places)]!r} is one word too many: see {prog} --help")
     said |= {name: Said(name.upper(), [word]) for name, word in zip(places, words, strict=False)}
@@ -128,6 +132,11 @@ def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: 
     if missing:
         raise UserError(f"{prog} needs {' and '.join(missing)}: see {prog} --help")
     return _run(function, {name: each.read(options[name].annotation) for name, each in said.items()} | others)
+
+
+def _place(name: str, option: Option) -> str:
+    shown = name.upper() + " ..." * is_list(option.annotation)
+    return shown if option.default is REQUIRED else f"[{shown}]"
 
 
 def _run(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:

@@ -25,6 +25,7 @@ VERBS = {
     "data": ("data", "train", "what is in a data set, problems first"),
     "study": ("studies", "study", "many runs that differ in a few options: margins, losses, any grid"),
     "tune": ("studies", "study", "search options of a run on the validation classes"),
+    "compare": ("compare", "study", "two runs or more side by side: metrics, queries won and lost, options"),
     "losses": ("losses", "", "all losses and miners with their options"),
     "report": ("reports", "report", "draw a run's report again"),
     "diagnose": ("reports", "report", "what is wrong with a run, the evidence and the cure"),
@@ -34,7 +35,7 @@ VERBS = {
 }
 
 # Verbs whose progress is shown; studies show their runs themselves.
-LONG = ("train", "evaluate", "embed", "data", "report", "diagnose", "index")
+LONG = ("train", "evaluate", "embed", "data", "compare", "report", "diagnose", "index")
 # Verbs that read their command lines themselves; the others are functions with options.
 OWN_WORDS = ("train", "study", "tune")
 
@@ -45,6 +46,7 @@ examples:
   pullpush data photos/                           look before you train
   pullpush evaluate runs/circle --data other/
   pullpush diagnose runs/circle                   why it does not learn
+  pullpush compare runs/circle runs/triplet       which finds more, and what
   pullpush VERB --help                            options and examples of a verb
 """
 

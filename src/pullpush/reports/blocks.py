@@ -1,5 +1,6 @@
 """The parts of the page. Each draws one thing, or raises `Missing` (a file is) or `Absent` (there is no such thing)."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -36,9 +37,6 @@ __all__ = [
     "validation_recall",
     "worst",
 ]
-
-FEW = 5
-"""A bootstrap over fewer classes than these says nothing."""
 
 POINTS = 2000
 """Points of the interactive map: each carries an image."""
@@ -282,8 +280,8 @@ def _computed(after: Evaluation, tested: Mapping[str, Any]) -> list[str]:
     """recall@1 of the run folder's neighbours, which is the evaluation's own, and where metrics.json says another."""
     recall = after.metrics["recall@1"]
     interval = ""
-    if len(after.per_class) >= FEW:
-        low, high = tables.recall_interval(after)
+    _, low, high = tables.recall_interval(after)
+    if not math.isnan(low):
         interval = (
             f", with a 95% interval of {low:.3f} to {high:.3f} over the choice of test classes (bootstrap over "
             "classes, 1,000 repeats)"

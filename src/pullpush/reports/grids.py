@@ -37,6 +37,7 @@ __all__ = [
     "heading",
     "one_a_class",
     "random_rows",
+    "rows_of",
     "thumbnail",
     "tile",
     "title",
@@ -120,9 +121,14 @@ def random_rows(items: Items, evaluations: Sequence[Evaluation], count: int = 8,
     """Queries drawn at random, one a class, with their nearest references in each of the evaluations."""
     queries = evaluations[0].per_query
     order = np.random.default_rng(seed).permutation(np.flatnonzero(evaluations[0].counted))
+    return rows_of(items, evaluations, one_a_class(queries["label"].to_numpy(), order, count))
+
+
+def rows_of(items: Items, evaluations: Sequence[Evaluation], queries: Sequence[int]) -> list[Row]:
+    """Queries, given by their places among the queries, with their nearest references in each of the evaluations."""
+    rows = evaluations[0].per_query.index
     return [
-        Row(tile(items, int(queries.index[query])), [_nearest(items, each, query) for each in evaluations])
-        for query in one_a_class(queries["label"].to_numpy(), order, count)
+        Row(tile(items, int(rows[query])), [_nearest(items, each, query) for each in evaluations]) for query in queries
     ]
 
 

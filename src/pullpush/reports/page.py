@@ -45,9 +45,10 @@ class Block:
     caption: str = ""
 
 
-def drawn(draw: Callable[[Theme], Figure], path: Path, caption: str, alt: str = "") -> Block:
-    """The block of a figure, which is drawn light and dark and saved to `path`; its caption is also its `alt` text."""
-    return Block(figure=style.save(draw, path), caption=caption, alt=alt or caption)
+def drawn(draw: Callable[[Theme], Figure], path: Path, caption: str, alt: str = "", *, write: bool = True) -> Block:
+    """The block of a figure, which is drawn light and dark and saved to `path` (without `write`, only named by it); its
+    caption is also its `alt` text."""
+    return Block(figure=style.save(draw, path, write=write), caption=caption, alt=alt or caption)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page shows. `kind` is report, study or diagnosis; text in backticks of the footer is shown as code."""
+    """What a page shows. `kind` is report, study, comparison or diagnosis; text in backticks of the footer is shown as
+    code."""
 
     kind: str
     title: str

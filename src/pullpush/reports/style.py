@@ -197,13 +197,14 @@ def label(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_ylabel(y)
 
 
-def save(draw: Callable[[Theme], Figure], path: Path) -> Drawing:
-    """Draw a figure in both themes; the light one is also written to `path` (PNG, atomically). A wide one is drawn for
-    phones too."""
+def save(draw: Callable[[Theme], Figure], path: Path, *, write: bool = True) -> Drawing:
+    """Draw a figure in both themes; the light one is also written to `path` (PNG, atomically), where `write`. A wide
+    one is drawn for phones too."""
     drawing = _drawn(draw, path, narrow=False)
     if drawing.width > NARROW:
         drawing = replace(drawing, narrow=_drawn(draw, path, narrow=True))
-    write_bytes(path, drawing.light)
+    if write:
+        write_bytes(path, drawing.light)
     return drawing
 
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pullpush.data.items import Items
 from pullpush.doctor.findings.training import is_worse
 from pullpush.evaluation import Evaluation
+from pullpush.evaluation.bootstrap import Interval, mean_interval
 from pullpush.evaluation.metrics import METRICS, metric_of, title_of
 from pullpush.runs.reader import RunFolder
 
@@ -67,13 +67,10 @@ def category_table(items: Items, evaluations: Mapping[str, Evaluation]) -> pd.Da
     return frame.sort_values(list(evaluations)[-1], ascending=False)
 
 
-def recall_interval(evaluation: Evaluation, seed: int = 0, repeats: int = 1000) -> tuple[float, float]:
-    """95% interval of recall@1 by bootstrap over classes: items of one class are not independent."""
-    queries, recalls = evaluation.per_class["queries"].to_numpy(), evaluation.per_class["recall@1"].to_numpy()
-    drawn = np.random.default_rng(seed).integers(len(queries), size=(repeats, len(queries)))
-    recall = (queries * recalls)[drawn].sum(1) / queries[drawn].sum(1)
-    low, high = np.quantile(recall, [0.025, 0.975])
-    return float(low), float(high)
+def recall_interval(evaluation: Evaluation) -> Interval:
+    """recall@1 with its interval over the choice of classes."""
+    queries = evaluation.per_query[evaluation.counted]
+    return mean_interval(queries["recall@1"], queries["label"])
 
 
 def split_table(items: Items) -> pd.DataFrame:
