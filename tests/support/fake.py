@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pullpush.encoders.decision import Decision
 from pullpush.errors import UserError
 from pullpush.images import open_rgb, resize_and_center, to_rgb
 from pullpush.search.calibration import NOISE
@@ -30,7 +31,10 @@ COLOURS = {
 class FakeModel:
     """What the search room uses of `pullpush.encoders.Model`. `delay`: seconds an image."""
 
-    def __init__(self, name: str = "a", text: bool = True, delay: float = 0.0) -> None:
+    def __init__(
+        self, name: str = "a", text: bool = True, delay: float = 0.0, decision: Decision | None = None
+    ) -> None:
+        self.decision = decision
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
         self.dim, self.preprocessing, self.delay, self.calls = DIM, SimpleNamespace(size=SIZE), delay, 0
         self.text = object() if text else None

@@ -31,6 +31,8 @@ VERBS = {
     "diagnose": ("reports", "report", "what is wrong with a run, the evidence and the cure"),
     "index": ("search", "search", "build or update a search index"),
     "search": ("search", "search", "search an index by text, image or item"),
+    "enroll": ("identification", "search", "add classes to an index, each from a few images"),
+    "identify": ("identification", "search", "who an image shows among the classes of an index, or unknown"),
     "serve": ("search", "search", "serve an index over HTTP, with a page"),
 }
 

@@ -9,7 +9,7 @@ from pullpush.evaluation import knn
 from pullpush.evaluation.knn import Floats, Ints
 from pullpush.evaluation.ranks import TIE
 
-__all__ = ["RULE", "Closest", "Rule", "closest_classes"]
+__all__ = ["RULE", "Closest", "Rule", "closest_classes", "prototypes"]
 
 Rule = Literal["max", "mean"]
 RULE: Rule = "mean"
@@ -87,6 +87,18 @@ def closest_classes(
 
     knn.for_each_block(space.queries, references, work)
     return Closest(score, other, right)
+
+
+def prototypes(vectors: Floats, labels: Ints) -> tuple[Ints, Floats]:
+    """The classes, ascending, and the prototype of each: float32 `[classes, dim]`, of length 1.
+
+    Args:
+        vectors: `[n, dim]`, of length 1.
+        labels: `[n]`.
+    """
+    order = np.argsort(labels, kind="stable")
+    classes, starts = np.unique(labels[order], return_index=True)
+    return classes, _unit(np.add.reduceat(vectors[order].astype(np.float64), starts))
 
 
 def _unit(sums: NDArray[np.float64]) -> Floats:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pullpush.search import layout, origin, thumbnails
 from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.errors import BadQuery, NoIndex, NoItem
 from pullpush.search.exact import Rows
+from pullpush.search.gallery import FAR, Gallery, Identity, gallery_of
 from pullpush.search.index import check_fingerprint
 from pullpush.search.layout import Manifest
 from pullpush.search.stores import Vectors, open_store, trusted
@@ -125,6 +127,11 @@ class Version(Opened):
             self.row(item)
         return self.vectors.get(np.array(items, np.int64)) if len(items) else self.none()
 
+    @cached_property
+    def gallery(self) -> Gallery:
+        """The classes, among which somebody is identified. Raises: `BadQuery` where there are none."""
+        return gallery_of(self.table, self.vectors)
+
     def none(self) -> np.ndarray:
         """No embeddings, `[0, dim]`."""
         return np.zeros((0, self.manifest.dim), np.float32)
@@ -212,6 +219,26 @@ class Engine:
         version, texts, images = self.version, self.embed_texts(query.texts), self.embed_images(query.images)
         return self.find([self.lookup(version, query, texts, images, self.embed_texts(words))])[0]
 
+    def identify(self, images: ImageLike | Sequence[ImageLike], far: float = FAR) -> list[Identity]:
+        """Who each image shows: the closest class, or unknown where none is close enough.
+
+        Args:
+            images: paths, PIL images or uint8 arrays.
+            far: the share of images of those who are not enrolled that may be given a name.
+
+        Raises: `UserError` where nobody is enrolled, an image cannot be read, or so few are enrolled that the rate
+        cannot be told.
+        """
+        with suppress(NoIndex):
+            self.refresh()
+        version = self.version
+        return self.recognize(version, self.embed_images(_listed(images)), far)
+
+    def recognize(self, version: Version, vectors: np.ndarray, far: float = FAR) -> list[Identity]:
+        """`identify` of images that are embedded, `[n, dim]`, in a version. Raises: as `identify`."""
+        self.check_current(version)
+        return version.gallery.identify(vectors, far, self.model.decision)
+
     def lookup(
         self, version: Version, query: SearchQuery, texts: np.ndarray, images: np.ndarray, minus: np.ndarray
     ) -> Lookup:
@@ -224,11 +251,15 @@ class Engine:
         vector = mix(parts, query.weights)
         if not 1 <= query.k <= MOST:
             raise BadQuery(f"k is {query.k}; it can be 1 to {MOST}")
-        if version.manifest.fingerprint != self.manifest.fingerprint:
-            raise BadQuery("the index was just built anew with another model; ask again")
+        self.check_current(version)
         _check_where(version.values, query.where)
         textual = len(texts) > 0 and not len(images) and not len(query.like)
         return Lookup(version, vector, query.k, query.where, query.cut_off, [*query.like, *query.minus_ids], textual)
+
+    def check_current(self, version: Version) -> None:
+        """Raises: `BadQuery` where a version is of another model than the one that is searched now."""
+        if version.manifest.fingerprint != self.manifest.fingerprint:
+            raise BadQuery("the index was just built anew with another model; ask again")
 
     def find(self, wanted: Sequence[Lookup]) -> list[list[Hit]]:
         """The hits of each, which were checked; those that look in the same version among the same items read it

@@ -186,40 +186,60 @@ def add(
         ready = [
             Ready(keep(image, folder), vector, thumbnail(image)) for image, vector in zip(decoded, vectors, strict=True)
         ]
-        return put(index, ready, loaded, {"label": label, "category": category, "text": text}, wait, store)
+        about = [{"label": label, "category": category, "text": text}] * len(ready)
+        return put(index, ready, loaded, about, wait, store)
 
 
 def put(
     index: Path,
     images: Sequence[Ready],
     model: Model,
-    about: Mapping[str, str],
+    about: Sequence[Mapping[str, str]],
     wait: float | None = None,
     store: str | None = None,
+    *,
+    projection: str = "umap",
+    begin: Manifest | None = None,
+    check: Callable[[pd.DataFrame | None, Sequence[str]], None] | None = None,
 ) -> list[int]:
-    """Adds images that lie `staged`, and returns their ids. Those that were added before keep their ids. `about`: their
-    `label`, `category` and `text`.
+    """Adds images that lie `staged`, and returns their ids. Those that were added before keep their ids.
+
+    Args:
+        index: the folder.
+        images: to add.
+        model: that embedded them.
+        about: `label`, `category` and `text` of each.
+        wait: seconds to wait for another writer.
+        store: as of `open`.
+        projection: of the map, where so much is added that it is drawn anew.
+        begin: the record of an index that is begun where there is none.
+        check: is told of the table before (None where there is none) and the paths of the images, and may raise.
 
     Raises: as `add`.
     """
-    with layout.writer(index, wait, tidy=drop_leftovers):
-        old = opened(index, Opened)
-        check_fingerprint(index, old.manifest, model)
+    with layout.writer(index, wait, create=begin is not None, tidy=drop_leftovers):
+        old = opened(index, Opened) if begin is None or (index / layout.POINTER).exists() else None
+        if old is not None:
+            check_fingerprint(index, old.manifest, model)
+        known = old.table if old is not None else None
         paths = [f"{layout.UPLOADS}/{image.file.name}.png" for image in images]
-        ids = dict(zip(old.table["path"], old.table["id"], strict=True))
+        if check is not None:
+            check(known, paths)
+        ids = dict(zip(known["path"], known["id"], strict=True)) if known is not None else {}
         new = [row for row, path in enumerate(paths) if path not in ids and path not in paths[:row]]
         if new:
-            texts = [[about["text"]] if about["text"] else []] * len(new)
-            frame = pd.DataFrame({"path": [paths[row] for row in new], **about, "text": texts})
+            frame = pd.DataFrame([{"path": paths[row], **about[row]} for row in new])
+            frame["text"] = [[text] if text else [] for text in frame["text"]]
             frame = frame.assign(key=frame["path"], size=0, mtime=0, domain="", split="")
             pairs = ((images[row].vector, images[row].thumbnail) for row in new)
-            draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), model, store=store)
-            back = [path for path in old.manifest.excluded if path not in paths]
+            draft = Draft(frame.assign(origin="upload"), pairs, np.zeros(0, np.int64), model, projection, store=store)
+            record = old.manifest if old is not None else replace(begin or Manifest(), uid=owner(index))
+            back = [path for path in record.excluded if path not in paths]
             (index / layout.UPLOADS).mkdir(exist_ok=True)  # alone: where the index is gone, this is an error
             for row in new:
                 sync(images[row].file)
                 os.replace(images[row].file, index / paths[row])
-            write(index, replace(old.manifest, excluded=back), draft, old)
+            write(index, replace(record, excluded=back), draft, old)
             ids.update(zip(frame["path"], draft.ids, strict=True))
     return [int(ids[path]) for path in paths]
 

@@ -19,13 +19,15 @@ PREFIX, LOCK = "adding-", ".lock"
 
 
 @contextmanager
-def staged(index: Path) -> Iterator[Path]:
+def staged(index: Path, create: bool = False) -> Iterator[Path]:
     """A folder on the disk of the index, gone at the end with whatever was not moved out of it. Those of processes that
-    were killed go too.
+    were killed go too. `create`: make the folder of the index where there is none.
 
     Raises: `NoIndex` and `DiskFull`, as `layout.writer`.
     """
-    with explained(index):
+    with explained(index, create):
+        if create:
+            index.mkdir(parents=True, exist_ok=True)
         clean(index)
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=index))
         try:

@@ -16,6 +16,7 @@ from starlette.formparsers import MultiPartParser
 
 from pullpush.search.engine import MOST, SearchQuery
 from pullpush.search.errors import BadQuery
+from pullpush.search.gallery import FAR
 from pullpush.search.stores.base import FILTERS
 from pullpush.server.api_docs import api_docs_page
 from pullpush.server.connections import Connections
@@ -62,6 +63,20 @@ class AddResponse(BaseModel):
     """The ids of the images that were added, in their order."""
 
     ids: list[int]
+
+
+class IdentityResponse(BaseModel):
+    """Who an image shows; `name` is null for unknown, `probability` that it shows the `closest` class is null where the
+    model has no decision. A class is named from a score of `threshold` on."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str | None
+    closest: str
+    probability: Annotated[float | None, AfterValidator(lambda p: None if p is None else round(p, 4))]
+    score: Annotated[float, AfterValidator(lambda score: round(score, 4))]
+    threshold: Annotated[float, AfterValidator(lambda score: round(score, 4))]
+    far: float
 
 
 Value = Annotated[str, Field(max_length=LONGEST)]
@@ -171,6 +186,33 @@ async def remove_item(service: TheService, item: int) -> dict[str, int]:
     return {"removed": await service.remove(item)}
 
 
+@router.post(
+    "/classes",
+    tags=["classes"],
+    summary="Enrol a class from a few images",
+    status_code=201,
+    dependencies=[Depends(_writable)],
+)
+async def enroll(
+    service: TheService,
+    name: Annotated[str, Form(max_length=LONGEST)],
+    images: Annotated[list[UploadFile], File(max_length=16)],
+    more: Annotated[bool, Form(description="the class may be there already")] = False,
+) -> AddResponse:
+    """All images are added, or none."""
+    return AddResponse(ids=await service.enroll(name, [await _bytes(image) for image in images], more))
+
+
+@router.post("/identify", tags=["classes"], summary="Who an image shows, or unknown")
+async def identify(
+    service: TheService,
+    image: Annotated[UploadFile, File(description="PNG, JPEG, GIF, WebP, AVIF or HEIC")],
+    far: Annotated[float, Form(gt=0, lt=1, description="share of strangers that may be given a name")] = FAR,
+) -> IdentityResponse:
+    """The closest class, where it is close enough; the image is decoded in a process of its own."""
+    return IdentityResponse.model_validate(await service.identify(await _bytes(image), far))
+
+
 @router.get("/index", tags=["index"], summary="What is being searched")
 async def describe(request: Request, service: TheService) -> dict[str, Any]:
     """The index's size, version and model, its filters with their values, and the limits of requests."""
@@ -187,6 +229,7 @@ async def describe(request: Request, service: TheService) -> dict[str, Any]:
         "store": manifest.facts.get("kind"),
         "recall@10": manifest.facts.get("recall@10"),
         "measured": manifest.facts.get("measured"),
+        "classes": sum(value != "" for value in version.values["label"]),
         "filters": {name: sorted(map(str, v)) for name, v in few.items() if 1 < len(v) <= MOST_VALUES},
         "read_only": request.app.state.read_only,
         "limits": {

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,9 @@ import numpy as np
 from pullpush.search import index as changes
 from pullpush.search import layout
 from pullpush.search.engine import Engine, Hit, Lookup, SearchQuery, Version
+from pullpush.search.enrolment import check_name, put_classes
 from pullpush.search.errors import NoIndex
+from pullpush.search.gallery import Identity
 from pullpush.search.origin import within
 from pullpush.search.staging import clean, staged
 from pullpush.server.batching import Batcher, Cache
@@ -79,6 +82,12 @@ class Service:
             hits: list[Hit] = await self.lookups(wanted)
             return hits
 
+    async def identify(self, data: bytes, far: float) -> Identity:
+        """Who an uploaded image shows. Raises: `Busy`, and `UserError` as `Engine.identify` does."""
+        with self._slot():
+            vector, engine, version = await self._image(data), self.engine, self.engine.version
+            return await self._run(lambda: engine.recognize(version, vector[None], far)[0])
+
     async def start(self) -> None:
         """Starts the decoders; removes what additions of killed servers left behind."""
         clean(self.engine.index)
@@ -87,16 +96,20 @@ class Service:
     async def add(self, data: Sequence[bytes], label: str, category: str, text: str) -> list[int]:
         """Adds uploaded images and returns their ids: all, or none where it ends before."""
         with self._slot(), staged(self.engine.index) as folder:
-            size = self.engine.model.preprocessing.size
-            kept = [await self.decoders.keep(each, size, folder) for each in data]
-            vectors = await asyncio.gather(*(self.images(each.pixels) for each in kept))
-            ready = [
-                changes.Ready(folder / each.name, vector, each.thumbnail)
-                for each, vector in zip(kept, vectors, strict=True)
-            ]
-            engine, about = self.engine, {"label": label, "category": category, "text": text}
+            ready = await self._ready(data, folder)
+            engine, about = self.engine, [{"label": label, "category": category, "text": text}] * len(ready)
             return await self._change(
                 lambda wait: changes.put(engine.index, ready, engine.model, about, wait, engine.store)
+            )
+
+    async def enroll(self, name: str, data: Sequence[bytes], more: bool) -> list[int]:
+        """Enrols a class from uploaded images and returns their ids: all, or none where it ends before."""
+        with self._slot(), staged(self.engine.index) as folder:
+            kept = check_name(name)
+            ready, engine = await self._ready(data, folder), self.engine
+            names = [kept] * len(ready)
+            return await self._change(
+                lambda wait: put_classes(engine.index, ready, names, engine.model, more, wait, engine.store)[kept]
             )
 
     async def remove(self, item: int) -> int:
@@ -185,6 +198,15 @@ class Service:
         for pool in (self.encoder, self.workers, self.writer):
             pool.shutdown(wait=False, cancel_futures=True)
         await self.decoders.close()
+
+    async def _ready(self, data: Sequence[bytes], folder: Path) -> list[changes.Ready]:
+        size = self.engine.model.preprocessing.size
+        kept = [await self.decoders.keep(each, size, folder) for each in data]
+        vectors = await asyncio.gather(*(self.images(each.pixels) for each in kept))
+        return [
+            changes.Ready(folder / each.name, vector, each.thumbnail)
+            for each, vector in zip(kept, vectors, strict=True)
+        ]
 
     async def _text(self, text: str) -> np.ndarray:
         return await self.cache.get((self.engine.manifest.fingerprint, text), lambda: self.texts(text))

@@ -1,0 +1,104 @@
+"""pullpush enroll, pullpush identify"""
+
+from json import dumps
+from pathlib import Path
+
+from pullpush.cli.terminal import plain
+from pullpush.errors import UserError
+from pullpush.escape import printable
+from pullpush.images.files import find_images
+
+__all__ = ["enroll", "identify"]
+
+
+def enroll(
+    gallery: str,
+    classes: list[str],
+    *,
+    model: str | None = None,
+    more: bool = False,
+    store: str | None = None,
+    json: bool = False,
+) -> None:
+    """Adds classes to an index without training, each from one image or a few.
+
+    Args:
+        gallery: an index folder; where there is none, --model begins one.
+        classes: NAME=IMAGE,IMAGE or NAME=FOLDER, as many as you like.
+        model: a run folder or a model folder, to begin an index.
+        more: the classes may be there already, and get these images besides.
+        store: where the vectors lie on a server, its address; or the environment variable PULLPUSH_STORE.
+        json: print {NAME: [ids of its images]}.
+
+    Examples:
+        pullpush enroll indexes/people alice=alice.jpg bob=bob-1.jpg,bob-2.jpg --model runs/demo
+        pullpush enroll indexes/people carol=photos/carol/
+        pullpush enroll indexes/people alice=another.jpg --more
+    """
+    from pullpush import search
+
+    named: dict[str, list[str]] = {}
+    for each in classes:
+        name, images = _named(each)
+        if name in named:
+            raise UserError(f"the class {name!r} is given twice; give all its images at once: {name}=IMAGE,IMAGE")
+        named[name] = images
+    ids = search.enroll(gallery, named, model, more=more, store=store)
+    if json:
+        print(dumps(ids))
+        return
+    for name, items in ids.items():
+        print(f"{printable(name)}: {len(items)} image{'s' if len(items) > 1 else ''}")
+
+
+def identify(
+    gallery: str,
+    images: list[str],
+    *,
+    far: float = 1e-2,
+    store: str | None = None,
+    json: bool = False,
+) -> None:
+    """Who each image shows: the closest class of an index, or unknown where none is close enough.
+
+    Args:
+        gallery: an index folder.
+        images: image files.
+        far: the false accept rate, the share of images of those who are not enrolled that may be given a name.
+        store: where the vectors lie on a server, its address; or the environment variable PULLPUSH_STORE.
+        json: print a list of {image, name, closest, probability, score, threshold, far}; name is null for unknown.
+
+    Examples:
+        pullpush identify indexes/people photo.jpg
+        pullpush identify indexes/people *.jpg --far 0.001 --json
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from pullpush import search
+
+    found = search.open(gallery, store=store).identify(images, far)
+    if json:
+        print(dumps([{"image": image, **each.as_dict()} for image, each in zip(images, found, strict=True)]))
+        return
+    shown = Table(caption=plain(f"a name from a score of {found[0].threshold:.3f}: {far:g} of strangers get one"))
+    for column in ("image", "name", "probability", "score", "closest"):
+        shown.add_column(column, justify="right" if column in ("probability", "score") else "left")
+    for image, each in zip(images, found, strict=True):
+        probability = "" if each.probability is None else f"{each.probability:.1%}"
+        name = plain("unknown", "dim") if each.name is None else plain(each.name, "bold")
+        shown.add_row(plain(image), name, probability, f"{each.score:.3f}", plain(each.closest))
+    Console().print(shown)
+
+
+def _named(given: str) -> tuple[str, list[str]]:
+    """The name and the images of `NAME=IMAGE,IMAGE` or `NAME=FOLDER`."""
+    name, equals, value = given.partition("=")
+    if not equals or not value:
+        raise UserError(f"{given!r} must be NAME=IMAGE,IMAGE or NAME=FOLDER, such as alice=alice.jpg")
+    if Path(value).is_dir():
+        found = [str(path) for path in find_images(Path(value))[0]]
+        if not found:
+            raise UserError(f"there are no images in {value!r} for the class {name!r}")
+        return name, found
+    return name, [value] if Path(value).exists() else [part for part in value.split(",") if part]

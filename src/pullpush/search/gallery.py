@@ -1,0 +1,167 @@
+"""The classes of an index, and who somebody is among them: a name with a probability, or unknown."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pullpush.encoders.decision import PRIOR, Decision
+from pullpush.evaluation.classes import closest_classes, prototypes
+from pullpush.evaluation.knn import Floats
+from pullpush.search.errors import BadQuery
+from pullpush.search.stores import Vectors
+
+__all__ = ["FAR", "Gallery", "Identity", "gallery_of"]
+
+FAR = 1e-2
+"""The false accept rate where nobody says another."""
+MOST_ENROLLED = 1_000_000
+ASKED = 10_000
+"""The threshold is told from at most so many of the enrolled images, a fixed random choice."""
+TOLD = 5
+"""A false accept rate is told from at least so many false accepts."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who an image shows.
+
+    Attributes:
+        name: the class; None for unknown.
+        closest: the closest class, whether or not it is close enough.
+        probability: that the image shows the closest class; None where the model has no decision.
+        score: of the closest class, the cosine with its prototype.
+        threshold: the score from which on the class is named.
+        far: the false accept rate that the threshold is for.
+    """
+
+    name: str | None
+    closest: str
+    probability: float | None
+    score: float
+    threshold: float
+    far: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `pullpush identify --json` prints of it."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The classes of one version of an index: the values of `label`; items without one are of none.
+
+    Attributes:
+        names: of the classes.
+        prototypes: float32 `[classes, dim]`.
+        strangers: ascending, what each enrolled image scores with the closest of the other classes, as one would who
+            is not enrolled. Empty where there is one class.
+    """
+
+    names: list[str]
+    prototypes: Floats
+    strangers: Floats
+
+    def threshold(self, far: float, decision: Decision | None = None) -> float:
+        r"""The score from which on a class is named, so that of those who are not enrolled a share of `far` is.
+
+        With N classes a stranger has N chances to be taken for somebody, so the threshold of a pair is of no use. It is
+        told from the gallery itself: each enrolled image asks who it is among the *other* classes, where it is a
+        stranger. Of n such scores the k-th largest, k = floor(far (n + 1)), is exceeded by another stranger's with a
+        chance of at most `far` where enrolled classes and strangers are of one kind (Vovk et al. 2005, Algorithmic
+        learning in a random world: conformal prediction). Where k is below 5, too few to tell, it is the threshold of
+        the model's decision for a pair at $1 - (1 - far)^{1/N}$, as though the N chances were independent.
+
+        Args:
+            far: above 0 and below 1.
+            decision: of the model.
+
+        Raises:
+            BadQuery: `far` is out of its bounds, or can be told neither by the gallery nor by the decision.
+        """
+        if not 0 < far < 1:
+            raise BadQuery(f"the false accept rate is {far:g}; it is above 0 and below 1, such as 0.01")
+        count = math.floor(far * (len(self.strangers) + 1) * (1 + 1e-12))
+        if count >= TOLD:
+            return float(np.nextafter(self.strangers[-count], np.float32(2)))
+        least = TOLD / (len(self.strangers) + 1)
+        if decision is None:
+            raise BadQuery(
+                f"{len(self.names)} classes with {len(self.strangers)} images are too few to tell a false accept rate "
+                f"of {far:g}, and the model has no decision of its own: enrol more, "
+                + (f"ask for at least {least:.2g}, " if least < 1 else "")
+                + "or train the model again with validation classes"
+            )
+        pair = -math.expm1(math.log1p(-far) / len(self.names))
+        if pair < decision.fars[-1]:
+            raise BadQuery(
+                f"a false accept rate of {far:g} among {len(self.names)} classes can be told neither from their "
+                f"{len(self.strangers)} images nor from the validation of the model: ask for more, or enrol more"
+            )
+        return decision.threshold(pair)
+
+    def identify(self, vectors: Floats, far: float = FAR, decision: Decision | None = None) -> list[Identity]:
+        r"""Who each is.
+
+        With $\lambda(s)$ the log likelihood ratio of the model's decision, $s_j$ the score of class j of N, and as
+        many strangers as enrolled among those who ask ($\pi = 0.5$), all of them equally often, by Bayes
+
+        $$P(c) = \frac{e^{\lambda(s_c)}}{N (1 - \pi) / \pi + \sum_j e^{\lambda(s_j)}}$$
+
+        Args:
+            vectors: float32 `[n, dim]`, of length 1.
+            far: the false accept rate.
+            decision: of the model; without one there are no probabilities.
+
+        Raises:
+            BadQuery: as of `threshold`.
+        """
+        threshold = self.threshold(far, decision)
+        identities = []
+        for scores in vectors @ self.prototypes.T:
+            best = int(scores.argmax())
+            score = float(scores[best])
+            identities.append(
+                Identity(
+                    name=self.names[best] if score >= threshold else None,
+                    closest=self.names[best],
+                    probability=None if decision is None else _probability(scores, best, decision),
+                    score=score,
+                    threshold=threshold,
+                    far=far,
+                )
+            )
+        return identities
+
+
+def gallery_of(table: pd.DataFrame, vectors: Vectors) -> Gallery:
+    """The classes of a version.
+
+    Args:
+        table: with `id` and `label`, "" for none.
+        vectors: the embeddings, by id.
+
+    Raises:
+        BadQuery: no item has a class, or too many have.
+    """
+    labelled = table[table["label"] != ""]
+    if not len(labelled):
+        raise BadQuery("nobody is enrolled: no item of this index has a class; enrol one with: pullpush enroll")
+    if len(labelled) > MOST_ENROLLED:
+        raise BadQuery(f"{len(labelled):,} items have a class; among more than {MOST_ENROLLED:,} nobody is identified")
+    labels, names = pd.factorize(labelled["label"], sort=True)
+    x = vectors.get(labelled["id"].to_numpy(np.int64))
+    strangers = np.zeros(0, np.float32)
+    if len(names) > 1:
+        rows = np.sort(np.random.default_rng(0).permutation(len(x))[:ASKED])
+        strangers = np.sort(closest_classes(x[rows], labels[rows], x, labels).other)
+    return Gallery([str(name) for name in names], prototypes(x, labels)[1], strangers)
+
+
+def _probability(scores: Floats, best: int, decision: Decision) -> float:
+    ratios: NDArray[np.float64] = decision.probability(scores)
+    ratios = ratios / np.maximum(1 - ratios, 1e-12)  # at a prior of 0.5, odds are likelihood ratios
+    return float(ratios[best] / (len(scores) * (1 - PRIOR) / PRIOR + ratios.sum()))
