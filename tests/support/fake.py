@@ -29,12 +29,10 @@ COLOURS = {
 
 
 class FakeModel:
-    """What the search room uses of `pullpush.encoders.Model`. `delay`: seconds an image."""
+    """What the search room uses of `pullpush.encoders.Model`. `delay`: seconds an image; `decision`: or its values."""
 
-    def __init__(
-        self, name: str = "a", text: bool = True, delay: float = 0.0, decision: Decision | None = None
-    ) -> None:
-        self.decision = decision
+    def __init__(self, name: str = "a", text: bool = True, delay: float = 0.0, decision: Any = None) -> None:
+        self.decision = Decision.of(decision) if isinstance(decision, dict) else decision
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
         self.dim, self.preprocessing, self.delay, self.calls = DIM, SimpleNamespace(size=SIZE), delay, 0
         self.text = object() if text else None

@@ -58,7 +58,8 @@ def enroll(
     `add`.
     """
     index = Path(index)
-    decoded = [(check_name(name), image) for name, images in classes.items() for image in _decoded(name, images)]
+    kept = {name: check_name(name) for name in classes}
+    decoded = [(kept[name], image) for name, images in classes.items() for image in _decoded(name, images)]
     if not decoded:
         raise UserError("there is nobody to enrol; give a name and its images")
     loaded, begin = _model_of(index, model, store)

@@ -21,8 +21,8 @@ FAR = 1e-2
 MOST_ENROLLED = 1_000_000
 ASKED = 10_000
 """The threshold is told from at most so many of the enrolled images, a fixed random choice."""
-TOLD = 5
-"""A false accept rate is told from at least so many false accepts."""
+TOLD = 2
+"""A false accept rate is told from at least so many classes that are accepted."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,27 @@ class Gallery:
     Attributes:
         names: of the classes.
         prototypes: float32 `[classes, dim]`.
-        strangers: ascending, what each enrolled image scores with the closest of the other classes, as one would who
-            is not enrolled. Empty where there is one class.
+        strangers: `[n]`, descending: what each enrolled image scores with the closest of the other classes, as one
+            would who is not enrolled. Empty where there is one class.
+        above: float64 `[n]`, how many classes score above each of them; one with 3 of its 5 images counts 0.6.
     """
 
     names: list[str]
     prototypes: Floats
     strangers: Floats
+    above: NDArray[np.float64]
 
     def threshold(self, far: float, decision: Decision | None = None) -> float:
         r"""The score from which on a class is named, so that of those who are not enrolled a share of `far` is.
 
         With N classes a stranger has N chances to be taken for somebody, so the threshold of a pair is of no use. It is
         told from the gallery itself: each enrolled image asks who it is among the *other* classes, where it is a
-        stranger. Of n such scores the k-th largest, k = floor(far (n + 1)), is exceeded by another stranger's with a
-        chance of at most `far` where enrolled classes and strangers are of one kind (Vovk et al. 2005, Algorithmic
-        learning in a random world: conformal prediction). Where k is below 5, too few to tell, it is the threshold of
-        the model's decision for a pair at $1 - (1 - far)^{1/N}$, as though the N chances were independent.
+        stranger. It is the least score that no more than $\alpha (N + 1) - 1$ classes are above, the images of a class
+        sharing one place, so that of strangers who are of one kind with the enrolled a share of $\alpha$ is named (as
+        in conformal prediction: Vovk, Gammerman, Shafer 2005, Algorithmic learning in a random world; by classes, as
+        the images of one are not independent).
+        Where $\alpha (N + 1)$ is below 2, too few to tell well, it is the threshold of the model's decision for a pair
+        at $1 - (1 - \alpha)^{1/N}$, as though the N chances were independent.
 
         Args:
             far: above 0 and below 1.
@@ -84,22 +88,21 @@ class Gallery:
         """
         if not 0 < far < 1:
             raise BadQuery(f"the false accept rate is {far:g}; it is above 0 and below 1, such as 0.01")
-        count = math.floor(far * (len(self.strangers) + 1) * (1 + 1e-12))
-        if count >= TOLD:
-            return float(np.nextafter(self.strangers[-count], np.float32(2)))
-        least = TOLD / (len(self.strangers) + 1)
+        classes = len(self.names)
+        if len(self.strangers) and far * (classes + 1) >= TOLD - 1e-9:
+            last = int(np.searchsorted(self.above, far * (classes + 1) - 1 + 1e-9, side="right")) - 1
+            return float(np.nextafter(self.strangers[last], np.float32(2)))
         if decision is None:
+            least = f"ask for at least {TOLD / (classes + 1):.2g}, " if classes > 1 else ""
             raise BadQuery(
-                f"{len(self.names)} classes with {len(self.strangers)} images are too few to tell a false accept rate "
-                f"of {far:g}, and the model has no decision of its own: enrol more, "
-                + (f"ask for at least {least:.2g}, " if least < 1 else "")
-                + "or train the model again with validation classes"
+                f"a false accept rate of {far:g} cannot be told from so few classes ({classes}), and the model has no "
+                f"decision of its own: enrol more, {least}or train the model again with validation classes"
             )
-        pair = -math.expm1(math.log1p(-far) / len(self.names))
+        pair = -math.expm1(math.log1p(-far) / classes)
         if pair < decision.fars[-1]:
             raise BadQuery(
-                f"a false accept rate of {far:g} among {len(self.names)} classes can be told neither from their "
-                f"{len(self.strangers)} images nor from the validation of the model: ask for more, or enrol more"
+                f"a false accept rate of {far:g} among {classes} classes can be told neither from these classes nor "
+                "from the validation of the model: ask for more, or enrol more"
             )
         return decision.threshold(pair)
 
@@ -154,11 +157,16 @@ def gallery_of(table: pd.DataFrame, vectors: Vectors) -> Gallery:
         raise BadQuery(f"{len(labelled):,} items have a class; among more than {MOST_ENROLLED:,} nobody is identified")
     labels, names = pd.factorize(labelled["label"], sort=True)
     x = vectors.get(labelled["id"].to_numpy(np.int64))
-    strangers = np.zeros(0, np.float32)
+    strangers, above = np.zeros(0, np.float32), np.zeros(0)
     if len(names) > 1:
         rows = np.sort(np.random.default_rng(0).permutation(len(x))[:ASKED])
-        strangers = np.sort(closest_classes(x[rows], labels[rows], x, labels).other)
-    return Gallery([str(name) for name in names], prototypes(x, labels)[1], strangers)
+        scores = closest_classes(x[rows], labels[rows], x, labels).other
+        order = np.argsort(-scores, kind="stable")
+        share = (1 / np.bincount(labels[rows], minlength=len(names)).clip(1))[labels[rows]][order]
+        # of a sample that lacks some classes, as though all were in it
+        share *= len(names) / len(np.unique(labels[rows]))
+        strangers, above = scores[order], np.cumsum(share) - share
+    return Gallery([str(name) for name in names], prototypes(x, labels)[1], strangers, above)
 
 
 def _probability(scores: Floats, best: int, decision: Decision) -> float:

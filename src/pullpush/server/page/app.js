@@ -61,8 +61,27 @@ async function run({ remember = true } = {}) {
   say();
   $("more").hidden = $("end").hidden = true;
   if (!isEmpty() || Object.keys(query.where).length === 0) waiting();
-  await next(mine, 0);
+  await Promise.all([next(mine, 0), identify(mine)]);
 }
+
+// Who the image shows, above the items that are like it.
+async function identify(mine) {
+  $("who").hidden = true;
+  if (!query.image || query.text.trim() || !about.classes) return;
+  const form = new FormData();
+  form.set("image", query.image);
+  const who = await ask("/api/identify", { method: "POST", body: form }).catch(() => null);  // too few to tell, or what the search says too
+  if (mine !== asked || !who) return;
+  const chance = who.probability === null ? "" : percent(who.probability);
+  const rest = who.name === null ? ` None of the ${about.classes.toLocaleString()} classes is close enough. The closest is ${who.closest}${chance && `, ${chance}`}.`
+    : chance && ` ${chance}`;
+  $("who").replaceChildren(make("b", {}, who.name ?? "Unknown."), rest);
+  $("who").className = who.name === null ? "unknown" : "";
+  $("who").hidden = false;
+}
+
+// 0 and 100% are never reached.
+function percent(share) { return `${Math.min(Math.max(Math.round(100 * share), 1), 99)}%`; }
 
 // The hits from number `skip` on: the first ones take the place of what was shown, the others follow it.
 async function next(mine, skip) {
