@@ -182,7 +182,7 @@ for verb in {sorted(VERBS)}:
     print(verb, status, said.getvalue().strip())
 """
     extras = {"study": "study", "tune": "study", "report": "report", "diagnose": "report"}
-    extras |= dict.fromkeys(("index", "search", "serve"), "search")
+    extras |= dict.fromkeys(("index", "search", "serve", "enroll", "identify"), "search")
     lines = bare(code)
     assert len(lines) == len(VERBS)
     for line in lines:

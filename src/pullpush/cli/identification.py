@@ -6,7 +6,6 @@ from pathlib import Path
 from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
 from pullpush.escape import printable
-from pullpush.images.files import find_images
 
 __all__ = ["enroll", "identify"]
 
@@ -93,6 +92,8 @@ def identify(
 
 def _named(given: str) -> tuple[str, list[str]]:
     """The name and the images of `NAME=IMAGE,IMAGE` or `NAME=FOLDER`."""
+    from pullpush.images.files import find_images
+
     name, equals, value = given.partition("=")
     if not equals or not value:
         raise UserError(f"{given!r} must be NAME=IMAGE,IMAGE or NAME=FOLDER, such as alice=alice.jpg")
