@@ -14,7 +14,7 @@ from pullpush.evaluation.knn import Floats, Space
 from pullpush.evaluation.protocols import Protocol, evaluate_items, protocol_for
 from pullpush.progress import work
 
-__all__ = ["CANDIDATES", "RESCORED", "Compressed", "Rescored", "compressed"]
+__all__ = ["CANDIDATES", "RESCORED", "Compressed", "Dtype", "Rescored", "compressed"]
 
 CANDIDATES = 40
 """Items that are found by their bits and compared again."""
@@ -54,7 +54,7 @@ class Compressed:
 def compressed(
     embeddings: Any,
     items: Items,
-    compression: Compression,
+    compression: Compression | Floats,
     *,
     dims: Sequence[int] = (64, 32),
     dtypes: Sequence[Dtype] = DTYPES,
@@ -69,7 +69,7 @@ def compressed(
     Args:
         embeddings: float32 `[n, dim]` of length 1, rows as in `items`.
         items: that are searched among.
-        compression: fitted to training embeddings; without its components there are no rows of `pca`.
+        compression: fitted to training embeddings, or these; without its components there are no rows of `pca`.
         dims: numbers of dimensions beside all; those that are no less are passed over.
         dtypes: what they are stored as.
         candidates: that are rescored.
@@ -80,16 +80,17 @@ def compressed(
         UserError: as `evaluate_items`.
     """
     x = knn.matrix(embeddings, "embeddings")
+    small = compression if isinstance(compression, Compression) else Compression.fit(compression)
     protocol = replace(protocol_for(items), draws=0) if protocol is None else protocol
     kinds: list[tuple[Reduction | Literal["none"], int]] = [("none", x.shape[1])]
     for dim in [dim for dim in dims if dim < x.shape[1]]:
-        kinds += [("prefix", dim), *([("pca", dim)] if compression.components is not None else [])]  # type: ignore[list-item]
+        kinds += [("prefix", dim), *([("pca", dim)] if small.components is not None else [])]  # type: ignore[list-item]
     rows = []
     with work("evaluating small embeddings", len(kinds) * len(dtypes), "kinds") as current:
         for reduction, dim in kinds:
-            small = compression if reduction == "none" else replace(compression, reduction=reduction)
+            kind = small if reduction == "none" else replace(small, reduction=reduction)
             for dtype in dtypes:
-                for name, vectors, similarity, size in _stored(small, x, dim, dtype, candidates, seed):
+                for name, vectors, similarity, size in _stored(kind, x, dim, dtype, candidates, seed):
                     found = evaluate_items(vectors, items, protocol, nmi=False, neighbours=0, similarity=similarity)
                     recall, map_at_r = found.metrics["recall@1"], found.metrics["map@r"]
                     rows.append(Compressed(reduction, dim, name, size, stored_bytes(dim, dtype), recall, map_at_r))

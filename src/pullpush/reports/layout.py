@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from markupsafe import Markup
 
 from pullpush.progress import duration, work
-from pullpush.reports import blocks, cross_modal
+from pullpush.reports import blocks, compression, cross_modal
 from pullpush.reports.context import Context
 from pullpush.reports.page import Block, Page, Section
 from pullpush.reports.tables import MetricRow, metric_rows
@@ -77,6 +77,12 @@ SECTIONS = (
         "Similarities and classes",
         "How far positives and negatives are apart, and how the classes differ.",
         (blocks.similarity, blocks.class_recall, blocks.categories),
+    ),
+    Chapter(
+        "small",
+        "Small embeddings",
+        "What is found among {queried} with fewer dimensions, and with fewer bytes for each.",
+        (compression.small_embeddings,),
     ),
     Chapter("map", "Map", "The embeddings in two dimensions.", (blocks.maps, blocks.hover_map)),
     Chapter("how", "How the numbers were obtained", "", (blocks.how, blocks.splits)),
