@@ -37,6 +37,7 @@ def evaluate(
     nmi: bool = True,
     rerank: str = "none",
     compression: bool = False,
+    views: Literal["auto", "none"] = "auto",
     per_class: str | None = None,
     json: bool = False,
 ) -> None:
@@ -53,6 +54,7 @@ def evaluate(
             both, reciprocal; or what to do, such as expand=3,augment=3 or reciprocal=6 (docs/reranking.md).
         compression: what smaller embeddings find too: fewer dimensions, and fewer bytes for each
             (docs/small-embeddings.md).
+        views: the test views of the model (auto), or images as they are.
         per_class: write a CSV with the metrics of each class to this file.
         json: print JSON instead of a table.
 
@@ -67,10 +69,12 @@ def evaluate(
     from rich.console import Console
 
     from pullpush.data.sources import open_items
-    from pullpush.encoders import load
+    from pullpush.encoders import Views, load
     from pullpush.evaluation import evaluate_items, identification, knn_accuracy
 
     loaded = load(model)
+    if views == "none":
+        loaded.views = Views()
     reranking, chosen = _reranking(rerank, loaded, model)
     items = _of_the_run(model)
     if data is None or (items and items.name == data and not options):
@@ -78,10 +82,13 @@ def evaluate(
     else:
         items = open_items(data, root=root, **(options or {}))
         items = _split(items, split or ("test" if (items.table["split"] == "test").any() else ""), data)
-    embeddings, items = _embed_readable(loaded, items)
-    result, seconds = before = timed(lambda: evaluate_items(embeddings, items, nmi=nmi and not reranking))
+    queries, embeddings, items = _embed_readable(loaded, items)
+    asking = None if loaded.views.plain else queries
+    result, seconds = before = timed(
+        lambda: evaluate_items(embeddings, items, nmi=nmi and not reranking, queries=asking)
+    )
     if reranking:
-        result, seconds = timed(lambda: evaluate_items(embeddings, items, nmi=False, rerank=reranking))
+        result, seconds = timed(lambda: evaluate_items(embeddings, items, nmi=False, rerank=reranking, queries=asking))
     if per_class:
         frame = result.per_class.copy()
         frame.insert(0, "class", [items.classes[label] for label in frame.index])
@@ -168,7 +175,7 @@ def embed(
     else:
         items = _split(open_images(data, root=root, **(options or {})), split, data)
     loaded.compression.reduce(np.empty((0, loaded.dim), np.float32), dim)  # refused before anything is embedded
-    embeddings, items = _embed_readable(loaded, items)
+    _, embeddings, items = _embed_readable(loaded, items)
     embeddings = loaded.compression(embeddings, dim, dtype)
     rows = range(len(items))
     paths, classes = [items.path(row) for row in rows], [items.classes[label] for label in items.table["label"]]
@@ -215,7 +222,7 @@ def _reranking(wanted: str, model: "Model", folder: str) -> "tuple[Rerank, Chose
             f"{folder!r} has no validation classes to choose a re-ranking on: name one, such as "
             "--rerank expand=3, or give the folder of a run that was trained with --data.validation 0.1"
         )
-    embeddings, validation = _embed_readable(model, validation)
+    _, embeddings, validation = _embed_readable(model, validation)
     chosen = choose_rerank(embeddings, validation, wanted)
     return chosen.options, chosen
 
@@ -238,14 +245,16 @@ def _split(items: "Items | None", split: str, what: str) -> "Items":
     return chosen
 
 
-def _embed_readable(model: "Model", items: "Items") -> "tuple[np.ndarray, Items]":
-    """Embeddings of the items whose images can be read, and these items; the others are named on standard error.
+def _embed_readable(model: "Model", items: "Items") -> "tuple[np.ndarray, np.ndarray, Items]":
+    """Embeddings of the items whose images can be read, as queries and as gallery, and these items; the others are
+    named on standard error.
 
     A model without images embeds what its first encoder takes of an item.
     """
     if "image" not in model.encoders:
         kind, encoder = next(iter(model.encoders.items()))
-        return model.embed_as(kind, encoder.of_items(items)), items
+        embeddings = model.embed_as(kind, encoder.of_items(items))
+        return embeddings, embeddings, items
     kept, bad = [], []
 
     def images() -> Any:
@@ -258,7 +267,7 @@ def _embed_readable(model: "Model", items: "Items") -> "tuple[np.ndarray, Items]
             kept.append(row)
             yield image
 
-    embeddings = model.embed(images())
+    queries, embeddings = model.embed_both(images())
     if not kept:
         raise UserError(f"none of the {len(items)} images can be read, the first: {bad[0]}")
     for line in bad[:SHOWN]:
@@ -266,4 +275,4 @@ def _embed_readable(model: "Model", items: "Items") -> "tuple[np.ndarray, Items]
     if bad:
         more = f", {len(bad) - SHOWN} of them not shown" if len(bad) > SHOWN else ""
         print(f"{len(bad)} of {len(items)} images left out{more}", file=sys.stderr)
-    return embeddings, items.select(kept)
+    return queries, embeddings, items.select(kept)

@@ -11,5 +11,17 @@ from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
 from pullpush.encoders.text import TextEncoder
 from pullpush.encoders.towers import TwoTowers
+from pullpush.encoders.views import View, Views
 
-__all__ = ["Compression", "Decision", "ImageEncoder", "Model", "TextEncoder", "TwoTowers", "load", "save"]
+__all__ = [
+    "Compression",
+    "Decision",
+    "ImageEncoder",
+    "Model",
+    "TextEncoder",
+    "TwoTowers",
+    "View",
+    "Views",
+    "load",
+    "save",
+]

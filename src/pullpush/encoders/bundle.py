@@ -1,8 +1,8 @@
 """The model on disk: a folder that rebuilds the encoders without downloading anything.
 
 model.safetensors   the encoders; of the text encoder, the head; the mean and the components of the `compression`
-config.json         version, fingerprint, the encoders' options with the preprocessing, `extra`, and where one was
-                    fitted the `decision`
+config.json         version, fingerprint, the encoders' options with the preprocessing, `extra`; where there are some,
+                    the `views`, and where one was fitted the `decision`
 text/               the transformer, as sentence-transformers saves it (only with a text encoder)
 
 An encoder of another kind stands in config.json under `encoders`, and its files, where it has some, in KIND/.
@@ -26,6 +26,7 @@ from pullpush.encoders.compression import Compression
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Stored
 from pullpush.encoders.model import Model
+from pullpush.encoders.views import Views
 from pullpush.errors import UserError
 from pullpush.files import check_fields, damaged, read_json, unwritable
 from pullpush.files.tensors import read_safetensors
@@ -43,6 +44,7 @@ def save(
     extra: dict[str, Any] | None = None,
     decision: Decision | None = None,
     compression: Compression | None = None,
+    views: Views | None = None,
     replace: bool = False,
     then: str = "then write the model again",
 ) -> str:
@@ -56,6 +58,7 @@ def save(
         extra: any JSON value to keep with it; it does not change the fingerprint.
         decision: how cosines of the images are read; it does not change the fingerprint either.
         compression: how embeddings are made smaller.
+        views: in which images are seen; None: as they are.
         replace: whether to write in the place of another.
         then: what to do once it can be written, for the message.
 
@@ -68,7 +71,7 @@ def save(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(folder) as partial:
-            return _write(partial, [each for each in encoders if each is not None], extra, decision, compression)
+            return _write(partial, [each for each in encoders if each is not None], extra, decision, compression, views)
     except (OSError, SafetensorError) as error:
         raise unwritable(folder, error, then) from error
 
@@ -91,7 +94,8 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
     tensors = read_safetensors(folder / WEIGHTS, CURE)
     encoders = [_rebuilt(kind, folder, config, tensors).to(device) for kind in _options(config)]
     compression = _compression(folder, config, tensors, encoders[0].dim)
-    return Model(encoders, fingerprint, config["extra"], _decision(folder, config), compression)
+    decision, views = _read_with(folder, config)
+    return Model(encoders, fingerprint, config["extra"], decision, compression, views)
 
 
 def _compression(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], dim: int) -> Compression | None:
@@ -108,9 +112,11 @@ def _compression(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor
     return read
 
 
-def _decision(folder: Path, config: dict[str, Any]) -> Decision | None:
+def _read_with(folder: Path, config: dict[str, Any]) -> tuple[Decision | None, Views | None]:
+    """What bundles have had since: how cosines are read, and views."""
     try:
-        return None if config.get("decision") is None else Decision.of(config["decision"])
+        decision = None if config.get("decision") is None else Decision.of(config["decision"])
+        return decision, None if config.get("views") is None else Views.of(config["views"])
     except UserError as error:
         raise damaged(folder / CONFIG, error, CURE) from error
 
@@ -147,6 +153,7 @@ def _write(
     extra: dict[str, Any] | None,
     decision: Decision | None,
     compression: Compression | None,
+    views: Views | None,
 ) -> str:
     tensors = {f"{each.kind}.{key}": value for each in encoders for key, value in each.saved_state().items()}
     if compression is not None:
@@ -166,6 +173,7 @@ def _write(
         "extra": extra or {},
         **({} if decision is None else {"decision": decision.values()}),
         **({} if compression is None else {"compression": {"reduction": compression.reduction}}),
+        **({} if views is None or views.plain else {"views": views.values()}),
     }
     config["fingerprint"] = fingerprint = _fingerprint(folder, config)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -173,9 +181,10 @@ def _write(
 
 
 def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
-    """sha256 over the options of encoders and compression, and the name and content of every file that they read."""
-    options = [config[kind] for kind in FIRST] + ([config["encoders"]] if config["encoders"] else [])
-    options += [config["compression"]] if config.get("compression") else []
+    """sha256 over the options of encoders, compression and views, and the name and content of every file that they
+    read."""
+    later = ("encoders", "compression", "views")
+    options = [config[kind] for kind in FIRST] + [config[name] for name in later if config.get(name)]
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     files = [file for kind in sorted(_options(config)) for file in sorted((folder / kind).rglob("*")) if file.is_file()]
     for file in [folder / WEIGHTS, *files]:

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 import timm
 import torch
+from PIL.Image import Image
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,7 +18,7 @@ from pullpush.encoders.small_maps import quick_on_small_maps
 from pullpush.encoders.weights import Loaded, load_backbone
 from pullpush.errors import UserError
 from pullpush.files import Fields, check_fields, damaged
-from pullpush.images import any_rgb
+from pullpush.images import any_rgb, resize_and_center
 from pullpush.images.preprocessing import Preprocessing
 
 __all__ = ["ImageEncoder"]
@@ -88,8 +90,12 @@ class ImageEncoder(Encoder):
 
     def prepare(self, inputs: Sequence[Any], first: int = 0) -> Tensor:
         """Paths, PIL images and uint8 arrays to what `forward` takes, decoded as in training; see `Encoder.prepare`."""
-        images = [any_rgb(each, f"number {number}") for number, each in enumerate(inputs, first)]
-        return self.preprocessing(images).to(self.device)
+        return self.preprocessing(_opened(inputs, first)).to(self.device)
+
+    def squares(self, inputs: Sequence[Any], side: int, first: int = 0) -> Tensor:
+        """The central squares of the same as uint8 `[n, 3, side, side]`, from which views are made (`views.py`)."""
+        pixels = np.stack([resize_and_center(image, side) for image in _opened(inputs, first)])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 
     def features(self, inputs: Tensor) -> Tensor:
         """The pooled output of the backbone, `[n, width]`."""
@@ -137,6 +143,10 @@ class ImageEncoder(Encoder):
         encoder.load_state_dict(stored.tensors)
         encoder.loaded = dataclasses.replace(encoder.loaded, source="bundle", matched=len(stored.tensors))
         return encoder.train()
+
+
+def _opened(inputs: Sequence[Any], first: int) -> list[Image]:
+    return [any_rgb(each, f"number {number}") for number, each in enumerate(inputs, first)]
 
 
 def _check_shapes(stored: Stored) -> None:

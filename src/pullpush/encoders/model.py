@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import nullcontext
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,13 +16,15 @@ from pullpush.encoders.decision import PRIOR, Decision
 from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
+from pullpush.encoders.views import Views, embed_each, mean_of
 from pullpush.errors import UserError
 from pullpush.images.preprocessing import Preprocessing
 from pullpush.maths.similarity import normalize
 from pullpush.progress import counted, showing
 
-__all__ = ["Model"]
+__all__ = ["Model", "Role"]
 
+Role = Literal["query", "gallery"]
 Given = str | os.PathLike[str] | Image.Image | NDArray[Any]
 Embeddings = NDArray[Any]
 """float32 unless another dtype is asked for."""
@@ -39,6 +41,7 @@ class Model:
         decision: how cosines of its images are read; None where it was not fitted.
         compression: how its embeddings are made smaller; without anything fitted in bundles of earlier versions, where
             fewer dimensions are the first ones and bits are signs.
+        views: in which images are seen; their mean is the embedding.
     """
 
     def __init__(
@@ -48,10 +51,11 @@ class Model:
         extra: dict[str, Any] | None = None,
         decision: Decision | None = None,
         compression: Compression | None = None,
+        views: Views | None = None,
     ) -> None:
         self.encoders = {encoder.kind: encoder.eval() for encoder in encoders}
         self.fingerprint, self.extra, self.decision = fingerprint, extra or {}, decision
-        self.compression = compression or Compression()
+        self.compression, self.views = compression or Compression(), views or Views()
 
     def __repr__(self) -> str:
         titles = {"image": "None", "text": "None"} | {kind: each.title() for kind, each in self.encoders.items()}
@@ -81,12 +85,18 @@ class Model:
         """Of the images."""
         return self.image.preprocessing
 
+    @property
+    def side(self) -> int:
+        """Side in pixels of the squares that it looks at: an image may come as its central square of this side."""
+        return self.views.side(self.preprocessing.size)
+
     def embed(
         self,
         images: Given | Iterable[Given],
         batch_size: int = 64,
         progress: bool = False,
         *,
+        role: Role = "gallery",
         dim: int | None = None,
         dtype: Dtype = "float32",
     ) -> Embeddings:
@@ -101,6 +111,8 @@ class Model:
                 that was trained for them (`matryoshka`), else principal components of its training embeddings.
             dtype: `float32`, `float16`, `int8` or `binary`, see `encoders.compression`; all are compared by cosine,
                 where `decode(embeddings, dim)` gives what stands for them.
+            role: what the images are to each other. Of a model with test views, those of the gallery may be seen in
+                more of them than a query, for whose answer somebody waits; else both are the same.
 
         Returns:
             float32 `[n, dim]`, each row of length 1, in the order of `images`; of the dtype `binary` uint8
@@ -109,7 +121,17 @@ class Model:
         Raises:
             UserError: an image cannot be read; the first of them is named. `dim` or `dtype` are out of their bounds.
         """
-        return self.embed_as("image", _several(images), batch_size, progress, dim=dim, dtype=dtype)
+        return self.embed_as("image", _several(images), batch_size, progress, role=role, dim=dim, dtype=dtype)
+
+    def embed_both(
+        self, images: Iterable[Given], batch_size: int = 64, progress: bool = False
+    ) -> tuple[Embeddings, Embeddings]:
+        """Embeddings of images as queries, and as the gallery that they are asked of; Args and Raises as of `embed`."""
+        parts: list[Sequence[Embeddings]] = [[np.empty((0, self.dim), np.float32)] * 2]
+        for first, batch in _batches(images, batch_size, "embedding images" if progress else ""):
+            parts.append(self._embedded(self.image, batch, first, "query", "gallery"))
+        queries, gallery = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return queries, gallery
 
     def embed_text(
         self,
@@ -135,6 +157,7 @@ class Model:
         batch_size: int = 64,
         progress: bool = False,
         *,
+        role: Role = "gallery",
         dim: int | None = None,
         dtype: Dtype = "float32",
     ) -> Embeddings:
@@ -146,10 +169,7 @@ class Model:
         encoder = self._encoder(kind)
         parts = [self.compression(np.empty((0, self.dim), np.float32), dim, dtype)]
         for first, batch in _batches(inputs, batch_size, f"embedding {kind}s" if progress else ""):
-            with torch.inference_mode():
-                # of length 1 also where the encoder itself was built with `normalize=False`
-                embeddings = normalize(encoder(encoder.prepare(batch, first))).cpu().numpy()
-            parts.append(self.compression(embeddings, dim, dtype))
+            parts.append(self.compression(self._embedded(encoder, batch, first, role)[0], dim, dtype))
         return np.concatenate(parts)
 
     def same(self, a: Given | Iterable[Given], b: Given | Iterable[Given], prior: float = PRIOR) -> Any:
@@ -171,11 +191,21 @@ class Model:
                 "this model has no decision, so nobody knows which cosine means the same: train with validation "
                 "classes (--data.validation), or fit one (pullpush.evaluation.fit_decision) and save it with the model"
             )
-        first, second = (self.embed(images).astype(np.float64) for images in (a, b))
+        first, second = self.embed(a, role="query").astype(np.float64), self.embed(b).astype(np.float64)
         if len(first) != len(second) and 1 not in (len(first), len(second)):
             raise UserError(f"{len(first)} images are to be compared with {len(second)}; give as many, or one")
         found = self.decision.probability((first * second).sum(axis=1), prior)
         return float(found[0]) if _is_one(a) and _is_one(b) else found
+
+    @torch.inference_mode()
+    def _embedded(self, encoder: Encoder, inputs: Sequence[Any], first: int, *roles: Role) -> list[Embeddings]:
+        """Embeddings of some inputs in each role."""
+        if self.views.plain or not isinstance(encoder, ImageEncoder):
+            # of length 1 also where the encoder itself was built with `normalize=False`
+            return [normalize(encoder(encoder.prepare(inputs, first))).cpu().numpy()] * len(roles)
+        sets = [self.views.of_role(role) for role in roles]
+        each = embed_each(encoder, encoder.squares(inputs, self.side, first), list(dict.fromkeys(chain(*sets))))
+        return [mean_of(each, views).cpu().numpy() for views in sets]
 
     def _encoder(self, kind: str) -> Encoder:
         if kind not in self.encoders:

@@ -10,7 +10,7 @@ from pullpush.data.items import Items
 from pullpush.data.splits import check_disjoint
 from pullpush.errors import UserError
 from pullpush.evaluation.evaluate import KS, Evaluation, evaluate
-from pullpush.evaluation.knn import Ints, Similarity, matrix
+from pullpush.evaluation.knn import Floats, Ints, Similarity, matrix
 from pullpush.evaluation.ranks import NEAREST
 
 __all__ = ["PROTOCOLS", "Protocol", "evaluate_items", "protocol_for"]
@@ -69,6 +69,7 @@ def evaluate_items(
     items: Items,
     protocol: Protocol | str | None = None,
     *,
+    queries: Any = None,
     nmi: bool = True,
     neighbours: int = 10,
     similarity: Similarity = "cosine",
@@ -85,6 +86,7 @@ def evaluate_items(
         embeddings: `[n, dim]`, rows as in `items`.
         items: usually `items.split("test")`.
         protocol: one of `PROTOCOLS` or its name; default `protocol_for(items)`.
+        queries: `[n, dim]`, the embeddings of the same items as queries, where these are others (test views).
         nmi, neighbours, similarity, rerank, seed: as in `evaluate`.
 
     Returns:
@@ -103,14 +105,17 @@ def evaluate_items(
     vectors = matrix(embeddings, "embeddings")
     if len(vectors) != len(items):
         raise UserError(f"{len(vectors)} embeddings for {len(items)} items of {items.name}; give a row for each item.")
+    asking = vectors if queries is None else matrix(queries, "queries")
+    if asking.shape != vectors.shape:
+        raise UserError(f"queries are {list(asking.shape)} and embeddings {list(vectors.shape)}; give as many of both.")
     every = np.arange(len(items))
     query, gallery = _by_role(items) if protocol.roles else (every, every)
     options: dict[str, Any] = {"similarity": similarity, "rerank": rerank, "seed": seed}
-    result = _between(vectors, items, query, gallery, protocol.ks, nmi=nmi, neighbours=neighbours, **options)
+    result = _between(asking, vectors, items, query, gallery, protocol.ks, nmi=nmi, neighbours=neighbours, **options)
     metrics, notes = dict(result.metrics), []
     if protocol.draws:
         metrics |= {f"all_against_all/recall@{k}": metrics[f"recall@{k}"] for k in protocol.ks}
-        metrics |= _one_gallery_image(vectors, items, protocol, options)
+        metrics |= _one_gallery_image(asking, vectors, items, protocol, options)
         notes.append(
             "recall@k without a prefix is all against all; one_gallery_image is the mean of "
             f"{protocol.draws} draws of one gallery image an id."
@@ -122,14 +127,16 @@ def evaluate_items(
     return replace(result, metrics=metrics, protocol=protocol.name, notes=(*result.notes, *notes))
 
 
-def _between(vectors: Any, items: Items, query: Ints, gallery: Ints, ks: tuple[int, ...], **options: Any) -> Evaluation:
+def _between(
+    asking: Floats, vectors: Floats, items: Items, query: Ints, gallery: Ints, ks: tuple[int, ...], **options: Any
+) -> Evaluation:
     """`evaluate` rows `query` against rows `gallery` of the items, with row numbers of the items in the result."""
     labels, ids, categories = (items.table[name].to_numpy() for name in ("label", "id", "category"))
     against = {}
-    if not np.array_equal(query, gallery):
+    if asking is not vectors or not np.array_equal(query, gallery):
         against = {"gallery": vectors[gallery], "gallery_labels": labels[gallery], "gallery_ids": ids[gallery]}
     result = evaluate(
-        vectors[query],
+        asking[query],
         labels[query],
         ids[query],
         categories=categories[query] if (categories[query] != "").any() else None,
@@ -157,7 +164,9 @@ def _by_role(items: Items) -> tuple[Ints, Ints]:
     return query, gallery
 
 
-def _one_gallery_image(vectors: Any, items: Items, protocol: Protocol, options: dict[str, Any]) -> dict[str, float]:
+def _one_gallery_image(
+    asking: Floats, vectors: Floats, items: Items, protocol: Protocol, options: dict[str, Any]
+) -> dict[str, float]:
     """Mean and deviation of recall@k over seeded draws of one gallery image a class."""
     labels = items.table["label"].to_numpy()
     generator = np.random.default_rng(options["seed"])
@@ -169,7 +178,7 @@ def _one_gallery_image(vectors: Any, items: Items, protocol: Protocol, options: 
         query = np.setdiff1d(np.arange(len(labels)), gallery)
         if not len(query):
             raise UserError(f"{items.name}: every class has one image, so no query is left; give classes two or more.")
-        drawn = _between(vectors, items, query, gallery, protocol.ks, nmi=False, neighbours=0, **options)
+        drawn = _between(asking, vectors, items, query, gallery, protocol.ks, nmi=False, neighbours=0, **options)
         draws.append([drawn.metrics[f"recall@{k}"] for k in protocol.ks])
     result = {}
     for k, values in zip(protocol.ks, np.array(draws).T, strict=True):

@@ -40,6 +40,11 @@ class Result(Block):
         """Whether any is known before training."""
         return any(row.before is not None for row in self.metrics)
 
+    @property
+    def viewed(self) -> bool:
+        """Whether any is known with test views."""
+        return any(row.views is not None for row in self.metrics)
+
 
 class Chapter(NamedTuple):
     """What draws a section; `needs` is a file without which a run has no such section.
@@ -160,7 +165,8 @@ def sentence(run: RunFolder, metrics: Mapping[str, Any], rows: list[MetricRow], 
     if main.key == TEXT_TO_IMAGE:
         hits = f"texts of {queried} find an image of their own first"
     text = f"{start}, {100 * main.after:.1f}% of the {hits}"
-    return f"{text}; before training it was {100 * main.before:.1f}%." if main.before is not None else f"{text}."
+    text = f"{text}; before training it was {100 * main.before:.1f}%" if main.before is not None else text
+    return f"{text}. With its test views {100 * main.views:.1f}% do." if main.views is not None else f"{text}."
 
 
 def main_row(rows: list[MetricRow]) -> MetricRow | None:

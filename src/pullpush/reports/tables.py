@@ -18,11 +18,13 @@ __all__ = ["MetricRow", "category_table", "how_obtained", "metric_rows", "recall
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One line of the before/after table; fractions, None where not known."""
+    """One line of the table of the test: before and after training, and by the trained model in its test views;
+    fractions, None where not known."""
 
     key: str
     before: float | None
     after: float | None
+    views: float | None = None
 
     @property
     def name(self) -> str:
@@ -47,9 +49,9 @@ class MetricRow:
 def metric_rows(test: Mapping[str, Any]) -> list[MetricRow]:
     """The lines of `metrics.json["test"]` in their order there, which is that of the protocol; ranks are no fractions
     and stand with the texts."""
-    before, after = test.get("before") or {}, test.get("after") or {}
+    before, after, views = (test.get(when) or {} for when in ("before", "after", "views"))
     return [
-        MetricRow(key, before.get(key), after.get(key))
+        MetricRow(key, before.get(key), after.get(key), views.get(key))
         for key in dict.fromkeys([*before, *after])
         if not key.endswith("_rank")
     ]

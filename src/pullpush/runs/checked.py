@@ -20,6 +20,7 @@ SHORT = {
     "loss": "loss.name",
     "miner": "miner.name",
     "memory": "memory.size",
+    "views": "views.choose",
 }
 
 

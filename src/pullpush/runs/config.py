@@ -33,6 +33,7 @@ __all__ = [
     "MemoryConfig",
     "OptimizerConfig",
     "TextConfig",
+    "ViewsConfig",
     "left_open",
     "with_texts",
     "write_config",
@@ -235,6 +236,26 @@ class AverageConfig(Checked):
 
 
 @dataclass
+class ViewsConfig(Checked):
+    """Test views: an image is embedded at several scales and mirrored, and the mean is its embedding.
+
+    Args:
+        choose: auto takes those that the validation classes choose, where they show a gain; none takes an image as it
+            is.
+        query: the views of a query, such as 1 and "1.25 flip", instead of a choice.
+        gallery: those of what is searched; the query's, where only these are said.
+        query_cost: the most that a query may cost, as a multiple of the time for the plain view.
+        gallery_cost: the same of an item of the gallery, which is embedded once.
+    """
+
+    choose: Literal["auto", "none"] = "auto"
+    query: Sequence[str | float] = ()
+    gallery: Sequence[str | float] = ()
+    query_cost: Annotated[float, Bound(1, 1000)] = 3.0
+    gallery_cost: Annotated[float, Bound(1, 1000)] = 6.5
+
+
+@dataclass
 class OptimizerConfig(Checked):
     """AdamW with a linear warm-up and a cosine decay.
 
@@ -276,6 +297,7 @@ class Config(Checked):
         memory: the cross-batch memory; `MemoryConfig(size=0.5)`, a mapping, or its size.
         optimizer: AdamW.
         average: averages of weights.
+        views: test views.
         steps: optimiser steps; with minutes as many as fit.
         minutes: time for all that the command does, reading and report too; size, freezing, batch and steps follow,
             unless they are said, from the data and from what they cost on this machine; 0 for no limit.
@@ -311,6 +333,7 @@ class Config(Checked):
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     steps: Count = 288
     minutes: Annotated[float, Bound(0, 100_000)] = 0.0
     seed: Seed = 0

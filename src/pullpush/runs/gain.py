@@ -12,9 +12,9 @@ from pullpush.evaluation import CrossModal, Evaluation
 from pullpush.evaluation.metrics import title_of
 from pullpush.runs.reader import Missing, RunFolder
 
-__all__ = ["Gain", "gain_over_start", "kept_sentence"]
+__all__ = ["Gain", "gain_of", "gain_over_start", "kept_sentence"]
 
-# Standard errors that a gain must exceed: about what it owes to being that of the best of several validations.
+# Standard errors: about what a gain owes to being that of the best of several validations.
 ERRORS = 0.5
 
 
@@ -33,6 +33,7 @@ class Gain:
         difference: the second less the first.
         error: standard error of the difference.
         classes: that the queries are of, at least 2.
+        errors: standard errors that a gain must exceed: half of one, where the best of several validations is taken.
     """
 
     metric: str
@@ -41,11 +42,12 @@ class Gain:
     difference: float
     error: float
     classes: int
+    errors: float = ERRORS
 
     @property
     def shown(self) -> bool:
-        """Whether the difference is larger than half its standard error."""
-        return self.difference > ERRORS * self.error
+        """Whether the difference is larger than `errors` times its standard error."""
+        return self.difference > self.errors * self.error
 
     def values(self) -> dict[str, Any]:
         """For metrics.json."""
@@ -63,7 +65,7 @@ def gain_over_start(folder: Path, trained: Evaluation | CrossModal, metric: str)
     Returns:
         None where fewer than two classes have queries that count, or nothing was measured before the first step.
     """
-    way, _, name = metric.rpartition("/")
+    way = metric.rpartition("/")[0]
     run = RunFolder(folder, f"remove {folder} and run the command again")
     try:
         if isinstance(trained, CrossModal):
@@ -72,6 +74,30 @@ def gain_over_start(folder: Path, trained: Evaluation | CrossModal, metric: str)
             before, after = run.evaluation("validation", "before"), trained
     except Missing:
         return None
+    return _gain(before, after, metric)
+
+
+def gain_of(
+    before: Evaluation | CrossModal, after: Evaluation | CrossModal, metric: str, errors: float = ERRORS
+) -> Gain | None:
+    """The gain of one way to use a model over another, as of `Gain`, whose `start` is then the first of them.
+
+    Args:
+        before: evaluation of the validation split.
+        after: the same, the other way.
+        metric: by which weights are chosen.
+        errors: as of `Gain`.
+
+    Returns:
+        None where fewer than two classes have queries that count.
+    """
+    way = metric.rpartition("/")[0]
+    one, other = (getattr(each, way) if isinstance(each, CrossModal) else each for each in (before, after))
+    return _gain(one, other, metric, errors)
+
+
+def _gain(before: Evaluation, after: Evaluation, metric: str, errors: float = ERRORS) -> Gain | None:
+    name = metric.rpartition("/")[2]
     values, counted = after.per_query, after.counted
     one, other = (each.per_query[name].to_numpy()[counted] for each in (before, after))
     classes, of_class = np.unique(values["label"].to_numpy()[counted], return_inverse=True)
@@ -81,7 +107,7 @@ def gain_over_start(folder: Path, trained: Evaluation | CrossModal, metric: str)
     difference = float(change.mean())
     squares = float(np.square(np.bincount(of_class, change - difference)).sum())
     error = math.sqrt(count / (count - 1) * squares) / len(change)
-    return Gain(metric, float(one.mean()), float(other.mean()), difference, error, count)
+    return Gain(metric, float(one.mean()), float(other.mean()), difference, error, count, errors)
 
 
 def kept_sentence(metrics: Mapping[str, Any]) -> str:

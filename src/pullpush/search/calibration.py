@@ -32,7 +32,7 @@ def calibrate(ids: np.ndarray, texts: Sequence[str], view: Vectors, model: Model
     rows = np.sort(np.random.default_rng(1).permutation(len(ids))[:PROBES])
     scores, nearest = view.search(view.get(ids[rows]), 2)
     others = scores[:, 1][nearest[:, 1] >= 0]
-    images = _best(view, model.embed(nonsense_images()))
+    images = _best(view, model.embed(nonsense_images(), role="query"))
     result: dict[str, Scale | None] = {"image": _scale(images, others), "text": None}
     if model.text is not None:
         described = [row for row in rows if texts[row]]

@@ -122,7 +122,7 @@ def embed(
     """Fills the journal with all of `fresh`. The next images are decoded while the model works."""
     keys = keys_of(wanted)
     todo = [row for row in fresh if keys[row] not in journal]
-    size = model.preprocessing.size
+    size = model.side
     chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
     with showing(progress), work("embedding images", len(todo)) as current, ThreadPoolExecutor(4) as pool:
         ahead = [pool.submit(_decode, open_row, row, size) for row in chunks[0]] if chunks else []

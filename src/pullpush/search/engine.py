@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pullpush.encoders import bundle
-from pullpush.encoders.model import Model
+from pullpush.encoders.model import Model, Role
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean
 from pullpush.search import layout, origin, thumbnails
@@ -287,11 +287,11 @@ class Engine:
             raise BadQuery("the model of this index has no text encoder; search by images or items")
         return self.model.embed_text(list(texts))
 
-    def embed_images(self, images: Sequence[ImageLike]) -> np.ndarray:
-        """float32 `[n, dim]`."""
+    def embed_images(self, images: Sequence[ImageLike], role: Role = "query") -> np.ndarray:
+        """float32 `[n, dim]`, to search with, or of the `gallery`, to be added."""
         if not len(images):
             return self.version.none()
-        return self.model.embed(list(images))
+        return self.model.embed(list(images), role=role)
 
     def thumbnail(self, item: int) -> bytes:
         """A small image of an item, WebP. Raises: `UserError` for an unknown id."""

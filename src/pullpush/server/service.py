@@ -49,6 +49,9 @@ class Service:
         self.encoder, self.workers, self.writer = ThreadPoolExecutor(1), ThreadPoolExecutor(2), ThreadPoolExecutor(1)
         # Copies: a row of a batch would keep all of it alive.
         self.images = Batcher(lambda pixels: [row.copy() for row in engine.embed_images(pixels)], self.encoder)
+        self.added = Batcher(
+            lambda pixels: [row.copy() for row in engine.embed_images(pixels, "gallery")], self.encoder
+        )
         self.texts = Batcher(lambda texts: [row.copy() for row in engine.embed_texts(texts)], self.encoder)
         self.lookups = Batcher(engine.find, self.workers)
         self.cache = Cache()
@@ -62,7 +65,7 @@ class Service:
 
     def warm(self) -> None:
         """Runs every part once, so that the first client does not wait for anything to be loaded."""
-        size = self.engine.model.preprocessing.size
+        size = self.engine.model.side
         for count in (1, 2):
             vector = self.engine.embed_images([np.full((size, size, 3), 255, np.uint8)] * count)[0]
         if self.engine.model.text is not None:
@@ -200,9 +203,9 @@ class Service:
         await self.decoders.close()
 
     async def _ready(self, data: Sequence[bytes], folder: Path) -> list[changes.Ready]:
-        size = self.engine.model.preprocessing.size
+        size = self.engine.model.side
         kept = [await self.decoders.keep(each, size, folder) for each in data]
-        vectors = await asyncio.gather(*(self.images(each.pixels) for each in kept))
+        vectors = await asyncio.gather(*(self.added(each.pixels) for each in kept))
         return [
             changes.Ready(folder / each.name, vector, each.thumbnail)
             for each, vector in zip(kept, vectors, strict=True)
@@ -213,7 +216,7 @@ class Service:
 
     async def _image(self, data: bytes) -> np.ndarray:
         async def embed() -> np.ndarray:
-            pixels = await self.decoders.pixels(data, self.engine.model.preprocessing.size)
+            pixels = await self.decoders.pixels(data, self.engine.model.side)
             return np.asarray(await self.images(pixels))
 
         return await self.cache.get((self.engine.manifest.fingerprint, sha256(data).digest()), embed)

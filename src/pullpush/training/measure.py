@@ -18,6 +18,7 @@ from pullpush.data.workers import cores
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate
 from pullpush.evaluation.embed import evaluating
+from pullpush.evaluation.views import CANDIDATES, passes
 from pullpush.images.preprocessing import normalise
 from pullpush.progress import duration, say
 from pullpush.runs.config import Config
@@ -35,6 +36,8 @@ FOUND = (192, 1024)
 BATCH = {False: 12, True: 128}
 # Of the minutes, at most so much goes into finding the size.
 LOOKING = 0.06
+# Of the minutes, at most so much goes into test views; where they would take more, there are none.
+VIEWING = 0.15
 # Seconds that drawing the report takes on two free cores: of any, and for each image of the test.
 REPORT = (30.0, 2e-3)
 
@@ -71,7 +74,9 @@ def settle(config: Config, items: Items, since: float, fabric: Fabric) -> float:
             _sized(config, items, fabric.device)
     encoder.freeze = bool(encoder.freeze)
     chosen = (encoder.size, encoder.freeze, vars(config.batch), config.steps, config.validate_every)
-    encoder.size, encoder.freeze, batch, config.steps, config.validate_every = fabric.broadcast(chosen)
+    (encoder.size, encoder.freeze, batch, config.steps, config.validate_every), config.views.choose = fabric.broadcast(
+        (chosen, config.views.choose)
+    )
     vars(config.batch).update(batch)
     return ending
 
@@ -109,9 +114,21 @@ def _planned(config: Config, items: Items, since: float, device: torch.device) -
     config.steps, config.validate_every = made.steps, made.validate_every
     for sentence in _sentences(facts, made):
         say(sentence)
+    viewing = _viewing(config, facts)
+    if viewing > VIEWING * total:
+        config.views.choose, viewing = "none", 0.0
     if made.seconds > 1.1 * facts.seconds:
         say(f"{config.minutes:g} minutes are too few: about {duration(made.seconds)} are needed even for this")
-    return facts.ending
+    return facts.ending + viewing
+
+
+def _viewing(config: Config, facts: Facts) -> float:
+    """Seconds that choosing and testing the views take."""
+    own = config.views
+    if own.choose == "none" and not (own.query or own.gallery):
+        return 0.0
+    images = passes(CANDIDATES, facts.validation, facts.test, own.query_cost, own.gallery_cost)
+    return images * seconds_at(facts.forward, config.encoder.size)
 
 
 def _sentences(facts: Facts, made: Plan) -> list[str]:

@@ -18,6 +18,7 @@ from pullpush.runs.gain import gain_over_start
 from pullpush.runs.neighbours import save_neighbours
 from pullpush.training.averages import SHARES, blended
 from pullpush.training.callbacks import Callback
+from pullpush.training.views import see
 
 if TYPE_CHECKING:
     from pullpush.training.loop import Run
@@ -80,6 +81,8 @@ class Results(Callback):
         if trained is not None:
             save_embeddings(run.folder, "train-after", trained)
         after = _test(run, "after")
+        seen = see(run)
+        task.views = seen.views
         task.save_model(run.folder / "model", trained)
         metrics = {
             "data": run.config.data.source,
@@ -89,7 +92,8 @@ class Results(Callback):
             "collapse": run.collapse and asdict(run.collapse),
             "seconds": round(time.perf_counter() - run.since, 1),
             "test_classes": kind_of_classes(task.items, "test") if after else "none",
-            "test": {"before": run.before, "after": after},
+            "test": {"before": run.before, "after": after, **_test_views(run)},
+            "views": seen.values(),
         }
         save_results(run.folder, task.classes_seen(run.step), metrics)
         run.tell("on_test", metrics)
@@ -189,3 +193,16 @@ def _test(run: Run, when: str) -> dict[str, float]:
     embedded, evaluation = _measured(run, "test")
     _save(run, f"test-{when}", embedded, evaluation)
     return dict(evaluation.metrics)
+
+
+def _test_views(run: Run) -> dict[str, dict[str, float]]:
+    """The same in the views of the model, where it has some."""
+    views, task = run.task.views, run.task
+    if views.plain or not len(task.splits["test"]):
+        return {}
+    device = run.fabric.device
+    queries, gallery = views.seen(task.embed_views("test", views.all, device))
+    evaluation = task.evaluate("test", task.embed("test", device), (queries, gallery))
+    save_embeddings(run.folder, "test-views", {"gallery": gallery, "query": queries})
+    save_neighbours(run.folder, "test-views", evaluation)
+    return {"views": dict(evaluation.metrics)}

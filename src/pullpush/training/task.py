@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, cached_step, chunked
 from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler, seen_per_class
-from pullpush.encoders import bundle
+from pullpush.encoders import View, Views, bundle
 from pullpush.encoders.compression import Compression, Reduction
 from pullpush.errors import UserError
 from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, evaluate_items
@@ -21,7 +21,8 @@ from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_tables
 from pullpush.runs.log import go_on
-from pullpush.training.towers import SPLITS, TOWERS, Batch, TextTower, Tower
+from pullpush.training.towers import SPLITS, TOWERS, Batch, ImageTower, TextTower, Tower
+from pullpush.training.views import said_views
 
 __all__ = ["Step", "Task", "make_criteria"]
 
@@ -97,6 +98,7 @@ class Task:
 
     Attributes:
         step: the module that learns.
+        views: in which the model sees images.
         towers: one or two.
         splits: the items of each split.
         notes: what a person should know before the first step.
@@ -127,6 +129,7 @@ class Task:
                 f"which have {self.encoder.dim} dimensions; give fewer, or a larger --encoder.dim"
             )
         self.splits = {name: items.split(name) for name in SPLITS}
+        self.views = self._said_views()
         train = self.splits["train"]
         self.ids = train.ids
         self.labels: Tensor = torch.unique(train.labels, return_inverse=True)[1]  # 0 ... C - 1, as proxies need them
@@ -236,17 +239,27 @@ class Task:
     def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
         return {tower.name: tower.embed(tower.entries(split), device, split) for tower in self.towers}
 
-    def evaluate(self, split: str, embedded: Mapping[str, Tensor]) -> Evaluation | CrossModal:
+    def can_see(self, views: Sequence[View]) -> list[View]:
+        return [view for view in views if self.first.can_see(view)] if isinstance(self.first, ImageTower) else []
+
+    def embed_views(self, split: str, views: Sequence[View], device: torch.device) -> dict[View, Tensor]:
+        assert isinstance(self.first, ImageTower)
+        return self.first.embed_views(self.first.entries(split), views, device)
+
+    def evaluate(
+        self, split: str, embedded: Mapping[str, Tensor], seen: tuple[Tensor, Tensor] | None = None
+    ) -> Evaluation | CrossModal:
         """Retrieval by the protocol of the data; with two towers in both directions over all entries, and among
         the items alone where classes have several."""
         items, x = self.splits[split], embedded[self.first.name]
+        queries, x = seen or (None, x)
         if self.other is None:
-            return evaluate_items(x, items, nmi=split == "test" and self.config.nmi)
+            return evaluate_items(x, items, queries=queries, nmi=split == "test" and self.config.nmi and not seen)
         belongs = self.other.table(split)["label"].to_numpy()
         both_ways = evaluate_image_text(x, self._match(items), embedded[self.other.name], belongs)
         if len(items.labels.unique()) == len(items):
             return both_ways
-        return both_ways.with_images(evaluate_items(x, items, nmi=False))
+        return both_ways.with_images(evaluate_items(x, items, queries=queries, nmi=False))
 
     def validation_losses(self, embedded: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
         """The loss on the validation classes: on batches as in training, on these without the miner, and over all
@@ -296,11 +309,23 @@ class Task:
     def save_model(self, folder: Path, trained: Mapping[str, Tensor] | None = None) -> None:
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss.named())}
         encoders = [tower.encoder for tower in self.towers]
-        made: dict[str, Any] = {"extra": about, "then": go_on(folder.parent)}
+        made: dict[str, Any] = {"extra": about, "views": self.views, "then": go_on(folder.parent)}
         if trained is not None:
             reduction: Reduction = "prefix" if self.config.matryoshka else "pca"
             made["compression"] = Compression.fit(torch.cat(list(trained.values())).float().cpu().numpy(), reduction)
         bundle.save(str(folder), *encoders, replace=True, **made)
+
+    def _said_views(self) -> Views:
+        """Those of the options, if they name some; else the plain one, until others are chosen."""
+        said = said_views(self.config.views)
+        if said is None:
+            return Views()
+        able = set(self.can_see([*said.query, *said.gallery]))
+        unable = next((view for view in (*said.query, *said.gallery) if view not in able), None)
+        if unable is not None:
+            what = self.encoder.title() if isinstance(self.first, ImageTower) else f"task {self.config.task}"
+            raise UserError(f"{what} can't take the view {str(unable)!r} (--views): leave it out")
+        return said
 
     def _match(self, items: Items) -> Tensor:
         """By which an item and an entry of the second tower belong together, int64 [n]."""

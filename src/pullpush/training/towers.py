@@ -1,6 +1,6 @@
 """Towers: an encoder a modality, with what it is fed. A further modality is a kind of encoder in `encoders`."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -18,6 +18,7 @@ from pullpush.encoders.bundle import kinds
 from pullpush.encoders.encoder import Encoder, principal
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
+from pullpush.encoders.views import View, embed_each
 from pullpush.errors import UserError
 from pullpush.evaluation.embed import evaluating
 from pullpush.extras import need
@@ -250,6 +251,30 @@ class ImageTower(Tower):
             pixels = load_pixels(items, view.size)
             self._held[again] = pixels
         return (normalise(chunk, view.mean, view.std) for chunk in pixels.split(IMAGES))
+
+    def can_see(self, view: View) -> bool:
+        """Whether the encoder takes images of its size; some take one size only."""
+        side = view.side(self.encoder.preprocessing.size)
+        try:
+            with evaluating(self.encoder), torch.inference_mode():
+                self.encoder(torch.zeros(1, 3, side, side, device=self.encoder.device))
+        except (RuntimeError, AssertionError):
+            return False
+        return True
+
+    def embed_views(self, entries: Tensor, views: Sequence[View], device: torch.device) -> dict[View, Tensor]:
+        """Embeddings of these images in each view, [n, dim], on the CPU; see `encoders.views`."""
+        size, items = self.encoder.preprocessing.size, self.items.select(entries.numpy())
+        side = max(view.side(size) for view in views)
+        rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
+        chunks = in_workers(partial(squares, items, side, True), rows, self._workers() if len(rows) > FEW else 0)
+
+        def encode(images: Tensor) -> Tensor:
+            each = embed_each(self.encoder, images, views)
+            return torch.stack([each[view] for view in views], 1)
+
+        embedded = gathered(self._computed(encode, chunks, len(items), device), len(items))
+        return dict(zip(views, embedded.unbind(1), strict=True))
 
     def _workers(self) -> int:
         """Processes that decode ahead, of this rank."""

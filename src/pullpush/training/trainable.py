@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pullpush.criterion import Criterion
 from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler
+from pullpush.encoders import View, Views
 from pullpush.encoders.encoder import Encoder
 from pullpush.evaluation import CrossModal, Evaluation
 
@@ -27,6 +28,7 @@ class Trainable(Protocol):
         criterion: the loss.
         sampler: of the training batches.
         notes: what a person should know before the first step.
+        views: in which the model that is saved sees images.
         step: the module that learns: what `prepare` gives to the loss.
         encoders: the parts of it that make embeddings.
         shown: the metrics that are printed at the end.
@@ -40,6 +42,7 @@ class Trainable(Protocol):
     criterion: Criterion
     sampler: ClassBalancedSampler
     notes: list[str]
+    views: Views
 
     @property
     def step(self) -> nn.Module: ...
@@ -70,8 +73,17 @@ class Trainable(Protocol):
     def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
         """Embeddings of a split by tower, [n, dim], on the CPU."""
 
-    def evaluate(self, split: str, embedded: Mapping[str, Tensor]) -> Evaluation | CrossModal:
-        """Retrieval by the protocol of the data."""
+    def can_see(self, views: Sequence[View]) -> list[View]:
+        """Those of the views that the encoder takes; none where it doesn't take images."""
+
+    def embed_views(self, split: str, views: Sequence[View], device: torch.device) -> dict[View, Tensor]:
+        """Embeddings of the images of a split in each view, [n, dim], on the CPU."""
+
+    def evaluate(
+        self, split: str, embedded: Mapping[str, Tensor], seen: tuple[Tensor, Tensor] | None = None
+    ) -> Evaluation | CrossModal:
+        """Retrieval by the protocol of the data; `seen`: the items as queries and as gallery, in the place of how they
+        are embedded."""
 
     def validation_losses(self, embedded: Mapping[str, Tensor], device: torch.device) -> dict[str, float]:
         """The losses of embeddings of the validation items."""

@@ -1,0 +1,93 @@
+"""The test views of a run: said by its options, or chosen on the validation classes where they show a gain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from pullpush.encoders import View, Views
+from pullpush.evaluation.views import CANDIDATES, choose_views, passes
+from pullpush.progress import say
+from pullpush.runs.config import ViewsConfig
+from pullpush.runs.gain import Gain, gain_of
+
+if TYPE_CHECKING:
+    from pullpush.training.loop import Run
+
+__all__ = ["Seen", "said_views", "see"]
+
+# Pixels through the encoder that choosing and testing views may always cost: 50,000 images of 64 x 64, or 4,000 of
+# 224 x 224. More than that they may cost where training had as many: three times an image for each step with it.
+FREE = 50_000 * 64 * 64
+# Standard errors that the gain of views must exceed, as the best of about thirty sets of them is taken.
+ERRORS = 1.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The views of a run.
+
+    Attributes:
+        views: of its model.
+        gain: what they find more than the plain view on the validation classes, where that was measured.
+    """
+
+    views: Views
+    gain: Gain | None = None
+
+    def values(self) -> dict[str, Any]:
+        """For metrics.json."""
+        cost = {f"{role}_cost": self.views.cost(role) for role in ("query", "gallery")}
+        return {**self.views.values(), **cost, "gain": self.gain and self.gain.values()}
+
+
+def said_views(own: ViewsConfig) -> Views | None:
+    """The views that the options name; None where they name none.
+
+    Raises:
+        UserError: something that is no view.
+    """
+    if not own.query and not own.gallery:
+        return None
+    query, gallery = (tuple(map(View.of, views)) for views in (own.query or own.gallery, own.gallery or own.query))
+    return Views(query, gallery)
+
+
+def see(run: Run) -> Seen:
+    """The views in which the model of a run is used from now on; its weights are those that are kept."""
+    own, task, device = run.config.views, run.task, run.fabric.device
+    said = said_views(own)
+    if said is not None or own.choose == "none" or not len(task.splits["validation"]):
+        return Seen(said or Views())
+    candidates = task.can_see([view for view in CANDIDATES if view.cost <= max(own.query_cost, own.gallery_cost)])
+    if len(candidates) < 2 or not _affordable(run, candidates):
+        return Seen(Views())
+    embedded, each = task.embed("validation", device), task.embed_views("validation", candidates, device)
+
+    def evaluation(queries: Tensor, gallery: Tensor) -> Any:
+        return task.evaluate("validation", embedded, (queries, gallery))
+
+    def score(queries: Tensor, gallery: Tensor) -> float:
+        return float(evaluation(queries, gallery).metrics[task.chosen_by])
+
+    views, plain = choose_views(each, score, own.query_cost, own.gallery_cost), Views().seen(each)
+    gain = gain_of(evaluation(*plain), evaluation(*views.seen(each)), task.chosen_by, ERRORS)
+    return Seen(views if gain and gain.shown else Views(), gain)
+
+
+def _affordable(run: Run, candidates: Sequence[View]) -> bool:
+    """Whether it is in proportion to the training; a run with `minutes` has planned for it."""
+    config, own, splits = run.config, run.config.views, run.task.splits
+    one = config.encoder.size**2
+    looked = one * passes(candidates, len(splits["validation"]), len(splits["test"]), own.query_cost, own.gallery_cost)
+    trained = 0 if config.encoder.freeze else 3 * one * run.step * config.batch.classes * config.batch.samples
+    if config.minutes or looked <= max(FREE, trained):
+        return True
+    say(
+        f"test views are left out: choosing and testing them would take {looked / max(trained, FREE):.1f} times as "
+        "long as training; a smaller --views.gallery_cost costs less, and views that are named are used (--views.query)"
+    )
+    return False
