@@ -31,10 +31,25 @@ __all__ = ["METRICS", "Run", "measured", "packed"]
 METRICS = ("recall@1", "map@r")
 # Of all runs: nothing is drawn or looked at that the lab does not ask for.
 BASE: Mapping[str, Any] = {
-    **{"report": False, "tensorboard": False, "nmi": False, "data.check": False, "data.cache": "yes"}
+    **{"report": False, "tensorboard": False, "nmi": False, "data.check": False, "data.cache": "yes"},
+    "views.choose": "none",
 }
 # What a result does not depend on; and the data, which are told by their pixels.
-LEFT_OUT = ("data", "text", "seed", "out", "report", "tensorboard", "trackers", "nmi", "checkpoint_every", "device")
+LEFT_OUT = (
+    "data",
+    "text",
+    "seed",
+    "out",
+    "report",
+    "tensorboard",
+    "trackers",
+    "nmi",
+    "checkpoint_every",
+    "device",
+    "views",
+)
+# Options that runs have had since; where they are off a run is what it was.
+SINCE = ("matryoshka",)
 # What a loop of PML takes of a run's options.
 OF_PML = ("encoder", "batch", "optimizer", "steps", "validate_every")
 
@@ -93,7 +108,7 @@ class Run:
     def key(self) -> str:
         """Of all that its result depends on but the seed: a changed option, or another default, is another key."""
         values = self.config.values()
-        kept = [name for name in values if name not in LEFT_OUT] if self.is_ours else OF_PML
+        kept = [n for n in values if n not in LEFT_OUT and (values[n] or n not in SINCE)] if self.is_ours else OF_PML
         own = {name: value for name, value in self.options.items() if name.startswith("pml.") or name == "untrained"}
         return digest([self.budget, {name: values[name] for name in kept}, own])
 

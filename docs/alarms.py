@@ -71,6 +71,7 @@ SMALL = {
     "report": False,
     "tensorboard": False,
     "nmi": False,
+    "views.choose": "none",
     # What training did shows in the test, whatever else would be kept.
     "gate": False,
     "on_collapse": "warn",

@@ -28,6 +28,7 @@ BARE: dict[str, Any] = {
     "nmi": False,
     "report": False,
     "tensorboard": False,
+    "views.choose": "none",
 }
 # The same with the image tower fine-tuned.
 FINE: dict[str, Any] = {

@@ -29,6 +29,7 @@ def small(photos: Path) -> Options:
         "validate_every": 4,
         "tensorboard": False,
         "report": False,
+        "views": "none",
         "nmi": False,
     }
 

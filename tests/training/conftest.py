@@ -29,6 +29,7 @@ def small(photos: Path) -> dict[str, Any]:
         "checkpoint_every": 3,
         "tensorboard": False,
         "report": False,
+        "views": "none",
     }
 
 

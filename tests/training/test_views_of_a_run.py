@@ -20,7 +20,7 @@ NAMED = {"query": ["1.25"], "gallery": ["1", "1.25", "1 flip"]}
 
 @pytest.fixture(scope="module")
 def run(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(**small, views=NAMED, out=str(tmp_path_factory.mktemp("views") / "run"), quiet=True)
+    return train(**small | {"views": NAMED}, out=str(tmp_path_factory.mktemp("views") / "run"), quiet=True)
 
 
 def test_views_that_are_named_are_those_of_the_model(run: Path) -> None:
@@ -41,7 +41,7 @@ def test_none_are_chosen_without_a_gain_or_for_too_much(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "ERRORS", 1e9)
-    without = train(**small, out=str(tmp_path / "without"), quiet=True)
+    without = train(**small | {"views": "auto"}, out=str(tmp_path / "without"), quiet=True)
     metrics = json.loads((without / "metrics.json").read_text())
     assert metrics["views"]["query"] == metrics["views"]["gallery"] == ["1"]
     assert metrics["views"]["gain"]["shown"] is False
@@ -49,7 +49,7 @@ def test_none_are_chosen_without_a_gain_or_for_too_much(
     assert load(without).views.plain
 
     monkeypatch.setattr(module, "FREE", 0)
-    train(**small | {"steps": 1}, out=str(tmp_path / "dear"))
+    train(**small | {"steps": 1, "views": "auto"}, out=str(tmp_path / "dear"))
     assert "test views are left out: choosing and testing them would take" in capsys.readouterr().out
     assert json.loads((tmp_path / "dear" / "metrics.json").read_text())["views"]["gain"] is None
 
@@ -67,20 +67,20 @@ def test_those_that_show_a_gain_are_chosen(
     assert gain["start"] == pytest.approx(
         metrics["validation"]["map@r"], abs=0.2
     )  # the plain view at the larger decoding
-    off = train(**small | {"views": "none"}, out=str(tmp_path / "off"), quiet=True)
+    off = train(**small, out=str(tmp_path / "off"), quiet=True)
     assert json.loads((off / "metrics.json").read_text())["views"]["gain"] is None
 
 
 @pytest.mark.parametrize("views", [{"query": ["big"]}, {"gallery": ["1", "1"]}, {"query": ["1.25"], "gallery": ["99"]}])
 def test_what_is_no_view_ends_before_the_first_step(small: dict[str, Any], tmp_path: Path, views: Any) -> None:
     with pytest.raises(UserError, match="view"):
-        train(**small, views=views, out=str(tmp_path / "run"), quiet=True)
+        train(**small | {"views": views}, out=str(tmp_path / "run"), quiet=True)
     assert not (tmp_path / "run").exists()
 
 
 def test_an_encoder_of_one_size_says_so(small: dict[str, Any], tmp_path: Path) -> None:
     own = small | {"encoder": {**small["encoder"], "name": "vit_tiny_patch16_224", "frozen_stages": 0}}
     with pytest.raises(UserError, match=r"can't take the view '1.25'"):
-        train(**own, views={"query": ["1.25"]}, out=str(tmp_path / "run"), quiet=True)
-    mirrored = train(**own | {"steps": 1}, views={"query": ["1 flip"]}, out=str(tmp_path / "flip"), quiet=True)
+        train(**own | {"views": {"query": ["1.25"]}}, out=str(tmp_path / "run"), quiet=True)
+    mirrored = train(**own | {"steps": 1, "views": {"query": ["1 flip"]}}, out=str(tmp_path / "flip"), quiet=True)
     assert load(mirrored).views.query == (View(flip=True),)

@@ -22,6 +22,7 @@ FAST: Mapping[str, Any] = {
     "gate": False,
     "average.ema": 0.0,
     "average.blend": False,
+    "views.choose": "none",
     "on_collapse": "warn",
 }
 
