@@ -27,6 +27,7 @@ CHOICES = (
 )
 # Text takes any text, and a list of names any list; what it names is looked for later.
 TEXTS = {"data.source", "data.root", "encoder.name", "encoder.weights", "text.name", "out", "loss.name", "miner.name"}
+LISTS = {"trackers", "data.vendors", "data.held_out", "views.query", "views.gallery"}
 # What 0 means, and sense that the largest or a negative number makes.
 ZERO = {
     "memory.tolerance",
@@ -94,10 +95,10 @@ def test_every_option_from_every_door(name: str, tmp_path: Path) -> None:
             if message:
                 assert name.split(".")[0] in message or name.split(".")[-1] in message, (door, value, message)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if isinstance(value, (dict, list)) and name not in ("trackers", "data.vendors", "data.held_out"):
+        if isinstance(value, (dict, list)) and name not in LISTS:
             assert said["Python"], (name, value)
             assert said["YAML"], (name, value)
-        if number and name not in TEXTS | {"trackers", "data.language", "data.vendors", "data.held_out"}:
+        if number and name not in TEXTS | LISTS | {"data.language"}:
             refused = bool(said["Python"])
             assert refused == bool(said["YAML"]) == bool(said["command line"]) or value == 0, (name, value, said)
             if value != 0:
