@@ -13,6 +13,7 @@ from pullpush.evaluation.knn import Neighbours, search
 from pullpush.evaluation.open_set import Identification, identification
 from pullpush.evaluation.protocols import PROTOCOLS, Protocol, evaluate_items, protocol_for
 from pullpush.evaluation.rerank import Rerank
+from pullpush.evaluation.verification import Verification, verify
 from pullpush.evaluation.votes import knn_accuracy
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Neighbours",
     "Protocol",
     "Rerank",
+    "Verification",
     "choose_rerank",
     "compressed",
     "embed",
@@ -36,4 +38,5 @@ __all__ = [
     "knn_accuracy",
     "protocol_for",
     "search",
+    "verify",
 ]

@@ -17,7 +17,7 @@ from pullpush.evaluation.ranks import Side, measure, unique_rows
 from pullpush.evaluation.rerank import Rerank, rerank_of
 from pullpush.evaluation.rerank import rerank as reranked_by
 
-__all__ = ["FACTS", "KS", "Evaluation", "evaluate", "sides", "summarised"]
+__all__ = ["FACTS", "KS", "Evaluation", "column_of", "evaluate", "sides", "summarised"]
 
 KS = (1, 2, 4, 8, 10, 100)
 FACTS = ("label", "id", "category", "positives", "rank", "nearest_positive", "nearest_negative")
@@ -128,7 +128,7 @@ def evaluate(
         values = {"id": _shown(queries.ids, queries.id_names), **values}
     per_query = pd.DataFrame({"label": _shown(queries.labels, queries.label_names), **values})
     if categories is not None:
-        per_query.insert(1, "category", _column(categories, len(per_query), "categories"))
+        per_query.insert(1, "category", column_of(categories, len(per_query), "categories"))
     protocol = "leave_one_out" if gallery is None else "query_gallery"
     result = summarised(per_query, nearest, references_count, protocol)
     if options:
@@ -224,7 +224,7 @@ def _side(name: str, prefix: str, embeddings: Any, labels: Any, ids: Any) -> Sid
 
 
 def _integers(values: Any, length: int, name: str) -> Ints:
-    column = _column(values, length, name)
+    column = column_of(values, length, name)
     if column.dtype.kind not in "iub":
         raise UserError(f"{name} are {column.dtype}, not integers or names; give int64 or strings.")
     return column.astype(np.int64)
@@ -234,7 +234,7 @@ def _shown(numbers: Any, names: NDArray[Any] | None) -> Any:
     return numbers if names is None else names[numbers]
 
 
-def _column(values: Any, length: int, name: str) -> NDArray[Any]:
+def column_of(values: Any, length: int, name: str) -> NDArray[Any]:
     column = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if column.shape != (length,):
         raise UserError(f"{name} have the shape {list(column.shape)}, but there are {length} rows; give one for each.")

@@ -1,0 +1,391 @@
+"""Every pair of items, counted by its cosine: in tiles, exactly, without keeping a pair.
+
+A cosine is rounded to the nearest multiple of 2^-19 (`STEP`), the width within which `ranks` calls two of them tied. So
+all that verification asks is in two counts, of pairs of one class and of pairs of different classes, over a grid of a
+million cosines. To add each pair to such a count costs more than its product, so of many pairs only some are added one
+by one: those from `floor` on, and those of one narrow `zone`. Of the others it is counted exactly how many reach each
+of a few levels, which is a comparison of a tile with a number. Which levels is told beforehand by a sample of pairs.
+"""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from pullpush.evaluation import knn
+from pullpush.evaluation.knn import Floats, Ints
+from pullpush.progress import counted
+
+__all__ = [
+    "COLUMNS",
+    "ROWS",
+    "SIZE",
+    "STEP",
+    "Counts",
+    "Plan",
+    "Sides",
+    "cosine",
+    "place",
+    "sampled",
+    "stream",
+    "tiles",
+]
+
+STEP = 2.0**-19
+GRID = 1 << 19
+SIZE = 2 * GRID + 1
+"""Cosines are numbered from 0 (-1) to SIZE - 1 (1): their places."""
+
+ROWS, COLUMNS, PART = 256, 2040, 128
+"""A tile, and how many of its rows are looked at together: what stays in the cache of a core. Sums along a column, and
+along each eighth of a row, fit into a byte (`_sums`)."""
+
+FLUSH = 1 << 20
+"""Pairs that are taken out before they are added to the counts."""
+
+APART = np.float32(-2)
+"""In the place of a pair that does not count: below every cosine."""
+
+Bools = NDArray[np.bool_]
+Cells = tuple[Ints, Ints, Ints]
+"""Rows of the queries, rows of the gallery, places."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Two sets of unit vectors, ordered by class, or one with itself.
+
+    Attributes:
+        queries: float32 `[n, dim]`.
+        gallery: `[m, dim]`; the same object where each pair of `queries` counts once.
+        labels: of the queries, 0 ... C - 1.
+        gallery_labels: of the gallery.
+        classes: C.
+        own: `[n]`, where the query itself stands in the gallery, -1 where it does not.
+        groups: by name, the group of each query and of each row of the gallery, from 0.
+    """
+
+    queries: Floats
+    gallery: Floats
+    labels: Ints
+    gallery_labels: Ints
+    classes: int
+    own: Ints
+    groups: dict[str, tuple[Ints, Ints]]
+
+    @property
+    def one(self) -> bool:
+        """Whether there is one set."""
+        return self.queries is self.gallery
+
+    def touching(self, codes: Ints, gallery_codes: Ints, count: int) -> Ints:
+        """Pairs with an item of each code 0 ... count - 1, int64 `[count]`."""
+        a, b = (np.bincount(each, minlength=count) for each in (codes, gallery_codes))
+        here = np.flatnonzero(self.own >= 0)
+        mine, other = codes[here], gallery_codes[self.own[here]]
+        itself = sum(np.bincount(each, minlength=count) for each in (mine, other[mine != other]))
+        cells = a * len(gallery_codes) + b * len(codes) - a * b - itself
+        return np.asarray(cells // 2 if self.one else cells, np.int64)
+
+    @property
+    def count(self) -> int:
+        """Of all pairs."""
+        cells = len(self.queries) * len(self.gallery) - int(np.count_nonzero(self.own >= 0))
+        return cells // 2 if self.one else cells
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is counted how, all in places.
+
+    Attributes:
+        floor: pairs from here on are added one by one; 0: all are.
+        zone: so are those from the first to below the second, which is at most the floor.
+        levels: ascending; of each class it is counted how many of its pairs reach them; below the floor, in every
+            `every`-th tile. The ends of the zone that are below the floor are among them, and none is between.
+        every: 1: in all of them.
+    """
+
+    floor: int
+    zone: tuple[int, int] | None
+    levels: Ints
+    every: int = 1
+
+    @property
+    def bulk(self) -> Ints:
+        """The levels below the floor."""
+        return self.levels[self.levels < self.floor]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What `stream` counted.
+
+    Attributes:
+        same: int64 `[SIZE + 1]`, pairs of one class at this place and all higher ones.
+        above: int64 `[SIZE + 1]`, so of pairs of different classes; -1: not counted.
+        levels: as of the plan.
+        floor: as of the plan.
+        class_same: int64 `[C, 1 + levels]`, pairs of each class: all, and those that reach each level.
+        class_different: float64, so, its pairs with other classes; below the floor estimated from some of the tiles.
+        groups: by name, int64 `[groups, 1 + levels]` each: pairs of one class with an item of the group, and of
+            different ones, which are not counted at levels below the floor.
+    """
+
+    same: Ints
+    above: Ints
+    levels: Ints
+    floor: int
+    class_same: Ints
+    class_different: NDArray[np.float64]
+    groups: dict[str, tuple[Ints, Ints]]
+
+
+def place(scores: Any) -> Ints:
+    """The number of the multiple of `STEP` that each cosine is nearest to."""
+    number = np.multiply(scores, GRID, dtype=np.float64)
+    number += GRID + 0.5
+    places: Ints = np.clip(number, 0, SIZE - 1).astype(np.int64)  # which cuts off what is behind the point
+    return places
+
+
+def cosine(places: Any) -> Any:
+    """The cosine of each place."""
+    return (np.asarray(places, np.float64) - GRID) * STEP
+
+
+def edge(place: int) -> np.float32:
+    """The least float32 that has this place or a higher one (no rounding: it needs 21 bits)."""
+    return np.float32((place - GRID - 0.5) * STEP) if place else np.float32(-1.5)
+
+
+def tiles(sides: Sides, start: int) -> Iterator[slice]:
+    """The columns of the gallery of each tile of the block of queries from `start`."""
+    for column in range(start if sides.one else 0, len(sides.gallery), COLUMNS):
+        yield slice(column, min(column + COLUMNS, len(sides.gallery)))
+
+
+def sampled(sides: Sides, count: int, seed: int) -> tuple[Ints, Ints]:
+    """Places of about `count` random pairs of different classes, after half as many of one class."""
+    generator = np.random.default_rng(seed)
+    first, last = _slices(sides)
+    positives = last - first - ((sides.own >= first) & (sides.own < last))
+    ends = np.cumsum(positives)
+    number = generator.integers(0, ends[-1], count // 2)
+    rows = np.searchsorted(ends, number, side="right")
+    columns = first[rows] + number - (ends - positives)[rows]
+    own = sides.own[rows]
+    columns += (own >= first[rows]) & (columns >= own)
+    same = _scores(sides, rows, columns)
+    rows = generator.integers(0, len(sides.queries), count)
+    columns = generator.integers(0, len(sides.gallery), count)
+    apart = sides.labels[rows] != sides.gallery_labels[columns]
+    return same, _scores(sides, rows[apart], columns[apart])
+
+
+def _scores(sides: Sides, rows: Ints, columns: Ints) -> Ints:
+    parts = [np.empty(0, np.int64)]
+    for at in range(0, len(rows), 1 << 16):
+        here = slice(at, at + (1 << 16))
+        parts.append(place(np.einsum("ij,ij->i", sides.queries[rows[here]], sides.gallery[columns[here]])))
+    return np.concatenate(parts)
+
+
+def _slices(sides: Sides) -> tuple[Ints, Ints]:
+    """Where the class of each query stands in the gallery."""
+    first, last = (np.searchsorted(sides.gallery_labels, sides.labels, side=side) for side in ("left", "right"))
+    return first, last
+
+
+def stream(sides: Sides, plan: Plan) -> Counts:
+    """Counts all pairs, in as many threads as torch uses."""
+    work = _Stream(sides, plan)
+    starts = range(0, len(sides.queries), ROWS)
+    # one BLAS thread each: threads make their own tiles, so none waits for another
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for _ in counted(pool.map(work.block, starts), "comparing", len(sides.queries), "items", int):
+            pass
+    return work.counts()
+
+
+class _Stream:
+    """The counts so far. Threads add to them under the lock."""
+
+    def __init__(self, sides: Sides, plan: Plan) -> None:
+        self.sides, self.plan, self.lock = sides, plan, threading.Lock()
+        self.first, self.last = _slices(sides)
+        self.bulk, self.floor = [(int(level), edge(int(level))) for level in plan.bulk], edge(plan.floor)
+        self.width = len(plan.levels) + 1
+        # how many of the levels a place reaches
+        self.reaches = np.searchsorted(plan.levels, np.arange(SIZE), side="right").astype(np.int16)
+        self.all, self.same = np.zeros(SIZE, np.int64), np.zeros(SIZE, np.int64)
+        self.reached = np.zeros(len(plan.bulk), np.int64)
+        self.rows = np.zeros((len(plan.bulk), len(sides.queries)), np.int64)
+        self.columns = np.zeros((len(plan.bulk), len(sides.gallery)), np.int64)
+        self.classes = [np.zeros(sides.classes * self.width, np.int64) for _ in range(2)]
+        sizes = {name: int(max(a.max(), b.max())) + 1 for name, (a, b) in sides.groups.items()}
+        self.groups = {name: [np.zeros(n * self.width, np.int64) for _ in range(2)] for name, n in sizes.items()}
+        self.buffers = threading.local()
+
+    def block(self, start: int) -> int:
+        """All tiles of a block of queries."""
+        if not hasattr(self.buffers, "tile"):
+            self.buffers.tile = np.empty(ROWS * COLUMNS, np.float32)
+            self.buffers.masks = np.empty((2, PART * COLUMNS), np.bool_)
+        queries = self.sides.queries[start : start + ROWS]
+        taken: list[Cells] = []
+        same: list[Cells] = []
+        for at in tiles(self.sides, start):
+            columns = self.sides.gallery[at]
+            tile = self.buffers.tile[: len(queries) * len(columns)].reshape(len(queries), len(columns))
+            np.matmul(queries, columns.T, out=tile)
+            self._take_apart(tile, start, at.start)
+            same.append(self._of_one_class(tile, start, at.start))
+            by_class = (start // ROWS + at.start // COLUMNS) % self.plan.every == 0
+            for row in range(0, len(queries), PART):
+                taken += self._look(tile[row : row + PART], start + row, at.start, by_class)
+            if sum(len(places) for _, _, places in taken + same) > FLUSH:
+                self._add(taken, 0)
+                self._add(same, 1)
+                taken, same = [], []
+        self._add(taken, 0)
+        self._add(same, 1)
+        return len(queries)
+
+    def _take_apart(self, tile: Floats, start: int, first: int) -> None:
+        """Marks the pairs that do not count: an item with itself and, of one set, each pair a second time."""
+        rows, columns = tile.shape
+        if self.sides.one:
+            if first < start + rows:
+                tile[np.tri(rows, columns, start - first, dtype=np.bool_)] = APART
+            return
+        own = self.sides.own[start : start + rows]
+        here = np.flatnonzero((own >= first) & (own < first + columns))
+        tile[here, own[here] - first] = APART
+
+    def _of_one_class(self, tile: Floats, start: int, first: int) -> Cells:
+        """The pairs of one class, which stand side by side."""
+        at = slice(start, start + len(tile))
+        rows, columns = knn.cells(*(np.clip(each[at] - first, 0, tile.shape[1]) for each in (self.first, self.last)))
+        values = tile[rows, columns]
+        counts = values > APART
+        return rows[counts] + start, columns[counts] + first, place(values[counts])
+
+    def _look(self, part: Floats, start: int, first: int, by_class: bool) -> list[Cells]:
+        """Counts which pairs of some rows of a tile reach the levels below the floor, and takes out those of the zone
+        and from the floor on."""
+        mask, taken = (each[: part.size].reshape(part.shape) for each in self.buffers.masks)
+        np.greater_equal(part, self.floor, out=taken)
+        for number, (level, least) in enumerate(self.bulk):
+            np.greater_equal(part, least, out=mask)
+            if by_class:
+                of_rows, of_columns = _sums(mask)
+                with self.lock:
+                    self.rows[number, start : start + len(part)] += of_rows
+                    self.columns[number, first : first + part.shape[1]] += of_columns
+            if self.plan.zone and level in self.plan.zone:
+                # from the low end on, but not from the high end on: what is taken is nested, so this is exact
+                np.not_equal(taken, mask, out=taken)
+            if not self.plan.zone or level != self.plan.zone[0]:
+                reached = np.count_nonzero(mask)
+                with self.lock:
+                    self.reached[number] += reached
+        return [_cells(part, taken, start, first)]
+
+    def _add(self, cells: list[Cells], kind: int) -> None:
+        """Adds pairs to the counts: of all (kind 0), or of those of one class (1)."""
+        if not cells:
+            return
+        rows, columns, places = (np.concatenate(each) for each in zip(*cells, strict=True))
+        with self.lock:
+            np.add.at((self.all, self.same)[kind], places, 1)
+        if not kind and self.plan.zone:
+            top = places >= self.plan.floor
+            rows, columns, places = rows[top], columns[top], places[top]
+        reaches = self.reaches[places]
+        with self.lock:
+            self._tally(self.classes[kind], self.sides.labels[rows], reaches)
+            if not kind:  # a pair of one class is of that class once; others are of two
+                self._tally(self.classes[kind], self.sides.gallery_labels[columns], reaches)
+            for name, (a, b) in self.sides.groups.items():
+                mine, other = a[rows], b[columns]
+                self._tally(self.groups[name][kind], mine, reaches)
+                apart = mine != other
+                self._tally(self.groups[name][kind], other[apart], reaches[apart])
+
+    def _tally(self, counts: Ints, codes: Ints, reaches: NDArray[np.int16]) -> None:
+        np.add.at(counts, codes * self.width + reaches, 1)
+
+    def counts(self) -> Counts:
+        """What was counted, once all blocks are done."""
+        sides, plan = self.sides, self.plan
+        all_, same = (_reaching(each, self.width) for each in self.classes)
+        above = self._above()
+        # a pair of one class was counted for its class twice; of all pairs, so many touch a class
+        different = (all_ - 2 * same).astype(np.float64)
+        for number, level in enumerate(plan.bulk):
+            of_rows = np.bincount(sides.labels, self.rows[number], minlength=sides.classes)
+            of_columns = np.bincount(sides.gallery_labels, self.columns[number], minlength=sides.classes)
+            reached = of_rows + of_columns
+            all_reached = 2 * (above[level] + self.same[level:].sum())
+            different[:, 1 + number] = reached * (all_reached / max(reached.sum(), 1)) - 2 * same[:, 1 + number]
+        different[:, 0] = sides.touching(sides.labels, sides.gallery_labels, sides.classes) - same[:, 0]
+        groups = {}
+        for name, (a, b) in sides.groups.items():
+            both, alike = (_reaching(each, self.width) for each in self.groups[name])
+            both[:, 0] = sides.touching(a, b, len(both))
+            groups[name] = (alike, both - alike)
+        return Counts(_from_above(self.same), above, plan.levels, plan.floor, same, different, groups)
+
+    def _above(self) -> Ints:
+        """Pairs of different classes from each place on, where that was counted."""
+        plan, same = self.plan, _from_above(self.same)
+        above = np.full(SIZE + 1, -1)
+        above[0] = self.sides.count - same[0]
+        above[plan.bulk] = self.reached - same[plan.bulk]
+        apart = self.all - self.same
+        above[plan.floor :] = _from_above(apart[plan.floor :])
+        if plan.zone:
+            low, high = plan.zone
+            above[low : high + 1] = _from_above(apart[low:high]) + above[high]
+        return above
+
+
+def _from_above(counts: Ints) -> Ints:
+    """Sums of each and all that follow, and 0 at the end."""
+    return np.concatenate([counts[::-1].cumsum()[::-1], [0]])
+
+
+def _reaching(tally: Ints, width: int) -> Ints:
+    """Of each row, how many reach at least 0, 1, ... levels, from how many reach exactly so many."""
+    return np.ascontiguousarray(tally.reshape(-1, width)[:, ::-1].cumsum(axis=1)[:, ::-1])
+
+
+def _sums(mask: Bools) -> tuple[Ints, Ints]:
+    """How many are true in each row and each column, of at most 255 rows and 2040 columns. Bytes are summed, eight of a
+    row at once, for that is many times as fast as to count."""
+    rows, columns = mask.shape
+    of_columns = np.add.reduce(mask.view(np.uint8), axis=0, dtype=np.uint8).astype(np.int64)
+    if columns % 8:
+        return np.count_nonzero(mask, axis=1), of_columns
+    eight = np.add.reduce(mask.view(np.uint64), axis=1, dtype=np.uint64)
+    return eight.view(np.uint8).reshape(rows, 8).sum(axis=1, dtype=np.int64), of_columns
+
+
+def _cells(part: Floats, mask: Bools, start: int, first: int) -> Cells:
+    """The pairs where the mask is true. Most of eight side by side are not, and are passed over at once."""
+    flat = mask.reshape(-1)
+    if len(flat) % 8:
+        index = np.flatnonzero(flat)
+    else:
+        some = np.flatnonzero(flat.view(np.uint64) != 0)
+        inner = np.flatnonzero(np.take(flat.reshape(-1, 8), some, axis=0))
+        index = some[inner >> 3] * 8 + (inner & 7)
+    rows = index // part.shape[1]
+    return rows + start, index - rows * part.shape[1] + first, place(part.reshape(-1)[index])
