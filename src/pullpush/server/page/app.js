@@ -80,8 +80,7 @@ async function identify(mine) {
   $("who").hidden = false;
 }
 
-// 0 and 100% are never reached.
-function percent(share) { return `${Math.min(Math.max(Math.round(100 * share), 1), 99)}%`; }
+function percent(share) { return share < 0.005 ? "<1%" : share > 0.995 ? ">99%" : `${Math.round(100 * share)}%`; }
 
 // The hits from number `skip` on: the first ones take the place of what was shown, the others follow it.
 async function next(mine, skip) {
@@ -169,6 +168,11 @@ function thumbnail(id, alt = "") {
   };
   return image;
 }
+// What a hit is worth: how likely it is of the query's class, or where that cannot be told, how similar.
+function measure(hit) {
+  return hit.probability === null ? make("span", { title: "similarity, the cosine" }, hit.score.toFixed(2))
+    : make("span", { title: `of one class with this probability; similarity ${hit.score.toFixed(2)}` }, percent(hit.probability));
+}
 function title(hit) { return hit.text?.[0] || hit.label || `item ${hit.id}`; }
 
 function drawGrid(begun = 0) {
@@ -189,8 +193,8 @@ function drawHit(hit) {
   const name = title(hit), words = make("span", { className: "words" }, make("span", { className: "label" }, name));
   const scored = hit.score !== null;
   if (scored) {
-    words.append(make("span", { className: "note" }, make("span", {}, hit.domain || hit.category || (name === hit.label ? "" : hit.label)), make("span", { title: "similarity, the cosine" }, hit.score.toFixed(2))));
-    words.append(make("meter", { min: 0, max: 1, value: Math.max(0, hit.score), ariaLabel: "similarity" }));
+    words.append(make("span", { className: "note" }, make("span", {}, hit.domain || hit.category || (name === hit.label ? "" : hit.label)), measure(hit)));
+    words.append(make("meter", { min: 0, max: 1, value: Math.max(0, hit.probability ?? hit.score), ariaLabel: hit.probability === null ? "similarity" : "probability" }));
   }
   const card = make("button", { type: "button", className: "card", title: `Items similar to ${name}` }, make("span", { className: "tile" }, thumbnail(hit.id, name)), words);
   card.onclick = () => similar(hit.id);
