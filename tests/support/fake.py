@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,12 @@ class FakeModel:
     def __init__(self, name: str = "a", text: bool = True, delay: float = 0.0, decision: Any = None) -> None:
         self.decision = Decision.of(decision) if isinstance(decision, dict) else decision
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
-        self.dim, self.preprocessing, self.delay, self.calls = DIM, SimpleNamespace(size=SIZE), delay, 0
+        self.dim, self.side, self.delay, self.calls = DIM, SIZE, delay, 0
         self.text = object() if text else None
         seed = int.from_bytes(self.fingerprint.encode()[:4], "big")
         self._turn = np.random.default_rng(seed).standard_normal((48, DIM))
 
-    def embed(self, images: Any, batch_size: int = 64, progress: bool = False) -> np.ndarray:
+    def embed(self, images: Any, batch_size: int = 64, progress: bool = False, *, role: str = "gallery") -> np.ndarray:
         images = [images] if isinstance(images, str | Path | Image.Image) else list(images)
         # Images of the source: the calibration's nonsense comes NOISE at a time, which no test's source does.
         self.calls += len(images) if len(images) != NOISE else 0
