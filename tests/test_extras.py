@@ -181,7 +181,8 @@ for verb in {sorted(VERBS)}:
             assert main([verb, "--help"]) == 0, verb
     print(verb, status, said.getvalue().strip())
 """
-    extras = {"study": "study", "tune": "study", "compare": "study", "report": "report", "diagnose": "report"}
+    extras = {"study": "study", "tune": "study", "compare": "study"}
+    extras |= dict.fromkeys(("explain", "report", "diagnose"), "report")
     extras |= dict.fromkeys(("index", "search", "serve", "enroll", "identify"), "search")
     lines = bare(code)
     assert len(lines) == len(VERBS)

@@ -26,6 +26,7 @@ VERBS = {
     "study": ("studies", "study", "many runs that differ in a few options: margins, losses, any grid"),
     "tune": ("studies", "study", "search options of a run on the validation classes"),
     "compare": ("compare", "study", "two runs or more side by side: metrics, queries won and lost, options"),
+    "explain": ("explain", "report", "why two images match: heat maps whose sum is their cosine"),
     "losses": ("losses", "", "all losses and miners with their options"),
     "report": ("reports", "report", "draw a run's report again"),
     "diagnose": ("reports", "report", "what is wrong with a run, the evidence and the cure"),

@@ -7,6 +7,7 @@ need("train")
 from pullpush.encoders.bundle import load, save
 from pullpush.encoders.compression import Compression
 from pullpush.encoders.decision import Decision
+from pullpush.encoders.explain import Match
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
 from pullpush.encoders.text import TextEncoder
@@ -17,6 +18,7 @@ __all__ = [
     "Compression",
     "Decision",
     "ImageEncoder",
+    "Match",
     "Model",
     "TextEncoder",
     "TwoTowers",

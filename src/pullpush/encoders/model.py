@@ -14,6 +14,7 @@ from PIL import Image
 from pullpush.encoders.compression import Compression, Dtype
 from pullpush.encoders.decision import PRIOR, Decision
 from pullpush.encoders.encoder import Encoder
+from pullpush.encoders.explain import Match, explain
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.text import TextEncoder
 from pullpush.encoders.views import Views, embed_each, mean_of
@@ -206,6 +207,24 @@ class Model:
         sets = [self.views.of_role(role) for role in roles]
         each = embed_each(encoder, encoder.squares(inputs, self.side, first), list(dict.fromkeys(chain(*sets))))
         return [mean_of(each, views).cpu().numpy() for views in sets]
+
+    def explain(self, a: Given, b: Given, pixels: bool = False) -> Match:
+        """Why two images are as similar as they are: heat maps of both, each of which sums to their cosine, as embedded
+        once, without test views.
+
+        Args:
+            a: one image, as of `embed`.
+            b: the other.
+            pixels: a finer map, which is always an approximation; see `encoders.explain`.
+
+        Returns:
+            `Match(score, map_a, map_b, exact, method)`.
+
+        Raises:
+            UserError: the model has no image encoder, or an image cannot be read.
+        """
+        encoder = self.image
+        return explain(encoder, encoder.prepare([a]), encoder.prepare([b], 1), pixels)
 
     def _encoder(self, kind: str) -> Encoder:
         if kind not in self.encoders:

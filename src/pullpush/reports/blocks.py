@@ -9,7 +9,7 @@ import numpy as np
 
 from pullpush.data.items import SPLITS
 from pullpush.evaluation import Evaluation
-from pullpush.reports import grids, histograms, tables
+from pullpush.reports import grids, histograms, matches, tables
 from pullpush.reports.context import Context
 from pullpush.reports.curves import averaged, draw_curves
 from pullpush.reports.interactive import interactive_map
@@ -31,6 +31,7 @@ __all__ = [
     "learning_rate",
     "loss_curves",
     "maps",
+    "matched",
     "retrieval",
     "similarity",
     "splits",
@@ -66,6 +67,21 @@ def worst(context: Context) -> Block:
         alt="Grid of the queries whose first right reference stands farthest behind",
         caption=f"The queries whose first right reference stands farthest behind, one a class, among "
         f"{context.after.references:,} references.",
+    )
+
+
+def matched(context: Context) -> Block:
+    """Where the worst queries and what they find look alike to the model."""
+    pairs = matches.worst_pairs(context.test, context.after, matches.model_of(context.run))
+    if not pairs:
+        raise Absent("no images can be looked at")
+    exact = all(one.match.exact for pair in pairs for one in pair[1:])
+    return context.figure(
+        "why_matched",
+        partial(matches.draw_worst, pairs),
+        alt="Heat maps over the worst queries and over the references that they match",
+        caption="What each place adds to the cosine (orange) or takes from it (purple, striped). "
+        + matches.said(exact),
     )
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "thumbnail",
     "tile",
     "title",
+    "worst_queries",
     "worst_rows",
 ]
 
@@ -134,17 +135,24 @@ def rows_of(items: Items, evaluations: Sequence[Evaluation], queries: Sequence[i
 
 def worst_rows(items: Items, evaluation: Evaluation, count: int = 6) -> list[Row]:
     """Queries whose first positive stands farthest behind, one a class, with that positive at the end."""
-    queries, counted = evaluation.per_query, np.flatnonzero(evaluation.counted)
-    labels, ranks, positives = (queries[name].to_numpy() for name in ("label", "rank", "nearest_positive"))
+    queries = evaluation.per_query
+    ranks, positives = (queries[name].to_numpy() for name in ("rank", "nearest_positive"))
     return [
         Row(
             tile(items, int(queries.index[query])),
             [_nearest(items, evaluation, query), [tile(items, int(positives[query]), True)]],
             f"at place\n{ranks[query]:,.1f}".removesuffix(".0"),
         )
-        for query in one_a_class(labels, counted[np.argsort(-ranks[counted], kind="stable")], count)
-        if ranks[query] > 1
+        for query in worst_queries(evaluation, count)
     ]
+
+
+def worst_queries(evaluation: Evaluation, count: int = 6) -> list[int]:
+    """The places of these queries among all."""
+    counted = np.flatnonzero(evaluation.counted)
+    labels, ranks = (evaluation.per_query[name].to_numpy() for name in ("label", "rank"))
+    order = counted[np.argsort(-ranks[counted], kind="stable")]
+    return [query for query in one_a_class(labels, order, count) if ranks[query] > 1]
 
 
 def confusions(items: Items, evaluation: Evaluation, count: int = 8) -> list[Confusion]:

@@ -69,7 +69,10 @@ SECTIONS = (
     ),
     Chapter("retrieval", "Retrieval", "What the model finds for items of {queried}.", (blocks.retrieval,)),
     Chapter(
-        "mistakes", "Mistakes", "Where it goes wrong, and what it takes for what.", (blocks.worst, blocks.confused)
+        "mistakes",
+        "Mistakes",
+        "Where it goes wrong, and what it takes for what.",
+        (blocks.worst, blocks.matched, blocks.confused),
     ),
     Chapter(
         "training",
@@ -96,7 +99,8 @@ SECTIONS = (
 
 
 def report(run: Path | str, *, window: int = 50) -> Path:
-    """Draw the report of a run from what the run folder holds; nothing is trained or embedded again.
+    """Draw the report of a run from what the run folder holds; nothing is trained again, and nothing embedded but the
+    images of the worst queries, to show why they match.
 
     Writes `plots/*.png` and `report.html`, which opens without a network, and replaces those of an earlier report.
     Parts that a run does not have are left out; of those whose files are missing or damaged a note below says so, and

@@ -1,0 +1,42 @@
+"""pullpush explain"""
+
+from functools import partial
+from json import dumps
+from pathlib import Path
+
+from pullpush.errors import UserError
+
+__all__ = ["explain"]
+
+
+def explain(model: str, a: str, b: str, *, out: str = "why.png", pixels: bool = False, json: bool = False) -> None:
+    """Why two images match: heat maps of both, each of which sums to their cosine.
+
+    Args:
+        model: a run folder or a model folder.
+        a: an image.
+        b: the other.
+        out: the figure, a PNG.
+        pixels: a finer map, which is always an approximation.
+        json: print score, maps and method as JSON instead.
+
+    Examples:
+        pullpush explain runs/demo one.png other.png --out why.png
+        pullpush explain runs/demo one.png other.png --json
+    """
+    from pullpush.encoders import load
+    from pullpush.images import any_rgb
+    from pullpush.reports import matches, style
+
+    if Path(out).suffix.lower() != ".png":
+        raise UserError(f"can't write {out!r}: the figure is a PNG, give --out why.png")
+    pair = matches.pair_of(load(model), any_rgb(a, a), any_rgb(b, b), pixels)
+    match = pair.match
+    if json:
+        maps = {"map_a": match.map_a.tolist(), "map_b": match.map_b.tolist()}
+        print(dumps({"score": match.score, "exact": match.exact, "method": match.method, **maps}))
+        return
+    names = (Path(a).stem, Path(b).stem)
+    drawn = style.save(partial(matches.draw_pair, pair, names), Path(out))
+    print(f"cosine {match.score:.4f}. {matches.said(match.exact)}")
+    print(f"figure: {drawn.path}")
