@@ -31,7 +31,8 @@ def intervals(
     replicates: int,
     seed: int,
 ) -> dict[str, tuple[float, float]]:
-    """The low and the high end of `eer` and of the true accept rate at each of `fars`, by their names; NaN of fewer classes than `FEW`.
+    """The low and the high end of `eer` and of the true accept rate at each of `fars`, by their names; NaN of fewer
+    classes than `FEW`.
 
     Between levels rates are linear (over the logarithm of the false accept rate). What that gives of the classes as
     they are differs a little from the exact metric: all are shifted by that difference.
