@@ -25,7 +25,8 @@ def run() -> list[dict[str, Any]]:
     """A row a measurement: name, ours, other, unit and ratio = other / ours (larger is better for us)."""
     vectors = clustered(ROWS, DIM)
     with tempfile.TemporaryDirectory() as folder:
-        return [*flat(vectors, Path(folder)), *hnsw(vectors, Path(folder))]
+        rows = [*flat(vectors, Path(folder)), *hnsw(vectors, Path(folder))]
+        return [*rows, *codes("int8", vectors, Path(folder)), *codes("binary", vectors, Path(folder))]
 
 
 def flat(vectors: np.ndarray, folder: Path) -> list[dict[str, Any]]:
@@ -63,6 +64,26 @@ def hnsw(vectors: np.ndarray, folder: Path) -> list[dict[str, Any]]:
         {"name": f"{name}/recall@10", "ours": recall, "other": 0.95, "unit": "fraction", "ratio": recall / 0.95}
     )
     return rows
+
+
+def codes(kind: str, vectors: np.ndarray, folder: Path) -> list[dict[str, Any]]:
+    """Small codes, whose candidates are ranked by the vectors, against our exact store: one query, bytes of a row that
+    a search reads of all rows, and the recall@10 of 500 queries."""
+    view, exact = (_store(f"faiss:{each}", vectors, folder / f"{kind}-{each}") for each in (kind, "flat"))
+    name, query = f"search/{kind}/{len(vectors)}x{vectors.shape[1]}", _queries(vectors, 1)
+    ours, other = compare(lambda: view.search(query, 10), lambda: exact.search(query, 10))
+    read = [
+        (folder / f"{kind}-{each}" / file).stat().st_size / len(vectors)
+        for each, file in ((kind, "vectors.faiss"), ("flat", "vectors.npy"))
+    ]
+    queries = _queries(vectors, 500, seed=9)
+    pairs = zip(view.search(queries, 10)[1], exact.search(queries, 10)[1], strict=True)
+    recall = float(np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]))
+    return [
+        result(f"{name}/flat/one", ours * 1e3, other * 1e3, "ms"),
+        result(f"{name}/bytes", *read, "bytes"),
+        {"name": f"{name}/recall@10", "ours": recall, "other": 0.95, "unit": "fraction", "ratio": recall / 0.95},
+    ]
 
 
 def clustered(rows: int, dim: int, seed: int = 0) -> np.ndarray:

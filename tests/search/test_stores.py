@@ -33,7 +33,10 @@ HOSTILE = ["'; DROP TABLE items; --", '" or "" == "', "\\", "%s %(id)s {table}",
 """Values of a column."""
 
 
-@pytest.fixture(params=["faiss:flat", "faiss:hnsw", "faiss:ivfpq", "milvus", "pgvector", "pgvector graph"])
+STORES = [f"faiss:{kind}" for kind in ("flat", "hnsw", "ivfpq", "int8", "binary")]
+
+
+@pytest.fixture(params=[*STORES, "milvus", "pgvector", "pgvector graph"])
 def make_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Store]:
     """Gives the store of an owner; the same collection each time within a test."""
     url, _, graph = request.param.partition(" ")
@@ -316,7 +319,7 @@ def recall(view: Vectors, base: np.ndarray, queries: np.ndarray) -> float:
     return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(view.search(queries, 10)[1], truth, strict=True)]))
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq", "int8", "binary"])
 def test_the_stated_recall_holds_for_real_queries(kind: str, tmp_path: Path) -> None:
     """Held against exact search with items and texts that the store never saw."""
     everything = spread(1.0, 5)

@@ -1,9 +1,10 @@
 """The embedded store: a version is a folder of files that are mapped into memory.
 
-vectors.npy       float32 [rows, dim]: exact search reads nothing else, and IVF-PQ's own vectors are approximate. In a
-                  FAISS file they would not be aligned, and a product of unaligned numbers takes a hundred times as long
+vectors.npy       float32 [rows, dim]: exact search reads nothing else, and what IVF-PQ, int8 and binary hold is
+                  approximate. In a FAISS file they would not be aligned, and a product of unaligned numbers takes a
+                  hundred times as long
 quantized.pt      where search is exact: the same in 8 bits, for a first pass that loses none of the nearest
-vectors.faiss     HNSW with its vectors, or IVF-PQ
+vectors.faiss     HNSW with its vectors; or the codes of IVF-PQ, int8 or binary
 rows.npy          int64 [rows]: the id of each row, -1 for a row that was removed
 columns.parquet   what a search can be narrowed by, a row each
 """
@@ -28,16 +29,16 @@ from pullpush.search.stores.base import FILTERS, Change, Store, Where
 
 __all__ = ["FaissStore"]
 
-KINDS = ("auto", "flat", "hnsw", "ivfpq")
+KINDS = ("auto", "flat", "hnsw", "ivfpq", "int8", "binary")
 FLAT_UP_TO, HNSW_UP_TO = 1_000_000, 20_000_000
 """`auto` is exact up to the first number of rows, HNSW up to the second, IVF-PQ beyond (HNSW needs dim x 4 + 270
 bytes a row)."""
 
 NEIGHBOURS, EF_CONSTRUCTION = 16, 64
 RECALL, PROBES = 0.95, 200
-"""The search effort (efSearch, nprobe) is raised until recall@10 against exact search reaches RECALL for every kind of
-query there is: PROBES items that the index does not hold yet, and as many texts. Items with noise would not do: they
-reached 0.98 where texts, which lie elsewhere than images, had 0.39."""
+"""The search effort (efSearch, nprobe, candidates) is raised until recall@10 against exact search reaches RECALL for
+every kind of query there is: PROBES items that the index does not hold yet, and as many texts. Items with noise would
+not do: they reached 0.98 where texts, which lie elsewhere than images, had 0.39."""
 EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 ENOUGH = 50
 """New items that are worth measuring the recall anew by."""
@@ -48,7 +49,7 @@ REBUILD_AT = 0.2
 class FaissStore(Store):
     """Of the kind that the URL names; `faiss` alone chooses it by size. The folder of the index is its own."""
 
-    addresses = ("faiss", "faiss:flat", "faiss:hnsw", "faiss:ivfpq")
+    addresses = ("faiss", "faiss:flat", "faiss:hnsw", "faiss:ivfpq", "faiss:int8", "faiss:binary")
 
     def __init__(self, url: str, owner: str = "") -> None:
         kind = url.partition(":")[2] or "auto"
@@ -142,13 +143,22 @@ def choose(rows: int) -> str:
 
 
 def build(kind: str, vectors: np.ndarray) -> faiss.Index:
-    """A FAISS index by inner product over `vectors` `[n, dim]`: `hnsw` or `ivfpq`."""
+    """A FAISS index by inner product over `vectors` `[n, dim]`: `hnsw`, `ivfpq`, `int8` or `binary`.
+
+    `int8` is FAISS's scalar quantizer: dim bytes a row, the range of each dimension from the vectors. `binary` is
+    RaBitQ (Gao and Long, SIGMOD 2024): a bit a dimension, from the mean of the vectors on, and two numbers that make
+    an inner product of them: dim / 8 + 8 bytes.
+    """
     dim = vectors.shape[1]
     if kind == "hnsw":
         index = faiss.IndexHNSWFlat(dim, NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = EF_CONSTRUCTION
-    else:
+    elif kind == "ivfpq":
         index = _ivfpq(vectors)
+    else:
+        own = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        index = faiss.IndexScalarQuantizer(dim, *own) if kind == "int8" else faiss.IndexRaBitQ(dim, own[1])
+        index.train(np.ascontiguousarray(vectors, np.float32))
     index.add(np.ascontiguousarray(vectors, np.float32))
     return index
 
@@ -182,9 +192,12 @@ def _approximate(
         options = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort, k))
         scores, rows = _numpy_search(index)(queries, k, params=options)
         return np.where(rows >= 0, scores, -np.inf), rows
-    # IVF-PQ finds candidates by codes; their order comes from the vectors themselves
-    options = faiss.SearchParametersIVF(sel=selector, nprobe=min(effort, index.nlist))
-    candidates = _numpy_search(index)(queries, max(10 * k, 4 * effort), params=options)[1]
+    # candidates are found by codes; their order comes from the vectors themselves
+    if isinstance(index, faiss.IndexIVF):
+        options, found = faiss.SearchParametersIVF(sel=selector, nprobe=min(effort, index.nlist)), 4 * effort
+    else:
+        options, found = faiss.SearchParameters(sel=selector), effort
+    candidates = _numpy_search(index)(queries, max(10 * k, found), params=options)[1]
     scores = np.einsum("qd,qcd->qc", queries, vectors[np.maximum(candidates, 0)])
     scores[candidates < 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
