@@ -47,4 +47,4 @@ def test_the_gallery_alone_has_more() -> None:
 def test_how_many_images_go_through() -> None:
     few = [View(), View(flip=True)]
     assert passes(few, 10, 100, 3, 6.5) == 2 * 10 + 2 * 100  # no more than there are candidates
-    assert passes(CANDIDATES, 10, 100, 1, 2) == pytest.approx(2 * (1 + 1.5625 + 2.25) * 10 + 3 * 100)
+    assert passes(CANDIDATES, 10, 100, 1, 2) == pytest.approx((2 + 1.25**2 + 2 * 1.375**2 + 1.5**2) * 10 + 3 * 100)

@@ -240,8 +240,8 @@ class ViewsConfig(Checked):
     """Test views: an image is embedded at several scales and mirrored, and the mean is its embedding.
 
     Args:
-        choose: auto takes those that the validation classes choose, where they show a gain; none takes an image as it
-            is.
+        choose: auto takes those that the validation classes choose, where they show a gain (mirrored ones where
+            training has encoder.flip); none takes an image as it is.
         query: the views of a query, such as 1 and "1.25 flip", instead of a choice.
         gallery: those of what is searched; the query's, where only these are said.
         query_cost: the most that a query may cost, as a multiple of the time for the plain view.
@@ -252,7 +252,7 @@ class ViewsConfig(Checked):
     query: Sequence[str | float] = ()
     gallery: Sequence[str | float] = ()
     query_cost: Annotated[float, Bound(1, 1000)] = 3.0
-    gallery_cost: Annotated[float, Bound(1, 1000)] = 6.5
+    gallery_cost: Annotated[float, Bound(1, 1000)] = 8.0
 
 
 @dataclass

@@ -22,7 +22,7 @@ __all__ = ["Seen", "said_views", "see"]
 # Pixels through the encoder that choosing and testing views may always cost: 50,000 images of 64 x 64, or 4,000 of
 # 224 x 224. More than that they may cost where training had as many: three times an image for each step with it.
 FREE = 50_000 * 64 * 64
-# Standard errors that the gain of views must exceed, as the best of about thirty sets of them is taken.
+# Standard errors that the gain of views must exceed, as the best of about twenty sets of them is taken.
 ERRORS = 1.0
 
 
@@ -62,7 +62,8 @@ def see(run: Run) -> Seen:
     said = said_views(own)
     if said is not None or own.choose == "none" or not len(task.splits["validation"]):
         return Seen(said or Views())
-    candidates = task.can_see([view for view in CANDIDATES if view.cost <= max(own.query_cost, own.gallery_cost)])
+    most, flips = max(own.query_cost, own.gallery_cost), run.config.encoder.flip
+    candidates = task.can_see([view for view in CANDIDATES if view.cost <= most and (flips or not view.flip)])
     if len(candidates) < 2 or not _affordable(run, candidates):
         return Seen(Views())
     embedded, each = task.embed("validation", device), task.embed_views("validation", candidates, device)
