@@ -19,6 +19,7 @@ ASKED = [
         {"text": "cat", "where": {"category": "food", "label": "x"}},
     ),
     (["cat", "--cut-off", "0.2"], {"text": "cat", "cut_off": 0.2}),
+    (["cat", "--rerank", "expand=3,augment=3"], {"text": "cat", "rerank": "expand=3,augment=3"}),
 ]
 
 

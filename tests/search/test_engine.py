@@ -11,7 +11,8 @@ from PIL import Image
 
 from pullpush import search
 from pullpush.errors import UserError
-from pullpush.search import stores
+from pullpush.evaluation import Rerank, evaluate
+from pullpush.search import reranking, stores
 from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.engine import Lookup, mix
 from tests.support.fake import COLOURS, FakeModel, picture
@@ -69,6 +70,75 @@ def test_many_looked_up_together_are_each_alone(engine: search.Engine) -> None:
         np.testing.assert_allclose([hit.score for hit in hits], [hit.score for hit in alone], atol=1e-6)
     assert not {hit.id for hit in together[1]} & set(ids[55:75].tolist())
     assert {hit.label for hit in together[4]} == {"green"}
+
+
+RERANKINGS = [Rerank(expand=4), Rerank(augment=3), Rerank(expand=3, augment=5, alpha=1.0), Rerank(reciprocal=6)]
+
+
+@pytest.mark.parametrize("options", [*RERANKINGS, Rerank(expand=2, augment=2, reciprocal=8)], ids=str)
+def test_reranked_hits_are_those_of_evaluate(engine: search.Engine, model: FakeModel, options: Rerank) -> None:
+    """All items are candidates here. Scores stay cosines with the query."""
+    ids, known = vectors(engine)
+    image = picture("blue", 4321)
+    vector = model.embed([image])
+    wanted = evaluate(
+        vector, [0], gallery=known, gallery_labels=[0] * len(known), neighbours=120, nmi=False, rerank=options
+    )
+    hits = engine.query(image=image, k=60, rerank=options)
+    similarity = dict(zip(ids[wanted.neighbours.indices[0]].tolist(), wanted.neighbours.similarities[0], strict=True))
+    in_order = wanted.neighbours.similarities[0, :60]  # some differ in the last bits alone
+    np.testing.assert_allclose([similarity[hit.id] for hit in hits], in_order, atol=2e-6)
+    assert [hit.id for hit in hits] != [hit.id for hit in engine.query(image=image, k=60)]
+    row = {int(each): place for place, each in enumerate(ids)}
+    np.testing.assert_allclose([hit.score for hit in hits], [known[row[hit.id]] @ vector[0] for hit in hits], atol=1e-6)
+    again = engine.query(image=image, k=7, rerank=str(options))
+    assert [hit.id for hit in again] == [hit.id for hit in hits[:7]], "pages follow each other"
+
+
+@pytest.mark.parametrize("options", RERANKINGS, ids=str)
+def test_what_is_no_candidate_comes_after_as_it_was(
+    engine: search.Engine, options: Rerank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reranking, "CANDIDATES", 20)
+    ids, _ = vectors(engine)
+    hits = [hit.id for hit in engine.query(like=5, k=119, rerank=options)]
+    assert sorted(hits) == [int(each) for each in ids if each != 5]
+    if not options.expand:  # which finds other candidates
+        plain = [hit.id for hit in engine.query(like=5, k=119)]
+        assert hits[20:] == plain[20:]
+        assert sorted(hits[:20]) == sorted(plain[:20])
+        assert hits != plain
+
+
+def test_reranked_and_plain_are_looked_up_together(engine: search.Engine) -> None:
+    _, known = vectors(engine)
+    version, options = engine.version, RERANKINGS[2]
+    wanted = [
+        Lookup(version, known[5], k=9),
+        Lookup(version, known[5], k=9, rerank=options),
+        Lookup(version, known[33], k=7, where={"label": "green"}, rerank=options, exclude=[41]),
+        Lookup(version, known[60], k=9),
+    ]
+    together = engine.find(wanted)
+    for each, hits in zip(wanted, together, strict=True):
+        [alone] = engine.find([each])
+        assert [hit.id for hit in hits] == [hit.id for hit in alone]
+    assert {hit.label for hit in together[2]} == {"green"}
+    assert 41 not in {hit.id for hit in together[2]}
+
+
+@pytest.mark.parametrize("options", RERANKINGS, ids=str)
+def test_one_hit_or_none_may_be_left_to_rerank(engine: search.Engine, options: Rerank) -> None:
+    ids, known = vectors(engine)
+    others = [int(each) for each in ids if each != 5]
+    for exclude, left in ((others, [5]), ([*others, 5], [])):
+        [hits] = engine.find([Lookup(engine.version, known[7], exclude=exclude, rerank=options)])
+        assert [hit.id for hit in hits] == left
+
+
+def test_an_option_of_reranking_that_there_is_not_is_refused(engine: search.Engine) -> None:
+    with pytest.raises(UserError, match="augment"):
+        engine.query(like=5, rerank={"agment": 3})
 
 
 def test_images_may_be_paths_pictures_or_arrays(engine: search.Engine) -> None:

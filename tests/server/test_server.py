@@ -60,6 +60,16 @@ def test_search_by_text_upload_and_id(client: httpx.Client, built: Path) -> None
     assert [h["id"] for h in same] == [h.id for h in engine.query(text="red", minus=4, like=70, cut_off=None)]
 
 
+def test_hits_are_reranked_as_asked(client: httpx.Client, built: Path) -> None:
+    asked = "expand=3,augment=2"
+    engine = search.open(built, FakeModel())
+    found = client.get("/api/search", params={"like": 70, "rerank": asked, "k": 50}).json()["hits"]
+    assert [h["id"] for h in found] == [h.id for h in engine.query(like=70, k=50, rerank=asked)]
+    assert [h["id"] for h in found] != [h.id for h in engine.query(like=70, k=50)]
+    then = client.get("/api/search", params={"like": 70, "rerank": asked, "k": 10, "skip": 40}).json()["hits"]
+    assert then == found[40:]
+
+
 def test_a_search_gives_as_many_as_were_asked_for_and_then_more(client: httpx.Client) -> None:
     found = client.get("/api/search", params={"text": "zebra", "k": 36}).json()
     assert len(found["hits"]) == 36
@@ -115,6 +125,9 @@ def test_hostile_uploads(client: httpx.Client, name: str) -> None:
         ("/api/search?like=abc", 422),
         ("/api/search?text=red&label=none", 400),
         ("/api/search?text=red&cut_off=nan", 422),
+        ("/api/search?text=red&rerank=expand%3D101", 400),
+        ("/api/search?text=red&rerank=agment%3D3", 400),
+        (f"/api/search?text=red&rerank={'x' * 501}", 422),
         ("/api/map?by=path", 400),
         ("/nothing", 404),
         ("/api/items/99999999999999999999", 404),

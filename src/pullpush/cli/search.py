@@ -66,6 +66,7 @@ def search(
     where: list[str] | None = None,
     cut_off: float | None = None,
     min_probability: float | None = None,
+    rerank: str | None = None,
     store: str | None = None,
     json: bool = False,
 ) -> None:
@@ -82,6 +83,8 @@ def search(
         where: only items with these values, such as category=food.
         cut_off: leave out hits with less closeness; 0.2 leaves out what is hardly closer than nonsense.
         min_probability: leave out hits that are of the query's class with a lower probability, 0 to 1.
+        rerank: put the hits into a better order, such as expand=3,augment=3 or reciprocal=6: what pullpush evaluate
+            --rerank auto has chosen for the run.
         store: where the vectors lie on a server, its address ({servers}); or the environment variable PULLPUSH_STORE.
             The address in the index is not used.
         json: print a list of {id, score, closeness, probability, weak, path, label, text}.
@@ -90,6 +93,7 @@ def search(
         pullpush search indexes/demo --image cat.png -k 5
         pullpush search indexes/demo "smiling cat" --where category=Smileys --json
         pullpush search indexes/demo --like 12 --minus 40 --minus glasses
+        pullpush search indexes/demo --image cat.png --rerank expand=3,augment=3
     """
     from pullpush.search import open as open_index
 
@@ -105,6 +109,7 @@ def search(
         where=conditions or None,
         cut_off=cut_off,
         min_probability=min_probability,
+        rerank=rerank,
     )
     _show(hits, json)
     if not json and len(hits) == k < len(engine):

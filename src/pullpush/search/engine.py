@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from pullpush.encoders import bundle
 from pullpush.encoders.decision import PRIOR, Decision
 from pullpush.encoders.model import Model, Role
 from pullpush.errors import UserError
+from pullpush.evaluation.rerank import Rerank, rerank_of
 from pullpush.names import did_you_mean
-from pullpush.search import layout, origin, thumbnails
+from pullpush.search import layout, origin, reranking, thumbnails
 from pullpush.search.calibration import WEAK, closeness
 from pullpush.search.errors import BadQuery, NoIndex, NoItem
 from pullpush.search.exact import Rows
@@ -83,6 +84,7 @@ class SearchQuery:
     where: Mapping[str, str] = field(default_factory=dict)
     cut_off: float | None = None
     min_probability: float | None = None
+    rerank: Rerank = field(default_factory=Rerank)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Lookup:
     text: bool = False
     decision: Decision | None = None
     min_probability: float | None = None
+    rerank: Rerank = field(default_factory=Rerank)
 
 
 class Version(Opened):
@@ -228,6 +231,7 @@ class Engine:
         where: Mapping[str, str] | None = None,
         cut_off: float | None = None,
         min_probability: float | None = None,
+        rerank: Any = None,
     ) -> list[Hit]:
         """The `k` items closest to a weighted sum of texts, images and items, closest first. Those that are
         hardly closer than what nonsense finds are among them, and say so (`Hit.weak`).
@@ -244,9 +248,12 @@ class Engine:
                 default none is.
             min_probability: Hits that are of the query's class with a lower probability are left out. The model must
                 have a decision, and the query no texts and nothing to move away from.
+            cut_off: Hits with less closeness are left out; 0.2 leaves out the weak ones. By default none is.
+            rerank: A `Rerank`, or its options as a mapping or in words, such as "expand=3,augment=3". The order of the
+                hits is then that of the re-ranked similarity; their scores are cosines with the query, as always.
 
-        Raises: `UserError` for an empty query, an unknown id, column or value, an unreadable image, and a model that
-        differs.
+        Raises: `UserError` for an empty query, an unknown id, column or value, an unreadable image, options of
+        re-ranking that there are not, and a model that differs.
         """
         with suppress(NoIndex):  # the index was moved away; what is open stays readable
             self.refresh()
@@ -264,6 +271,7 @@ class Engine:
             where or {},
             cut_off,
             min_probability=min_probability,
+            rerank=rerank_of(rerank),
         )
         version, texts, images = self.version, self.embed_texts(query.texts), self.embed_images(query.images)
         return self.find([self.lookup(version, query, texts, images, self.embed_texts(words))])[0]
@@ -316,6 +324,7 @@ class Engine:
             textual,
             decision=decision,
             min_probability=query.min_probability,
+            rerank=query.rerank,
         )
 
     def decision_of(self, version: Version) -> Decision | None:
@@ -338,7 +347,7 @@ class Engine:
             groups.setdefault((id(each.version), *sorted(each.where.items())), []).append(place)
         for places in groups.values():
             group = [wanted[place] for place in places]
-            for place, each, (scores, rows) in zip(places, group, _search(group), strict=True):
+            for place, each, (scores, rows) in zip(places, group, _answers(group), strict=True):
                 near = closeness(scores, each.version.manifest.calibration["text" if each.text else "image"])
                 keep = near >= each.cut_off if each.cut_off is not None else np.ones(len(rows), bool)
                 chances = _chances(each, scores)
@@ -441,6 +450,22 @@ def mix(parts: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = N
     if not math.isfinite(length) or length < 1e-6:
         raise BadQuery("the parts of the query cancel each other out; change their weights")
     return np.asarray(total / length, np.float32)
+
+
+def _answers(group: Sequence[Lookup]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Scores and table rows of the hits of each. Those that are not re-ranked are looked up together."""
+    plain = iter(_search(asked) if (asked := [each for each in group if not each.rerank]) else ())
+    return [_reranked(each) if each.rerank else next(plain) for each in group]
+
+
+def _reranked(asked: Lookup) -> tuple[np.ndarray, np.ndarray]:
+    version = asked.version
+    ids = version.table["id"].to_numpy()
+
+    def search(vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        return _search([replace(asked, vector=vector, k=k)])[0]
+
+    return reranking.nearest(asked.vector, asked.k, asked.rerank, search, lambda rows: version.vectors.get(ids[rows]))
 
 
 def _search(group: Sequence[Lookup]) -> list[tuple[np.ndarray, np.ndarray]]:

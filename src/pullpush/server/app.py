@@ -14,6 +14,8 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.formparsers import MultiPartParser
 
+from pullpush.errors import UserError
+from pullpush.evaluation.rerank import rerank_of
 from pullpush.search.engine import MOST, SearchQuery
 from pullpush.search.errors import BadQuery
 from pullpush.search.gallery import FAR
@@ -109,6 +111,9 @@ class SearchParameters(BaseModel):
     min_probability: Annotated[
         float | None, Field(ge=0, le=1, description="hits that are of the query's class less probably are left out")
     ] = None
+    rerank: Annotated[
+        str, Field(max_length=LONGEST, description="a better order: expand=3,augment=3, reciprocal=6")
+    ] = ""
 
     async def hits(self, service: Service, images: Sequence[bytes] = (), image_weight: float = 1.0) -> SearchResponse:
         """The answer to them."""
@@ -116,6 +121,10 @@ class SearchParameters(BaseModel):
         weights = {"text": self.text_weight, "image": image_weight}
         where = {name: getattr(self, name) for name in FILTERS if getattr(self, name)}
         end = self.skip + self.k
+        try:
+            rerank = rerank_of(self.rerank)
+        except UserError as error:
+            raise BadQuery(str(error)) from None
         query = SearchQuery(
             texts,
             images,
@@ -127,6 +136,7 @@ class SearchParameters(BaseModel):
             where,
             self.cut_off,
             min_probability=self.min_probability,
+            rerank=rerank,
         )
         hits = await service.search(query)
         shown = [ItemResponse.model_validate(hit) for hit in hits[self.skip : end]]
