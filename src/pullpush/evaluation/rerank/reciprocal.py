@@ -90,25 +90,28 @@ class Reciprocal:
             weight: lambda.
         """
         block *= np.float32(weight)
-        for row, query in enumerate(rows):
-            items, jaccard = self.jaccard(int(query))
-            block[row, place[items]] += (1 - weight) * jaccard
+        mass = np.empty(block.shape[1])
+        mass[place] = self.gallery.mass
+        for cosines, query in zip(block, rows.tolist(), strict=True):
+            columns, jaccard = self._jaccard(query, place, mass)
+            cosines[columns] += (1 - weight) * jaccard
 
-    def jaccard(self, query: int) -> tuple[Ints, NDArray[np.float64]]:
-        """The items of the gallery that have something in common with a query, and J with each."""
+    def _jaccard(self, query: int, place: Ints, mass: NDArray[np.float64]) -> tuple[Ints, NDArray[np.float64]]:
+        """The columns of the items that have something in common with a query, and J with each. `mass`: of the columns.
+
+        Most of the time of re-ranking is spent here; `take` is quicker than brackets.
+        """
         own = int(self.own[query])
         sets, row = (self.gallery, own) if own >= 0 else (self.others, int(self.number[query]))
         entries = slice(sets.values.indptr[row], sets.values.indptr[row + 1])
         first, last = (self.columns.indptr[sets.values.indices[entries] + shift].astype(np.int64) for shift in (0, 1))
         entry, at = cells(first, last)
-        common = np.bincount(
-            self.columns.indices[at],
-            np.minimum(sets.values.data[entries][entry], self.columns.data[at]),
-            minlength=len(self.gallery.mass),
-        )
-        items = np.flatnonzero(common)
-        common = common[items]
-        return items, common / (sets.mass[row] + self.gallery.mass[items] - common)
+        both = self.columns.data.take(at)
+        np.minimum(both, sets.values.data[entries].take(entry), out=both)
+        common = np.bincount(place.take(self.columns.indices.take(at)), both, minlength=len(mass))
+        columns = np.flatnonzero(common > 0)
+        common = common.take(columns)
+        return columns, common / (sets.mass[row] + mass.take(columns) - common)
 
 
 def _lists(near: Neighbours, k: int, width: int) -> sparse.csr_matrix:
