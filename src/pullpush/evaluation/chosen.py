@@ -1,10 +1,14 @@
 """Which re-ranking to use: the best of a few, on validation classes."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pullpush.data.items import Items
 from pullpush.errors import UserError
@@ -45,8 +49,13 @@ class Chosen:
 
 
 def choose_rerank(embeddings: Any, items: Items, among: str | Sequence[Rerank] = "auto", *, seed: int = 0) -> Chosen:
-    """The re-ranking with the highest MAP@R on these items that lowers recall@1 of them not at all; none, where no
-    other is better.
+    r"""The re-ranking with the fewest neighbours of those whose MAP@R on these items can't be told from the best.
+
+    Settings that lower recall@1 are left out; no re-ranking is a setting, too. A MAP@R can't be told from the best if
+    it is lower by no more than the standard error of the difference. With the differences $d_i$ of the $n$ queries, of
+    mean $\bar d$, in $C$ classes, that is $\sqrt{\frac{C}{C - 1} \sum_c (\sum_{i \in c} (d_i - \bar d))^2} \,/ n$:
+    queries of one class are not independent. The highest alone would be that of the few classes of a validation, with
+    many neighbours, which then harm on other classes.
 
     Args:
         embeddings: `[n, dim]`, rows as in `items`.
@@ -56,6 +65,8 @@ def choose_rerank(embeddings: Any, items: Items, among: str | Sequence[Rerank] =
 
     Raises:
         UserError: an unknown method, no items, or as `evaluate_items` does.
+
+    Source: the rule of one standard error, Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
     """
     if isinstance(among, str):
         if among not in ("auto", *METHODS):
@@ -65,11 +76,27 @@ def choose_rerank(embeddings: Any, items: Items, among: str | Sequence[Rerank] =
     if not len(items):
         raise UserError("there are no validation items to choose a re-ranking on; name one, such as expand=3")
     protocol = replace(protocol_for(items), draws=0, ks=(1,))
-    tried = []
+    tried, found = [], []
     for options in (Rerank(), *among):
         start = time.perf_counter()
         result = evaluate_items(embeddings, items, protocol, nmi=False, neighbours=0, rerank=options, seed=seed)
         tried.append(Tried(options, result.metrics, time.perf_counter() - start))
-    least = tried[0].metrics[KEPT]
-    best = max((each for each in tried if each.metrics[KEPT] >= least), key=lambda each: each.metrics[CHOSEN_BY])
-    return Chosen(best.options, tuple(tried), len(items), items.table["label"].nunique())
+        counted = result.per_query[result.counted]
+        found.append(counted[CHOSEN_BY].to_numpy())
+    allowed = [row for row, each in enumerate(tried) if each.metrics[KEPT] >= tried[0].metrics[KEPT]]
+    best = max(allowed, key=lambda row: tried[row].metrics[CHOSEN_BY])
+    labels = counted["label"].to_numpy()
+    alike = [row for row in allowed if not _lower(found[row], found[best], labels)]
+    fewest = min(tried[row].options.neighbours for row in alike)
+    rows = [row for row in alike if tried[row].options.neighbours == fewest]
+    chosen = max(rows, key=lambda row: tried[row].metrics[CHOSEN_BY])
+    return Chosen(tried[chosen].options, tuple(tried), len(items), items.table["label"].nunique())
+
+
+def _lower(values: NDArray[np.float64], best: NDArray[np.float64], labels: NDArray[Any]) -> bool:
+    """Whether the values are lower than the best by more than the standard error of that."""
+    _, of_class = np.unique(labels, return_inverse=True)
+    classes, difference = int(of_class.max()) + 1, best - values
+    sums = np.bincount(of_class, difference - difference.mean())
+    error = math.sqrt(classes / max(classes - 1, 1) * float(sums @ sums)) / len(labels)
+    return bool(difference.mean() > error)

@@ -51,6 +51,11 @@ class Rerank:
         """k2, also where it is left open."""
         return self.k2 or max(1, round(0.3 * self.reciprocal))
 
+    @property
+    def neighbours(self) -> int:
+        """How many it goes by, all in all."""
+        return self.expand + self.augment + self.reciprocal
+
     def __str__(self) -> str:
         """What is on, in the words that `rerank_of` reads."""
         values: dict[str, Any] = {name: getattr(self, name) for name in ("expand", "augment") if getattr(self, name)}
