@@ -53,6 +53,7 @@ TRIGGERS: dict[str, dict[str, float]] = {
     "no_gain": {"score_untrained": 0.4, "score_trained": 0.41, "gain": 0.01, "gain_shown": 0.0, "start_kept": 1.0},
     "classes_never_drawn": {},
     "evaluation_without_positives": {"queries": 50.0, "queries_with_positive": 0.0},
+    "border_decides": {"border_recall": 0.6, "middle_recall": 0.2, "whole_recall": 0.9},
     "weights_not_loaded": {"weights_missing": 9.0, "weights_loaded": 1.0, "frozen": 1.0},
 }
 RUNS: dict[str, dict[str, Any]] = {

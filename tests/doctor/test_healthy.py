@@ -150,7 +150,7 @@ def test_monitor_of_a_resumed_run_says_nothing_twice(small: Options, tmp_path: P
 
 
 def test_every_finding_has_a_meaning_a_test_and_a_place_in_the_docs(monkeypatch: pytest.MonkeyPatch) -> None:
-    tests = (Path(__file__).parent / "test_findings.py").read_text()
+    tests = "".join((Path(__file__).parent / f"test_{name}.py").read_text() for name in ("findings", "border"))
     docs = (DOCS / "doctor.md").read_text()
     for name, declared in FINDINGS.items():
         assert declared.meaning.endswith("."), name

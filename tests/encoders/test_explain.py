@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from pullpush.encoders import ImageEncoder, Model
-from pullpush.encoders.explain import inner_weight
 from pullpush.errors import UserError
 
 
@@ -123,15 +122,6 @@ def test_heat_is_where_the_likeness_is() -> None:
     assert size[:2, :2].sum() > 0.9 * size.sum()
     size = np.abs(match.map_b - np.median(match.map_b))
     assert size[6:, 6:].sum() > 0.9 * size.sum()
-
-
-def test_weight_of_the_inside() -> None:
-    assert inner_weight(np.ones((5, 7))) == pytest.approx(1)
-    parts = np.zeros((4, 4))
-    parts[0, 0], parts[1, 1] = -3, 1
-    assert inner_weight(parts) == pytest.approx((1 / 4) / (4 / 16))
-    assert np.isnan(inner_weight(np.ones((3, 3))))
-    assert np.isnan(inner_weight(np.zeros((6, 6))))
 
 
 def test_an_unreadable_image_is_named(tmp_path: Path) -> None:

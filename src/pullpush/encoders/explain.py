@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 from pullpush.encoders.image import ImageEncoder
 from pullpush.maths.similarity import normalize
 
-__all__ = ["Match", "explain", "inner_weight"]
+__all__ = ["Match", "explain"]
 
 STEPS = 16  # of the path of an approximation
 CELLS = 8  # at least so many cells a side of a map of pixels
@@ -141,20 +141,3 @@ def _along(end: Tensor, function: Callable[[Tensor], Tensor], direction: Tensor)
 
 def _filled(parts: Tensor, score: float) -> Tensor:
     return parts + (score - parts.sum()) / parts.numel()
-
-
-def inner_weight(parts: NDArray[np.float64]) -> float:
-    """How much a place within the outer ring weighs, against a place on average: 1 where all weigh the same.
-
-        (sum of |parts| inside / number inside) / (sum of |parts| / number)
-
-    Args:
-        parts: [h, w].
-
-    Returns:
-        NaN where less than a quarter of the places is inside, as of maps below 4 x 4, or nothing has a weight.
-    """
-    size, inside = np.abs(parts), np.abs(parts[1:-1, 1:-1])
-    if 4 * inside.size < size.size or not size.sum():
-        return float("nan")
-    return float(inside.mean() / size.mean())

@@ -23,7 +23,9 @@ from pullpush.doctor.measures import (
     measure_sides,
 )
 from pullpush.doctor.objective import Objective, objective_of
+from pullpush.encoders import load
 from pullpush.errors import UserError
+from pullpush.evaluation.border import CLASSES, border_recall
 from pullpush.files import damaged
 from pullpush.reports.curves import draw_curves
 from pullpush.reports.page import Block, Page, Section, drawn
@@ -79,7 +81,8 @@ def diagnose_run(path: Path | str) -> Diagnosis:
     """What is wrong with a run: what its log, its embeddings and its metrics say with the thresholds of today, and what
     only its monitor could see.
 
-    Nothing is trained or embedded again. What an unfinished or failed run lacks is named in `not_seen`.
+    Nothing is trained again, and nothing embedded but parts of about a hundred test images. What an unfinished or
+    failed run lacks is named in `not_seen`.
 
     Raises:
         UserError: no run folder, or a file in it is damaged.
@@ -88,7 +91,8 @@ def diagnose_run(path: Path | str) -> Diagnosis:
     objective, history = _objective(run), _history(run)
     findings, live = replay(_lines(run, not_seen), objective, history), _said_live(run)
     findings |= {name: finding for name, finding in live.items() if FINDINGS[name].live}
-    for measures in (_result(run, not_seen), *_embeddings(run, not_seen), _evaluation(run, objective, not_seen)):
+    looked_at = (*_embeddings(run, not_seen), _evaluation(run, objective, not_seen), _border(run, not_seen))
+    for measures in (_result(run, not_seen), *looked_at):
         findings |= {finding.finding: finding for finding in examine(measures, objective)}
     if run.damaged:
         raise UserError(f"{str(run.path)!r} is damaged: {'; '.join(run.damaged)}")
@@ -230,6 +234,22 @@ def _evaluation(run: RunFolder, objective: Objective, not_seen: list[str]) -> Me
         not_seen.append(f"Whether queries have positives: {missing}")
         return Measures()
     return measure_queries(items, texts, "id" if objective.run.get("text.relation") == "item" else "label")
+
+
+def _border(run: RunFolder, not_seen: list[str]) -> Measures:
+    """What the border of the test images finds alone; not measured of a test without enough classes or of no images."""
+    table = or_else(lambda: run.split("test").table, None)
+    if table is None or (table["label"].value_counts() > 1).sum() < CLASSES or not (run.path / "model").is_dir():
+        return Measures()
+    try:
+        model = load(run.path)
+    except UserError as error:
+        not_seen.append(f"What the border of the images decides: {error}")
+        return Measures()
+    found = border_recall(model.image, run.split("test")) if "image" in model.encoders else None
+    if found is None:
+        return Measures()
+    return Measures(whole_recall=found.whole, border_recall=found.border, middle_recall=found.middle)
 
 
 def draw_finding(finding: Finding, history: History, run: RunFolder) -> Block | None:
