@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pullpush.encoders.decision import Decision
+from pullpush.encoders.explain import Match
 from pullpush.errors import UserError
 from pullpush.images import open_rgb, resize_and_center, to_rgb
 from pullpush.search.calibration import NOISE
@@ -58,12 +59,24 @@ class FakeModel:
         noise = np.random.default_rng(5).standard_normal(DIM)
         return np.stack([_unit(noise) if square is None else self._one(square) for square in squares])
 
+    def explain(self, a: Any, b: Any, pixels: bool = False) -> Match:
+        """Exact: an embedding is a sum over the 16 cells."""
+        sums = [self._grid(each).reshape(16, 3)[:, :, None] * self._turn.reshape(16, 3, DIM) for each in (a, b)]
+        cells = [each.sum(1) for each in sums]
+        first, second = (each.sum(0) for each in cells)
+        lengths = np.linalg.norm(first) * np.linalg.norm(second)
+        map_a, map_b = ((part @ to / lengths).reshape(4, 4) for part, to in zip(cells, (second, first), strict=True))
+        return Match(float(first @ second / lengths), map_a, map_b, True, "the parts of each place")
+
     def _one(self, image: Any) -> np.ndarray:
+        return _unit(self._grid(image).reshape(-1) @ self._turn)
+
+    def _grid(self, image: Any) -> np.ndarray:
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
         image = to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image)
-        grid = resize_and_center(Image.fromarray(resize_and_center(image, SIZE)), 4).astype(np.float64) / 255 - 0.5
-        return _unit(grid.reshape(-1) @ self._turn)
+        small = resize_and_center(Image.fromarray(resize_and_center(image, SIZE)), 4)
+        return np.asarray(small.astype(np.float64) / 255 - 0.5)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

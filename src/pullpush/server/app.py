@@ -88,6 +88,21 @@ class IdentityResponse(BaseModel):
     far: float
 
 
+class WhyResponse(BaseModel):
+    """Why an item matches: the cosine (of the images as they are, without test views), and both images with what each
+    place adds to it (orange) or takes away (purple, striped), WebP as data URIs. The places of an image add up to the
+    cosine: by themselves where `exact`; `scale` is the share that has the full colour."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    score: float
+    exact: bool
+    method: str
+    scale: float
+    query: str
+    item: str
+
+
 Value = Annotated[str, Field(max_length=LONGEST)]
 Ids = Annotated[list[int], Field(max_length=20, description="ids of items")]
 Weight = Annotated[float, Field(ge=0, le=10)]
@@ -196,6 +211,24 @@ async def get_thumbnail(service: TheService, item: int) -> Response:
 async def get_image(service: TheService, item: int) -> Response:
     """WebP, encoded anew; the thumbnail where the file is gone, or not to be shown."""
     return Response(await service.image(item), media_type="image/webp", headers=IMMUTABLE)
+
+
+@router.get("/items/{item}/why", tags=["items"], summary="Why it is like another item")
+async def get_why(
+    service: TheService, item: int, like: Annotated[int, Query(description="id of an item")]
+) -> WhyResponse:
+    """Heat maps of both images; one request at a time."""
+    return WhyResponse.model_validate(await service.why(item, None, like))
+
+
+@router.post("/items/{item}/why", tags=["items"], summary="Why it is like an image")
+async def post_why(
+    service: TheService,
+    item: int,
+    image: Annotated[UploadFile, File(description="PNG, JPEG, GIF, WebP, AVIF or HEIC")],
+) -> WhyResponse:
+    """Heat maps of both images; the upload is decoded in a process of its own; one request at a time."""
+    return WhyResponse.model_validate(await service.why(item, await _bytes(image), None))
 
 
 @router.post("/items", tags=["items"], summary="Add images", status_code=201, dependencies=[Depends(_writable)])

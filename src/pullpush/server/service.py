@@ -18,13 +18,14 @@ from pullpush.search import index as changes
 from pullpush.search import layout
 from pullpush.search.engine import Engine, Hit, Lookup, SearchQuery, Version
 from pullpush.search.enrolment import check_name, put_classes
-from pullpush.search.errors import NoIndex
+from pullpush.search.errors import BadQuery, NoIndex
 from pullpush.search.gallery import Identity
 from pullpush.search.origin import within
 from pullpush.search.staging import clean, staged
 from pullpush.server.batching import Batcher, Cache
 from pullpush.server.decoders import Busy, Decoders
 from pullpush.server.uploads import Refused
+from pullpush.server.why import Why, why
 
 __all__ = ["GONE", "Service"]
 
@@ -56,6 +57,7 @@ class Service:
         self.lookups = Batcher(engine.find, self.workers)
         self.cache = Cache()
         self.decoders = Decoders()
+        self._explaining = False
         self.problem: str | None = None
         """Why the index that is searched is not the one on disk; holds no path."""
         self._failed: tuple[tuple[int, int] | None, str] | None = None
@@ -90,6 +92,24 @@ class Service:
         with self._slot():
             vector, engine, version = await self._image(data), self.engine, self.engine.version
             return await self._run(lambda: engine.recognize(version, vector[None], far)[0])
+
+    async def why(self, item: int, data: bytes | None, like: int | None) -> Why:
+        """Why an item matches an uploaded image, or another item. One at a time: maps that are an approximation take a
+        hundred times as long as an embedding, and searches go on beside them. Raises: `Busy`, and `UserError`."""
+        with self._slot():
+            if (data is None) == (like is None):
+                raise BadQuery("give an image, or the id of an item as like")
+            if self._explaining:
+                raise Busy
+            self._explaining = True
+            try:
+                size, engine = self.engine.model.side, self.engine
+                shown = data if like is None else await self._bytes_of(like)
+                given = await self.decoders.pixels(shown or b"", size)
+                other = await self.decoders.pixels(await self._bytes_of(item), size)
+                return await self._run(lambda: why(engine.model, given, other))
+            finally:
+                self._explaining = False
 
     async def start(self) -> None:
         """Starts the decoders; removes what additions of killed servers left behind."""
@@ -126,13 +146,7 @@ class Service:
         """An item's image as WebP, decoded and encoded anew; its thumbnail where the file is gone, or not to be shown
         (see `origin.py`)."""
         with self._slot():
-            path = self.engine.item(item).path
-            if not (self.engine.version.made_here or within(path, self.folders)):
-                return self.engine.thumbnail(item)
-            try:
-                return await self.decoders.thumbnail(path, LARGE)
-            except (Refused, OSError):
-                return self.engine.thumbnail(item)
+            return await self._bytes_of(item)
 
     async def once(self, name: str, compute: Callable[[Version], bytes]) -> bytes:
         """What `compute` makes of the version that is being searched, made once a version."""
@@ -210,6 +224,15 @@ class Service:
             changes.Ready(folder / each.name, vector, each.thumbnail)
             for each, vector in zip(kept, vectors, strict=True)
         ]
+
+    async def _bytes_of(self, item: int) -> bytes:
+        path = self.engine.item(item).path
+        if not (self.engine.version.made_here or within(path, self.folders)):
+            return self.engine.thumbnail(item)
+        try:
+            return await self.decoders.thumbnail(path, LARGE)
+        except (Refused, OSError):
+            return self.engine.thumbnail(item)
 
     async def _text(self, text: str) -> np.ndarray:
         return await self.cache.get((self.engine.manifest.fingerprint, text), lambda: self.texts(text))

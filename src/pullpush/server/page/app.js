@@ -200,7 +200,31 @@ function drawHit(hit) {
   card.onclick = () => similar(hit.id);
   const less = make("button", { type: "button", className: "less", title: "Less like this", ariaLabel: `Less like ${name}` }, "−");
   less.onclick = () => minus(hit.id);
-  return make("li", { id: `hit-${hit.id}`, className: hit.weak ? "weak" : "" }, card, ...(scored && !query.image ? [less] : []));
+  const why = make("button", { type: "button", className: "why", title: "Why does it match?", ariaLabel: `Why does ${name} match?` }, "?");
+  why.onclick = () => explain(hit.id);
+  const image = scored && !query.text.trim() && !query.minus.length && (query.image ? !query.like.length : query.like.length === 1);
+  return make("li", { id: `hit-${hit.id}`, className: hit.weak ? "weak" : "" }, card, ...(scored && !query.image ? [less] : []), ...(image ? [why] : []));
+}
+async function drawOn(canvas, uri) {
+  const bytes = Uint8Array.from(atob(uri.split(",")[1]), (letter) => letter.charCodeAt(0));
+  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/webp" }));
+  Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+}
+// What of both images makes them alike; their places add up to the cosine.
+async function explain(id) {
+  const form = new FormData();
+  if (query.image) form.set("image", query.image);
+  let found;
+  try {
+    found = await ask(`/api/items/${id}/why${query.image ? "" : `?like=${query.like[0]}`}`, query.image ? { method: "POST", body: form } : undefined);
+  } catch (error) { say("It cannot be told why", error.message, true); return; }
+  await Promise.all([drawOn($("why-a"), found.query), drawOn($("why-b"), found.item)]);
+  $("why-score").textContent = `Cosine ${found.score.toFixed(3)}`;
+  $("why-low").textContent = `−${found.scale.toFixed(2)}`;
+  $("why-high").textContent = `+${found.scale.toFixed(2)}`;
+  $("why-how").textContent = found.exact ? "The places of each image add up to the cosine, exactly." : `An ${found.method}.`;
+  $("why").showModal();
 }
 function minus(id) { if (!query.image && !isEmpty() && !query.minus.includes(id)) change({ minus: [...query.minus, id] }); }
 
