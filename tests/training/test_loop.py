@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from PIL import Image
 
 import pullpush
 from pullpush.errors import UserError
+from pullpush.evaluation import evaluate_items
 from pullpush.runs.checkpoint import load_checkpoint, save_checkpoint
 from pullpush.runs.config import DataConfig
 from pullpush.runs.log import append, keep_until, read_log
@@ -168,6 +170,17 @@ def test_matryoshka_starts_where_the_run_would_and_resumes_to_the_bit(
     whole = train(**options, out=str(tmp_path / "whole"))
     before = [np.load(run / "embeddings" / "test-before.npy") for run in (whole, finished)]
     np.testing.assert_array_equal(*before)
+    chosen = json.loads((whole / "metrics.json").read_text())["compression"]
+    scores = {name: sum(each.values()) for name, each in chosen["validation"].items()}
+    assert {name: [*each] for name, each in chosen["validation"].items()} == {key: ["8", "4"] for key in scores}
+    assert scores[chosen["reduction"]] == max(scores.values())
+    model = pullpush.load(whole)
+    assert model.compression.reduction == chosen["reduction"]
+    validation = np.load(whole / "embeddings" / "validation-after.npy")
+    items = pullpush.Items.load(whole / "items.parquet").split("validation")
+    for name, each in chosen["validation"].items():
+        short = replace(model.compression, reduction=name).reduce(validation, 8)
+        assert evaluate_items(short, items, nmi=False).metrics["map@r"] == pytest.approx(each["8"])
     rate = loop.learning_rate
     monkeypatch.setattr(loop, "learning_rate", lambda step, *rest: rate(step, *rest) if step < 3 else 1 / 0)
     with pytest.raises(ZeroDivisionError):

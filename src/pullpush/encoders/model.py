@@ -109,7 +109,8 @@ class Model:
             batch_size: how many at once.
             progress: whether to show how far it is.
             dim: dimensions of the embeddings, at most `Model.dim`; None for all. Fewer are the first ones of a model
-                that was trained for them (`matryoshka`), else principal components of its training embeddings.
+                that was trained for them (`matryoshka`) where that found as much on its validation classes, else
+                principal components of its training embeddings.
             dtype: `float32`, `float16`, `int8` or `binary`, see `encoders.compression`; all are compared by cosine,
                 where `decode(embeddings, dim)` gives what stands for them.
             role: what the images are to each other. Of a model with test views, those of the gallery may be seen in

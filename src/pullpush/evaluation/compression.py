@@ -16,7 +16,7 @@ from pullpush.progress import work
 
 __all__ = ["CANDIDATES", "RESCORED", "Compressed", "Dtype", "Rescored", "compressed"]
 
-CANDIDATES = 40
+CANDIDATES = 100
 """Items that are found by their bits and compared again."""
 
 RESCORED = "binary, rescored"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pullpush.data.splits import kind_of_classes
+from pullpush.encoders import Compression
 from pullpush.evaluation import CrossModal, Evaluation
 from pullpush.runs.checkpoint import BEST, START, WEIGHTS, load_checkpoint, not_of_this_run, save_checkpoint
 from pullpush.runs.folder import save_embeddings, save_results
@@ -18,6 +19,7 @@ from pullpush.runs.gain import gain_over_start
 from pullpush.runs.neighbours import save_neighbours
 from pullpush.training.averages import SHARES, blended
 from pullpush.training.callbacks import Callback
+from pullpush.training.compression import fit_compression
 from pullpush.training.views import see
 
 if TYPE_CHECKING:
@@ -78,12 +80,15 @@ class Results(Callback):
         task = run.task
         chosen = _keep(run)
         trained = task.embed("train", run.fabric.device) if len(task.splits["train"]) else None
+        compression: Compression | None = None
+        reduced: dict[str, Any] = {}
         if trained is not None:
             save_embeddings(run.folder, "train-after", trained)
+            compression, reduced = fit_compression(run, trained)
         after = _test(run, "after")
         seen = see(run)
         task.views = seen.views
-        task.save_model(run.folder / "model", trained)
+        task.save_model(run.folder / "model", compression)
         metrics = {
             "data": run.config.data.source,
             "loss": run.config.loss.name,
@@ -94,6 +99,7 @@ class Results(Callback):
             "test_classes": kind_of_classes(task.items, "test") if after else "none",
             "test": {"before": run.before, "after": after, **_test_views(run)},
             "views": seen.values(),
+            "compression": reduced,
         }
         save_results(run.folder, task.classes_seen(run.step), metrics)
         run.tell("on_test", metrics)

@@ -12,6 +12,7 @@ from pullpush.criterion import Criterion
 from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.encoders import View, Views
+from pullpush.encoders.compression import Compression
 from pullpush.encoders.encoder import Encoder
 from pullpush.evaluation import CrossModal, Evaluation
 
@@ -97,5 +98,5 @@ class Trainable(Protocol):
     def save_tables(self, folder: Path) -> None:
         """The tables by which embeddings are known, into the run folder."""
 
-    def save_model(self, folder: Path, trained: Mapping[str, Tensor] | None = None) -> None:
-        """The model bundle, which says what made it, with what follows from the embeddings of the training items."""
+    def save_model(self, folder: Path, compression: Compression | None = None) -> None:
+        """The model bundle, which says what made it."""
