@@ -174,6 +174,31 @@ def test_an_untested_start_and_a_damaged_file(copies: tuple[Path, Path]) -> None
         compare(one, other).json()
 
 
+def test_images_without_classes_are_compared_by_their_texts(copies: tuple[Path, Path], tmp_path: Path) -> None:
+    for run in copies:
+        items = Items.load(run / "items.parquet")
+        alone = [f"item {row}" for row in range(len(items))]
+        Items(items.table.assign(label=range(len(items)), id=range(len(items))), alone).save(run / "items.parquet")
+        table = Items.load(run / "items.parquet").table
+        texts = table.assign(text=[f"text {row}" for row in range(len(table))])[["split", "label", "id", "text"]]
+        texts.to_parquet(run / "texts.parquet")
+        x = np.load(run / "embeddings" / "test-after.npy")
+        noise = np.random.default_rng(len(run.name)).normal(scale=0.2, size=x.shape)
+        np.save(run / "embeddings" / "test-after-text.npy", (x + noise).astype(np.float32))
+    found = compare(*copies)
+    assert found.asked == "texts"
+    for place, run in enumerate(copies):
+        images, texts = (np.load(run / "embeddings" / f"test-after{side}.npy") for side in ("", "-text"))
+        images, texts = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (images, texts))
+        right = (texts.astype(np.float64) @ images.T.astype(np.float64)).argmax(1) == np.arange(len(images))
+        assert found.score("recall@1", place).after.mean == pytest.approx(right.mean(), abs=1e-12)
+    page = draw_comparison(found, tmp_path / "texts.html").read_text(encoding="utf-8")
+    assert "144 texts that search images" in page
+    (copies[1] / "embeddings" / "test-after-text.npy").unlink()
+    with pytest.raises(UserError, match="compared by their texts"):
+        compare(*copies)
+
+
 def test_the_page_is_one_file_with_everything(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for title in ("Metrics", "Won and lost: other", "By category", "Runs", "Findings", "How the numbers were obtained"):

@@ -83,6 +83,7 @@ class Comparison:
         options: options in which the runs differ, each with its value a run; None where a run has no such option.
         findings: of the doctor, by run.
         notes: sentences on what was left out.
+        asked: what the queries are: images, or where these have no classes, texts that search images.
     """
 
     runs: tuple[Compared, ...]
@@ -92,6 +93,7 @@ class Comparison:
     options: Mapping[str, Sequence[Any]]
     findings: Mapping[str, Sequence[str]]
     notes: Sequence[str]
+    asked: str = "images"
 
     def score(self, metric: str, run: int) -> Score:
         """That of all queries."""
@@ -109,6 +111,7 @@ class Comparison:
         first = self.runs[0].after
         return {
             "runs": [{"name": each.name, "path": str(each.run.path), **each.facts} for each in self.runs],
+            "asked": self.asked,
             "queries": int(first.counted.sum()),
             "classes": len(first.per_class),
             "left_out": first.left_out,
@@ -128,6 +131,8 @@ def compare(*runs: Path | str) -> Comparison:
     common are evaluated again, against one another, from the stored embeddings: all runs answer the same queries from
     the same gallery. Nothing is embedded or trained again.
 
+    Images that have no classes are compared by what their texts find among them.
+
     Args:
         runs: two run folders or more; differences are to the first.
 
@@ -139,7 +144,8 @@ def compare(*runs: Path | str) -> Comparison:
     folders = [RunFolder(Path(run), cure=f"restore it from a copy, or leave {str(run)!r} out") for run in runs]
     names, notes = _names(folders), list[str]()
     common = common_items([_test(run) for run in folders], names)
-    compared = _evaluated(folders, names, common)
+    asked = "images" if folders[0].labelled else "texts"
+    compared = (_evaluated if asked == "images" else _of_texts)(folders, names, common)
     first = compared[0].after
     if not common.whole:
         notes.append(
@@ -154,10 +160,11 @@ def compare(*runs: Path | str) -> Comparison:
         compared,
         common.items,
         [score for name in metrics for score in _scores(compared, name, everything)],
-        _grouped(compared, common.items, everything),
+        _grouped(compared, common.items, everything) if asked == "images" else [],
         _options(folders),
         {name: _findings(run) for name, run in zip(names, folders, strict=True)},
         notes,
+        asked,
     )
 
 
@@ -194,6 +201,25 @@ def _evaluated(folders: Sequence[RunFolder], names: Sequence[str], common: Commo
             None,
         )
         for run, rows in zip(folders, common.rows, strict=True)
+    ]
+    return tuple(map(Compared, names, folders, before, after))
+
+
+def _of_texts(folders: Sequence[RunFolder], names: Sequence[str], common: Common) -> tuple[Compared, ...]:
+    """What texts find among the images, of runs of the same test."""
+    try:
+        texts = [run.texts("test")["text"].tolist() for run in folders]
+        after = [run.cross_modal("test", "after", "text_to_image") for run in folders]
+    except Missing as missing:
+        raise UserError(f"images without classes are compared by their texts: {missing}") from None
+    if not common.whole or any(each != texts[0] for each in texts):
+        raise UserError(
+            f"{' and '.join(map(repr, names))} have other test splits, and texts are compared on the same one alone: "
+            "compare runs of the same data, --seed and --data.test"
+        )
+    before = [
+        or_else(lambda run=run: run.cross_modal("test", "before", "text_to_image"), None)  # type: ignore[misc]
+        for run in folders
     ]
     return tuple(map(Compared, names, folders, before, after))
 

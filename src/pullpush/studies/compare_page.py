@@ -48,10 +48,8 @@ def sentence(comparison: Comparison) -> str:
     """What comes out, of every other run against the first."""
     first, *others = comparison.runs
     score = comparison.score(MAIN, 0)
-    said = [
-        f"Of {score.queries:,} queries of {score.classes:,} classes of the test, {first.name} finds "
-        f"{100 * score.after.mean:.1f}% first"
-    ]
+    what = f"queries of {score.classes:,} classes" if comparison.asked == "images" else "texts that search images"
+    said = [f"Of {score.queries:,} {what} of the test, {first.name} finds {100 * score.after.mean:.1f}% first"]
     for place, other in enumerate(others, 1):
         own = comparison.score(MAIN, place)
         assert own.difference is not None
@@ -158,7 +156,9 @@ def _won_and_lost(comparison: Comparison, place: int) -> Section:
         f"{other.name} finds {score.won:,} queries first that {first.name} does not, and misses {score.lost:,} that it "
         f"finds; of {same:,} both have the same."
     )
-    grids_of = [_grid(comparison, place, more > 0, "won"), _grid(comparison, place, more < 0, "lost")]
+    grids_of = []
+    if comparison.asked == "images":
+        grids_of = [_grid(comparison, place, more > 0, "won"), _grid(comparison, place, more < 0, "lost")]
     return Section(f"Won and lost: {other.name}", [Block(text=[text]), *grids_of])
 
 
