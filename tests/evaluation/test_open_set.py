@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from pullpush.errors import UserError
 from pullpush.evaluation import knn
 from pullpush.evaluation.classes import Closest, closest_classes
-from pullpush.evaluation.open_set import detection_rate, identification, threshold_at
+from pullpush.evaluation.open_set import detection_rate, identification, naming, threshold_at
 from pullpush.evaluation.votes import _right, knn_accuracy
 
 
@@ -167,6 +167,16 @@ def test_items_that_are_tied_for_the_last_place_share_it():
         # of two: a vote against a third of one, three times; of four: one against three, which are a little further
         assert [found[k][0] for k in (1, 2, 4)] == [1, 1, math.exp(0.2 / temperature) > 3]
     assert knn_accuracy(x, labels, ks=(1,)) == {1: 3 / 5}
+
+
+def test_what_is_written_down_and_where_nobody_can_be_asked_for():
+    x, labels = clustered(150, 15)
+    found = naming(x, labels, np.arange(150))
+    assert found["knn@5"] == knn_accuracy(x, labels)[5]
+    assert [each["shots"] for each in found["identification"]] == [1, 5]
+    assert naming(x, np.arange(150)) == {}
+    assert naming(x, np.zeros(150, int)) == {}
+    assert naming(np.repeat(x[:9], 2, axis=0), np.repeat(np.arange(9), 2), np.repeat(np.arange(9), 2)) == {}
 
 
 @pytest.mark.parametrize(

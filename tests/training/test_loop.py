@@ -59,6 +59,8 @@ def test_run_folder_keeps_the_contract(finished: Path) -> None:
     for when in ("before", "after"):
         assert {"recall@1", "recall@10", "r_precision", "map@r", "nmi"} <= metrics["test"][when].keys()
         assert all(0 <= value <= 1 for value in metrics["test"][when].values())
+    assert metrics["naming"]["knn@1"] == pytest.approx(metrics["test"]["after"]["recall@1"])
+    assert metrics["naming"]["identification"][0]["shots"] == 1
     lines = read_log(finished / "log.jsonl")
     assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 13))
     validated = [line for line in lines if "validation/recall@1" in line]

@@ -70,7 +70,8 @@ def evaluate(
 
     from pullpush.data.sources import open_items
     from pullpush.encoders import Views, load
-    from pullpush.evaluation import evaluate_items, identification, knn_accuracy
+    from pullpush.evaluation import evaluate_items
+    from pullpush.evaluation.open_set import naming
 
     loaded = load(model)
     if views == "none":
@@ -94,11 +95,8 @@ def evaluate(
         frame.insert(0, "class", [items.classes[label] for label in frame.index])
         write_text(per_class, frame.to_csv(), "or choose another --per_class")
     small = compressed_rows(loaded, model, embeddings, items) if compression else []
-    labels, ids = (items.table[name].to_numpy() for name in ("label", "id"))
-    votes, enrolled = {}, []
-    if (items.table.drop_duplicates("id")["label"].value_counts() > 1).sum() > 1:  # classes that can be asked for
-        votes = {f"knn@{k}": share for k, share in knn_accuracy(embeddings, labels, ids).items()}
-        enrolled = [each.values() for each in identification(embeddings, labels, ids)]
+    votes = naming(embeddings, *(items.table[name].to_numpy() for name in ("label", "id")))
+    enrolled = votes.pop("identification", [])
     if json:
         measured: dict[str, Any] = {**result.metrics, **votes, "identification": enrolled}
         if small:

@@ -12,8 +12,9 @@ from pullpush.evaluation.classes import RULE, Closest, Rule, closest_classes
 from pullpush.evaluation.evaluate import sides
 from pullpush.evaluation.knn import Floats, Ints
 from pullpush.evaluation.ranks import TIE, Side, unique_rows
+from pullpush.evaluation.votes import knn_accuracy
 
-__all__ = ["FARS", "SHOTS", "Identification", "Rate", "detection_rate", "identification", "threshold_at"]
+__all__ = ["FARS", "SHOTS", "Identification", "Rate", "detection_rate", "identification", "naming", "threshold_at"]
 
 SHOTS, FARS = (1, 5), (1e-1, 1e-2)
 RESAMPLES = 200
@@ -126,6 +127,22 @@ def identification(
             "be enrolled and asked for: give classes with more images"
         )
     return results
+
+
+def naming(embeddings: Any, labels: Any, ids: Any = None) -> dict[str, Any]:
+    """How well items are given their class, for metrics.json and `--json`: `knn@k`, and under `identification` what
+    `identification` measures, for each number of enrolled images. Empty where no two classes have two items.
+
+    Args:
+        embeddings: `[n, dim]`.
+        labels: `[n]`.
+        ids: `[n]`.
+    """
+    first = np.arange(len(labels)) if ids is None else np.unique(np.asarray(ids), return_index=True)[1]
+    if (np.unique(np.asarray(labels)[first], return_counts=True)[1] > 1).sum() < 2:
+        return {}
+    votes = {f"knn@{k}": share for k, share in knn_accuracy(embeddings, labels, ids).items()}
+    return {**votes, "identification": [each.values() for each in identification(embeddings, labels, ids)]}
 
 
 def threshold_at(scores: Floats, far: float, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:

@@ -13,10 +13,12 @@ import torch
 from pullpush.data.splits import kind_of_classes
 from pullpush.encoders import Compression
 from pullpush.evaluation import CrossModal, Evaluation
+from pullpush.evaluation.open_set import naming
 from pullpush.runs.checkpoint import BEST, START, WEIGHTS, load_checkpoint, not_of_this_run, save_checkpoint
 from pullpush.runs.folder import save_embeddings, save_results
 from pullpush.runs.gain import gain_over_start
 from pullpush.runs.neighbours import save_neighbours
+from pullpush.runs.reader import RunFolder
 from pullpush.training.averages import SHARES, blended
 from pullpush.training.callbacks import Callback
 from pullpush.training.compression import fit_compression
@@ -100,6 +102,7 @@ class Results(Callback):
             "test": {"before": run.before, "after": after, **_test_views(run)},
             "views": seen.values(),
             "compression": reduced,
+            "naming": _naming(run),
         }
         save_results(run.folder, task.classes_seen(run.step), metrics)
         run.tell("on_test", metrics)
@@ -199,6 +202,14 @@ def _test(run: Run, when: str) -> dict[str, float]:
     embedded, evaluation = _measured(run, "test")
     _save(run, f"test-{when}", embedded, evaluation)
     return dict(evaluation.metrics)
+
+
+def _naming(run: Run) -> dict[str, Any]:
+    """How well the test items are given their class: k-NN and few-shot accuracy, and open-set identification."""
+    if not len(run.task.splits["test"]):
+        return {}
+    table = run.task.splits["test"].table
+    return naming(RunFolder(run.folder).embeddings("test", "after"), table["label"].to_numpy(), table["id"].to_numpy())
 
 
 def _test_views(run: Run) -> dict[str, dict[str, float]]:

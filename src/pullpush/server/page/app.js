@@ -73,8 +73,8 @@ async function identify(mine) {
   const who = await ask("/api/identify", { method: "POST", body: form }).catch(() => null);  // too few to tell, or what the search says too
   if (mine !== asked || !who) return;
   const chance = who.probability === null ? "" : percent(who.probability);
-  const rest = who.name === null ? ` None of the ${about.classes.toLocaleString()} classes is close enough. The closest is ${who.closest}${chance && `, ${chance}`}.`
-    : chance && ` ${chance}`;
+  const rest = who.name !== null ? chance && ` ${chance}`
+    : ` More than one stranger in ${Math.round(1 / who.far).toLocaleString()} would come as close to one of the ${about.classes.toLocaleString()} classes. The closest is ${who.closest}${chance && `, ${chance}`}.`;
   $("who").replaceChildren(make("b", {}, who.name ?? "Unknown."), rest);
   $("who").className = who.name === null ? "unknown" : "";
   $("who").hidden = false;
