@@ -50,6 +50,8 @@ def losses(named_ids):
         yield name, criterion(name, **options), named_ids
     memory = exact_memory(16, DIM, storage="float64")
     yield "memory", Criterion("multi_similarity", memory=memory), named_ids
+    memory = exact_memory(16, DIM, storage="float64")
+    yield "prefixes", Criterion("multi_similarity", memory=memory, matryoshka=(4, 2)), named_ids
     table = exact_memory(30, DIM, items=100, layout="table", storage="float64")
     yield "table", Criterion("contrastive", memory=table), True
     regular = Sum([Criterion("contrastive"), Regularizer("variance"), Regularizer("embedding_norm")], [1.0, 0.3, 0.1])
