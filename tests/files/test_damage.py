@@ -182,7 +182,7 @@ def _play(patch: pytest.MonkeyPatch) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (2, 2)).save(stream, "PNG")
     png = stream.getvalue()
-    patch.setattr(style, "save", lambda draw, path: style.Drawing(path, png, png, 1.0))
+    patch.setattr(style, "save", lambda draw, path, **options: style.Drawing(path, png, png, 1.0))
     cost = [dict(dict.fromkeys(memory.COST, 1.0), places=size, storage="float32") for size in (0, 9)]
     patch.setattr(memory, "memory_cost", lambda: pd.DataFrame(cost))
 

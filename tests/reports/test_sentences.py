@@ -23,7 +23,7 @@ from pullpush.runs.reader import RunFolder
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures themselves have their own tests; here is what is said of them."""
-    monkeypatch.setattr(style, "save", lambda draw, path: style.Drawing(path, b"", b"", 5.0))
+    monkeypatch.setattr(style, "save", lambda draw, path, **options: style.Drawing(path, b"", b"", 5.0))
     monkeypatch.setattr(projection, "project", lambda embeddings, seed: (embeddings[:, :2], "PCA"))
     monkeypatch.setattr(interactive, "thumbnail_uri", lambda one, row, size: "")
 

@@ -80,7 +80,7 @@ def played(config, resume, items, callbacks, quiet):
     return folder
 
 
-def saved(draw, path):
+def saved(draw, path, **options):
     path.write_bytes(stream.getvalue())
     return style.Drawing(path, stream.getvalue(), stream.getvalue(), 1.0)
 

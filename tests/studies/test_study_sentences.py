@@ -56,7 +56,7 @@ def grid(seeds: int) -> pd.DataFrame:
 
 
 def test_a_grid_of_one_seed_has_no_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(style, "save", lambda draw, path: draw(style.LIGHT) and None)
+    monkeypatch.setattr(style, "save", lambda draw, path, **options: draw(style.LIGHT) and None)
     options = ["batch.samples", "loss.margin"]
     found = _figures(grid(1), options, tmp_path)
     assert [one.caption for one in found] == [
