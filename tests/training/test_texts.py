@@ -259,3 +259,20 @@ def test_both_towers_fine_tuned_through_the_gradient_cache(pairs: Options, tmp_p
     assert found[0] == pytest.approx(found[1], rel=1e-4)
     rates = {group["name"]: group["lr"] for group in task_of(options).parameter_groups()}
     assert rates["text/backbone/weights"] == pytest.approx(0.1 * rates["text/head/weights"])
+
+
+def test_matryoshka_of_two_towers_is_decided_on_the_validation_and_shortens_both(
+    pairs: Options, tmp_path: Path
+) -> None:
+    run = train(**{**pairs, "matryoshka": [8], "memory": 0.5, "steps": 2}, out=str(tmp_path / "run"), quiet=True)
+    chosen = json.loads((run / "metrics.json").read_text())["compression"]
+    scores = {name: each["8"] for name, each in chosen["validation"].items()}
+    assert scores[chosen["reduction"]] == max(scores.values())
+    model = pullpush.load(run)
+    words, dim = ["a cat", "pizza"], model.dim
+    assert model.compression.components.shape == (dim, dim)
+    np.testing.assert_allclose(
+        model.embed_text(words, dim=8), model.compression.reduce(model.embed_text(words), 8), atol=1e-5
+    )
+    trained = [np.load(run / "embeddings" / f"train-after{tower}.npy") for tower in ("", "-text")]
+    np.testing.assert_allclose(model.compression.mean, np.concatenate(trained).mean(0), atol=1e-5)
