@@ -11,7 +11,7 @@ import pytest
 import pullpush
 from pullpush.evaluation import evaluate_items
 from pullpush.runs.checkpoint import load_checkpoint
-from pullpush.runs.gain import Gain, gain_over_start
+from pullpush.runs.gain import Gain, gain_over_start, kept_sentence
 from pullpush.runs.log import read_log
 from pullpush.runs.neighbours import save_neighbours
 from pullpush.training import train
@@ -104,3 +104,11 @@ def test_the_gain_is_that_of_queries_and_its_error_that_of_classes(harmed: Path,
     assert gain_over_start(tmp_path, alone, "map@r") is None
     (tmp_path / "neighbours" / "validation-before.npz").unlink()
     assert gain_over_start(tmp_path, after, "map@r") is None
+
+
+def test_a_gain_on_few_classes_is_said_to_be_uncertain() -> None:
+    gain = Gain("map@r", 0.502, 0.594, 0.092, 0.045, 6)
+    metrics = {"kept": "trained", "share": 1.0, "gain": gain.values()}
+    assert kept_sentence(metrics).endswith("6 classes are few: a gain on them may not be one on others.")
+    assert kept_sentence(metrics | {"gain": replace(gain, classes=10).values()}).endswith("standard error 0.0450).")
+    assert "are few" not in kept_sentence(metrics | {"kept": "start"})

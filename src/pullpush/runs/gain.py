@@ -17,6 +17,10 @@ __all__ = ["Gain", "gain_of", "gain_over_start", "kept_sentence"]
 # Standard errors: about what a gain owes to being that of the best of several validations.
 ERRORS = 0.5
 
+# With fewer validation classes than this a gain is said to be uncertain. Six of photographs showed one of 0.09 MAP@R,
+# three standard errors, where 37 others lost 0.02.
+FEW = 10
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -132,4 +136,7 @@ def kept_sentence(metrics: Mapping[str, Any]) -> str:
         return f"The untrained model is kept, as training shows no gain: {measured}."
     names = {"average": "moving average of the weights", "blend": f"blend of {metrics['share']:.0%} trained weights"}
     kept = f"The {names.get(metrics['kept'], 'trained model')} is kept"
-    return f"{kept}: {measured}." if gain["shown"] else f"{kept} (--gate false) although it shows no gain: {measured}."
+    if not gain["shown"]:
+        return f"{kept} (--gate false) although it shows no gain: {measured}."
+    few = f" {gain['classes']} classes are few: a gain on them may not be one on others." if gain["classes"] < FEW else ""
+    return f"{kept}: {measured}.{few}"
