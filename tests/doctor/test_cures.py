@@ -77,6 +77,11 @@ FAULTS: dict[str, Fault] = {
     "not_normalised": Fault({"loss": "n_pair"}, make=head),
     "dead_dimensions": Fault({"loss": "nt_xent", "encoder.dim": 64, "encoder.head": "mlp"}, make=ends_in_relu),
     "stale_memory": Fault({"loss": "contrastive", **EXACT, "optimizer.lr": 0.1}, make=deep, batch=16),
+    "shut_memory": Fault(
+        {"loss": "contrastive", "memory.size": 1500, "memory.tolerance": 0.005, "optimizer.lr": 0.01},
+        make=deep,
+        batch=16,
+    ),
     "no_positives": Fault({"loss": "nt_xent", "batch.samples": 1}),
 }
 

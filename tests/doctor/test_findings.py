@@ -278,6 +278,12 @@ def test_over_fitting(small: Options, tmp_path: Path, monkeypatch: pytest.Monkey
     evidence = of("over_fitting", run)["evidence"]
     assert evidence["best_validation_recall"] - evidence["validation_recall"] > 0.075
     assert evidence["best_validation_step"] <= 10
+    # It ends where it was best, as advised.
+    advised = int(of("over_fitting", run)["advice"].split("--steps ")[1].split(";")[0].rstrip("."))
+    cured = train(**{**options, "steps": advised}, out=str(tmp_path / "cured"))
+    assert "over_fitting" not in (cured / "findings.jsonl").read_text()
+    kept = [json.loads((each / "metrics.json").read_text())["validation"]["recall@1"] for each in (run, cured)]
+    assert kept[1] > kept[0] - 0.02
 
 
 def test_a_model_worse_than_its_start(small: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,5 +138,7 @@ def kept_sentence(metrics: Mapping[str, Any]) -> str:
     kept = f"The {names.get(metrics['kept'], 'trained model')} is kept"
     if not gain["shown"]:
         return f"{kept} (--gate false) although it shows no gain: {measured}."
-    few = f" {gain['classes']} classes are few: a gain on them may not be one on others." if gain["classes"] < FEW else ""
+    few = (
+        f" {gain['classes']} classes are few: a gain on them may not be one on others." if gain["classes"] < FEW else ""
+    )
     return f"{kept}: {measured}.{few}"

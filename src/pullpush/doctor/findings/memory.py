@@ -9,6 +9,8 @@ __all__ = ["shut_memory", "stale_memory"]
 LARGE_DRIFT = 0.8
 # Share of the memory that is read; share of the steps after which a memory should have opened.
 SHUT, LATE = 0.05, 0.5
+# `memory.tolerance` of the recipe.
+DEFAULT = 1.0
 
 
 @finding(
@@ -44,15 +46,17 @@ def stale_memory(m: Measures, o: Objective) -> Symptom | None:
 @finding(
     "note",
     seen=f"less than {SHUT:.0%} of the memory is read, at two looks in a row after {LATE:.0%} of the steps",
-    cure="a lower `--optimizer.backbone_scale`, more `--steps`",
+    cure="the default `--memory.tolerance`, a lower `--optimizer.backbone_scale`, more `--steps`",
     words={"memory_open": "share of the memory that is read, the larger of two looks"},
     figure=Curves("What is read of the memory", "share of its items", {"memory_open": "not too old to be read"}),
 )
 def shut_memory(m: Measures, o: Objective) -> Symptom | None:
     """Embeddings move faster than the memory tolerates: it is not read, and the run is one without."""
     if m["memory_open"] < SHUT and m["step"] >= LATE * o.steps:
+        strict = o.run.get("memory.tolerance", DEFAULT) < DEFAULT
+        usual = [Cure("the tolerance of the default: {}", {"memory.tolerance": DEFAULT})] if strict else []
         longer = Cure("more steps: {}", {"steps": 2 * o.steps} if o.steps else {})
-        return Symptom(m.some("memory_open", "step"), [*_slower(o), longer])
+        return Symptom(m.some("memory_open", "step"), [*usual, *_slower(o), longer])
     return None
 
 
