@@ -10,6 +10,7 @@ Writes the tables of docs/scale.md and benchmarks/scale.json. Each stage is a pr
 import argparse
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -147,7 +148,8 @@ def measured(stage: str, work: Path, classes: int) -> dict[str, dict[str, float]
     command = [sys.executable, __file__, "--stage", stage, "--work", str(work), "--classes", str(classes)]
     parts: dict[str, dict[str, float]] = defaultdict(lambda: {"seconds": 0.0, "cpu": 0.0, "bytes": 0.0})
     current = ["start"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {"GOMP_SPINCOUNT": "10000", **os.environ}  # as the command line sets it
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
     def listen() -> None:
         for line in process.stdout or ():
