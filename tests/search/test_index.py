@@ -216,7 +216,7 @@ def test_items_with_texts_and_categories(model: FakeModel, pictures: Path, tmp_p
     engine = search.open(tmp_path / "index", model)
     hits = engine.query(text="red", k=5, where={"category": "blue"}, cut_off=None)
     assert {hit.category for hit in hits} == {"blue"}
-    assert hits[0].as_dict().keys() == {"id", "score", "closeness", "weak", "path", "label", "text"}
+    assert hits[0].as_dict().keys() == {"id", "score", "closeness", "probability", "weak", "path", "label", "text"}
     assert json.loads(json.dumps(hits[0].as_dict()))["text"] == ["a blue square"]
     assert manifest(tmp_path / "index").calibration["text"]["typical"] > 0.9
     changed = Items(
