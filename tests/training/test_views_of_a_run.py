@@ -84,3 +84,13 @@ def test_an_encoder_of_one_size_says_so(small: dict[str, Any], tmp_path: Path) -
         train(**own | {"views": {"query": ["1.25"]}}, out=str(tmp_path / "run"), quiet=True)
     mirrored = train(**own | {"steps": 1, "views": {"query": ["1 flip"]}}, out=str(tmp_path / "flip"), quiet=True)
     assert load(mirrored).views.query == (View(flip=True),)
+
+
+def test_they_may_cost_as_much_as_training_did(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the batch follows the data."""
+    monkeypatch.setattr(module, "FREE", 0)
+    own = small | {"views": "auto", "batch": {"classes": 0, "samples": 0}, "steps": 20}
+    metrics = json.loads((train(**own, out=str(tmp_path / "run"), quiet=True) / "metrics.json").read_text())
+    assert metrics["views"]["gain"] is not None

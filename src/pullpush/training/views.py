@@ -84,7 +84,8 @@ def _affordable(run: Run, candidates: Sequence[View]) -> bool:
     config, own, splits = run.config, run.config.views, run.task.splits
     one = config.encoder.size**2
     looked = one * passes(candidates, len(splits["validation"]), len(splits["test"]), own.query_cost, own.gallery_cost)
-    trained = 0 if config.encoder.freeze else 3 * one * run.step * config.batch.classes * config.batch.samples
+    batch = run.task.sampler.classes * run.task.sampler.samples
+    trained = 0 if config.encoder.freeze else 3 * one * run.step * batch
     if config.minutes or looked <= max(FREE, trained):
         return True
     say(
