@@ -4,6 +4,7 @@ from pullpush.extras import need
 
 need("train")
 
+from pullpush.evaluation.calibration import fit_decision, reliability
 from pullpush.evaluation.chosen import Chosen, choose_rerank
 from pullpush.evaluation.compression import Compressed, compressed
 from pullpush.evaluation.cross_modal import CrossModal, evaluate_image_text
@@ -34,9 +35,11 @@ __all__ = [
     "evaluate",
     "evaluate_image_text",
     "evaluate_items",
+    "fit_decision",
     "identification",
     "knn_accuracy",
     "protocol_for",
+    "reliability",
     "search",
     "verify",
 ]

@@ -22,6 +22,7 @@ from pullpush.runs.reader import RunFolder
 from pullpush.training.averages import SHARES, blended
 from pullpush.training.callbacks import Callback
 from pullpush.training.compression import fit_compression
+from pullpush.training.decision import decide, verified
 from pullpush.training.views import see
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class Results(Callback):
         after = _test(run, "after")
         seen = see(run)
         task.views = seen.views
-        task.save_model(run.folder / "model", compression)
+        decision = decide(run)
+        task.save_model(run.folder / "model", compression, decision)
         metrics = {
             "data": run.config.data.source,
             "loss": run.config.loss.name,
@@ -103,6 +105,7 @@ class Results(Callback):
             "views": seen.values(),
             "compression": reduced,
             "naming": _naming(run),
+            "verification": verified(run, decision),
         }
         save_results(run.folder, task.classes_seen(run.step), metrics)
         run.tell("on_test", metrics)

@@ -15,6 +15,7 @@ from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler, seen_per_class
 from pullpush.encoders import View, Views, bundle
 from pullpush.encoders.compression import Compression
+from pullpush.encoders.decision import Decision
 from pullpush.errors import UserError
 from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, evaluate_items
 from pullpush.evaluation.protocols import protocol_for
@@ -306,11 +307,13 @@ class Task:
         """The item table with its splits, and the entries of a second tower in the order of their embeddings."""
         save_tables(folder, self.items, None if self.other is None else self.other.rows)
 
-    def save_model(self, folder: Path, compression: Compression | None = None) -> None:
+    def save_model(
+        self, folder: Path, compression: Compression | None = None, decision: Decision | None = None
+    ) -> None:
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss.named())}
         encoders = [tower.encoder for tower in self.towers]
         made: dict[str, Any] = {"extra": about, "views": self.views, "then": go_on(folder.parent)}
-        bundle.save(str(folder), *encoders, replace=True, compression=compression, **made)
+        bundle.save(str(folder), *encoders, replace=True, compression=compression, decision=decision, **made)
 
     def _said_views(self) -> Views:
         """Those of the options, if they name some; else the plain one, until others are chosen."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pullpush.criterion import Criterion
 from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler
-from pullpush.encoders import View, Views
+from pullpush.encoders import Decision, View, Views
 from pullpush.encoders.compression import Compression
 from pullpush.encoders.encoder import Encoder
 from pullpush.evaluation import CrossModal, Evaluation
@@ -98,5 +98,7 @@ class Trainable(Protocol):
     def save_tables(self, folder: Path) -> None:
         """The tables by which embeddings are known, into the run folder."""
 
-    def save_model(self, folder: Path, compression: Compression | None = None) -> None:
-        """The model bundle, which says what made it."""
+    def save_model(
+        self, folder: Path, compression: Compression | None = None, decision: Decision | None = None
+    ) -> None:
+        """The model bundle, which says what made it, and how its cosines are read."""

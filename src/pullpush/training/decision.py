@@ -1,0 +1,44 @@
+"""What cosines of the kept model mean, fitted on the validation classes, and how that holds on the test classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pullpush.encoders.decision import Decision
+from pullpush.evaluation import fit_decision
+from pullpush.progress import say
+from pullpush.runs.reader import RunFolder
+from pullpush.runs.verified import verification_values
+
+if TYPE_CHECKING:
+    from pullpush.training.loop import Run
+
+__all__ = ["decide", "verified"]
+
+
+def decide(run: Run) -> Decision | None:
+    """The decision of the weights that are kept, in the views of the model; None where validation can't tell."""
+    task, device = run.task, run.fabric.device
+    items = task.splits["validation"]
+    if not len(items):
+        return None
+    if task.views.plain:
+        queries, gallery = next(iter(task.embed("validation", device).values())), None
+    else:
+        queries, gallery = task.views.seen(task.embed_views("validation", task.views.all, device))
+    decision = fit_decision(queries, items.labels, items.ids, gallery=gallery)
+    if decision is None:
+        say(
+            "no decision: fewer than 10 validation classes with two items can't tell which cosine means the same "
+            "(--data.validation)"
+        )
+    return decision
+
+
+def verified(run: Run, decision: Decision | None) -> dict[str, Any]:
+    """For metrics.json: how well a threshold tells the test classes apart, and what the decision was fitted on."""
+    values = verification_values(RunFolder(run.folder), decision)
+    if decision is not None:
+        fitted = ("method", "losses", "classes", "positives", "negatives")
+        values["decision"] = {name: value for name, value in decision.values().items() if name in fitted}
+    return values

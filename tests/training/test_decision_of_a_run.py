@@ -1,0 +1,50 @@
+"""What a run says of its cosines: fitted on validation classes, kept in the bundle, shown on test classes."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pullpush
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory):
+    """Forty classes of three images, each of a colour of its own."""
+    folder, rng = tmp_path_factory.mktemp("coloured") / "data", np.random.default_rng(0)
+    for name in range(40):
+        (folder / f"{name:02}").mkdir(parents=True)
+        colour = rng.integers(0, 200, 3)
+        for number in range(3):
+            pixels = (colour + rng.integers(0, 50, (40, 40, 3))).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name:02}" / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("views", ["none", "flip"])
+def test_a_run_decides_on_its_validation_classes(coloured, small, tmp_path, views: str) -> None:
+    seen = "none" if views == "none" else {"query": ["1"], "gallery": ["1", "1 flip"]}
+    options = small | {"steps": 2, "views": seen}
+    options["data"] = {"source": str(coloured), "test": 0.3, "validation": 0.3}
+    run = pullpush.train(**options, out=str(tmp_path / "run"))
+    model, metrics = pullpush.load(run), json.loads((run / "metrics.json").read_text())
+    assert model.decision is not None
+    assert model.decision.classes == 12
+    assert metrics["verification"]["decision"]["classes"] == 12
+    assert 0 <= metrics["verification"]["calibration_error"] <= 1
+    assert set(metrics["verification"]) >= {"before", "after", "calibration_error", "decision"} | (
+        {"views"} if views == "flip" else set()
+    )
+    assert metrics["verification"]["after"]["positives"] == 12 * 3
+    assert "verification" not in metrics["test"]
+    images = [coloured / "00" / f"{n}.png" for n in range(2)] + [coloured / "01" / "0.png"]
+    found = model.same(images[0], images[1:])
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_too_few_validation_classes_are_said_plainly(small, tmp_path, capsys) -> None:
+    run = pullpush.train(**small | {"steps": 2}, out=str(tmp_path / "run"), quiet=False)
+    assert pullpush.load(run).decision is None
+    assert "no decision: fewer than 10 validation classes" in capsys.readouterr().out
+    assert "decision" not in json.loads((run / "model" / "config.json").read_text())
