@@ -207,3 +207,17 @@ def test_front_page_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(verb in out for verb in VERBS)
     assert main(["--version"]) == 0
     assert pullpush.__version__ in capsys.readouterr().out
+
+
+def test_verify(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(run), "--data", str(photos), "--far", "0.1", "--far", "0.05", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["items"], found["classes"]) == (32, 8)
+    assert 0 <= found["eer"] <= 0.6
+    assert found["tar@far=1e-1"] >= found["tar@far=5e-2"]
+    assert "tar@far=1e-3" not in found
+    assert main(["verify", str(run), "--data", str(photos)]) == 0
+    assert "tar@far=1e-5" in capsys.readouterr().out
+    for wrong in ("0", "1", "nan", "often"):
+        assert main(["verify", str(run), "--far", wrong]) == 2
+        assert "--far" in capsys.readouterr().err

@@ -21,6 +21,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "train": ("training", "train", "train on images by class and evaluate on classes never trained on"),
     "evaluate": ("models", "train", "metrics of a run or model on any data"),
+    "verify": ("models", "train", "same or different: error rates and thresholds over all pairs"),
     "embed": ("models", "train", "embeddings of images, to a file"),
     "data": ("data", "train", "what is in a data set, problems first"),
     "study": ("studies", "study", "many runs that differ in a few options: margins, losses, any grid"),
@@ -38,7 +39,7 @@ VERBS = {
 }
 
 # Verbs whose progress is shown; studies show their runs themselves.
-LONG = ("train", "evaluate", "embed", "data", "compare", "report", "diagnose", "index")
+LONG = ("train", "evaluate", "verify", "embed", "data", "compare", "report", "diagnose", "index")
 # Verbs that read their command lines themselves; the others are functions with options.
 OWN_WORDS = ("train", "study", "tune")
 
