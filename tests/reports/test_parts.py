@@ -237,8 +237,9 @@ def test_recall_tables_agree_with_the_ranking() -> None:
     assert (frame["after"] * frame["queries"]).sum() / 150 == pytest.approx(ranking.hit.mean())
     assert frame.loc["odd", "classes"] == 15
     assert ranking.found.per_class["recall@1"].mean() == pytest.approx(ranking.hit.mean())
-    low, high = tables.recall_interval(ranking.found)
-    assert low < ranking.hit.mean() < high
+    mean, low, high = tables.recall_interval(ranking.found)
+    assert mean == pytest.approx(ranking.hit.mean())
+    assert low < mean < high
     assert tables.category_table(items_of(labels), {"after": rank(x, items_of(labels)).found}).empty
 
 

@@ -28,11 +28,12 @@ PLOTS = {
     "classes_seen",
     "similarities",
     "class_recall",
+    "verification",
     "maps",
 }
 # Drawn once more for phones.
 WIDE = {"retrieval", "worst_queries", "maps"}
-SECTIONS = ["retrieval", "mistakes", "training", "classes", "map", "how", "setup"]
+SECTIONS = ["retrieval", "mistakes", "training", "classes", "verification", "map", "how", "setup"]
 
 
 class Page(HTMLParser):
@@ -136,7 +137,7 @@ def copy_without(run: Path, target: Path, *missing: str) -> Path:
     return target
 
 
-ITEM_PLOTS = {"retrieval", "worst_queries", "confused_classes", "similarities", "class_recall", "maps"}
+ITEM_PLOTS = {"retrieval", "verification", "worst_queries", "confused_classes", "similarities", "class_recall", "maps"}
 LOG_PLOTS = {"loss", "validation_recall", "learning_rate"}
 
 

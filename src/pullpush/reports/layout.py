@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from markupsafe import Markup
 
 from pullpush.progress import duration, work
-from pullpush.reports import blocks, compression, cross_modal
+from pullpush.reports import blocks, compression, cross_modal, verification
 from pullpush.reports.context import Context
 from pullpush.reports.page import Block, Page, Section
 from pullpush.reports.tables import MetricRow, metric_rows
@@ -85,6 +85,12 @@ SECTIONS = (
         "Similarities and classes",
         "How far positives and negatives are apart, and how the classes differ.",
         (blocks.similarity, blocks.class_recall, blocks.categories),
+    ),
+    Chapter(
+        "verification",
+        "Same or different",
+        "How well a threshold on the cosine tells pairs of one class from all others, among items of {queried}.",
+        (verification.errors, verification.error_table),
     ),
     Chapter(
         "small",

@@ -1,0 +1,97 @@
+"""Same or different: the errors of a threshold on the cosine, before and after training."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from pullpush.evaluation import Verification
+from pullpush.reports.context import Context
+from pullpush.reports.page import Block
+from pullpush.reports.style import Theme, label, legend_below, subplots
+from pullpush.runs.reader import Absent, or_else
+from pullpush.runs.verified import verification_of
+
+__all__ = ["draw_errors", "error_table", "errors"]
+
+WHEN = {"before": "before training", "after": "after training", "views": "after, with test views"}
+MOST = 20_000
+"""Items of the test up to which the curves take seconds; of more, `pullpush verify` has the rates."""
+LEAST = 1e-5
+"""Rates that are drawn."""
+
+
+def errors(context: Context) -> Block:
+    """The DET curves."""
+    found = _found(context)
+    last = list(found.values())[-1]
+    eer = ", ".join(f"{WHEN[when]} {each.metrics['eer']:.3f}" for when, each in found.items())
+    return context.figure(
+        "verification",
+        partial(draw_errors, found),
+        alt="False reject rate over false accept rate, a curve before training and one after",
+        caption=f"Each point is a threshold on the cosine: the share of the {last.negatives:,} pairs of different "
+        f"classes that it accepts, and of the {last.positives:,} pairs of one class that it refuses. Lower is better. "
+        f"The dot is the equal error rate: {eer}.",
+    )
+
+
+def error_table(context: Context) -> Block:
+    """The rates with their intervals, of metrics.json."""
+    measured = context.known_metrics.get("verification") or {}
+    known = {when: measured[when] for when in WHEN if measured.get(when)}
+    if not known:
+        raise Absent("the run did not measure verification")
+    last = list(known.values())[-1]
+    names = [name for name in last if f"{name}_low" in last]
+    rows = [[_named(name), *(_with_interval(values, name) for values in known.values())] for name in names]
+    error = measured.get("calibration_error")
+    caption = "" if error is None else f"Calibration error of the model's probabilities on these pairs: {error:.4f}. "
+    return Block(
+        heading="With 95% intervals over the classes",
+        head=["rate", *(WHEN[when] for when in known)],
+        rows=rows,
+        caption=f"{caption}The command verify has thresholds, and the rates by group.",
+    )
+
+
+def draw_errors(found: Mapping[str, Verification], theme: Theme) -> Figure:
+    """False rejects over false accepts, both on a logarithmic scale."""
+    figure, axes = subplots(width=5.6, height=3.9)
+    colors = {"before": theme.before, "after": theme.after, "views": theme.ink}
+    for when, each in found.items():
+        far, frr = each.curve["far"].to_numpy(), 1 - each.curve["tar"].to_numpy()
+        shown = (far > 0) & (frr > 0)
+        axes.plot(far[shown], frr[shown], "--" if when == "views" else "-", color=colors[when], label=WHEN[when])
+        eer = each.metrics["eer"]
+        axes.plot([eer], [eer], "o", color=colors[when], markersize=5)
+    axes.set_xscale("log")
+    axes.set_xlim(LEAST, 1)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    label(axes, "Same or different", "false accept rate", "false reject rate")
+    legend_below(figure)
+    return figure
+
+
+def _found(context: Context) -> dict[str, Verification]:
+    if len(context.test) > MOST or not context.labelled:
+        raise Absent("too many items, or no classes")
+    found = {when: or_else(partial(verification_of, context.run, when), None) for when in WHEN}
+    there = {when: each for when, each in found.items() if each is not None}
+    if "after" not in there or not np.isfinite(there["after"].metrics["eer"]):
+        raise Absent("the test items were not embedded")
+    return there
+
+
+def _named(name: str) -> str:
+    return "equal error rate" if name == "eer" else f"true accepts at {name.removeprefix('tar@far=')} false accepts"
+
+
+def _with_interval(values: Mapping[str, float | None], name: str) -> str:
+    value, low, high = (values.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
