@@ -235,6 +235,7 @@ def _shown(numbers: Any, names: NDArray[Any] | None) -> Any:
 
 
 def column_of(values: Any, length: int, name: str) -> NDArray[Any]:
+    """Values as an array `[length]`; `UserError` names what has another shape."""
     column = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if column.shape != (length,):
         raise UserError(f"{name} have the shape {list(column.shape)}, but there are {length} rows; give one for each.")

@@ -222,7 +222,7 @@ def _test_views(run: Run) -> dict[str, dict[str, float]]:
         return {}
     device = run.fabric.device
     queries, gallery = views.seen(task.embed_views("test", views.all, device))
-    evaluation = task.evaluate("test", task.embed("test", device), (queries, gallery))
+    evaluation = task.evaluate("test", task.embed_texts("test", device), (queries, gallery))
     save_embeddings(run.folder, "test-views", {"gallery": gallery, "query": queries})
     save_neighbours(run.folder, "test-views", evaluation)
     return {"views": dict(evaluation.metrics)}

@@ -240,6 +240,9 @@ class Task:
     def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
         return {tower.name: tower.embed(tower.entries(split), device, split) for tower in self.towers}
 
+    def embed_texts(self, split: str, device: torch.device) -> dict[str, Tensor]:
+        return {tower.name: tower.embed(tower.entries(split), device, split) for tower in self.towers[1:]}
+
     def can_see(self, views: Sequence[View]) -> list[View]:
         return [view for view in views if self.first.can_see(view)] if isinstance(self.first, ImageTower) else []
 
@@ -252,8 +255,8 @@ class Task:
     ) -> Evaluation | CrossModal:
         """Retrieval by the protocol of the data; with two towers in both directions over all entries, and among
         the items alone where classes have several."""
-        items, x = self.splits[split], embedded[self.first.name]
-        queries, x = seen or (None, x)
+        items = self.splits[split]
+        queries, x = seen or (None, embedded[self.first.name])
         if self.other is None:
             return evaluate_items(x, items, queries=queries, nmi=split == "test" and self.config.nmi and not seen)
         belongs = self.other.table(split)["label"].to_numpy()

@@ -74,6 +74,9 @@ class Trainable(Protocol):
     def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
         """Embeddings of a split by tower, [n, dim], on the CPU."""
 
+    def embed_texts(self, split: str, device: torch.device) -> dict[str, Tensor]:
+        """The same without the items: what `evaluate` needs beside `seen`."""
+
     def can_see(self, views: Sequence[View]) -> list[View]:
         """Those of the views that the encoder takes; none where it doesn't take images."""
 

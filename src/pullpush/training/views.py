@@ -66,7 +66,7 @@ def see(run: Run) -> Seen:
     candidates = task.can_see([view for view in CANDIDATES if view.cost <= most and (flips or not view.flip)])
     if len(candidates) < 2 or not _affordable(run, candidates):
         return Seen(Views())
-    embedded, each = task.embed("validation", device), task.embed_views("validation", candidates, device)
+    embedded, each = task.embed_texts("validation", device), task.embed_views("validation", candidates, device)
 
     def evaluation(queries: Tensor, gallery: Tensor) -> Any:
         return task.evaluate("validation", embedded, (queries, gallery))
