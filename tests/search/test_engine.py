@@ -14,7 +14,8 @@ from pullpush.errors import UserError
 from pullpush.evaluation import Rerank, evaluate
 from pullpush.search import reranking, stores
 from pullpush.search.calibration import WEAK, closeness
-from pullpush.search.engine import Lookup, mix
+from pullpush.search.lookup import Lookup, find
+from pullpush.search.query import SearchQuery, mix
 from tests.support.fake import COLOURS, FakeModel, picture
 
 
@@ -55,17 +56,17 @@ def test_many_looked_up_together_are_each_alone(engine: search.Engine) -> None:
     ids, known = vectors(engine)
     version = engine.version
     wanted = [
-        Lookup(version, known[5], k=3, cut_off=None),
-        Lookup(version, known[60], k=40, cut_off=None, exclude=[int(i) for i in ids[55:75]]),
-        Lookup(version, known[5], k=4, where={"label": "green"}),
-        Lookup(version, -known[9], k=120, cut_off=None),
-        Lookup(version, known[33], k=7, where={"label": "green"}, cut_off=None),
+        Lookup(version, known[5], SearchQuery(k=3)),
+        Lookup(version, known[60], SearchQuery(k=40, like=[int(i) for i in ids[55:75]])),
+        Lookup(version, known[5], SearchQuery(k=4, where={"label": "green"})),
+        Lookup(version, -known[9], SearchQuery(k=120)),
+        Lookup(version, known[33], SearchQuery(k=7, where={"label": "green"})),
     ]
-    together = engine.find(wanted)
+    together = find(wanted)
     assert [len(hits) for hits in together[:2]] == [3, 40]
     assert [len(hits) for hits in together[3:]] == [120, 7]
     for each, hits in zip(wanted, together, strict=True):
-        [alone] = engine.find([each])
+        [alone] = find([each])
         assert [hit.id for hit in hits] == [hit.id for hit in alone]
         np.testing.assert_allclose([hit.score for hit in hits], [hit.score for hit in alone], atol=1e-6)
     assert not {hit.id for hit in together[1]} & set(ids[55:75].tolist())
@@ -114,14 +115,14 @@ def test_reranked_and_plain_are_looked_up_together(engine: search.Engine) -> Non
     _, known = vectors(engine)
     version, options = engine.version, RERANKINGS[2]
     wanted = [
-        Lookup(version, known[5], k=9),
-        Lookup(version, known[5], k=9, rerank=options),
-        Lookup(version, known[33], k=7, where={"label": "green"}, rerank=options, exclude=[41]),
-        Lookup(version, known[60], k=9),
+        Lookup(version, known[5], SearchQuery(k=9)),
+        Lookup(version, known[5], SearchQuery(k=9, rerank=options)),
+        Lookup(version, known[33], SearchQuery(k=7, where={"label": "green"}, rerank=options, like=[41])),
+        Lookup(version, known[60], SearchQuery(k=9)),
     ]
-    together = engine.find(wanted)
+    together = find(wanted)
     for each, hits in zip(wanted, together, strict=True):
-        [alone] = engine.find([each])
+        [alone] = find([each])
         assert [hit.id for hit in hits] == [hit.id for hit in alone]
     assert {hit.label for hit in together[2]} == {"green"}
     assert 41 not in {hit.id for hit in together[2]}
@@ -132,7 +133,7 @@ def test_one_hit_or_none_may_be_left_to_rerank(engine: search.Engine, options: R
     ids, known = vectors(engine)
     others = [int(each) for each in ids if each != 5]
     for exclude, left in ((others, [5]), ([*others, 5], [])):
-        [hits] = engine.find([Lookup(engine.version, known[7], exclude=exclude, rerank=options)])
+        [hits] = find([Lookup(engine.version, known[7], SearchQuery(like=exclude, rerank=options))])
         assert [hit.id for hit in hits] == left
 
 

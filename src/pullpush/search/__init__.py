@@ -13,10 +13,10 @@ from pullpush.extras import need
 
 if TYPE_CHECKING:
     from pullpush.search.engine import Engine as Engine
-    from pullpush.search.engine import Hit as Hit
     from pullpush.search.engine import open_index as open
     from pullpush.search.enrolment import enroll as enroll
     from pullpush.search.gallery import Identity as Identity
+    from pullpush.search.hits import Hit as Hit
     from pullpush.search.index import Report as Report
     from pullpush.search.index import add as add
     from pullpush.search.index import build_index as build_index
@@ -44,8 +44,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'pullpush.search' has no attribute {name!r}")
     need("search")
-    from pullpush.search import engine, enrolment, gallery, index
+    from pullpush.search import engine, enrolment, gallery, hits, index
 
-    homes = {"Engine": engine, "Hit": engine, "open": engine, "enroll": enrolment, "Identity": gallery}
+    homes = {"Engine": engine, "Hit": hits, "open": engine, "enroll": enrolment, "Identity": gallery}
     home = homes.get(name, index)
     return getattr(home, "open_index" if name == "open" else name)

@@ -16,9 +16,9 @@ from starlette.formparsers import MultiPartParser
 
 from pullpush.errors import UserError
 from pullpush.evaluation.rerank import rerank_of
-from pullpush.search.engine import MOST, SearchQuery
 from pullpush.search.errors import BadQuery
 from pullpush.search.gallery import FAR
+from pullpush.search.query import MOST, SearchQuery
 from pullpush.search.stores.base import FILTERS
 from pullpush.server.api_docs import api_docs_page
 from pullpush.server.connections import Connections
@@ -141,15 +141,15 @@ class SearchParameters(BaseModel):
         except UserError as error:
             raise BadQuery(str(error)) from None
         query = SearchQuery(
-            texts,
-            images,
-            self.like,
-            minus,
-            self.minus_id,
-            weights,
-            end + 1,
-            where,
-            self.cut_off,
+            texts=texts,
+            images=images,
+            like=self.like,
+            minus_texts=minus,
+            minus_ids=self.minus_id,
+            weights=weights,
+            k=end + 1,
+            where=where,
+            cut_off=self.cut_off,
             min_probability=self.min_probability,
             rerank=rerank,
         )

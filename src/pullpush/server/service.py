@@ -16,11 +16,15 @@ import numpy as np
 
 from pullpush.search import index as changes
 from pullpush.search import layout
-from pullpush.search.engine import Engine, Hit, Lookup, SearchQuery, Version
+from pullpush.search.engine import Engine
 from pullpush.search.enrolment import check_name, put_classes
 from pullpush.search.errors import BadQuery, NoIndex
 from pullpush.search.gallery import Identity
+from pullpush.search.hits import Hit
+from pullpush.search.lookup import Lookup, find
 from pullpush.search.origin import within
+from pullpush.search.published import Version
+from pullpush.search.query import SearchQuery
 from pullpush.search.staging import clean, staged
 from pullpush.server.batching import Batcher, Cache
 from pullpush.server.decoders import Busy, Decoders
@@ -54,7 +58,7 @@ class Service:
             lambda pixels: [row.copy() for row in engine.embed_images(pixels, "gallery")], self.encoder
         )
         self.texts = Batcher(lambda texts: [row.copy() for row in engine.embed_texts(texts)], self.encoder)
-        self.lookups = Batcher(engine.find, self.workers)
+        self.lookups = Batcher(find, self.workers)
         self.cache = Cache()
         self.decoders = Decoders()
         self._explaining = False
@@ -72,7 +76,7 @@ class Service:
             vector = self.engine.embed_images([np.full((size, size, 3), 255, np.uint8)] * count)[0]
         if self.engine.model.text is not None:
             self.engine.embed_texts(["warm"])
-        self.engine.find([Lookup(self.engine.version, vector, cut_off=None)])
+        find([Lookup(self.engine.version, vector)])
 
     async def search(self, query: SearchQuery) -> list[Hit]:
         """The hits. Raises: `Busy`, and `UserError` as `Engine.query` does."""

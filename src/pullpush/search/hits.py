@@ -1,0 +1,50 @@
+"""A hit: an item of an index, and how close it is to a query."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pullpush.search.calibration import WEAK
+
+__all__ = ["IMPROBABLE", "Hit"]
+
+IMPROBABLE = 0.1
+"""Hits below this probability are marked as weak."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One hit.
+
+    Attributes:
+        id: of the item.
+        score: the inner product with the query, a cosine.
+        path: of its file.
+        label: its class, "" for none.
+        text: its texts.
+        category, domain: "" for none.
+        closeness: the score read against the collection: 0 for what nonsense finds, 1 for a good answer (see
+            `calibration.py`).
+        probability: that it is of the query's class, by the model's decision; None without one, and for queries with
+            texts or with something to move away from.
+    """
+
+    id: int
+    score: float
+    path: str
+    label: str
+    text: list[str]
+    category: str = ""
+    domain: str = ""
+    closeness: float = 1.0
+    probability: float | None = None
+
+    @property
+    def weak(self) -> bool:
+        """Whether less than one in ten such hits is of the query's class; where there is no probability, whether it is
+        hardly closer than what nonsense finds: a closeness below 0.2."""
+        return self.closeness < WEAK if self.probability is None else self.probability < IMPROBABLE
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `pullpush search --json` prints of it."""
+        shown = ("id", "score", "closeness", "probability", "weak", "path", "label", "text")
+        return {name: getattr(self, name) for name in shown}
