@@ -98,14 +98,8 @@ def reciprocal_oracle(queries, gallery, own, k1, k2, weight):
 def similarities(queries, gallery, own, options):
     made = rerank(queries, gallery, own, options)
     block = made.queries @ made.gallery.T
-    if made.adjust is not None:
-        place = np.random.default_rng(3).permutation(len(gallery))  # the columns of a block are in any order
-        shuffled = np.empty_like(block)
-        shuffled[:, place] = block
-        for start in (0, 20):  # in blocks, each row by its own number
-            part = shuffled[start : start + 20] if start == 0 else shuffled[start:]
-            made.adjust(part, np.arange(start, start + len(part)), place)
-        block = shuffled[:, place]
+    made.adjust(0, block[:20])
+    made.adjust(20, block[20:])  # in blocks, each row by its own number
     return block
 
 

@@ -10,7 +10,7 @@ from pullpush.data.items import Items
 from pullpush.encoders.compression import DTYPES, Compression, Dtype, Reduction, decode, encode, stored_bytes
 from pullpush.errors import UserError
 from pullpush.evaluation import knn
-from pullpush.evaluation.knn import Floats, Space
+from pullpush.evaluation.knn import Floats, Ints, Space
 from pullpush.evaluation.protocols import Protocol, evaluate_items, protocol_for
 from pullpush.progress import work
 
@@ -116,7 +116,8 @@ class Rescored:
     the float32 query with the int8 embeddings; the others are ordered by their bits. Which candidates are taken of
     those whose bits are equally far is drawn, so that the order of the gallery does not help.
 
-    Called with rows of the embedding `[dim]` and of its signs, 1 and -1 `[dim]`, side by side; of both sides alike.
+    Called with rows of the embedding `[dim]` and of its signs, 1 and -1 `[dim]`, side by side; of both sides alike. An
+    item is no candidate of its own.
 
     Attributes:
         candidates: at least 1.
@@ -133,17 +134,18 @@ class Rescored:
         if self.candidates < 1:
             raise UserError(f"candidates is {self.candidates}; rescore at least 1")
 
-    def __call__(self, queries: Floats, gallery: Floats) -> Space:
+    def __call__(self, queries: Floats, gallery: Floats, own: Ints) -> Space:
         dim = queries.shape[1] // 2
         fine, bits = queries[:, :dim], queries[:, dim:]
         stored = decode(encode(gallery[:, :dim], "int8"), dim)
         # The inner product of signs, d - 2h, takes steps of 2: less than 1 more or less orders only what is tied.
         drawn = np.random.default_rng(self.seed).uniform(-0.99, 0.99, (len(gallery), 1)).astype(np.float32)
 
-        def refine(start: int, block: Floats) -> None:
+        def adjust(start: int, block: Floats) -> None:
+            at = slice(start, start + len(block))
+            knn.mask_own(block, own[at])
             near = knn.nearest(block, knn.shortlist(block, self.candidates, 0.0), self.candidates).indices
-            own = fine[start : start + len(block)]
-            cosine = np.einsum("qd,qkd->qk", own, stored[near])
+            cosine = np.einsum("qd,qkd->qk", fine[at], stored[near])
             hamming = np.rint((dim - block) / 2)
             np.multiply(hamming, -1 / (2 * dim), out=block)
             block -= 0.5  # -1 to -0.5
@@ -151,4 +153,4 @@ class Rescored:
             block[rows, near[rows, places]] = (cosine[rows, places] + 1) / 2
 
         columns = np.hstack([bits, np.ones_like(drawn[: len(queries)], shape=(len(queries), 1))])
-        return Space(columns, np.hstack([gallery[:, dim:], drawn]), np.ones(len(queries)), refine)
+        return Space(columns, np.hstack([gallery[:, dim:], drawn]), np.ones(len(queries)), adjust)

@@ -1,8 +1,8 @@
 """`evaluate`: retrieval metrics of embeddings, exact, in blocks."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from pullpush.data.labels import numbered
 from pullpush.errors import UserError
-from pullpush.evaluation.knn import Floats, Ints, Neighbours, Similarity, matrix, positions
+from pullpush.evaluation.knn import Floats, Ints, Neighbours, Similarity, matrix
 from pullpush.evaluation.metrics.nmi import nmi as nmi_of
 from pullpush.evaluation.ranks import Side, measure, unique_rows
-from pullpush.evaluation.rerank import Rerank, rerank_of
 from pullpush.evaluation.rerank import rerank as reranked_by
+from pullpush.evaluation.rerank import rerank_of
 
 __all__ = ["FACTS", "KS", "Evaluation", "column_of", "evaluate", "sides", "summarised"]
 
@@ -118,12 +118,11 @@ def evaluate(
         )
     queries, references = sides(embeddings, labels, ids, gallery, gallery_labels, gallery_ids)
     options = rerank_of(rerank)
-    if options and similarity != "cosine":
-        raise UserError(f"re-ranking is by cosines, not by {similarity!r}: leave out similarity, or rerank")
-    ranked = _reranked(queries, references, options, seed) if options else Ranked(queries, references)
-    values, nearest, references_count = measure(
-        ranked.queries, ranked.references, tuple(ks), neighbours, similarity, ranked.adjust
-    )
+    if options:
+        if similarity != "cosine":
+            raise UserError(f"re-ranking is by cosines, not by {similarity!r}: leave out similarity, or rerank")
+        similarity = partial(reranked_by, options=options, seed=seed)
+    values, nearest, references_count = measure(queries, references, tuple(ks), neighbours, similarity)
     if ids is not None:
         values = {"id": _shown(queries.ids, queries.id_names), **values}
     per_query = pd.DataFrame({"label": _shown(queries.labels, queries.label_names), **values})
@@ -165,30 +164,6 @@ def summarised(per_query: pd.DataFrame, neighbours: Neighbours, references: int,
         references=references,
         protocol=protocol,
     )
-
-
-class Ranked(NamedTuple):
-    """Both sides, and what is done to their similarities; see `measure`."""
-
-    queries: Side
-    references: Side
-    adjust: Callable[[Floats, Ints, Ints], None] | None = None
-
-
-def _reranked(queries: Side, references: Side, options: Rerank, seed: int) -> Ranked:
-    """Both sides as re-ranking has them; in the gallery each item counts once."""
-    rows = unique_rows(references)
-    own = np.full(len(queries.labels), -1)
-    if queries.ids is not None and references.ids is not None:
-        own = positions(queries.ids, references.ids[rows])
-    alone = references is queries and len(rows) == len(own)
-    gallery = queries.embeddings if alone else references.embeddings[rows]
-    made = reranked_by(queries.embeddings, gallery, own, options, seed)
-    moved = references.embeddings.copy()
-    moved[rows] = made.gallery
-    change = made.adjust
-    adjust = None if change is None else lambda block, at, place: change(block, at, place[rows])
-    return Ranked(replace(queries, embeddings=made.queries), replace(references, embeddings=moved), adjust)
 
 
 def _counted(per_query: pd.DataFrame) -> NDArray[np.bool_]:

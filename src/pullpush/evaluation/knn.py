@@ -46,8 +46,8 @@ GROUP = 32
 
 SIMILARITIES = ("cosine", "dot", "euclidean")
 
-Similarity = str | Callable[[Floats, Floats], "Space"]
-"""A name, or a function of the queries and the gallery."""
+Similarity = str | Callable[[Floats, Floats, Ints], "Space"]
+"""A name, or a function of the queries, the gallery and `[queries]`, the row of the gallery that each is, or -1."""
 
 
 class Neighbours(NamedTuple):
@@ -66,9 +66,9 @@ class Space(NamedTuple):
     gallery: Floats
     scale: NDArray[np.float64]
     """`[queries]`: no similarity of the query is larger in absolute value."""
-    refine: Callable[[int, Floats], None] | None = None
-    """`refine(start, block)` changes a block of inner products, that of the queries from `start` on, to the
-    similarities; what is -inf is not there, and stays so."""
+    adjust: Callable[[int, Floats], None] | None = None
+    """`adjust(start, block)` changes a block of inner products, that of the queries from `start` on, to the
+    similarities. What it leaves in a query's own cell does not count."""
 
 
 class Shortlist(NamedTuple):
@@ -107,24 +107,25 @@ def search(
         k: how many, at least 1.
         query_ids, gallery_ids: int `[n]`, `[m]`; where both are given, an item never finds itself (the same id).
         similarity: `cosine`, `dot`, `euclidean` (negative squared distance, halved and up to a constant a query), or a
-            function of queries and gallery to a `Space`.
+            function of queries, gallery and own rows to a `Space`.
 
     Raises:
         UserError: for NaN, wrong shapes, an unknown similarity, or k below 1.
     """
     if k < 1:
         raise UserError(f"k is {k}; ask for at least 1 neighbour.")
-    space = prepare(matrix(queries, "queries"), matrix(gallery, "gallery"), similarity)
-    own = np.full(len(space.queries), -1)
+    queries, gallery = matrix(queries, "queries"), matrix(gallery, "gallery")
+    own = np.full(len(queries), -1)
     if query_ids is not None and gallery_ids is not None:
         own = positions(np.asarray(query_ids), np.asarray(gallery_ids))
+    space = prepare(queries, gallery, similarity, own)
     neighbours = Neighbours(np.empty((len(own), k), np.int64), np.empty((len(own), k), np.float32))
 
     def select(start: int, rows: Floats) -> None:
         at = slice(start, start + len(rows))
+        if space.adjust is not None:
+            space.adjust(start, rows)
         mask_own(rows, own[at])
-        if space.refine is not None:
-            space.refine(start, rows)
         neighbours.indices[at], neighbours.similarities[at] = nearest(rows, shortlist(rows, k, 0.0), k, space.scale[at])
 
     for_each_block(space.queries, space.gallery, select)
@@ -147,14 +148,24 @@ def matrix(values: Any, name: str) -> Floats:
     return array
 
 
-def prepare(queries: Floats, gallery: Floats, similarity: Similarity) -> Space:
-    """Vectors whose inner product is the similarity (for `euclidean`: q.g - |g|^2 / 2, after the mean is removed)."""
+def prepare(queries: Floats, gallery: Floats, similarity: Similarity, own: Ints | None = None) -> Space:
+    """Vectors whose inner product is the similarity (for `euclidean`: q.g - |g|^2 / 2, after the mean is removed).
+
+    Args:
+        queries: float32 `[n, dim]`.
+        gallery: float32 `[m, dim]`.
+        similarity: as of `search`.
+        own: `[n]`, the row of the gallery that each query is, or -1; none is by default.
+
+    Raises:
+        UserError: the dimensions differ, or the similarity is unknown.
+    """
     if queries.shape[1] != gallery.shape[1]:
         raise UserError(
             f"queries have {queries.shape[1]} dimensions, the gallery {gallery.shape[1]}; embed both alike."
         )
     if callable(similarity):
-        return similarity(queries, gallery)
+        return similarity(queries, gallery, np.full(len(queries), -1) if own is None else own)
     if similarity == "cosine":
         same = queries is gallery
         queries = unit(queries)

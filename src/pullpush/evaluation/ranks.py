@@ -5,7 +5,6 @@ row of similarities. R-precision and MAP@R ask which positives are among the R n
 whatever ties with its end. So recall@1000 costs what recall@1 costs, and a tie is seen whole wherever it lies.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,16 +45,12 @@ def measure(
     ks: tuple[int, ...],
     neighbours: int,
     similarity: Similarity,
-    adjust: Callable[[Floats, Ints, Ints], None] | None = None,
 ) -> tuple[dict[str, NDArray[Any]], Neighbours, int]:
     """What is measured of every query (`[queries]`), its nearest items of the gallery, and how many those are.
 
     Names: `positives` (R), `rank` (of the nearest positive), `nearest_positive` and `nearest_negative` (row numbers of
     the gallery, -1 for none), and each metric; NaN without a positive.
     Rows of the gallery whose id was seen before are the same item listed twice, and are passed over.
-
-    `adjust(block, rows, place)` may change the similarities of a block of these queries; `place` is the column of each
-    row of the gallery. None may become larger than the product of the lengths.
     """
     unique_rows(queries)
     rows = unique_rows(gallery)
@@ -76,17 +71,12 @@ def measure(
     values |= {name: np.full(len(r), np.nan) for name in functions}
     closest = Neighbours(np.empty((len(r), neighbours), np.int64), np.empty((len(r), neighbours), np.float32))
 
-    place = np.full(len(gallery.labels), -1)
-    place[rows] = np.arange(len(rows))
-
     def work(start: int, block: Floats) -> None:
         at = order[start : start + len(block)]
-        if adjust is not None:
-            adjust(block, at, place)
+        if space.adjust is not None:
+            space.adjust(start, block)
         scale = space.scale[start : start + len(block)]
         knn.mask_own(block, own[at])
-        if space.refine is not None:
-            space.refine(start, block)
         near = knn.shortlist(block, max(neighbours, int(r[at].max()), 1), 3 * TIE * scale)
         if neighbours:
             columns, closest.similarities[at] = knn.nearest(block, near, neighbours, scale)
@@ -97,7 +87,7 @@ def measure(
         for name, columns in zip(NEAREST, _nearest_of_each(block, first[at], last[at]), strict=True):
             values[name][at] = np.where(columns >= 0, rows[columns], -1)
 
-    space = knn.prepare(queries.embeddings[order], gallery.embeddings[rows], similarity)
+    space = knn.prepare(queries.embeddings[order], gallery.embeddings[rows], similarity, own[order])
     knn.for_each_block(space.queries, space.gallery, work)
     return values, closest, len(rows)
 

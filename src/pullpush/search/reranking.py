@@ -55,7 +55,7 @@ def nearest(
         made = rerank(query[None], vectors_of(rows[some]), np.array([-1]), replace(options, expand=0))
         block = moved @ made.gallery.T
         if made.adjust is not None:
-            made.adjust(block, np.array([0]), np.arange(len(made.gallery)))
+            made.adjust(0, block)
         order = np.argsort(-block[0], kind="stable")
         rows[some], scores[some] = rows[some][order], scores[some][order]
     return scores[:k], rows[:k]

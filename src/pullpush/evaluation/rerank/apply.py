@@ -1,35 +1,17 @@
-"""Re-ranking of queries against a gallery: new embeddings, and what is changed in their similarities."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Re-ranking of queries against a gallery: both sides moved, and what is changed in their similarities."""
 
 import numpy as np
 
 from pullpush.evaluation import knn
-from pullpush.evaluation.knn import Floats, Ints, Neighbours, unit
+from pullpush.evaluation.knn import Floats, Ints, Neighbours, Space, unit
 from pullpush.evaluation.rerank.expansion import Alone, expanded
 from pullpush.evaluation.rerank.options import Rerank
 from pullpush.evaluation.rerank.reciprocal import Reciprocal
 
-__all__ = ["Reranked", "rerank"]
+__all__ = ["rerank"]
 
 
-@dataclass(frozen=True)
-class Reranked:
-    """What a ranking goes by.
-
-    Attributes:
-        queries, gallery: float32 `[q, dim]` and `[m, dim]`, of unit length, whose cosines come first.
-        adjust: `adjust(block, rows, place)` makes the cosines `[rows, columns]` of the queries `rows` what the ranking
-            goes by; `place` `[m]` is the column of each item of the gallery. None where the cosines are it.
-    """
-
-    queries: Floats
-    gallery: Floats
-    adjust: Callable[[Floats, Ints, Ints], None] | None = None
-
-
-def rerank(queries: Floats, gallery: Floats, own: Ints, options: Rerank, seed: int = 0) -> Reranked:
+def rerank(queries: Floats, gallery: Floats, own: Ints, options: Rerank, seed: int = 0) -> Space:
     """Re-ranks as the options say; each part starts from the embeddings that are given, not from what another has made.
 
     Neighbours of a query are items of the gallery other than itself. Whom the items that are tied at the end of a list
@@ -37,21 +19,26 @@ def rerank(queries: Floats, gallery: Floats, own: Ints, options: Rerank, seed: i
     the classes.
 
     Args:
-        queries: float32 `[q, dim]`; the same array as the gallery where each item is compared with the others.
+        queries: float32 `[q, dim]`.
         gallery: float32 `[m, dim]`, each item once.
         own: `[q]`, the item of the gallery that each query is, by its id, or -1.
         options: what to do.
         seed: of that draw.
+
+    Returns:
+        Both sides, moved, and how their cosines become what the ranking goes by: a similarity, as `knn` takes one.
     """
-    alone = queries is gallery
-    gallery = unit(gallery)
-    queries = gallery if alone else unit(queries)
+    queries, gallery = unit(queries), unit(gallery)
     order = np.random.default_rng(seed).permutation(len(gallery))
-    every = np.arange(len(gallery))
     set_size = max(options.reciprocal - 1, 0)
     deepest = max(options.augment + 1 if options.augment else 0, set_size)
-    near = _nearest(gallery, gallery, every, order, max(deepest, options.expand if alone else 0))
-    close = near if alone else _nearest(queries, gallery, own, order, max(options.expand, set_size))
+    # each query is an item of the gallery, and was embedded as that
+    inside = bool((own >= 0).all()) and np.array_equal(queries, gallery[own])
+    near = _nearest(gallery, gallery, np.arange(len(gallery)), order, max(deepest, options.expand if inside else 0))
+    if inside:
+        close = Neighbours(near.indices[own], near.similarities[own])
+    else:
+        close = _nearest(queries, gallery, own, order, max(options.expand, set_size))
     moved, augmented, left_out, reciprocal = queries, gallery, None, None
     if options.expand:
         moved = unit(expanded(queries, gallery, _first(close, options.expand), options.alpha))
@@ -62,13 +49,14 @@ def rerank(queries: Floats, gallery: Floats, own: Ints, options: Rerank, seed: i
         sets = _first(close, set_size), _first(near, set_size)
         reciprocal = Reciprocal.of(queries, gallery, own, *sets, options.reciprocal, options.averaged)
 
-    def adjust(block: Floats, rows: Ints, place: Ints) -> None:
+    def adjust(start: int, block: Floats) -> None:
+        at = slice(start, start + len(block))
         if left_out is not None:
-            left_out.put(block, moved[rows], own[rows], place)
+            left_out.put(block, moved[at], own[at])
         if reciprocal is not None:
-            reciprocal.add(block, rows, place, options.weight)
+            reciprocal.add(start, block, options.weight)
 
-    return Reranked(moved, augmented, adjust if left_out is not None or reciprocal is not None else None)
+    return Space(moved, augmented, np.ones(len(moved)), adjust)
 
 
 def _nearest(queries: Floats, gallery: Floats, own: Ints, order: Ints, k: int) -> Neighbours:

@@ -73,14 +73,13 @@ class Alone:
         held = lists(fewer, given[:, :-1], len(gallery)).T.tocsr()
         return cls(gallery, expanded(gallery, gallery, near, alpha), held)
 
-    def put(self, block: Floats, queries: Floats, own: Ints, place: Ints) -> None:
+    def put(self, block: Floats, queries: Floats, own: Ints) -> None:
         """Puts those similarities into a block.
 
         Args:
-            block: similarities `[rows, columns]`.
+            block: similarities `[rows, m]`.
             queries: float32 `[rows, dim]`, expanded, of unit length.
             own: `[rows]`, the item of the gallery that each query is, or -1.
-            place: `[m]`, the column of each item of the gallery.
         """
         first = np.where(own >= 0, self.held.indptr[own], 0).astype(np.int64)
         last = np.where(own >= 0, self.held.indptr[own + 1], 0).astype(np.int64)
@@ -90,4 +89,4 @@ class Alone:
             row, cell = rows[start : start + step], at[start : start + step]
             item = self.held.indices[cell]
             vectors = unit(self.totals[item] - self.held.data[cell, None] * self.gallery[own[row]])
-            block[row, place[item]] = np.einsum("ij,ij->i", queries[row], vectors)
+            block[row, item] = np.einsum("ij,ij->i", queries[row], vectors)

@@ -80,24 +80,21 @@ class Reciprocal:
         others = _averaged(_lists(close, k2, len(gallery)), values, mine)
         return cls(own, known, known.values.tocsc(), others, np.cumsum(own < 0) - 1)
 
-    def add(self, block: Floats, rows: Ints, place: Ints, weight: float) -> None:
-        """Makes cosines `[rows, columns]` the re-ranked similarities of these queries.
+    def add(self, start: int, block: Floats, weight: float) -> None:
+        """Makes cosines re-ranked similarities.
 
         Args:
-            block: of the cosines.
-            rows: numbers of the queries.
-            place: `[m]`, the column of each item of the gallery.
+            start: number of the first query.
+            block: cosines `[rows, m]` of the queries from there on.
             weight: lambda.
         """
         block *= np.float32(weight)
-        mass = np.empty(block.shape[1])
-        mass[place] = self.gallery.mass
-        for cosines, query in zip(block, rows.tolist(), strict=True):
-            columns, jaccard = self._jaccard(query, place, mass)
-            cosines[columns] += (1 - weight) * jaccard
+        for query, cosines in enumerate(block, start):
+            items, jaccard = self._jaccard(query)
+            cosines[items] += (1 - weight) * jaccard
 
-    def _jaccard(self, query: int, place: Ints, mass: NDArray[np.float64]) -> tuple[Ints, NDArray[np.float64]]:
-        """The columns of the items that have something in common with a query, and J with each. `mass`: of the columns.
+    def _jaccard(self, query: int) -> tuple[Ints, NDArray[np.float64]]:
+        """The items that have something in common with a query, and J with each.
 
         Most of the time of re-ranking is spent here; `take` is quicker than brackets.
         """
@@ -108,10 +105,10 @@ class Reciprocal:
         entry, at = cells(first, last)
         both = self.columns.data.take(at)
         np.minimum(both, sets.values.data[entries].take(entry), out=both)
-        common = np.bincount(place.take(self.columns.indices.take(at)), both, minlength=len(mass))
-        columns = np.flatnonzero(common > 0)
-        common = common.take(columns)
-        return columns, common / (sets.mass[row] + mass.take(columns) - common)
+        common = np.bincount(self.columns.indices.take(at), both)
+        items = np.flatnonzero(common > 0)
+        common = common.take(items)
+        return items, common / (sets.mass[row] + self.gallery.mass.take(items) - common)
 
 
 def _lists(near: Neighbours, k: int, width: int) -> sparse.csr_matrix:
