@@ -20,8 +20,9 @@ SIDE = 256
 
 @dataclass(frozen=True)
 class Why:
-    """The cosine of two images, and both with what each place adds to it (WebP as data URIs); `scale`: the share of the
-    cosine that has the full colour; `exact`: whether the places add up to it by themselves."""
+    """The cosine of two images as they are, without test views, and both with what each place adds to it (orange) or
+    takes away (purple, striped), WebP as data URIs. The places of an image add up to the cosine: by themselves where
+    `exact`; `scale` is the share that has the full colour."""
 
     score: float
     exact: bool
