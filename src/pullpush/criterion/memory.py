@@ -1,15 +1,17 @@
 """The cross-batch memory: embeddings of recent batches as extra columns."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 
 from pullpush.bounds import Bound, Dim, NonNegative, Whole, checked
-from pullpush.criterion import distributed
+from pullpush.criterion import distributed, drift
 from pullpush.criterion.columns import Columns
+from pullpush.criterion.drift import AGES, Drift, Moments
+from pullpush.criterion.fill import drawn, evaluating
 from pullpush.criterion.given import Side, on_cpu
 from pullpush.criterion.references import Term
 from pullpush.errors import UserError
@@ -28,9 +30,6 @@ Tolerance = Annotated[float, Bound(0, 100)]
 Storage = Literal["float32", "float16", "bfloat16", "float64"]
 STORAGE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
-# Drift is kept for ages of 1, 2 to 3, 4 to 7, ... batches, as an average in which each item seen again weighs a tenth;
-# it is known where so many were seen.
-AGES, NEW, KNOWN = 32, 0.1, 8
 # Items of a batch from which its moments are known well enough.
 ENOUGH = 8
 # Cells of ids that are compared at each step to find items that are held: a few milliseconds.
@@ -139,7 +138,7 @@ class CrossBatchMemory(nn.Module):
         self.register_buffer("known", known if layout == "table" else None)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
-        # Of items seen again: mean squared change by age, how many there were; squared distance of any two items.
+        # Of items seen again, see `Drift`.
         self.register_buffer("changed", torch.zeros(AGES))
         self.register_buffer("seen", torch.zeros(AGES, dtype=torch.int64))
         self.register_buffer("spread", torch.zeros(()))
@@ -165,9 +164,7 @@ class CrossBatchMemory(nn.Module):
     @property
     def limit(self) -> Tensor:
         """The largest age that is read, in batches: up to the youngest that is known to have drifted too far."""
-        ages = torch.arange(AGES, device=self.step.device)
-        far = (self.seen >= KNOWN) & (self.changed > self.tolerance * self.spread) & self._limited
-        return 2 ** torch.where(far, ages, AGES).min() - 1
+        return drift.limit(self._drift, self.tolerance if self._limited else math.inf)
 
     def columns(self) -> Columns:
         """`size` references; places that hold nothing, or what is older than `limit`, are not valid."""
@@ -180,6 +177,10 @@ class CrossBatchMemory(nn.Module):
         return Columns(held, self.labels[rows], self.ids[rows], None if all_valid else valid)
 
     @property
+    def _drift(self) -> Drift:
+        return Drift(self.changed, self.seen, self.spread)
+
+    @property
     def _limited(self) -> bool:
         """Whether old places are left out: without ids no item is known to be seen again."""
         return self.tolerance > 0 and self.named
@@ -188,10 +189,7 @@ class CrossBatchMemory(nn.Module):
         """What is held, as if it had moved as all have."""
         if self.compensate == "none":
             return held
-        moved = torch.addcmul(self.mean.to(held.dtype), held, self.std.to(held.dtype))
-        if self.unit_length:
-            moved.div_(moved.norm(dim=1, keepdim=True).clamp_(min=torch.finfo(moved.dtype).tiny))
-        return moved
+        return drift.moved(held, Moments(self.mean, self.std), self.unit_length)
 
     def ages(self) -> Tensor:
         """Batches since each reference of `columns` was written, int64 [size]; -1 where it holds nothing."""
@@ -259,12 +257,10 @@ class CrossBatchMemory(nn.Module):
         """Notes the moments of a batch. Returns it as it is compared."""
         embeddings = normalize(embeddings) if self.unit_length else embeddings
         if len(embeddings) >= ENOUGH and self.compensate != "none":
-            x = embeddings.to(self.mean.dtype)
-            fine = x.isfinite().all()
-            self.mean.copy_(torch.where(fine, x.mean(0), self.mean))
-            if self.compensate == "moments":
-                std = x.std(0)
-                self.std.copy_(torch.where(fine & (std.mean() > 0), std.clamp(min=1e-3 * std.mean()), self.std))
+            before = Moments(self.mean, self.std)
+            now = drift.moments(embeddings.to(self.mean.dtype), before, only_mean=self.compensate == "mean")
+            self.mean.copy_(now.mean)
+            self.std.copy_(now.std)
         return embeddings
 
     @torch.no_grad()
@@ -273,21 +269,13 @@ class CrossBatchMemory(nn.Module):
         if not self._limited or self.empty or not len(ids):
             return
         x = embeddings.to(self.mean.dtype)
-        fine = x.isfinite().all()
         few = max(1, LOOKED_AT // len(self.ids))
         same = (ids[:few, None] == self.ids) & (self.entered >= 0)
         entered, place = torch.where(same, self.entered, -1).max(1)
-        again = (entered >= 0) & fine
         change = (x[:few] - self._read(self.embeddings[place]).to(x.dtype)).square().sum(1)
-        age = (self.step - entered).clamp(min=1).double().log2().long().clamp(max=AGES - 1)
-        count = torch.zeros_like(self.seen).index_add_(0, age, again.long())
-        total = torch.zeros_like(self.changed).index_add_(0, age, torch.where(again, change, 0.0))
-        share = torch.where(self.seen > 0, 1 - (1 - NEW) ** count, (count > 0).float())
-        self.changed.lerp_(total / count.clamp(min=1), share)
-        self.seen += count
-        spread = 2 * (x - x.mean(0)).square().sum() / max(len(x) - 1, 1)
-        spread = torch.where(fine, spread, self.spread)
-        self.spread.lerp_(spread, torch.where(self.spread > 0, NEW, 1.0))
+        after = drift.update(self._drift, x, change, self.step - entered, entered >= 0)
+        for held, come in zip(self._drift, after, strict=True):
+            held.copy_(come)
 
     @torch.no_grad()
     def enqueue(self, embeddings: Tensor, labels: Tensor, ids: Tensor) -> None:
@@ -315,28 +303,20 @@ class CrossBatchMemory(nn.Module):
         Raises:
             UserError: the encoder gives NaN or infinity; what `enqueue` refuses.
         """
-        training = getattr(encoder, "training", False)
-        if isinstance(encoder, nn.Module):
-            encoder.eval()
-        try:
-            self._fill(encoder, _drawn(loader, self.size, seed))
-        finally:
-            if isinstance(encoder, nn.Module):
-                encoder.train(training)
-
-    def _fill(self, encoder: Callable[[Any], Tensor], batches: Iterable[Any]) -> None:
         device, left = self.ids.device, self.size
-        for inputs, labels, ids in batches:
-            inputs = inputs.to(device) if isinstance(inputs, Tensor) else inputs
-            embeddings = encoder(inputs)[:left]
-            labels = labels.to(device)
-            self.check("embeddings", embeddings, labels)
-            if not embeddings.isfinite().all():
-                raise UserError("the encoder gives NaN or infinity, which no memory takes: see where training diverged")
-            self._write(self._note(embeddings), labels[:left], ids.to(device)[:left])
-            left -= len(embeddings)
-            if left <= 0:
-                break
+        with evaluating(encoder):
+            for inputs, labels, ids in drawn(loader, self.size, seed):
+                embeddings = encoder(inputs.to(device) if isinstance(inputs, Tensor) else inputs)[:left]
+                labels = labels.to(device)
+                self.check("embeddings", embeddings, labels)
+                if not embeddings.isfinite().all():
+                    raise UserError(
+                        "the encoder gives NaN or infinity, which no memory takes: see where training diverged"
+                    )
+                self._write(self._note(embeddings), labels[:left], ids.to(device)[:left])
+                left -= len(embeddings)
+                if left <= 0:
+                    break
 
     @torch.no_grad()
     def keep_unit_length(self, wanted: bool = True) -> None:
@@ -418,19 +398,6 @@ def _places(size: int | float, items: int | None) -> int:
     if places < 1:
         raise UserError(f"memory size {size} gives no place: take at least 1, or leave the memory out")
     return places
-
-
-def _drawn(loader: Iterable[Any], size: int, seed: int) -> Iterable[Any]:
-    if not isinstance(loader, DataLoader):
-        return loader
-    items = len(loader.dataset)  # type: ignore[arg-type]
-    rows = torch.randperm(items, generator=torch.Generator().manual_seed(seed))[:size].tolist()
-    return DataLoader(
-        Subset(loader.dataset, rows),
-        loader.batch_size or 64,
-        collate_fn=loader.collate_fn,
-        num_workers=loader.num_workers,
-    )
 
 
 def _loaded(memory: CrossBatchMemory, _: Any) -> None:

@@ -1,0 +1,38 @@
+"""From what a memory is filled: some items of a loader, embedded by the present model."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+__all__ = ["drawn", "evaluating"]
+
+
+@contextmanager
+def evaluating(encoder: Any) -> Iterator[None]:
+    """A module in evaluation mode, whose mode is put back; anything else as it is."""
+    training = getattr(encoder, "training", False)
+    if isinstance(encoder, nn.Module):
+        encoder.eval()
+    try:
+        yield
+    finally:
+        if isinstance(encoder, nn.Module):
+            encoder.train(training)
+
+
+def drawn(loader: Iterable[Any], size: int, seed: int) -> Iterable[Any]:
+    """Batches of `size` items of the data set of a DataLoader, drawn by the seed; anything else as it is."""
+    if not isinstance(loader, DataLoader):
+        return loader
+    items = len(loader.dataset)  # type: ignore[arg-type]
+    rows = torch.randperm(items, generator=torch.Generator().manual_seed(seed))[:size].tolist()
+    return DataLoader(
+        Subset(loader.dataset, rows),
+        loader.batch_size or 64,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+    )
