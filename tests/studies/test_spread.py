@@ -27,6 +27,12 @@ def test_below_four_the_runs_and_their_range_are_shown() -> None:
     assert not spread([1.0, 2.0, 3.0]).is_interval
 
 
+def test_what_is_rounded_to_zero_has_no_sign() -> None:
+    assert spread([-0.0004, 0.0002, -0.012], -np.inf).formatted("+.3f") == "-0.004 (0.000, 0.000, -0.012)"
+    assert spread([-0.0004]).formatted("+.3f") == "0.000"
+    assert spread([-0.0006]).formatted("+.3f") == "-0.001"
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=9))
 def test_times_counts_and_fractions_stay_in_their_range(values: list[float]) -> None:
     found = spread(values)

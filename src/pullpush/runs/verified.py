@@ -57,8 +57,8 @@ def verification_values(run: RunFolder, decision: Decision | None) -> dict[str, 
                 found[when] = verification.values()
         if decision is not None:
             found["calibration_error"] = reliability_of(run, decision).error
-    except (UserError, Missing):  # a test of one class, or of none with two items
-        pass
+    except (UserError, Missing):
+        pass  # the test items are of one class, or no two are of one: nothing can be told, so nothing is kept
     return found
 
 

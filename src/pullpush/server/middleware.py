@@ -91,7 +91,7 @@ class SecurityMiddleware:
         try:
             await self._work(inner, receive, answer, lambda: status != GONE)
         except Gone:
-            pass  # nobody is there to be answered; the log says so by the status
+            pass  # the client has gone, so nobody is there to be answered; the log below says so by the status
         except Exception as error:
             refused = error if isinstance(error, Refused) else Refused(500, BROKEN, "internal")
             if refused is not error:

@@ -16,6 +16,7 @@ from pullpush.progress import duration
 from pullpush.reports import grids, style
 from pullpush.reports.page import Block, Page, Section, drawn
 from pullpush.studies.compare import MAIN, Comparison, Score
+from pullpush.studies.spread import shown
 
 __all__ = ["draw_comparison", "sentence"]
 
@@ -254,7 +255,7 @@ def _difference(score: Score) -> str:
     if score.difference is None:
         return NONE
     mean, low, high = score.difference
-    shown = f"{mean:+.3f}" if mean else "0"
+    text = shown(mean, "+.3f") if mean else "0"
     if not math.isnan(low):
-        shown += f" ({low:+.3f} to {high:+.3f})" if (low or high) else " (0 to 0)"
-    return shown.replace("-", "−") + (" *" if score.difference.excludes_zero else "")
+        text += f" ({shown(low, '+.3f')} to {shown(high, '+.3f')})" if (low or high) else " (0 to 0)"
+    return text.replace("-", "−") + (" *" if score.difference.excludes_zero else "")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-__all__ = ["ENOUGH", "Spread", "differences", "meaning", "paired", "spread", "where"]
+__all__ = ["ENOUGH", "Spread", "differences", "meaning", "paired", "shown", "spread", "where"]
 
 ENOUGH = 4
 """Fewer repeats than these are shown as they are: Student's t of two or three says next to nothing."""
@@ -29,10 +29,16 @@ class Spread(NamedTuple):
         """`0.485 (0.471 to 0.499)`, of fewer than four `0.485 (0.480, 0.490)`, of one `0.485`."""
         if not self.runs:
             return "–"
-        if len(self.runs) == 1:
-            return f"{self.mean:{form}}"
-        among = f"{self.low:{form}} to {self.high:{form}}"
-        return f"{self.mean:{form}} ({among if self.is_interval else ', '.join(f'{run:{form}}' for run in self.runs)})"
+        mean, low, high, *runs = (shown(value, form) for value in (*self[:3], *self.runs))
+        if len(runs) == 1:
+            return mean
+        return f"{mean} ({f'{low} to {high}' if self.is_interval else ', '.join(runs)})"
+
+
+def shown(value: float, form: str) -> str:
+    """A number as a format says; what is rounded to zero has no sign."""
+    text = f"{value:{form}}"
+    return text if float(text) else text.lstrip("+-")
 
 
 def spread(values: ArrayLike, least: float = 0.0, most: float = np.inf) -> Spread:
