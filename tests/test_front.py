@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pullpush.data.sources import open_items
 from pullpush.data.splits import split_by_class
-from pullpush.runs.config import DataConfig
+from pullpush.runs.groups import DataConfig
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

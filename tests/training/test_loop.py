@@ -23,7 +23,7 @@ import pullpush
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_items
 from pullpush.runs.checkpoint import load_checkpoint, save_checkpoint
-from pullpush.runs.config import DataConfig
+from pullpush.runs.groups import DataConfig
 from pullpush.runs.log import append, keep_until, read_log
 from pullpush.training import Stopped, loop, towers, train
 from pullpush.training.callbacks import Callback

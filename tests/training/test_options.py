@@ -15,7 +15,9 @@ from pullpush.data.readers import PLACES
 from pullpush.errors import UserError
 from pullpush.maths.similarity import SIMILARITIES
 from pullpush.runs import config as config_module
-from pullpush.runs.config import Checked, Config, MemoryConfig, Similarity
+from pullpush.runs.checked import Checked
+from pullpush.runs.config import Config, Similarity
+from pullpush.runs.groups import MemoryConfig
 from pullpush.runs.options import config_from, losses, miners, options_of, parse
 from pullpush.signatures import of
 from pullpush.training import train

@@ -12,7 +12,9 @@ from pullpush.data.readers import place_of
 from pullpush.errors import UserError
 from pullpush.files import read_yaml
 from pullpush.names import look_up
-from pullpush.runs.config import LOSS, MINER, PROG, SHORT, TEXT_DEFAULTS, TEXT_LOSS, Config, DataConfig, with_texts
+from pullpush.runs.checked import PROG, SHORT
+from pullpush.runs.config import LOSS, MINER, TEXT_DEFAULTS, TEXT_LOSS, Config, with_texts
+from pullpush.runs.groups import DataConfig
 from pullpush.signatures import Option, Signature, of, one, room, summary
 from pullpush.words import Said, typed, unknown
 

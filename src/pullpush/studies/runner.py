@@ -24,8 +24,8 @@ from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.files import locked
 from pullpush.progress import showing, work
-from pullpush.runs.config import DataConfig
 from pullpush.runs.folder import LOCK, changed_options, hold, open_run
+from pullpush.runs.groups import DataConfig
 from pullpush.studies.plan import StudyRun
 from pullpush.training.loop import make_items, read_items, train
 from pullpush.training.signals import Stopped

@@ -7,7 +7,7 @@ from pullpush.data.items import Items
 from pullpush.data.sources import open_items
 from pullpush.data.splits import fold_as_test, long_tail, split_by_class
 from pullpush.progress import say
-from pullpush.runs.config import DataConfig
+from pullpush.runs.groups import DataConfig
 
 __all__ = ["make_items", "read_items"]
 

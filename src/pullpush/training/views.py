@@ -11,8 +11,8 @@ from torch import Tensor
 from pullpush.encoders import View, Views
 from pullpush.evaluation.views import CANDIDATES, choose_views, passes
 from pullpush.progress import say
-from pullpush.runs.config import ViewsConfig
 from pullpush.runs.gain import Gain, gain_of
+from pullpush.runs.groups import ViewsConfig
 
 if TYPE_CHECKING:
     from pullpush.training.loop import Run
