@@ -12,7 +12,7 @@ from benchmarks.measure import compare, peak_bytes, result
 from pullpush.criterion import Criterion
 from pullpush.encoders import ImageEncoder, TextEncoder
 from pullpush.training.cpu import keep_freed_memory
-from pullpush.training.task import Step
+from pullpush.training.step import Step
 
 PAIRS, BOUND, CHUNK = 4096, 1.5e9, 32
 SMALL = 256

@@ -15,7 +15,7 @@ from pullpush.evaluation import evaluate
 from pullpush.runs.config import Config
 from pullpush.runs.options import config_from
 from pullpush.training import train
-from pullpush.training.task import make_criteria
+from pullpush.training.criteria import make_criteria
 from tests.support.bedside import Bedside, Head, Options, batches, digits, mlp, seeded, towers_apart
 
 OPTION = re.compile(r"--([\w.]+) ([\w.+-]*\w)")

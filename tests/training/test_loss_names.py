@@ -7,7 +7,7 @@ from pullpush import losses, miners
 from pullpush.errors import UserError
 from pullpush.runs.options import options_of, parse
 from pullpush.signatures import of
-from pullpush.training.task import make_criteria
+from pullpush.training.criteria import make_criteria
 
 CLASSES, DIM = 4, 8
 

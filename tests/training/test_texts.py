@@ -21,7 +21,8 @@ from pullpush.runs.log import read_log
 from pullpush.runs.options import config_from
 from pullpush.training import train
 from pullpush.training.loop import make_items
-from pullpush.training.task import OTHER_IDS, Task
+from pullpush.training.step import OTHER_IDS
+from pullpush.training.task import Task
 
 Options = dict[str, Any]
 

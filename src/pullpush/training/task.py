@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, cached_step, chunked
+from pullpush.criterion import Criterion
 from pullpush.data.items import Items
 from pullpush.data.sampler import ClassBalancedSampler, seen_per_class
 from pullpush.encoders import View, Views, bundle
@@ -22,67 +22,12 @@ from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_tables
 from pullpush.runs.log import go_on
+from pullpush.training.criteria import make_criteria
+from pullpush.training.step import OTHER_IDS, Step, compare
 from pullpush.training.towers import SPLITS, TOWERS, Batch, ImageTower, TextTower, Tower
 from pullpush.training.views import said_views
 
-__all__ = ["Step", "Task", "make_criteria"]
-
-# The ids of a second tower's entries differ by this from those of the items: a text is never the item it belongs to.
-OTHER_IDS = 1 << 48
-
-
-class Step(nn.Module):
-    """Forward pass and loss as one module, so that whatever is learned lies in one place.
-
-    Args:
-        encoders: by the name of their tower; each takes its inputs to embeddings [n, dim].
-        criterion: embeddings, labels and ids to the loss, always in float32. Of two towers the embeddings of the first
-            are the anchors, those of the second the references.
-    """
-
-    def __init__(self, encoders: Mapping[str, nn.Module], criterion: Criterion) -> None:
-        super().__init__()
-        self._names = list(encoders) if len(encoders) > 1 else ["encode"]
-        for name, encode in zip(self._names, encoders.values(), strict=True):
-            self.add_module(name, encode)
-        self.criterion = criterion
-
-    @property
-    def encoders(self) -> list[nn.Module]:
-        """In the order of the inputs."""
-        return [self.get_submodule(name) for name in self._names]
-
-    def forward(self, inputs: Sequence[Any], labels: Tensor, ids: Tensor) -> Tensor:
-        """The loss.
-
-        Args:
-            inputs: of each tower.
-            labels: int64 [n], or [n, 2] with two towers.
-            ids: of the items, int64 [n].
-        """
-        return self.loss([encode(x) for encode, x in zip(self.encoders, inputs, strict=True)], labels, ids)
-
-    def loss(self, embeddings: Sequence[Tensor], labels: Tensor, ids: Tensor) -> Tensor:
-        """The loss of the embeddings of each tower."""
-        with torch.autocast(embeddings[0].device.type, enabled=False):
-            return compare(self.criterion, embeddings, labels, ids)
-
-    def in_chunks(
-        self, inputs: Sequence[Any], labels: Tensor, ids: Tensor, chunk: int, backward: Callable[[Tensor], None]
-    ) -> Tensor:
-        """The loss of a batch and its gradients, embedding `chunk` inputs at a time; see `criterion.cached_step`."""
-        chunks = [chunked(each, chunk) for each in inputs]
-        return cached_step(self.encoders, chunks, lambda *x: self.loss(x, labels, ids), backward=backward)
-
-
-def compare(criterion: Criterion, embeddings: Sequence[Tensor], labels: Tensor, ids: Tensor) -> Tensor:
-    """The loss among the embeddings of one tower, or between those of two, a row a pair."""
-    anchors, *others = (x.float() for x in embeddings)
-    references = (
-        {"references": others[0], "reference_labels": labels, "reference_ids": ids + OTHER_IDS} if others else {}
-    )
-    loss: Tensor = criterion(anchors, labels, ids, **references)
-    return loss
+__all__ = ["Task"]
 
 
 class Task:
@@ -346,53 +291,3 @@ class Task:
         texts = items.table["text"]
         first = torch.tensor([place[int(label), own[0]] for label, own in zip(match, texts, strict=True)])
         return first, torch.stack([match, tower.keys[tower.entries("validation")[first]]], 1)
-
-
-def make_criteria(
-    config: Config, classes: int, ids: Tensor, other_ids: Tensor | None = None
-) -> tuple[Criterion, Criterion | None]:
-    """The criterion of a run, and the same over all pairs: without memory and miner.
-
-    Args:
-        config: of the run.
-        classes: number of training classes.
-        ids: of the training items, int64 [n].
-        other_ids: of the entries of a second tower, int64 [n]: the criterion then compares items with these, both ways.
-
-    Returns:
-        The two; the second is None with class proxies, which stand for training classes only.
-
-    Raises:
-        UserError: what does not go together.
-    """
-    loss, own, text, two = config.loss, config.memory, config.text, other_ids is not None
-    columns = ids if other_ids is None else other_ids
-    proxies = None
-    if loss.traits.proxies:
-        per_class = loss.options.get("centers", 1)
-        proxies = Proxies(classes, config.encoder.dim, per_class=per_class, seed=config.seed)
-
-    def memory(items: Tensor) -> CrossBatchMemory | None:
-        size = own.size if own.size <= 1 else round(own.size)
-        options = {name: value for name, value in vars(own).items() if name not in ("size", "fill")}
-        # Of pairs, a label is what belongs together and which text it is.
-        shape = (2,) if two else ()
-        return CrossBatchMemory(size, config.encoder.dim, items=items, label_shape=shape, **options) if size else None
-
-    of_text = two and "temperature" in loss.options
-    learned = ("temperature" if of_text else "none") if config.learn == "auto" else config.learn
-    duplicates = "positive" if text.duplicates == "apart" else text.duplicates
-    shared: dict[str, Any] = {
-        "similarity": config.similarity,
-        "learn": None if learned == "none" else learned,
-        "matryoshka": config.matryoshka,
-        "compile": config.compile,
-        "symmetric": two,
-        "relation": {"name": "same_text", "duplicates": duplicates} if two else "same_class",
-    }
-    memories: dict[str, Any] = {
-        "memory": memory(columns) if not two or text.memory != "images" else None,
-        "reverse_memory": memory(ids) if two and text.memory != "texts" else None,
-    }
-    criterion = Criterion(loss, miner=config.miner, proxies=proxies, **memories, **shared)
-    return criterion, None if proxies else Criterion(loss, **shared)
