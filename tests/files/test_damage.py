@@ -167,7 +167,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name, words in STUDIES.items():
             assert main([*words, "--out", name]) == 0
         with pytest.MonkeyPatch.context() as stop:
-            stop.setattr("pullpush.search.index.write", _interrupt)
+            stop.setattr("pullpush.search.build.write", _interrupt)
             assert main([*INDEX, "stopped"]) == 130
         shutil.copytree(home, copy)
         yield copy

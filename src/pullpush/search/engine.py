@@ -18,12 +18,11 @@ from pullpush.search import layout
 from pullpush.search.errors import BadQuery, NoIndex
 from pullpush.search.gallery import FAR, Identity
 from pullpush.search.hits import Hit
-from pullpush.search.index import check_fingerprint
 from pullpush.search.layout import Manifest
 from pullpush.search.lookup import Lookup, find
 from pullpush.search.published import Version
 from pullpush.search.query import ImageLike, SearchQuery, check, listed, mix
-from pullpush.search.version import opened
+from pullpush.search.version import check_fingerprint, opened
 
 __all__ = ["Engine", "open_index"]
 

@@ -12,13 +12,13 @@ from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.images import open_rgb, to_rgb
 from pullpush.search import layout
+from pullpush.search.changes import Ready, put
 from pullpush.search.errors import BadQuery
-from pullpush.search.index import Ready, check_fingerprint, put
 from pullpush.search.layout import Manifest
 from pullpush.search.staging import keep, staged
 from pullpush.search.stores import DEFAULT
 from pullpush.search.thumbnails import thumbnail
-from pullpush.search.version import Opened, opened
+from pullpush.search.version import Opened, check_fingerprint, opened
 
 __all__ = ["LONGEST", "check_name", "enroll", "put_classes"]
 

@@ -29,6 +29,7 @@ from pullpush.search.errors import DiskFull, NoIndex
 
 __all__ = [
     "BUILDING",
+    "INDEXES",
     "KEPT",
     "LOCK",
     "POINTER",
@@ -38,6 +39,7 @@ __all__ = [
     "WAIT",
     "Manifest",
     "current",
+    "default_index",
     "digest",
     "drop_unfinished",
     "explained",
@@ -52,6 +54,8 @@ __all__ = [
 FORMAT = 1
 POINTER, LOCK, VERSIONS, BUILDING, RECORD = "CURRENT", "writer.lock", "versions", "building", "manifest.json"
 UPLOADS = "uploads"
+INDEXES = Path("indexes")
+"""Where indexes lie, unless another folder is said."""
 CURE = "restore the index from a copy or build it anew"
 WAIT = 10.0
 """Seconds that a writer waits for another one."""
@@ -89,6 +93,19 @@ class Manifest:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     created: str = ""
     format: int = FORMAT
+
+
+def default_index(folder: str | os.PathLike[str] = INDEXES) -> Path:
+    """The index in `folder` that was published last.
+
+    Raises: `UserError` when there is none.
+    """
+    indexes = [path.parent for path in Path(folder).glob(f"*/{POINTER}")]
+    if not indexes:
+        raise UserError(
+            f"there is no index in {folder}; build one with: pullpush index RUN --images FOLDER, or name one"
+        )
+    return max(indexes, key=lambda index: (index / POINTER).stat().st_mtime_ns)
 
 
 def current(index: Path) -> tuple[Path, Manifest] | None:

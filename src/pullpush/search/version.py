@@ -25,7 +25,7 @@ from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS
 from pullpush.search.stores import Change, Store, Vectors, open_store, trusted
 
-__all__ = ["TABLE", "Draft", "Opened", "drop_leftovers", "opened", "owner", "write"]
+__all__ = ["TABLE", "Draft", "Opened", "check_fingerprint", "drop_leftovers", "opened", "owner", "write"]
 
 TABLE, REMOVED, UID = "items.parquet", "removed.npy", "uid"
 MAPPED = 100_000
@@ -89,6 +89,16 @@ def opened(index: Path, kind: Callable[[Path], Kind]) -> Kind:
         with suppress(FileNotFoundError):
             return kind(index)
     raise UserError(f"files of {index} are missing; {layout.CURE}")
+
+
+def check_fingerprint(index: Path, manifest: Manifest, model: Model) -> None:
+    """Raises: `UserError` when the index was made by another model, whose embeddings cannot be compared."""
+    if model.fingerprint != manifest.fingerprint:
+        raise UserError(
+            f"{index} was built with the model {manifest.fingerprint[:12]} ({manifest.model or 'no path'}), not with "
+            f"{model.fingerprint[:12]}; embeddings of two models cannot be compared. Use that model, or build "
+            f"again with rebuild."
+        )
 
 
 def owner(index: Path) -> str:

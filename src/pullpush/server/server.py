@@ -11,8 +11,9 @@ import uvicorn
 
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
+from pullpush.search.changes import tidy
 from pullpush.search.engine import open_index
-from pullpush.search.index import default_index, tidy
+from pullpush.search.layout import default_index
 from pullpush.server.app import make_app
 from pullpush.server.connections import ACCEPTED, BACKLOG, PART, SILENT, Connection, Connections
 from pullpush.server.log import prepare as prepare_log

@@ -14,8 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pullpush.search import index as changes
-from pullpush.search import layout
+from pullpush.search import changes, layout
 from pullpush.search.engine import Engine
 from pullpush.search.enrolment import check_name, put_classes
 from pullpush.search.errors import BadQuery, NoIndex
