@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from pullpush import search
+from pullpush.server.middleware import SMALL
 from tests.support.fake import FakeModel, picture
 from tests.support.hostile import HOSTILE, good
 from tests.support.running import Running, running
@@ -68,6 +69,20 @@ def test_a_name_or_unknown_and_a_class_more(client: httpx.Client) -> None:
     for item in (6, 7, 8):
         assert client.delete(f"/api/items/{item}").status_code == 200
     assert ask(client, good("JPEG", "blue", 50)).json()["name"] is None
+
+
+def test_a_photograph_is_no_small_body(client: httpx.Client) -> None:
+    """Of more bytes than a request without an upload may have, wherever images are sent to."""
+    stream = io.BytesIO()
+    picture("red", 50, side=300).save(stream, "PNG")
+    assert len(stream.getvalue()) > 2 * SMALL
+    assert ask(client, stream.getvalue()).json()["name"] == "red"
+    paths = client.get("/openapi.json").json()["paths"]
+    uploads = [path for path, methods in paths.items() if "multipart/form-data" in str(methods.get("post"))]
+    assert len(uploads) == 5
+    for path in uploads:
+        answer = client.post(path.replace("{item}", "0"), files={"image": ("x", b"x" * 2 * SMALL)})
+        assert answer.status_code in (400, 415, 422)
 
 
 @pytest.mark.parametrize(

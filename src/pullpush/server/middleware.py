@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ GONE = 499
 
 PAGES = ("/", "/docs")
 """Where a link of another site may lead."""
-UPLOADS = ("/api/search", "/api/items")
+UPLOADS = re.compile("/api/(search|identify|classes|items(/[0-9]+/why)?)")
+"""Where images are sent to."""
 SMALL = 64 * 1024
 """Bytes of a body that is no upload."""
 HEAD = 32 * 1024
@@ -107,7 +109,7 @@ class SecurityMiddleware:
     async def _work(self, scope: Scope, receive: Receive, answer: Send, begun: Callable[[], bool]) -> None:
         """`begun`: whether the answer has. Raises: `Refused`; `Gone`."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        upload = headers.get("content-type", "").startswith("multipart/form-data") and scope["path"] in UPLOADS
+        upload = headers.get("content-type", "").startswith("multipart/form-data") and UPLOADS.fullmatch(scope["path"])
         limit = self.rules.max_body if upload else SMALL
         self._check(scope, headers, limit)
         with self.bodies.room() as body:
