@@ -29,8 +29,15 @@ def smooth(values: ArrayLike, window: int = 50) -> NDArray[np.float64]:
     that line, and no value leaves the range of the data. Values that are not finite count as missing; NaN where a
     window holds no other.
 
-    Args: values, `[n]`; window, how many values are averaged (default 50; an even number counts its centre too).
-    Raises: ValueError for a window below 1 or values that are not one-dimensional.
+    Args:
+        values: `[n]`.
+        window: how many values are averaged; an even number counts its centre too.
+
+    Returns:
+        float64 `[n]`.
+
+    Raises:
+        ValueError: a window below 1, or values that are not one-dimensional.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or window < 1:

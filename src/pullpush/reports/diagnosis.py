@@ -109,7 +109,8 @@ def diagnose_run(path: Path | str) -> Diagnosis:
 def diagnosis_page(path: Path | str, diagnosis: Diagnosis) -> Path:
     """Writes `diagnosis.html` in the run folder: each finding with a figure, its meaning and its cure.
 
-    Returns: the path of the page, one file that opens without a network.
+    Returns:
+        The path of the page, one file that opens without a network.
     """
     run = RunFolder(Path(path))
     others = {"Not looked at": diagnosis.not_seen, "Notes": diagnosis.notes}

@@ -39,7 +39,8 @@ def sample_pairs(labels: NDArray[np.int64], count: int = 100_000, seed: int = 0)
 
     The same labels and seed give the same pairs, so before and after training are compared on equal ones.
 
-    Raises: Absent when there is no positive or no negative pair.
+    Raises:
+        Absent: there is no positive or no negative pair.
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(labels, kind="stable")

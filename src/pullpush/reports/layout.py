@@ -112,10 +112,15 @@ def report(run: Path | str, *, window: int = 50) -> Path:
     Parts that a run does not have are left out; of those whose files are missing or damaged a note below says so, and
     of damaged files it warns.
 
-    Args: run, the run folder (`docs/architecture.md` has its contract); window, steps in the moving average of the
-        curves (default 50).
-    Returns: the path of `report.html`.
-    Raises: UserError when the folder is not there.
+    Args:
+        run: the run folder; `docs/architecture.md` has its contract.
+        window: steps in the moving average of the curves.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        UserError: the folder is not there.
     """
     path, damaged = draw(run, window=window)
     for sentence in damaged:

@@ -30,7 +30,16 @@ __all__ = ["Report", "build_index"]
 
 @dataclass
 class Report:
-    """What a build did. `unreadable` lists (path, reason) of files that are not in the index."""
+    """What a build did.
+
+    Attributes:
+        index: the folder.
+        count: items that the index has now.
+        added, changed, removed, kept: of these, and of those before.
+        seconds: that it took.
+        facts: what the store reports.
+        unreadable: path and reason of files that are not in the index.
+    """
 
     index: Path
     count: int
@@ -81,10 +90,14 @@ def build_index(
         progress: Show a bar with rate and time left.
 
     Stopped at any point, the old version stays, and the same command continues. Unreadable files are reported and
-    passed over. Images that were added by hand (`add`) stay, those that were removed by hand stay away.
+    passed over. Images that were added by hand (`add`) stay, and those that were removed by hand stay out.
 
-    Raises: `UserError` when the index is of another model, source or store (unless `rebuild`), when another process
-    writes it, and for an unknown source or store.
+    Returns:
+        What was done.
+
+    Raises:
+        UserError: the index is of another model, source or store (unless `rebuild`), another process writes it, or the
+            source or the store is unknown.
     """
     started = time.perf_counter()
     loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model

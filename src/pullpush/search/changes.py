@@ -27,8 +27,13 @@ __all__ = ["Ready", "add", "put", "remove", "tidy"]
 
 @dataclass(frozen=True)
 class Ready:
-    """An image that can be added: its PNG under the checksum of its pixels in a folder of `staged`, its embedding,
-    its thumbnail."""
+    """An image that can be added.
+
+    Attributes:
+        file: its PNG in a folder of `staged`, named by the checksum of its pixels.
+        vector: its embedding, float32 `[dim]`.
+        thumbnail: WebP.
+    """
 
     file: Path
     vector: np.ndarray
@@ -46,13 +51,22 @@ def add(
     wait: float | None = None,
     store: str | None = None,
 ) -> list[int]:
-    """Adds images by hand and returns their ids. They are kept in the index folder as PNG, and stay in later builds.
+    """Adds images by hand. They are kept in the index folder as PNG, and stay in later builds.
 
-    An image that was added before is not added again: its id is returned. `wait`: seconds to wait for another writer
-    (10). `store`: as of `open`.
+    Args:
+        index: the folder.
+        images: paths or PIL images.
+        model: that embeds them; by default that of the index.
+        label, category, text: of all of them.
+        wait: seconds to wait for another writer (10).
+        store: as of `open`.
 
-    Raises: `UserError` when there is no index, an image cannot be read, the model is another than the index's, another
-    process is still writing, or the disk is full; then nothing is added.
+    Returns:
+        Their ids. An image that was added before is not added again, and keeps its id.
+
+    Raises:
+        UserError: there is no index, an image cannot be read, the model is another than the index's, another process is
+            still writing, or the disk is full; then nothing is added.
     """
     index = Path(index)
     decoded = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
@@ -80,7 +94,7 @@ def put(
     begin: Manifest | None = None,
     check: Callable[[pd.DataFrame | None, Sequence[str]], None] | None = None,
 ) -> list[int]:
-    """Adds images that lie `staged`, and returns their ids. Those that were added before keep their ids.
+    """Adds images that lie `staged`.
 
     Args:
         index: the folder.
@@ -93,7 +107,11 @@ def put(
         begin: the record of an index that is begun where there is none.
         check: is told of the table before (None where there is none) and the paths of the images, and may raise.
 
-    Raises: as `add`.
+    Returns:
+        Their ids; those that were added before keep theirs.
+
+    Raises:
+        UserError: as of `add`.
     """
     with layout.writer(index, wait, create=begin is not None, tidy=drop_leftovers):
         old = opened(index, Opened) if begin is None or (index / layout.POINTER).exists() else None
@@ -125,10 +143,20 @@ def put(
 def remove(
     index: str | os.PathLike[str], ids: Sequence[int], *, wait: float | None = None, store: str | None = None
 ) -> int:
-    """Removes items by id and returns how many. The files of the source stay, but later builds pass them over.
+    """Removes items by id. The files of the source stay, but later builds pass them over.
 
-    Raises: `UserError` naming the first id that is not there, and as `add` does; then nothing is removed. An index
-    keeps at least one item.
+    Args:
+        index: the folder.
+        ids: of the items.
+        wait: seconds to wait for another writer (10).
+        store: as of `open`.
+
+    Returns:
+        How many were removed.
+
+    Raises:
+        UserError: an id is not there (the first is named), no item would be left, or as of `add`; then nothing is
+            removed.
     """
     index = Path(index)
     with layout.writer(index, wait, tidy=drop_leftovers):

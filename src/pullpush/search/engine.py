@@ -93,8 +93,9 @@ class Engine:
             rerank: A `Rerank`, or its options as a mapping or in words, such as "expand=3,augment=3". The order of the
                 hits is then that of the re-ranked similarity; their scores are cosines with the query, as always.
 
-        Raises: `UserError` for an empty query, an unknown id, column or value, an unreadable image, options of
-        re-ranking that there are not, and a model that differs.
+        Raises:
+            UserError: an empty query, an unknown id, column or value, an unreadable image, unknown options of
+                re-ranking, or a model that is not the index's.
         """
         self._follow()
         away = listed(minus)
@@ -121,8 +122,8 @@ class Engine:
             images: paths, PIL images or uint8 arrays.
             far: the share of images of those who are not enrolled that may be given a name.
 
-        Raises: `UserError` where nobody is enrolled, an image cannot be read, or so few are enrolled that the rate
-        cannot be told.
+        Raises:
+            UserError: nobody is enrolled, an image cannot be read, or so few are enrolled that the rate cannot be told.
         """
         self._follow()
         version = self.version
@@ -136,9 +137,15 @@ class Engine:
     def lookup(
         self, version: Version, query: SearchQuery, texts: np.ndarray, images: np.ndarray, minus: np.ndarray
     ) -> Lookup:
-        """What to look up for a query whose texts and images are embedded, `[n, dim]`.
+        """What to look up for a query, once its texts and images are embedded.
 
-        Raises: `UserError` for what cannot be asked for, and for a version of another model.
+        Args:
+            version: to look in.
+            query: what is asked for.
+            texts, images, minus: the embeddings of its `texts`, `images` and `minus_texts`, `[n, dim]`.
+
+        Raises:
+            UserError: it cannot be asked for, or the version is of another model.
         """
         away = np.concatenate([minus, version.vectors_of(query.minus_ids)])
         parts = {"text": texts, "image": images, "like": version.vectors_of(query.like), "minus": away}
@@ -186,11 +193,15 @@ class Engine:
         return version.hits(np.array([version.row(item)]), np.ones(1), np.ones(1))[0]
 
     def refresh(self) -> bool:
-        """Opens the published version if another than the one in use; True if it was. While one thread opens it, the
-        others go on with the old one.
+        """Opens the published version where it is another than the one in use. While one thread opens it, the others go
+        on with the old one.
 
-        Raises: `NoIndex` when the index is gone, and whatever reading it raises when the new version cannot be opened.
-        What is open stays readable.
+        Returns:
+            Whether it was another one.
+
+        Raises:
+            NoIndex: the index is gone. Whatever reading raises, where the new version cannot be opened. What is open
+                stays readable.
         """
         if layout.stamp(self.index) == self.version.stamp or not self._lock.acquire(blocking=False):
             return False
@@ -227,11 +238,14 @@ def open_index(
 ) -> Engine:
     """Opens an index for searching; its checksums are compared first.
 
-    `model`: the model or its path, where it is no longer where it was when the index was built. `store`: where the
-    vectors lie on a server, its address; by default that of the environment variable PULLPUSH_STORE, never that which
-    the index names.
+    Args:
+        index: the folder.
+        model: the model or its path, where it is no longer where it was when the index was built.
+        store: where the vectors lie on a server, its address; by default that of the environment variable
+            PULLPUSH_STORE, never the one that the index names.
 
-    Raises: `UserError` when there is no index, it is damaged, or the model is another than the index's.
+    Raises:
+        UserError: there is no index, it is damaged, or the model is another than the index's.
     """
     loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model
     return Engine(Path(index), loaded, store)

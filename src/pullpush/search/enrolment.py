@@ -53,9 +53,9 @@ def enroll(
     Returns:
         name -> the ids of its images. An image that its class has already keeps its id.
 
-    Raises: `UserError` for a name that is empty, taken (unless `more`) or no line of text, a class without images, an
-    image that cannot be read, is given for two classes or belongs to another, a model that is not the index's, and as
-    `add`.
+    Raises:
+        UserError: a name is empty, taken (unless `more`) or no line of text; a class has no images; an image cannot be
+            read, is given for two classes or belongs to another; the model is not the index's; or as of `add`.
     """
     index = Path(index)
     kept = {name: check_name(name) for name in classes}

@@ -67,12 +67,23 @@ KEPT = 2
 class Manifest:
     """The record of one version.
 
-    `uid`: of the index, the same in all its versions; `fingerprint`, `dim`, `model`, `text`: the model (its path,
-    and whether it has a text tower); `source`, `store`: what was given; `next_id`: ids below it are taken; `facts`:
-    what the store reports (kind, rows, recall@10 and the queries that it was measured with); `calibration`: see
-    `calibration.py`; `decision`: the values of the model's `Decision`, empty where it has none; `unreadable`:
-    `[path, reason]` of files passed over; `excluded`: paths that were removed by hand; `files`: name -> bytes and
-    sha256.
+    Attributes:
+        version: its number, from 1.
+        uid: of the index, the same in all its versions.
+        fingerprint, dim: of the model.
+        model: its path, "" where it had none.
+        text: whether it has a text tower.
+        source, store: what was given.
+        count: items.
+        next_id: ids below it are taken.
+        facts: what the store reports: kind, rows, recall@10 and the queries that it was measured with.
+        calibration: see `calibration.py`.
+        decision: the values of the model's `Decision`, empty where it has none.
+        unreadable: `[path, reason]` of files passed over.
+        excluded: paths that were removed by hand.
+        files: name -> bytes and sha256.
+        created: when, in UTC.
+        format: of the record.
     """
 
     version: int = 0
@@ -148,11 +159,16 @@ def writer(
 ) -> Iterator[None]:
     """The one writer of an index. The lock ends with the process, also when that is killed.
 
-    `wait`: seconds to wait for another one (`WAIT`). `create`: make the folder where there is none. `tidy`: called
-    where the work fails, to remove what it left behind.
+    Args:
+        index: the folder.
+        wait: seconds to wait for another one (`WAIT`).
+        create: make the folder where there is none.
+        tidy: called where the work fails, to remove what it left behind.
 
-    Raises: `Held` when another process still holds the lock; `NoIndex` when there is no index, or it is deleted
-    meanwhile; `DiskFull`.
+    Raises:
+        Held: another process still holds the lock.
+        NoIndex: there is no index, or it was deleted while it was written.
+        DiskFull: no space is left.
     """
     if create:
         index.mkdir(parents=True, exist_ok=True)
@@ -213,8 +229,10 @@ def publishing(
     """Yields an empty folder for a version, which is then the published one. Call as the writer: what a crash left
     behind is removed.
 
-    `manifest`: its record, `version` filled in; the rest may be until the end. `ready`: told of the version just before
-    it is named in CURRENT.
+    Args:
+        index: the folder of the index.
+        manifest: its record, `version` filled in; the rest may be filled in until the block ends.
+        ready: told of the version just before it is named in CURRENT.
     """
     (index / VERSIONS).mkdir(exist_ok=True)
     drop_unfinished(index)

@@ -65,9 +65,15 @@ Kind = TypeVar("Kind", bound=Opened)
 class Draft:
     """What the next version adds and what it leaves out.
 
-    `table`: `source.COLUMNS` and `origin` (`source` or `upload`); `pairs`: (embedding, thumbnail) of each of its rows;
-    `gone`: ids to remove; `model`: to calibrate with, None where it is not at hand; `anew`: place nothing into the
-    old map; `store`: what the user named, see `stores.trusted`.
+    Attributes:
+        table: `source.COLUMNS` and `origin` (`source` or `upload`), a row an item that is added.
+        pairs: embedding and thumbnail of each of its rows.
+        gone: ids to remove.
+        model: to calibrate with, None where it is not at hand.
+        projection: of the map: `umap`, `pca` or `none`.
+        anew: draw the map anew, rather than place the new items into the old one.
+        store: what the user named, see `stores.trusted`.
+        ids: of the rows, once the version is written.
     """
 
     table: pd.DataFrame

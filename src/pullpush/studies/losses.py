@@ -262,7 +262,8 @@ def _boundary(config: Config) -> tuple[Points, bool]:
 def _maps_of(run: RunFolder) -> list[tuple[str, Map]]:
     """Maps of the training classes and of the unseen ones, after training.
 
-    Raises: Missing where embeddings are not there.
+    Raises:
+        Missing: embeddings are not there.
     """
     titles = {"train": "training classes", "test": run.queried}
     return [

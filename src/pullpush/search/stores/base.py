@@ -25,9 +25,13 @@ FILTERS = ("label", "category", "domain", "split")
 class Change:
     """From one version to the next: what comes and what goes.
 
-    `ids` int64 `[n]`, new (an id is never given twice); `vectors` float32 `[n, dim]`, length 1; `columns` a frame of
-    `n` rows with `FILTERS`; `removed` int64, ids of the version before; `texts` gives the embeddings of texts such as
-    people search with, float32 `[m, dim]`: asked for where search is approximate, which must be good for them too.
+    Attributes:
+        ids: int64 `[n]`, new: an id is never given twice.
+        vectors: float32 `[n, dim]`, of length 1.
+        columns: a frame of `n` rows with `FILTERS`.
+        removed: int64, ids of the version before.
+        texts: gives the embeddings of texts such as people search with, float32 `[m, dim]`: asked for where search is
+            approximate, which must be good for them too.
     """
 
     ids: np.ndarray
@@ -48,9 +52,17 @@ def recall_in_words(facts: Mapping[str, Any]) -> str:
 
 
 def check_shared(what: str, url: str, known: tuple[str, int] | None, mark: str, dim: int = 0) -> None:
-    """Raises `UserError` unless a place on a server is there, this index's, and of `dim` dimensions (0: of any).
+    """Checks a place on a server.
 
-    `what`: its kind; `known`: its mark and dimensions, None where there is none; `mark`: of this index, empty for any.
+    Args:
+        what: its kind, such as "collection".
+        url: of the store.
+        known: its mark and dimensions, None where there is none.
+        mark: of this index, empty for any.
+        dim: dimensions that it must have, 0 for any.
+
+    Raises:
+        UserError: it is not there, belongs to another index, or has other dimensions.
     """
     if known is None:
         raise UserError(f"there is no {what} for {url}; build the index anew with rebuild")
