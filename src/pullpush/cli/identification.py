@@ -76,14 +76,14 @@ def identify(
 
     from pullpush import search
 
-    found = search.open(gallery, store=store).identify(images, far)
+    identities = search.open(gallery, store=store).identify(images, far)
     if json:
-        print(dumps([{"image": image, **each.as_dict()} for image, each in zip(images, found, strict=True)]))
+        print(dumps([{"image": image, **each.as_dict()} for image, each in zip(images, identities, strict=True)]))
         return
-    shown = Table(caption=plain(f"a name from a score of {found[0].threshold:.3f}: {far:g} of strangers get one"))
+    shown = Table(caption=plain(f"a name from a score of {identities[0].threshold:.3f}: {far:g} of strangers get one"))
     for column in ("image", "name", "probability", "score", "closest"):
         shown.add_column(column, justify="right" if column in ("probability", "score") else "left")
-    for image, each in zip(images, found, strict=True):
+    for image, each in zip(images, identities, strict=True):
         probability = "" if each.probability is None else f"{each.probability:.1%}"
         name = plain("unknown", "dim") if each.name is None else plain(each.name, "bold")
         shown.add_row(plain(image), name, probability, f"{each.score:.3f}", plain(each.closest))
@@ -98,8 +98,8 @@ def _named(given: str) -> tuple[str, list[str]]:
     if not equals or not value:
         raise UserError(f"{given!r} must be NAME=IMAGE,IMAGE or NAME=FOLDER, such as alice=alice.jpg")
     if Path(value).is_dir():
-        found = [str(path) for path in find_images(Path(value))[0]]
-        if not found:
+        paths = [str(path) for path in find_images(Path(value))[0]]
+        if not paths:
             raise UserError(f"there are no images in {value!r} for the class {name!r}")
-        return name, found
+        return name, paths
     return name, [value] if Path(value).exists() else [part for part in value.split(",") if part]

@@ -53,10 +53,10 @@ class View:
         Raises:
             UserError: it is spelled in no way that is known.
         """
-        found = SPELLED.fullmatch(str(spelled).strip())
-        if found is None:
+        match = SPELLED.fullmatch(str(spelled).strip())
+        if match is None:
             raise UserError(f"{spelled!r} is no view: give a scale such as 1.25, then crop 0.9, then flip, as needed")
-        return cls(float(found["scale"]), float(found["crop"] or 1), bool(found["flip"]))
+        return cls(float(match["scale"]), float(match["crop"] or 1), bool(match["flip"]))
 
     def __str__(self) -> str:
         return f"{self.scale:g}" + (f" crop {self.crop:g}" if self.crop < 1 else "") + " flip" * self.flip

@@ -52,11 +52,11 @@ def choose_views(
     asking, reached = mean_of(each, query), scores[query]
     while True:
         more = [(*gallery, view) for view in each if view not in gallery]
-        found = {wider: score(asking, mean_of(each, wider)) for wider in more if _cost(wider) <= gallery_cost}
-        best = max(found, key=lambda wider: found[wider], default=gallery)
-        if best == gallery or found[best] <= reached:
+        wider_scores = {wider: score(asking, mean_of(each, wider)) for wider in more if _cost(wider) <= gallery_cost}
+        best = max(wider_scores, key=lambda wider: wider_scores[wider], default=gallery)
+        if best == gallery or wider_scores[best] <= reached:
             return Views(query, tuple(sorted(gallery)))
-        gallery, reached = best, found[best]
+        gallery, reached = best, wider_scores[best]
 
 
 def _cost(views: Sequence[View]) -> float:

@@ -247,10 +247,10 @@ def _border(run: RunFolder, not_seen: list[str]) -> Measures:
     except UserError as error:
         not_seen.append(f"What the border of the images decides: {error}")
         return Measures()
-    found = border_recall(model.image, run.split("test")) if "image" in model.encoders else None
-    if found is None:
+    recall = border_recall(model.image, run.split("test")) if "image" in model.encoders else None
+    if recall is None:
         return Measures()
-    return Measures(whole_recall=found.whole, border_recall=found.border, middle_recall=found.middle)
+    return Measures(whole_recall=recall.whole, border_recall=recall.border, middle_recall=recall.middle)
 
 
 def draw_finding(finding: Finding, history: History, run: RunFolder) -> Block | None:

@@ -108,11 +108,11 @@ def put_classes(
     about = [{"label": name, "category": "", "text": ""} for name in names]
     # the map of few items is drawn anew at each change, and UMAP takes seconds
     ids = put(index, images, model, about, wait, store, projection="pca", begin=begin, check=check)
-    found: dict[str, list[int]] = {}
+    by_class: dict[str, list[int]] = {}
     for name, item in zip(names, ids, strict=True):
-        if item not in found.setdefault(name, []):
-            found[name].append(item)
-    return found
+        if item not in by_class.setdefault(name, []):
+            by_class[name].append(item)
+    return by_class
 
 
 def check_name(name: str) -> str:

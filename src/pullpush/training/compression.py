@@ -36,10 +36,10 @@ def fit_compression(run: Run, trained: Mapping[str, Tensor]) -> tuple[Compressio
     reductions: tuple[Reduction, ...] = ("prefix", "pca")
     kinds = [replace(whole, reduction=reduction) for reduction in reductions]
 
-    def found(kind: Compression, dim: int) -> float:
+    def score(kind: Compression, dim: int) -> float:
         small = {name: torch.from_numpy(kind.reduce(x, dim)) for name, x in embedded.items()}
         return task.evaluate("validation", small).metrics[task.chosen_by]
 
-    scores = {kind.reduction: {str(dim): found(kind, dim) for dim in dims} for kind in kinds}
+    scores = {kind.reduction: {str(dim): score(kind, dim) for dim in dims} for kind in kinds}
     kept = max(kinds, key=lambda kind: sum(scores[kind.reduction].values()))
     return kept, {"reduction": kept.reduction, "validation": scores}

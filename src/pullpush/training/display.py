@@ -60,9 +60,9 @@ class Display(Callback):
                 style="bold red" if worse else "",
             )
         if "views" in metrics["test"]:
-            views, found = metrics["views"], metrics["test"]["views"]
+            views, viewed = metrics["views"], metrics["test"]["views"]
             say(
                 f"in test views ({', '.join(views['query'])}; of the gallery {', '.join(views['gallery'])}), for "
                 f"{views['query_cost']:.1f} times the time of a query: "
-                + ", ".join(f"test {name} {found[name]:.3f}" for name in run.task.shown)
+                + ", ".join(f"test {name} {viewed[name]:.3f}" for name in run.task.shown)
             )

@@ -31,7 +31,7 @@ __all__ = ["measured", "settle", "settle_precision"]
 DECODED = 8
 # Training images among which the untrained backbone finds neighbours: so many at least and at most. Of 381 photographs
 # 192 showed no difference between 128 and 224 px, all of them one of 8%, and the test classes one of 10%.
-FOUND = (192, 1024)
+SEARCHED = (192, 1024)
 # Images of a measured step, without a GPU and with one.
 BATCH = {False: 12, True: 128}
 # Of the minutes, at most so much goes into finding the size.
@@ -133,11 +133,11 @@ def _viewing(config: Config, facts: Facts) -> float:
 
 def _sentences(facts: Facts, made: Plan) -> list[str]:
     """What is trained on, how, and when it is done."""
-    found = ", ".join(f"{value:.3f} at {size} px" for size, value in facts.untrained.items())
+    untrained = ", ".join(f"{value:.3f} at {size} px" for size, value in facts.untrained.items())
     end = datetime.now() + timedelta(seconds=made.seconds)
     return [
         f"{facts.images:,} images of {facts.classes:,} classes, about {facts.side} px"
-        + (f"; MAP@R of the untrained backbone {found}" if found else ""),
+        + (f"; MAP@R of the untrained backbone {untrained}" if untrained else ""),
         f"{made.size} px, {made.steps:,} steps of {made.classes} x {made.samples}, a validation after each "
         f"{made.validate_every:,}" + ("; the backbone is frozen: features are computed once" if made.freeze else ""),
         f"done at {end:%H:%M}; should a step take longer or less, there will be fewer or more",
@@ -161,7 +161,7 @@ def _facts(config: Config, items: Items, seconds: float, device: torch.device) -
     """What is known without a model."""
     splits = {name: items.split(name) for name in ("train", "validation", "test")}
     train = splits["train"]
-    sizes, rows = train.table["label"].value_counts(), _found(train, DECODED)
+    sizes, rows = train.table["label"].value_counts(), _drawn(train, DECODED)
     whole, ahead = (_seconds(partial(squares, train, 224, each, rows)) / len(rows) / cores() for each in (True, False))
     fixed, each = REPORT if config.report else (0.0, 0.0)
     return Facts(
@@ -181,7 +181,7 @@ def _facts(config: Config, items: Items, seconds: float, device: torch.device) -
     )
 
 
-def _found(items: Items, count: int) -> list[int]:
+def _drawn(items: Items, count: int) -> list[int]:
     """Up to so many rows of whole classes, always the same ones."""
     rows = items.table.reset_index(drop=True).groupby("label").indices
     classes = np.random.default_rng(0).permutation(sorted(rows))
@@ -226,8 +226,8 @@ def _with_untrained(facts: Facts, config: Config, items: Items, sizes: tuple[int
     """MAP@R of the untrained backbone at each size, as far as that takes `LOOKING` of the time."""
     left, untrained = LOOKING * facts.seconds, dict[int, float]()
     one = sum(facts.decode * cores() + seconds_at(facts.forward, size) for size in sizes)
-    few, many = FOUND
-    items = items.select(_found(items, max(few, min(int(left / one), many))))
+    few, many = SEARCHED
+    items = items.select(_drawn(items, max(few, min(int(left / one), many))))
     for size in sizes:
         since, encoder = time.perf_counter(), image_encoder(config, size).to(device)
         view, rows = encoder.preprocessing, list(range(len(items)))

@@ -83,5 +83,5 @@ def _languages(language: str, known: Counter[str]) -> list[str]:
 
 def _chosen(texts: dict[str, str], wanted: list[str]) -> list[str]:
     """The texts in these languages, each once, else the English one."""
-    found = [texts[code] for code in wanted if code in texts] or [text for text in [texts.get("en")] if text]
-    return list(dict.fromkeys(found))
+    named = [texts[code] for code in wanted if code in texts] or [text for text in [texts.get("en")] if text]
+    return list(dict.fromkeys(named))

@@ -64,8 +64,8 @@ def _nearest(queries: Floats, gallery: Floats, own: Ints, order: Ints, k: int) -
     if not k:
         return Neighbours(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
     ids = np.where(own >= 0, own, -1 - np.arange(len(own)))
-    found = knn.search(queries, gallery[order], k, query_ids=ids, gallery_ids=order)
-    return found._replace(indices=np.where(found.indices >= 0, order[found.indices], -1))
+    near = knn.search(queries, gallery[order], k, query_ids=ids, gallery_ids=order)
+    return near._replace(indices=np.where(near.indices >= 0, order[near.indices], -1))
 
 
 def _first(near: Neighbours, k: int) -> Neighbours:

@@ -194,10 +194,10 @@ def _approximate(
         return np.where(rows >= 0, scores, -np.inf), rows
     # candidates are found by codes; their order comes from the vectors themselves
     if isinstance(index, faiss.IndexIVF):
-        options, found = faiss.SearchParametersIVF(sel=selector, nprobe=min(effort, index.nlist)), 4 * effort
+        options, count = faiss.SearchParametersIVF(sel=selector, nprobe=min(effort, index.nlist)), 4 * effort
     else:
-        options, found = faiss.SearchParameters(sel=selector), effort
-    candidates = _numpy_search(index)(queries, max(10 * k, found), params=options)[1]
+        options, count = faiss.SearchParameters(sel=selector), effort
+    candidates = _numpy_search(index)(queries, max(10 * k, count), params=options)[1]
     scores = np.einsum("qd,qcd->qc", queries, vectors[np.maximum(candidates, 0)])
     scores[candidates < 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
