@@ -10,7 +10,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from starlette.formparsers import MultiPartParser
 
-from pullpush.server.api import router
+from pullpush.server.api import ROUTERS
 from pullpush.server.api.dependencies import IMMUTABLE
 from pullpush.server.api_docs import api_docs_page
 from pullpush.server.connections import Connections
@@ -46,7 +46,8 @@ def make_app(
         title="pullpush search", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
     )
     app.state.service, app.state.read_only, app.state.token = service, read_only, rules.token
-    app.include_router(router)
+    for router in ROUTERS:
+        app.include_router(router)
     _add_pages(app, service, metrics)
     add_errors(app)
     return SecurityMiddleware(app, rules, metrics)

@@ -11,7 +11,7 @@ from pullpush.server.api.items import AddResponse
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["classes"])
+router = APIRouter(prefix="/api", tags=["classes"])
 
 
 class IdentityResponse(BaseModel):

@@ -22,7 +22,7 @@ MOST_MAPPED = 30_000
 DRAWN = 12
 """Groups that the map distinguishes by colour; the rest is one more."""
 
-router = APIRouter(tags=["index"])
+router = APIRouter(prefix="/api", tags=["index"])
 
 
 @router.get("/index", summary="What is being searched")

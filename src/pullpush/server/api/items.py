@@ -20,7 +20,7 @@ from pullpush.server.why import Why
 
 __all__ = ["AddResponse", "ItemResponse", "router"]
 
-router = APIRouter(tags=["items"])
+router = APIRouter(prefix="/api", tags=["items"])
 
 
 class ItemResponse(BaseModel):

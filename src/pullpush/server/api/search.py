@@ -23,7 +23,7 @@ MOST_SKIPPED = MOST - MOST_HITS - 1
 Ids = Annotated[list[int], Field(max_length=20, description="ids of items")]
 Weight = Annotated[float, Field(ge=0, le=10)]
 
-router = APIRouter(tags=["search"])
+router = APIRouter(prefix="/api", tags=["search"])
 
 
 class SearchResponse(BaseModel):

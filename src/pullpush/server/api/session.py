@@ -8,7 +8,7 @@ from pullpush.server.middleware import cookie_name, same
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["session"])
+router = APIRouter(prefix="/api", tags=["session"])
 
 
 @router.post("/session", summary="Give the token once; a cookie keeps it", status_code=204)
