@@ -4,7 +4,8 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +17,7 @@ from pullpush.search.layout import explained
 __all__ = ["clean", "keep", "staged"]
 
 PREFIX, LOCK = "adding-", ".lock"
+TRIES = 10
 
 
 @contextmanager
@@ -25,16 +27,25 @@ def staged(index: Path, create: bool = False) -> Iterator[Path]:
 
     Raises: `NoIndex` and `DiskFull`, as `layout.writer`.
     """
-    with explained(index, create):
+    with explained(index, create), ExitStack() as held:
         if create:
             index.mkdir(parents=True, exist_ok=True)
         clean(index)
+        yield _made(index, held)
+
+
+def _made(index: Path, held: ExitStack) -> Path:
+    """A new folder, whose lock is held."""
+    attempts = count(1)
+    while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=index))
+        held.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            with locked(folder / LOCK, "it is in use", create=False):
-                yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            held.enter_context(locked(folder / LOCK, "it is in use", create=False))
+            return folder
+        except UserError:  # before its lock was held another process took it for that of one which was killed
+            if next(attempts) == TRIES:
+                raise
 
 
 def clean(index: Path) -> None:
