@@ -33,6 +33,8 @@ METRICS = ("recall@1", "map@r")
 BASE: Mapping[str, Any] = {
     **{"report": False, "tensorboard": False, "nmi": False, "data.check": False, "data.cache": "yes"},
     "views.choose": "none",
+    "rerank": "none",
+    "table": False,
 }
 # What a result does not depend on; and the data, which are told by their pixels.
 LEFT_OUT = (

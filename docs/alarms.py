@@ -72,6 +72,8 @@ SMALL = {
     "tensorboard": False,
     "nmi": False,
     "views.choose": "none",
+    "rerank": "none",
+    "table": False,
     # What training did shows in the test, whatever else would be kept.
     "gate": False,
     "on_collapse": "warn",

@@ -29,6 +29,8 @@ BARE: dict[str, Any] = {
     "report": False,
     "tensorboard": False,
     "views.choose": "none",
+    "rerank": "none",
+    "table": False,
 }
 # The same with the image tower fine-tuned.
 FINE: dict[str, Any] = {

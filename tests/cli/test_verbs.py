@@ -127,6 +127,31 @@ def test_evaluate_tells_what_small_embeddings_find(
     assert [row["recall@1"] for row in again] == pytest.approx([row["recall@1"] for row in rows])
 
 
+def test_evaluate_gives_the_table_of_a_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["evaluate", str(run), "--table"]
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    saved = json.loads((run / "metrics.json").read_text())
+    same = ("name", "recall@1", "map@r", "bytes", "query_cost", "gallery_cost")
+    assert [[row[n] for n in same] for row in found["retrieval"]] == [[r[n] for n in same] for r in saved["retrieval"]]
+    assert found["rerank"]["options"] == saved["rerank"]["options"]
+    assert main([*argv, "--rerank", "expand=2"]) == 0
+    shown = capsys.readouterr().out
+    assert "re-ranked" in shown
+    assert "64 dimensions" in shown
+    assert "binary, rescored" in shown
+    # of an earlier version: no record of a choice, so one is made
+    old = shutil.copytree(run, tmp_path / "old")
+    (old / "metrics.json").write_text(json.dumps({"test": saved["test"]}))
+    assert main(["evaluate", str(old), "--table", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["rerank"]
+    assert (again["options"], again["validation"]["items"]) == (saved["rerank"]["options"], 8)
+    assert main(["evaluate", str(run / "model"), "--table"]) == 2
+    assert "needs that of a run" in capsys.readouterr().err
+    assert main([*argv, "--data", "emoji"]) == 2
+    assert "leave out --data" in capsys.readouterr().err
+
+
 def test_embed_makes_small_ones(run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["embed", str(run), "--data", str(photos), "--out"]
     assert main([*argv, str(tmp_path / "bits.npy"), "--dim", "20", "--dtype", "binary"]) == 0

@@ -30,6 +30,8 @@ def small(photos: Path) -> Options:
         "tensorboard": False,
         "report": False,
         "views": "none",
+        "rerank": "none",
+        "table": False,
         "nmi": False,
     }
 

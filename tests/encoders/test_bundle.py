@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pullpush.encoders import Compression, ImageEncoder, TextEncoder, load, save
+from pullpush.encoders import Compression, ImageEncoder, Rerank, TextEncoder, load, save
 from pullpush.encoders.bundle import _fingerprint
 from pullpush.encoders.encoder import Encoder, Stored
 from pullpush.errors import UserError
@@ -385,6 +385,16 @@ def test_small_embeddings_by_what_the_bundle_keeps(tmp_path, reduction) -> None:
         model.embed(pictures(), dim=9)
     other = Compression(compression.mean, compression.components, "pca" if reduction == "prefix" else "prefix")
     assert save(tmp_path / "other", small(), TextEncoder(dim=8), compression=other) != fingerprint
+
+
+def test_a_re_ranking_is_kept_and_is_no_part_of_the_fingerprint(tmp_path, bundle) -> None:
+    options, kept = Rerank(expand=3, augment=2), tmp_path / "kept"
+    assert save(kept, small(), rerank=options) == save(tmp_path / "without", small())
+    assert load(kept).rerank == options
+    assert not load(bundle).rerank
+    edited(kept, rerank={"expnd": 3})
+    with pytest.raises(UserError, match=r"damaged.*expnd"):
+        load(kept)
 
 
 def test_a_bundle_without_a_compression_gives_prefixes_and_signs(bundle) -> None:

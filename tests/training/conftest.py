@@ -30,6 +30,8 @@ def small(photos: Path) -> dict[str, Any]:
         "tensorboard": False,
         "report": False,
         "views": "none",
+        "rerank": "none",
+        "table": False,
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pullpush import load, train
 from pullpush.data.items import Items
-from pullpush.encoders import View, Views
+from pullpush.encoders import Rerank, View, Views
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_items
 from pullpush.runs.reader import RunFolder
@@ -20,7 +20,11 @@ NAMED = {"query": ["1.25"], "gallery": ["1", "1.25", "1 flip"]}
 
 @pytest.fixture(scope="module")
 def run(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(**small | {"views": NAMED}, out=str(tmp_path_factory.mktemp("views") / "run"), quiet=True)
+    return train(
+        **small | {"views": NAMED, "rerank": "expand=2,augment=1", "table": True},
+        out=str(tmp_path_factory.mktemp("views") / "run"),
+        quiet=True,
+    )
 
 
 def test_views_that_are_named_are_those_of_the_model(run: Path) -> None:
@@ -35,6 +39,28 @@ def test_views_that_are_named_are_those_of_the_model(run: Path) -> None:
     found = metrics["test"]["views"]
     assert found == pytest.approx({name: again[name] for name in found})
     assert RunFolder(run).evaluation("test", "views").metrics["map@r"] == pytest.approx(found["map@r"])
+
+
+def test_a_re_ranking_that_is_named_is_that_of_the_model(run: Path) -> None:
+    """Tested plain and in the views, and in the table of what is found and what it costs."""
+    metrics, model = json.loads((run / "metrics.json").read_text()), load(run)
+    assert model.rerank == Rerank(expand=2, augment=1)
+    assert metrics["rerank"] == {"options": "expand=2,augment=1,alpha=3", "validation": None}
+    reader = RunFolder(run)
+    items, plain = reader.split("test"), reader.embeddings("test", "after")
+    again = evaluate_items(plain, items, rerank=model.rerank, nmi=False).metrics
+    assert metrics["test"]["reranked"] == pytest.approx(again)
+    seen = {"embeddings": reader.matrix("test-views"), "queries": reader.matrix("test-views-query")}
+    again = evaluate_items(items=items, **seen, rerank=model.rerank, nmi=False).metrics
+    assert metrics["test"]["views_reranked"] == pytest.approx(again)
+    rows = {row["name"]: row for row in metrics["retrieval"]}
+    names = ["untrained", "trained", "with views", "re-ranked", "views, re-ranked", "int8", "binary"]
+    assert list(rows) == [*names, "binary, rescored"]
+    assert rows["trained"]["map@r"] == pytest.approx(metrics["test"]["after"]["map@r"])
+    assert (rows["with views"]["query_cost"], rows["with views"]["gallery_cost"]) == (1.5625, 3.5625)
+    assert rows["with views"]["query_ms"] > 0
+    assert rows["re-ranked"]["ranking_ms"] > 0
+    assert (rows["trained"]["bytes"], rows["binary"]["bytes"]) == (64, 2)
 
 
 def test_none_are_chosen_without_a_gain_or_for_too_much(

@@ -15,7 +15,9 @@ __all__ = ["compressed_rows", "shown_row"]
 DIMS = (512, 256, 128, 64, 32)
 
 
-def compressed_rows(model: "Model", folder: str, embeddings: "np.ndarray", items: "Items") -> "list[Compressed]":
+def compressed_rows(
+    model: "Model", folder: str, embeddings: "np.ndarray", items: "Items", queries: "np.ndarray | None" = None
+) -> "list[Compressed]":
     """The rows of a model, or of a run whose bundle was written before it had a compression."""
     from pullpush.encoders import Compression
     from pullpush.evaluation import compressed
@@ -24,7 +26,7 @@ def compressed_rows(model: "Model", folder: str, embeddings: "np.ndarray", items
     small, trained = model.compression, Path(folder) / "embeddings" / "train-after.npy"
     if small.components is None and trained.is_file():
         small = Compression.fit(read_npy(trained, shape=(None, model.dim), kinds="f"), "prefix")
-    return compressed(embeddings, items, small, dims=DIMS)
+    return compressed(embeddings, items, small, queries=queries, dims=DIMS)
 
 
 def shown_row(row: "Compressed") -> dict[str, Any]:

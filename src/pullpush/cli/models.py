@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pullpush.bounds import Bound
 from pullpush.cli.compression import compressed_rows, shown_row
 from pullpush.cli.reranking import in_words, timed, tried
-from pullpush.cli.terminal import table
+from pullpush.cli.retrieval import print_ways
+from pullpush.cli.terminal import table as as_table
 from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.files import replacing, write_text
@@ -39,6 +40,7 @@ def evaluate(
     nmi: bool = True,
     rerank: str = "none",
     compression: bool = False,
+    table: bool = False,
     views: Literal["auto", "none"] = "auto",
     per_class: str | None = None,
     json: bool = False,
@@ -56,6 +58,8 @@ def evaluate(
             both, reciprocal; or what to do, such as expand=3,augment=3 or reciprocal=6 (docs/reranking.md).
         compression: what smaller embeddings find too: fewer dimensions, and fewer bytes for each
             (docs/small-embeddings.md).
+        table: of a run, all ways to use its model in one table: untrained, trained, with views, re-ranked, small; what
+            they find on its test, and what they cost (docs/retrieval.md).
         views: the test views of the model (auto), or images as they are.
         per_class: write a CSV with the metrics of each class to this file.
         json: print JSON instead of a table.
@@ -66,6 +70,7 @@ def evaluate(
         pullpush evaluate runs/demo --data photos/ --json
         pullpush evaluate runs/demo --rerank auto
         pullpush evaluate runs/demo --compression       bytes of an item against what is found
+        pullpush evaluate runs/demo --table             what each way to use the model finds and costs
         pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test
     """
     from rich.console import Console
@@ -77,6 +82,11 @@ def evaluate(
     loaded = load(model)
     if views == "none":
         loaded.views = Views()
+    if table:
+        if data or split or options:
+            raise UserError("--table is of the test of a run: leave out --data, --split and --options")
+        print_ways(loaded, model, rerank, lambda wanted: _reranking(wanted, loaded, model), json)
+        return
     reranking, chosen = _reranking(rerank, loaded, model)
     items = _asked(model, data, root, split, options)
     queries, embeddings, items = _embed_readable(loaded, items)
@@ -90,7 +100,7 @@ def evaluate(
         frame = result.per_class.copy()
         frame.insert(0, "class", [items.classes[label] for label in frame.index])
         write_text(per_class, frame.to_csv(), "or choose another --per_class")
-    small = compressed_rows(loaded, model, embeddings, items) if compression else []
+    small = compressed_rows(loaded, model, embeddings, items, asking) if compression else []
     votes = naming(embeddings, *(items.table[name].to_numpy() for name in ("label", "id")))
     enrolled = votes.pop("identification", [])
     if json:
@@ -109,13 +119,13 @@ def evaluate(
         without = before[0].metrics | votes
         after = {name: f"{value:.4f}" for name, value in result.metrics.items()}
         rows = ({"metric": n, "before": f"{without[n]:.4f}", "re-ranked": after.get(n, "")} for n in metrics)
-    Console().print(table(title, rows))
+    Console().print(as_table(title, rows))
     if enrolled:
         Console().print(
-            table("shots: images of a class that are enrolled, the others ask who they are", map(_shown, enrolled))
+            as_table("shots: images of a class that are enrolled, the others ask who they are", map(_shown, enrolled))
         )
     if small:
-        Console().print(table("smaller embeddings: bytes of an item, and what is found", map(shown_row, small)))
+        Console().print(as_table("smaller embeddings: bytes of an item, and what is found", map(shown_row, small)))
     left_out = [f"{result.left_out} queries without a positive left out"] if result.left_out else []
     for note in (*left_out, *result.notes, *in_words(chosen)):
         print(printable(note))
@@ -177,10 +187,10 @@ def verify(
         print(dumps({**values, "groups": by_group}))
         return
     pairs = f"{found.positives:,} same and {found.negatives:,} different pairs of {found.items:,} items"
-    Console().print(table(f"{model} on {items.name}: {pairs}", map(partial(_rate, values), found.metrics)))
+    Console().print(as_table(f"{model} on {items.name}: {pairs}", map(partial(_rate, values), found.metrics)))
     if found.per_group is not None:
         title = "by group, at the thresholds above: true and false accept rates"
-        Console().print(table(title, (_group(row) for _, row in found.per_group.reset_index().iterrows())))
+        Console().print(as_table(title, (_group(row) for _, row in found.per_group.reset_index().iterrows())))
     if "calibration_error" in values:
         print(f"calibration error of the probabilities on these pairs: {values['calibration_error']:.4f}")
 

@@ -24,10 +24,9 @@ def in_words(chosen: "Chosen | None") -> list[str]:
     """A sentence about the choice, where there was one."""
     if chosen is None:
         return []
-    best = next(each for each in chosen.tried if each.options == chosen.options)
     one, other = (
         f"recall@1 {each.metrics['recall@1']:.4f}, MAP@R {each.metrics['map@r']:.4f}"
-        for each in (best, chosen.tried[0])
+        for each in (chosen.best, chosen.tried[0])
     )
     of = f"of {len(chosen.tried)} on {chosen.classes} validation classes ({chosen.items} items)"
     return [f"chosen {of}: {chosen.options} ({one}; none: {other})"]

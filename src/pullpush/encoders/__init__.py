@@ -10,6 +10,7 @@ from pullpush.encoders.decision import Decision
 from pullpush.encoders.explain import Match
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
+from pullpush.encoders.rerank import Rerank
 from pullpush.encoders.text import TextEncoder
 from pullpush.encoders.towers import TwoTowers
 from pullpush.encoders.views import View, Views
@@ -20,6 +21,7 @@ __all__ = [
     "ImageEncoder",
     "Match",
     "Model",
+    "Rerank",
     "TextEncoder",
     "TwoTowers",
     "View",

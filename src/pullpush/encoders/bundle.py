@@ -2,7 +2,7 @@
 
 model.safetensors   the encoders; of the text encoder, the head; the mean and the components of the `compression`
 config.json         version, fingerprint, the encoders' options with the preprocessing, `extra`; where there are some,
-                    the `views`, and where one was fitted the `decision`
+                    the `views` and the `rerank`, and where one was fitted the `decision`
 text/               the transformer, as sentence-transformers saves it (only with a text encoder)
 
 An encoder of another kind stands in config.json under `encoders`, and its files, where it has some, in KIND/.
@@ -26,6 +26,7 @@ from pullpush.encoders.compression import Compression
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Stored
 from pullpush.encoders.model import Model
+from pullpush.encoders.rerank import Rerank, rerank_of
 from pullpush.encoders.views import Views
 from pullpush.errors import UserError
 from pullpush.files import check_fields, damaged, read_json, unwritable
@@ -45,6 +46,7 @@ def save(
     decision: Decision | None = None,
     compression: Compression | None = None,
     views: Views | None = None,
+    rerank: Rerank | None = None,
     replace: bool = False,
     then: str = "then write the model again",
 ) -> str:
@@ -59,6 +61,7 @@ def save(
         decision: how cosines of the images are read; it does not change the fingerprint either.
         compression: how embeddings are made smaller.
         views: in which images are seen; None: as they are.
+        rerank: how its hits are re-ranked where somebody asks for `auto`; it does not change the fingerprint.
         replace: whether to write in the place of another.
         then: what to do once it can be written, for the message.
 
@@ -71,7 +74,8 @@ def save(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(folder) as partial:
-            return _write(partial, [each for each in encoders if each is not None], extra, decision, compression, views)
+            given = [each for each in encoders if each is not None]
+            return _write(partial, given, extra, decision, compression, views, rerank)
     except (OSError, SafetensorError) as error:
         raise unwritable(folder, error, then) from error
 
@@ -94,8 +98,8 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
     tensors = read_safetensors(folder / WEIGHTS, CURE)
     encoders = [_rebuilt(kind, folder, config, tensors).to(device) for kind in _options(config)]
     compression = _compression(folder, config, tensors, encoders[0].dim)
-    decision, views = _read_with(folder, config)
-    return Model(encoders, fingerprint, config["extra"], decision, compression, views)
+    decision, views, rerank = _read_with(folder, config)
+    return Model(encoders, fingerprint, config["extra"], decision, compression, views, rerank)
 
 
 def _compression(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], dim: int) -> Compression | None:
@@ -112,11 +116,12 @@ def _compression(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor
     return read
 
 
-def _read_with(folder: Path, config: dict[str, Any]) -> tuple[Decision | None, Views | None]:
-    """What bundles have had since: how cosines are read, and views."""
+def _read_with(folder: Path, config: dict[str, Any]) -> tuple[Decision | None, Views | None, Rerank]:
+    """What bundles have had since: how cosines are read, views, and re-ranking."""
     try:
         decision = None if config.get("decision") is None else Decision.of(config["decision"])
-        return decision, None if config.get("views") is None else Views.of(config["views"])
+        views = None if config.get("views") is None else Views.of(config["views"])
+        return decision, views, rerank_of(config.get("rerank"))
     except UserError as error:
         raise damaged(folder / CONFIG, error, CURE) from error
 
@@ -154,6 +159,7 @@ def _write(
     decision: Decision | None,
     compression: Compression | None,
     views: Views | None,
+    rerank: Rerank | None,
 ) -> str:
     tensors = {f"{each.kind}.{key}": value for each in encoders for key, value in each.saved_state().items()}
     if compression is not None:
@@ -174,6 +180,7 @@ def _write(
         **({} if decision is None else {"decision": decision.values()}),
         **({} if compression is None else {"compression": {"reduction": compression.reduction}}),
         **({} if views is None or views.plain else {"views": views.values()}),
+        **({"rerank": rerank.values()} if rerank else {}),
     }
     config["fingerprint"] = fingerprint = _fingerprint(folder, config)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -16,6 +16,7 @@ from pullpush.encoders.decision import PRIOR, Decision
 from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.explain import Match, explain
 from pullpush.encoders.image import ImageEncoder
+from pullpush.encoders.rerank import Rerank
 from pullpush.encoders.text import TextEncoder
 from pullpush.encoders.views import Views, embed_each, mean_of
 from pullpush.errors import UserError
@@ -43,6 +44,8 @@ class Model:
         compression: how its embeddings are made smaller; without anything fitted in bundles of earlier versions, where
             fewer dimensions are the first ones and bits are signs.
         views: in which images are seen; their mean is the embedding.
+        rerank: how hits are re-ranked where somebody asks for `auto`, as its validation classes have chosen; nothing
+            where they have not.
     """
 
     def __init__(
@@ -53,10 +56,12 @@ class Model:
         decision: Decision | None = None,
         compression: Compression | None = None,
         views: Views | None = None,
+        rerank: Rerank | None = None,
     ) -> None:
         self.encoders = {encoder.kind: encoder.eval() for encoder in encoders}
         self.fingerprint, self.extra, self.decision = fingerprint, extra or {}, decision
         self.compression, self.views = compression or Compression(), views or Views()
+        self.rerank = rerank or Rerank()
 
     def __repr__(self) -> str:
         titles = {"image": "None", "text": "None"} | {kind: each.title() for kind, each in self.encoders.items()}

@@ -47,8 +47,28 @@ class Chosen:
     items: int
     classes: int
 
+    @property
+    def best(self) -> Tried:
+        """What the chosen one gives there."""
+        return next(each for each in self.tried if each.options == self.options)
 
-def choose_rerank(embeddings: Any, items: Items, among: str | Sequence[Rerank] = "auto", *, seed: int = 0) -> Chosen:
+    def values(self) -> dict[str, Any]:
+        """For metrics.json: on what it was chosen, what it gives there and what none does, and how many times the
+        ranking takes as long."""
+        best, none = self.best, self.tried[0]
+        return {
+            "items": self.items,
+            "classes": self.classes,
+            "tried": len(self.tried),
+            "none": {name: none.metrics[name] for name in (KEPT, CHOSEN_BY)},
+            "chosen": {name: best.metrics[name] for name in (KEPT, CHOSEN_BY)},
+            "cost": round(best.seconds / none.seconds, 2),
+        }
+
+
+def choose_rerank(
+    embeddings: Any, items: Items, among: str | Sequence[Rerank] = "auto", *, queries: Any = None, seed: int = 0
+) -> Chosen:
     r"""The re-ranking with the fewest neighbours of those whose MAP@R on these items can't be told from the best.
 
     Settings that lower recall@1 are left out; no re-ranking is a setting, too. A MAP@R can't be told from the best if
@@ -61,6 +81,7 @@ def choose_rerank(embeddings: Any, items: Items, among: str | Sequence[Rerank] =
         embeddings: `[n, dim]`, rows as in `items`.
         items: the validation items, never those of the test.
         among: `auto` for the whole of `METHODS`, one of its names, or what to try.
+        queries: `[n, dim]`, the embeddings of the same items as queries, where these are others (test views).
         seed: as in `evaluate`.
 
     Raises:
@@ -79,7 +100,9 @@ def choose_rerank(embeddings: Any, items: Items, among: str | Sequence[Rerank] =
     tried, found = [], []
     for options in (Rerank(), *among):
         start = time.perf_counter()
-        result = evaluate_items(embeddings, items, protocol, nmi=False, neighbours=0, rerank=options, seed=seed)
+        result = evaluate_items(
+            embeddings, items, protocol, queries=queries, nmi=False, neighbours=0, rerank=options, seed=seed
+        )
         tried.append(Tried(options, result.metrics, time.perf_counter() - start))
         counted = result.per_query[result.counted]
         found.append(counted[CHOSEN_BY].to_numpy())

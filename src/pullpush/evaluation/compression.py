@@ -56,7 +56,9 @@ def compressed(
     items: Items,
     compression: Compression | Floats,
     *,
+    queries: Any = None,
     dims: Sequence[int] = (64, 32),
+    reductions: Sequence[Reduction] = ("prefix", "pca"),
     dtypes: Sequence[Dtype] = DTYPES,
     candidates: int = CANDIDATES,
     protocol: Protocol | str | None = None,
@@ -70,7 +72,9 @@ def compressed(
         embeddings: float32 `[n, dim]` of length 1, rows as in `items`.
         items: that are searched among.
         compression: fitted to training embeddings, or these; without its components there are no rows of `pca`.
+        queries: float32 `[n, dim]`, the embeddings of the same items as queries, where these are others (test views).
         dims: numbers of dimensions beside all; those that are no less are passed over.
+        reductions: what fewer dimensions are.
         dtypes: what they are stored as.
         candidates: that are rescored.
         protocol: as of `evaluate_items`.
@@ -80,18 +84,27 @@ def compressed(
         UserError: as `evaluate_items`.
     """
     x = knn.matrix(embeddings, "embeddings")
+    sides = [x] if queries is None else [x, knn.matrix(queries, "queries")]
     small = compression if isinstance(compression, Compression) else Compression.fit(compression)
     protocol = replace(protocol_for(items), draws=0) if protocol is None else protocol
     kinds: list[tuple[Reduction | Literal["none"], int]] = [("none", x.shape[1])]
-    for dim in [dim for dim in dims if dim < x.shape[1]]:
-        kinds += [("prefix", dim), *([("pca", dim)] if small.components is not None else [])]  # type: ignore[list-item]
+    able = [each for each in reductions if each != "pca" or small.components is not None]
+    kinds += [(reduction, dim) for dim in dims if dim < x.shape[1] for reduction in able]
     rows = []
     with work("evaluating small embeddings", len(kinds) * len(dtypes), "kinds") as current:
         for reduction, dim in kinds:
             kind = small if reduction == "none" else replace(small, reduction=reduction)
             for dtype in dtypes:
-                for name, vectors, similarity, size in _stored(kind, x, dim, dtype, candidates, seed):
-                    found = evaluate_items(vectors, items, protocol, nmi=False, neighbours=0, similarity=similarity)
+                for name, (vectors, *asking), similarity, size in _stored(kind, sides, dim, dtype, candidates, seed):
+                    found = evaluate_items(
+                        vectors,
+                        items,
+                        protocol,
+                        queries=asking[0] if asking else None,
+                        nmi=False,
+                        neighbours=0,
+                        similarity=similarity,
+                    )
                     recall, map_at_r = found.metrics["recall@1"], found.metrics["map@r"]
                     rows.append(Compressed(reduction, dim, name, size, stored_bytes(dim, dtype), recall, map_at_r))
                 current.advance()
@@ -99,14 +112,14 @@ def compressed(
 
 
 def _stored(
-    small: Compression, x: Floats, dim: int, dtype: Dtype, candidates: int, seed: int
-) -> Iterator[tuple[str, Floats, knn.Similarity, int]]:
-    """Name, vectors, similarity and bytes of what is stored as a type."""
-    bits = decode(small(x, dim, dtype), dim)
+    small: Compression, sides: Sequence[Floats], dim: int, dtype: Dtype, candidates: int, seed: int
+) -> Iterator[tuple[str, list[Floats], knn.Similarity, int]]:
+    """Name, vectors of each side, similarity and bytes of what is stored as a type."""
+    decoded = [decode(small(x, dim, dtype), dim) for x in sides]
     size = stored_bytes(dim, dtype)
-    yield dtype, bits, "cosine", size
+    yield dtype, decoded, "cosine", size
     if dtype == "binary":
-        beside = np.hstack([small.reduce(x, dim), np.sign(bits)])
+        beside = [np.hstack([small.reduce(x, dim), np.sign(bits)]) for x, bits in zip(sides, decoded, strict=True)]
         yield RESCORED, beside, Rescored(candidates, seed), size + stored_bytes(dim, "int8")
 
 

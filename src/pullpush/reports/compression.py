@@ -6,12 +6,15 @@ from functools import partial
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from pullpush.encoders.views import Views
 from pullpush.evaluation import Compressed, compressed
 from pullpush.evaluation.compression import CANDIDATES, RESCORED, Dtype
+from pullpush.evaluation.retrieval import Sides
 from pullpush.reports.context import Context
 from pullpush.reports.page import Block
 from pullpush.reports.style import Theme, label, legend_below, subplots
-from pullpush.runs.reader import Absent
+from pullpush.runs.reader import Absent, or_else
+from pullpush.runs.retrieval import sides_in_views
 
 __all__ = ["draw_bytes", "small_embeddings"]
 
@@ -25,15 +28,17 @@ def small_embeddings(context: Context) -> Block:
     test, trained = context.test, context.run.matrix("train-after")
     if len(test) > MOST or trained.shape[1] <= 32 or not context.labelled:
         raise Absent("too many items, embeddings that are small, or no classes")
-    rows = compressed(context.run.embeddings("test", "after"), test, trained, dtypes=TYPES)
-    whole = rows[0]
+    seen = or_else(lambda: sides_in_views(context.run, Views()), None)
+    seen = seen or Sides(context.run.embeddings("test", "after"))
+    rows = compressed(seen.gallery, test, trained, queries=seen.queries, dtypes=TYPES)
+    whole, viewed = rows[0], ", with test views," if seen.queries is not None else ""
     int8, bits = (next(row for row in rows if row.dtype == dtype) for dtype in ("int8", RESCORED))
     return context.figure(
         "small_embeddings",
         partial(draw_bytes, rows),
         alt="Recall@1 over the bytes of an embedding, a line for each type that it is stored as",
-        caption=f"Each point is the whole test again with embeddings of 32, 64 or all {whole.dim} dimensions. Fewer "
-        "are the first principal components of the training embeddings, or the first ones as they are (prefix). "
+        caption=f"Each point is the whole test again{viewed} with embeddings of 32, 64 or all {whole.dim} dimensions. "
+        "Fewer are the first principal components of the training embeddings, or the first ones as they are (prefix). "
         f"{whole.bytes} bytes of float32 find {whole.recall_at_1:.3f}, {int8.bytes} of int8 {int8.recall_at_1:.3f}; "
         f"{bits.scanned} bytes of bits find {CANDIDATES} candidates, which {int8.bytes} more put in order: "
         f"{bits.recall_at_1:.3f}.",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from markupsafe import Markup
 
 from pullpush.progress import duration, work
-from pullpush.reports import blocks, compression, cross_modal, verification
+from pullpush.reports import blocks, compression, cross_modal, retrieval, verification
 from pullpush.reports.context import Context
 from pullpush.reports.page import Block, Page, Section
 from pullpush.reports.tables import MetricRow, metric_rows
@@ -93,10 +93,10 @@ SECTIONS = (
         (verification.errors, verification.error_table),
     ),
     Chapter(
-        "small",
-        "Small embeddings",
-        "What is found among {queried} with fewer dimensions, and with fewer bytes for each.",
-        (compression.small_embeddings,),
+        "costs",
+        "What is found, and what it costs",
+        "The model on {queried}: as it is, in its test views, re-ranked, with fewer dimensions and with fewer bytes.",
+        (retrieval.ways, compression.small_embeddings),
     ),
     Chapter("map", "Map", "The embeddings in two dimensions.", (blocks.maps, blocks.hover_map)),
     Chapter("how", "How the numbers were obtained", "", (blocks.how, blocks.splits)),

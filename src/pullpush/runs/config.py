@@ -88,6 +88,9 @@ class Config(Checked):
         optimizer: AdamW.
         average: averages of weights.
         views: test views.
+        rerank: auto lets the validation classes choose how the hits of a search are re-ranked where somebody asks for
+            that; also the best of one method there (expand, augment, both, reciprocal), what to do, such as
+            "expand=3,augment=3", or none.
         steps: optimiser steps; with minutes as many as fit.
         minutes: time for all that the command does, reading and report too; size, freezing, batch and steps follow,
             unless they are said, from the data and from what they cost on this machine; 0 for no limit.
@@ -108,6 +111,7 @@ class Config(Checked):
             theirs), or the full name of a class of Fabric's `Logger`.
         report: draw the report at the end.
         nmi: cluster the test embeddings too; of many classes that takes seconds.
+        table: measure on the test what the model finds in each way that it can be used, and what that costs.
     """
 
     task: Task = "image"
@@ -124,6 +128,7 @@ class Config(Checked):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
+    rerank: str = "auto"
     steps: Count = 288
     minutes: Annotated[float, Bound(0, 100_000)] = 0.0
     seed: Seed = 0
@@ -141,6 +146,7 @@ class Config(Checked):
     trackers: Sequence[str] = ()
     report: bool = True
     nmi: bool = True
+    table: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,6 +23,8 @@ FAST: Mapping[str, Any] = {
     "average.ema": 0.0,
     "average.blend": False,
     "views.choose": "none",
+    "rerank": "none",
+    "table": False,
     "on_collapse": "warn",
 }
 

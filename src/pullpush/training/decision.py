@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pullpush.encoders.decision import Decision
 from pullpush.evaluation import fit_decision
+from pullpush.evaluation.retrieval import Sides
 from pullpush.progress import say
 from pullpush.runs.reader import RunFolder
 from pullpush.runs.verified import verification_values
@@ -16,17 +17,21 @@ if TYPE_CHECKING:
 __all__ = ["decide", "verified"]
 
 
-def decide(run: Run) -> Decision | None:
-    """The decision of the weights that are kept, in the views of the model; None where validation can't tell."""
-    task, device = run.task, run.fabric.device
-    items = task.splits["validation"]
+def decide(run: Run, validation: Sides) -> Decision | None:
+    """The decision of the weights that are kept, in the views of the model; None where validation can't tell.
+
+    Args:
+        run: of the model.
+        validation: its validation items.
+    """
+    items = run.task.splits["validation"]
     if not len(items):
         return None
-    if task.views.plain:
-        queries, gallery = next(iter(task.embed("validation", device).values())), None
+    x, queries = validation.gallery, validation.queries
+    if queries is None:
+        decision = fit_decision(x, items.labels, items.ids)
     else:
-        queries, gallery = task.views.seen(task.embed_views("validation", task.views.all, device))
-    decision = fit_decision(queries, items.labels, items.ids, gallery=gallery)
+        decision = fit_decision(queries, items.labels, items.ids, gallery=x)
     if decision is None:
         say(
             "no decision: fewer than 10 validation classes with two items can't tell which cosine means the same "

@@ -23,6 +23,7 @@ from pullpush.images.preprocessing import normalise
 from pullpush.progress import duration, say
 from pullpush.runs.config import Config
 from pullpush.training.plan import Facts, Plan, candidates, expected, plan, seconds_at, size_for
+from pullpush.training.reranking import named_rerank
 from pullpush.training.towers import image_encoder, start_rows
 
 __all__ = ["measured", "settle", "settle_precision"]
@@ -40,6 +41,8 @@ LOOKING = 0.06
 VIEWING = 0.15
 # Seconds that drawing the report takes on two free cores: of any, and for each image of the test.
 REPORT = (30.0, 2e-3)
+# Seconds for each image of the test in the table of what is found, and of the validation in the choice of a re-ranking.
+TABLE, CHOOSING = 2e-3, 3e-3
 
 
 def settle_precision(config: Config) -> None:
@@ -164,6 +167,7 @@ def _facts(config: Config, items: Items, seconds: float, device: torch.device) -
     sizes, rows = train.table["label"].value_counts(), _drawn(train, DECODED)
     whole, ahead = (_seconds(partial(squares, train, 224, each, rows)) / len(rows) / cores() for each in (True, False))
     fixed, each = REPORT if config.report else (0.0, 0.0)
+    choosing = CHOOSING * len(splits["validation"]) if named_rerank(config.rerank) is None else 0.0
     return Facts(
         images=len(items),
         classes=items.table["label"].nunique(),
@@ -176,7 +180,7 @@ def _facts(config: Config, items: Items, seconds: float, device: torch.device) -
         seconds=seconds,
         decode=whole,
         decode_ahead=ahead,
-        ending=fixed + each * len(splits["test"]),
+        ending=fixed + (each + TABLE * config.table) * len(splits["test"]) + choosing,
         gpu=device.type == "cuda",
     )
 

@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pullpush.data.splits import kind_of_classes
-from pullpush.encoders import Compression
+from pullpush.encoders import Compression, load
 from pullpush.evaluation import CrossModal, Evaluation
 from pullpush.evaluation.open_set import naming
+from pullpush.evaluation.retrieval import RERANKED, VIEWS_RERANKED
+from pullpush.progress import say
 from pullpush.runs.checkpoint import BEST, START, WEIGHTS, load_checkpoint, not_of_this_run, save_checkpoint
 from pullpush.runs.folder import save_embeddings, save_results
 from pullpush.runs.gain import gain_over_start
 from pullpush.runs.neighbours import save_neighbours
-from pullpush.runs.reader import RunFolder
+from pullpush.runs.reader import Missing, RunFolder
+from pullpush.runs.retrieval import MOST, ways_of
 from pullpush.training.averages import SHARES, blended
 from pullpush.training.callbacks import Callback
 from pullpush.training.compression import fit_compression
 from pullpush.training.decision import decide, verified
-from pullpush.training.views import see
+from pullpush.training.reranking import reranking_of
+from pullpush.training.views import see, sides_of
 
 if TYPE_CHECKING:
     from pullpush.training.loop import Run
@@ -91,8 +95,9 @@ class Results(Callback):
         after = _test(run, "after")
         seen = see(run)
         task.views = seen.views
-        decision = decide(run)
-        task.save_model(run.folder / "model", compression, decision)
+        validation = sides_of(run, "validation")
+        decision, reranking = decide(run, validation), reranking_of(run, validation)
+        task.save_model(run.folder / "model", compression, decision, reranking.options)
         metrics = {
             "data": run.config.data.source,
             "loss": run.config.loss.name,
@@ -103,10 +108,13 @@ class Results(Callback):
             "test_classes": kind_of_classes(task.items, "test") if after else "none",
             "test": {"before": run.before, "after": after, **_test_views(run)},
             "views": seen.values(),
+            "rerank": reranking.values(),
             "compression": reduced,
             "naming": _naming(run),
             "verification": verified(run, decision),
         }
+        metrics["retrieval"], more = _retrieval(run)
+        metrics["test"] |= more
         save_results(run.folder, task.classes_seen(run.step), metrics)
         run.tell("on_test", metrics)
 
@@ -226,3 +234,22 @@ def _test_views(run: Run) -> dict[str, dict[str, float]]:
     save_embeddings(run.folder, "test-views", {"gallery": gallery, "query": queries})
     save_neighbours(run.folder, "test-views", evaluation)
     return {"views": dict(evaluation.metrics)}
+
+
+def _retrieval(run: Run) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+    """The table of what the model finds in each way that it can be used, and the metrics of the re-ranked test."""
+    count = len(run.task.splits["test"])
+    if not (run.config.table and count):
+        return [], {}
+    if count > MOST:
+        say(
+            f"the table of what is found and what it costs is left out for {count:,} test items: "
+            f"pullpush evaluate {run.folder} --table makes it"
+        )
+        return [], {}
+    try:
+        found = ways_of(RunFolder(run.folder), load(run.folder / "model"))
+    except Missing:  # without classes there is none
+        return [], {}
+    tested = {RERANKED: "reranked", VIEWS_RERANKED: "views_reranked"}
+    return [way.values() for way in found], {tested[w.name]: w.metrics for w in found if w.name in tested}

@@ -16,6 +16,7 @@ from pullpush.data.sampler import ClassBalancedSampler, seen_per_class
 from pullpush.encoders import View, Views, bundle
 from pullpush.encoders.compression import Compression
 from pullpush.encoders.decision import Decision
+from pullpush.encoders.rerank import Rerank
 from pullpush.errors import UserError
 from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, evaluate_items
 from pullpush.evaluation.protocols import protocol_for
@@ -23,6 +24,7 @@ from pullpush.runs.config import Config
 from pullpush.runs.folder import save_tables
 from pullpush.runs.log import go_on
 from pullpush.training.criteria import make_criteria
+from pullpush.training.reranking import named_rerank
 from pullpush.training.step import OTHER_IDS, Step, compare
 from pullpush.training.towers import SPLITS, TOWERS, Batch, ImageTower, TextTower, Tower
 from pullpush.training.views import said_views
@@ -76,6 +78,7 @@ class Task:
             )
         self.splits = {name: items.split(name) for name in SPLITS}
         self.views = self._said_views()
+        named_rerank(config.rerank)  # what is no re-ranking ends before the first step
         train = self.splits["train"]
         self.ids = train.ids
         self.labels: Tensor = torch.unique(train.labels, return_inverse=True)[1]  # 0 ... C - 1, as proxies need them
@@ -256,12 +259,17 @@ class Task:
         save_tables(folder, self.items, None if self.other is None else self.other.rows)
 
     def save_model(
-        self, folder: Path, compression: Compression | None = None, decision: Decision | None = None
+        self,
+        folder: Path,
+        compression: Compression | None = None,
+        decision: Decision | None = None,
+        rerank: Rerank | None = None,
     ) -> None:
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss.named())}
         encoders = [tower.encoder for tower in self.towers]
         made: dict[str, Any] = {"extra": about, "views": self.views, "then": go_on(folder.parent)}
-        bundle.save(str(folder), *encoders, replace=True, compression=compression, decision=decision, **made)
+        kept: dict[str, Any] = {"compression": compression, "decision": decision, "rerank": rerank}
+        bundle.save(str(folder), *encoders, replace=True, **kept, **made)
 
     def _said_views(self) -> Views:
         """Those of the options, if they name some; else the plain one, until others are chosen."""

@@ -14,6 +14,7 @@ from pullpush.data.sampler import ClassBalancedSampler
 from pullpush.encoders import Decision, View, Views
 from pullpush.encoders.compression import Compression
 from pullpush.encoders.encoder import Encoder
+from pullpush.encoders.rerank import Rerank
 from pullpush.evaluation import CrossModal, Evaluation
 
 __all__ = ["Trainable"]
@@ -102,6 +103,10 @@ class Trainable(Protocol):
         """The tables by which embeddings are known, into the run folder."""
 
     def save_model(
-        self, folder: Path, compression: Compression | None = None, decision: Decision | None = None
+        self,
+        folder: Path,
+        compression: Compression | None = None,
+        decision: Decision | None = None,
+        rerank: Rerank | None = None,
     ) -> None:
-        """The model bundle, which says what made it, and how its cosines are read."""
+        """The model bundle, which says what made it, and how it is used."""

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pullpush.encoders import View, Views
+from pullpush.evaluation.retrieval import Sides
 from pullpush.evaluation.views import CANDIDATES, choose_views, passes
 from pullpush.progress import say
 from pullpush.runs.gain import Gain, gain_of
@@ -17,7 +20,7 @@ from pullpush.runs.groups import ViewsConfig
 if TYPE_CHECKING:
     from pullpush.training.loop import Run
 
-__all__ = ["Seen", "said_views", "see"]
+__all__ = ["Seen", "said_views", "see", "sides_of"]
 
 # Pixels through the encoder that choosing and testing views may always cost: 50,000 images of 64 x 64, or 4,000 of
 # 224 x 224. More than that they may cost where training had as many: three times an image for each step with it.
@@ -42,6 +45,21 @@ class Seen:
         """For metrics.json."""
         cost = {f"{role}_cost": self.views.cost(role) for role in ("query", "gallery")}
         return {**self.views.values(), **cost, "gain": self.gain and self.gain.values()}
+
+
+def sides_of(run: Run, split: str) -> Sides:
+    """The items of a split in the views of the model."""
+    task, device = run.task, run.fabric.device
+    if not len(task.splits[split]):
+        return Sides(np.empty((0, 0), np.float32))
+    if task.views.plain:
+        return Sides(_numpy(next(iter(task.embed(split, device).values()))))
+    queries, gallery = task.views.seen(task.embed_views(split, task.views.all, device))
+    return Sides(_numpy(gallery), _numpy(queries), task.views)
+
+
+def _numpy(embeddings: Tensor) -> NDArray[np.float32]:
+    return embeddings.float().cpu().numpy()
 
 
 def said_views(own: ViewsConfig) -> Views | None:

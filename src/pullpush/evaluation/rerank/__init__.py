@@ -1,6 +1,6 @@
 """Re-ranking: query expansion, database-side augmentation and k-reciprocal sets, a method a file."""
 
+from pullpush.encoders.rerank import Rerank, rerank_of
 from pullpush.evaluation.rerank.apply import rerank
-from pullpush.evaluation.rerank.options import Rerank, rerank_of
 
 __all__ = ["Rerank", "rerank", "rerank_of"]

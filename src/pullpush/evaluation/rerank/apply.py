@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from pullpush.encoders.rerank import Rerank
 from pullpush.evaluation import knn
 from pullpush.evaluation.knn import Floats, Ints, Neighbours, Space, unit
 from pullpush.evaluation.rerank.expansion import Alone, expanded
-from pullpush.evaluation.rerank.options import Rerank
 from pullpush.evaluation.rerank.reciprocal import Reciprocal
 
 __all__ = ["rerank"]

@@ -1,4 +1,7 @@
-"""What is done to a ranking after the embeddings are there: `Rerank`, chosen by name, by a mapping or in words."""
+"""What is done to a ranking after the embeddings are there: `Rerank`, chosen by name, by a mapping or in words.
+
+A run chooses one on its validation classes (`evaluation.chosen`), and its model keeps it; `evaluation.rerank` does it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
