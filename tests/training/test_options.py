@@ -28,7 +28,17 @@ CHOICES = (
     [("loss", name) for name in losses()] + [("miner", name) for name in miners()] + [("data", name) for name in PLACES]
 )
 # Text takes any text, and a list of names any list; what it names is looked for later.
-TEXTS = {"data.source", "data.root", "encoder.name", "encoder.weights", "text.name", "out", "loss.name", "miner.name"}
+TEXTS = {
+    "rerank",
+    "data.source",
+    "data.root",
+    "encoder.name",
+    "encoder.weights",
+    "text.name",
+    "out",
+    "loss.name",
+    "miner.name",
+}
 LISTS = {"trackers", "data.vendors", "data.held_out", "views.query", "views.gallery"}
 # What 0 means, and sense that the largest or a negative number makes.
 ZERO = {
