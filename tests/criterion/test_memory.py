@@ -186,13 +186,14 @@ def test_fill_takes_seeded_items_as_the_model_sees_them_in_use():
     inputs = torch.arange(60.0)[:, None].expand(60, DIM)
     dataset = TensorDataset(inputs, torch.arange(60) % CLASSES, torch.arange(60))
     encoder = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(DIM))
+    encoder[1].eval()  # a frozen norm
     loader = DataLoader(dataset, batch_size=8, shuffle=True)
     found = []
     for seed in (0, 0, 1):
         remembered = memory(20)
         remembered.fill(encoder, loader, seed=seed)
         found.append(remembered.ids.tolist())
-        assert encoder.training
+        assert [module.training for module in encoder.modules()] == [True, True, False]
     assert found[0] == found[1] != found[2]
     assert len(set(found[0])) == 20
     torch.testing.assert_close(remembered.embeddings, encoder.eval()(inputs[remembered.ids]).double())

@@ -13,15 +13,17 @@ __all__ = ["drawn", "evaluating"]
 
 @contextmanager
 def evaluating(encoder: Any) -> Iterator[None]:
-    """A module in evaluation mode, whose mode is put back; anything else as it is."""
-    training = getattr(encoder, "training", False)
+    """Within it a module is in evaluation mode; then each module of it has its own mode back. Anything else stays as it
+    is."""
+    training = []
     if isinstance(encoder, nn.Module):
+        training = [module for module in encoder.modules() if module.training]
         encoder.eval()
     try:
         yield
     finally:
-        if isinstance(encoder, nn.Module):
-            encoder.train(training)
+        for module in training:
+            module.training = True
 
 
 def drawn(loader: Iterable[Any], size: int, seed: int) -> Iterable[Any]:
