@@ -74,10 +74,10 @@ def search(
 
     Args:
         index: an index folder.
-        text: a description; needs a model that was trained with texts.
+        text: words to search for; needs a model that was trained with texts.
         image: image files.
         like: ids of items in the index.
-        minus: descriptions or ids to move away from.
+        minus: texts or ids to move away from.
         k: this many; those that are of the query's class with a chance below 10%, or where that cannot be told, that
             are hardly closer than what nonsense finds, are marked as weak.
         where: only items with these values, such as category=food.

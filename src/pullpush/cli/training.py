@@ -20,7 +20,7 @@ pullpush train --data photos/ --out runs/photos  a folder with a folder a class
 pullpush train --data photos/ --minutes 10       size, batch and steps that suit the images, the machine and the time
 pullpush train --data items.csv --encoder resnet50 --encoder.size 224 --batch.classes 16
 pullpush train --loss circle --loss.margin 0.4 --loss.scale 80 --memory 4096
-pullpush train --task image-text                 images with their descriptions, in one space
+pullpush train --task image-text                 images with their texts, in one space
 pullpush train --config runs/photos/config.yaml --seed 1 --out runs/photos-1
 pullpush train --resume runs/photos              go on after Ctrl-C, a kill or a power cut
 pullpush train --loss circle --help              with the options of that loss"""

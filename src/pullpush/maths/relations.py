@@ -71,12 +71,12 @@ def same_ancestor(labels: Tensor, reference_labels: Tensor, *, level: Level = 0)
 
 @relation
 def same_text(labels: Tensor, reference_labels: Tensor, *, duplicates: Duplicates = "positive") -> Pairs:
-    """Images and descriptions: positive where they belong together; an equal description elsewhere is told apart.
+    """Images and texts: positive where they belong together; an equal text elsewhere is told apart.
 
     Args:
         labels, reference_labels: int64 [n, 2] and [m, 2]: what belongs together (the item or the class), and which
-            description was drawn for it.
-        duplicates: cells of different items with one description are `positive`, are left out (`mask`), or count as
+            text was drawn for it.
+        duplicates: cells of different items with one text are `positive`, are left out (`mask`), or count as
             `negative`, though nobody could tell them from positives.
 
     Raises:
@@ -84,7 +84,7 @@ def same_text(labels: Tensor, reference_labels: Tensor, *, duplicates: Duplicate
     """
     if labels.ndim != 2 or labels.shape[1:] != reference_labels.shape[1:] or labels.shape[1] != 2:
         raise UserError(
-            f"relation 'same_text' compares labels [n, 2], what belongs together and which description, got "
+            f"relation 'same_text' compares labels [n, 2], what belongs together and which text, got "
             f"{list(labels.shape)} and {list(reference_labels.shape)}"
         )
     match = labels[:, None, 0] == reference_labels[None, :, 0]

@@ -103,8 +103,8 @@ class TextConfig(Checked):
         dropout: share of the values that the head mlp drops in training.
         freeze: train the head only; features of the backbone are computed once and cached.
         lr_scale: learning rate of the backbone where it is not frozen, as a share of the head's.
-        relation: an image and a description belong together where they are of one class, or of one item only.
-        duplicates: another item with the same description in the batch is a positive, or left out (mask), or kept out
+        relation: an image and a text belong together where they are of one class, or of one item only.
+        duplicates: another item with the same text in the batch is a positive, or left out (mask), or kept out
             of the batch by the sampler (apart), or a negative all the same.
         memory: whose embeddings the cross-batch memory keeps.
     """

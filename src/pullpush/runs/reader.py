@@ -203,15 +203,15 @@ class RunFolder:
         return self._evaluation(f"{split}-{when}", len(items), len(items), again)
 
     def cross_modal(self, split: str, when: str, way: Way) -> Evaluation:
-        """What descriptions find among the images of a split, or images among the descriptions; as `evaluation`."""
+        """What texts find among the images of a split, or images among the texts; as `evaluation`."""
         items, texts = self.split(split).table, self.texts(split)
         rows = {"image": len(items), "text": len(texts)}
         queries, gallery = (rows[kind] for kind in way.split("_to_"))
 
         def again() -> Evaluation:
             match = items["id" if (texts["label"] == texts["id"]).all() else "label"].to_numpy()
-            images, described = self.embeddings(split, when), self.text_embeddings(split, when)
-            result = evaluate_image_text(images, match, described, texts["label"].to_numpy())
+            images, embedded_texts = self.embeddings(split, when), self.text_embeddings(split, when)
+            result = evaluate_image_text(images, match, embedded_texts, texts["label"].to_numpy())
             return result.image_to_text if way == "image_to_text" else result.text_to_image
 
         return self._evaluation(f"{split}-{when}-{way}", queries, gallery, again)
@@ -226,16 +226,16 @@ class RunFolder:
             raise Absent(str(error)) from None
 
     def texts(self, split: str) -> pd.DataFrame:
-        """The descriptions of a split, in the order of their embeddings: `text`, `label`, `id`."""
+        """The texts of a split, in the order of their embeddings: `text`, `label`, `id`."""
         table = self._read("texts.parquet", partial(read_parquet, columns=["split", "label", "id", "text"]))
         rows = table[table["split"] == split]
         if rows.empty:
-            raise Missing(f"No description is in the split {split!r}.")
+            raise Missing(f"No text is in the split {split!r}.")
         return rows
 
     def text_embeddings(self, split: str, when: str) -> NDArray[np.float32]:
-        """Normalised embeddings `[n, dim]` of the descriptions of a split."""
-        return self._normalised(f"embeddings/{split}-{when}-text.npy", len(self.texts(split)), "descriptions")
+        """Normalised embeddings `[n, dim]` of the texts of a split."""
+        return self._normalised(f"embeddings/{split}-{when}-text.npy", len(self.texts(split)), "texts")
 
     def matrix(self, name: str) -> NDArray[np.float32]:
         """Embeddings `[n, dim]` as they were written."""
