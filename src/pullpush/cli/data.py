@@ -1,11 +1,17 @@
 """pullpush data"""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pullpush.bounds import Seed
 from pullpush.cli.terminal import plain, table
 from pullpush.data.readers import PLACES
 from pullpush.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pullpush.data.check import Summary
+    from pullpush.data.items import Items
 
 __all__ = ["data"]
 
@@ -38,8 +44,6 @@ def data(
         pullpush data sop --make small/sop         a small tree in that layout, to try things out
         Names: {names}
     """
-    from rich.console import Console
-
     from pullpush.data.check import inspect, summary
     from pullpush.data.sources import compare_with_published, open_items
     from pullpush.data.splits import split_by_class
@@ -56,25 +60,31 @@ def data(
             items = split_by_class(items, seed=seed)
         except UserError as error:
             trouble = str(error)
-    shown = summary(items, inspect(items) if look else None)
+    _show(items, summary(items, inspect(items) if look else None), trouble, published)
+
+
+def _show(items: "Items", summary: "Summary", trouble: str, published: "pd.DataFrame | None") -> None:
+    """Problems first, then notes and tables."""
+    from rich.console import Console
+
     console = Console(highlight=False, soft_wrap=True)
     console.print(plain(items.name, style="bold"), end="")
     console.print(f": {len(items)} items, {items.table['label'].nunique()} classes", markup=False)
-    problems = [*filter(None, [trouble]), *shown.problems]
+    problems = [*filter(None, [trouble]), *summary.problems]
     for problem in problems:
         console.print("  [bold red]![/] ", end="")
         console.print(plain(problem))
     if not problems:
         console.print("  no problems found")
-    for note in shown.notes:
+    for note in summary.notes:
         console.print(plain(f"  {note}"))
     for title, frame in (
         ("against the published numbers", published),
-        ("splits", shown.splits),
-        ("formats", shown.formats),
-        ("sizes of the images", shown.pixels),
-        ("sizes of the classes", shown.sizes),
-        ("a few items", shown.examples),
+        ("splits", summary.splits),
+        ("formats", summary.formats),
+        ("sizes of the images", summary.pixels),
+        ("sizes of the classes", summary.sizes),
+        ("a few items", summary.examples),
     ):
         if frame is not None and len(frame):
             console.print(table(title, frame.to_dict("records")))
