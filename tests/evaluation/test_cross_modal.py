@@ -56,3 +56,14 @@ def test_matched_towers_are_perfect():
     found = evaluate_image_text(x, np.arange(30), np.concatenate([x, x]), np.tile(np.arange(30), 2))
     assert set(found.metrics.values()) == {1.0}
     np.testing.assert_array_equal(np.sort(found.image_to_text.neighbours.indices[:, :2], axis=1)[:, 0], np.arange(30))
+
+
+def test_images_that_ask_may_be_embedded_otherwise_than_those_that_are_found():
+    generator = np.random.default_rng(0)
+    images, queries, texts = (generator.normal(size=(n, 6)) for n in (30, 30, 20))
+    image_labels, text_labels = np.arange(30) % 10, np.arange(20) % 10
+    found = evaluate_image_text(images, image_labels, texts, text_labels, queries=queries).metrics
+    asked = evaluate_image_text(queries, image_labels, texts, text_labels).metrics
+    plain = evaluate_image_text(images, image_labels, texts, text_labels).metrics
+    assert asked["image_to_text/mean_rank"] != plain["image_to_text/mean_rank"]
+    assert found == {name: (asked if name.startswith("image_to_text") else plain)[name] for name in found}

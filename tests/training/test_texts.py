@@ -10,21 +10,26 @@ import pytest
 import torch
 
 import pullpush
+from pullpush import search
 from pullpush.data.items import Items
 from pullpush.data.sources import open_items
+from pullpush.encoders import Views
 from pullpush.errors import UserError
-from pullpush.evaluation import evaluate_image_text
+from pullpush.evaluation import evaluate_image_text, evaluate_items
 from pullpush.maths.pairs import make_pairs
 from pullpush.maths.relations import same_text
 from pullpush.runs.checkpoint import load_checkpoint
 from pullpush.runs.log import read_log
 from pullpush.runs.options import config_from
-from pullpush.training import train
+from pullpush.runs.reader import RunFolder
+from pullpush.training import train, views
 from pullpush.training.loop import make_items
 from pullpush.training.step import OTHER_IDS
 from pullpush.training.task import Task
 
 Options = dict[str, Any]
+VIEWS = {"query": ["1.5"], "gallery": ["1", "1.25 flip"]}
+WAYS = ("text_to_image", "image_to_text")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,7 @@ def pairs(small: Options, described: Path, transformer: str, tmp_path_factory: p
 
 @pytest.fixture(scope="module")
 def finished(pairs: Options, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(**pairs, out=str(tmp_path_factory.mktemp("runs") / "whole"), quiet=True)
+    return train(**pairs | {"views": VIEWS}, out=str(tmp_path_factory.mktemp("runs") / "whole"), quiet=True)
 
 
 def task_of(options: Options, items: Items | None = None) -> Task:
@@ -69,8 +74,8 @@ def without_dropout(options: Options) -> Options:
 
 def test_run_folder_holds_both_sides(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
-    for found in (metrics["test"]["before"], metrics["test"]["after"], metrics["validation"]):
-        for way in ("text_to_image", "image_to_text"):
+    for found in (*(metrics["test"][when] for when in ("before", "after", "views")), metrics["validation"]):
+        for way in WAYS:
             assert {f"{way}/recall@{k}" for k in (1, 5, 10)} | {
                 f"{way}/median_rank",
                 f"{way}/mean_rank",
@@ -99,10 +104,53 @@ def test_the_model_embeds_images_and_texts_as_the_run_did(finished: Path) -> Non
     model, texts = pullpush.load(finished), pd.read_parquet(finished / "texts.parquet")
     test = Items.load(finished / "items.parquet").split("test")
     folder = finished / "embeddings"
+    model.views = Views()
     images = model.embed([test.path(row) for row in range(len(test))])
     np.testing.assert_allclose(images, np.load(folder / "test-after.npy"), atol=1e-4)
     words = model.embed_text(list(texts[texts["split"] == "test"]["text"]))
     np.testing.assert_allclose(words, np.load(folder / "test-after-text.npy"), atol=1e-4)
+
+
+def test_texts_find_the_views_of_the_gallery_and_images_ask_in_those_of_a_query(finished: Path, tmp_path: Path) -> None:
+    metrics, model = json.loads((finished / "metrics.json").read_text()), pullpush.load(finished)
+    assert model.views.values() == {name: metrics["views"][name] for name in VIEWS} == VIEWS
+    items = Items.load(finished / "items.parquet").split("test")
+    queries, gallery = model.embed_both([items.path(row) for row in range(len(items))])
+    words = np.load(finished / "embeddings" / "test-after-text.npy")
+    texts = RunFolder(finished).texts("test")
+    found = evaluate_image_text(gallery, items.labels, words, texts["label"].to_numpy(), queries=queries)
+    assert metrics["test"]["views"] == pytest.approx(
+        found.metrics | evaluate_items(gallery, items, queries=queries, nmi=False).metrics
+    )
+    for way in WAYS:
+        saved, same = RunFolder(finished).cross_modal("test", "views", way), getattr(found, way)
+        np.testing.assert_array_equal(saved.neighbours.indices[:, 0], same.neighbours.indices[:, 0])
+
+    index = tmp_path / "index"
+    search.build_index(finished, items, index, projection="none")
+    engine = search.open(index)
+    hits = engine.query(text=texts["text"].iat[0], k=len(items))
+    np.testing.assert_allclose([hit.score for hit in hits], np.sort(gallery @ words[0])[::-1], atol=1e-5)
+    hits = engine.query(image=items.path(0), k=len(items))
+    np.testing.assert_allclose([hit.score for hit in hits], np.sort(gallery @ queries[0])[::-1], atol=1e-5)
+
+
+def test_views_are_chosen_by_what_texts_find(pairs: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "ERRORS", -1e9)  # whatever is best
+    options = pairs | {"views": "auto", "steps": 3, "validate_every": 3, "seed": 4}
+    run = train(**options, out=str(tmp_path / "run"), quiet=True)
+    metrics, model = json.loads((run / "metrics.json").read_text()), pullpush.load(run)
+    gain = metrics["views"]["gain"]
+    assert gain["metric"] == "text_to_image/recall@1"
+    items, texts = Items.load(run / "items.parquet").split("validation"), RunFolder(run).texts("validation")
+    words = model.embed_text(list(texts["text"]))
+    for name in ("trained", "start"):
+        gallery = model.embed([items.path(row) for row in range(len(items))])
+        found = evaluate_image_text(gallery, items.labels, words, texts["label"].to_numpy()).metrics
+        assert found[gain["metric"]] == pytest.approx(gain[name])
+        model.views = Views()
+    assert gain["trained"] > gain["start"]  # with this seed
+    assert metrics["test"]["views"].keys() == metrics["test"]["after"].keys() - {"nmi"}
 
 
 def test_resumed_ends_as_the_uninterrupted_run(pairs: Options, finished: Path, tmp_path: Path) -> None:
@@ -114,13 +162,24 @@ def test_resumed_ends_as_the_uninterrupted_run(pairs: Options, finished: Path, t
             raise Enough
 
     with pytest.raises(Enough):
-        train(**pairs, out=str(tmp_path / "cut"), callbacks=(stop,), quiet=True)
+        train(**pairs | {"views": VIEWS}, out=str(tmp_path / "cut"), callbacks=(stop,), quiet=True)
     train(resume=tmp_path / "cut", quiet=True)
-    mine, theirs = (load_checkpoint(run / "checkpoints" / "last.pt")["module"] for run in (tmp_path / "cut", finished))
-    assert mine.keys() == theirs.keys()
-    for name, tensor in mine.items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=0, msg=name)
-    assert read_log(tmp_path / "cut" / "log.jsonl") == read_log(finished / "log.jsonl")
+    both = (tmp_path / "cut", finished)
+    mine, theirs = (load_checkpoint(run / "checkpoints" / "last.pt") for run in both)
+    assert mine["module"].keys() == theirs["module"].keys()
+    for name, tensor in mine["module"].items():
+        torch.testing.assert_close(tensor, theirs["module"][name], rtol=0, atol=0, msg=name)
+    # The average of the weights, of which the run had half before it was cut, and what was chosen by it.
+    assert len(mine["average"]) > 0
+    for one, other in zip(mine["average"], theirs["average"], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert read_log(both[0] / "log.jsonl") == read_log(both[1] / "log.jsonl")
+    assert any("validation/average/text_to_image/recall@1" in line for line in read_log(finished / "log.jsonl"))
+    results = [json.loads((run / "metrics.json").read_text()) for run in both]
+    assert [result.pop("seconds") > 0 for result in results] == [True, True]
+    assert results[0] == results[1]
+    for name in ("test-views", "test-views-query"):
+        np.testing.assert_array_equal(*(np.load(run / "embeddings" / f"{name}.npy") for run in both))
 
 
 def test_training_brings_images_and_their_descriptions_together(pairs: Options, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def evaluate_image_text(
     texts: Any,
     text_labels: Any,
     *,
+    queries: Any = None,
     ks: tuple[int, ...] = KS,
     neighbours: int = 10,
     similarity: str = "cosine",
@@ -59,6 +60,7 @@ def evaluate_image_text(
         image_labels: int `[n]`: the item or concept that an image shows.
         texts: `[m, dim]`, a row a text (a text that occurs twice may be two rows).
         text_labels: int `[m]`: the item or concept that a text describes.
+        queries: `[n, dim]`, the embeddings of the same images as queries, where these are others (test views).
         ks: recall@k for these.
         neighbours: how many nearest of the other kind to return.
         similarity: `cosine`, `dot` or `euclidean`.
@@ -80,7 +82,7 @@ def evaluate_image_text(
         )
 
     ways = {
-        "image_to_text": one_way(images, image_labels, texts, text_labels),
+        "image_to_text": one_way(images if queries is None else queries, image_labels, texts, text_labels),
         "text_to_image": one_way(texts, text_labels, images, image_labels),
     }
     metrics: dict[str, float] = {}

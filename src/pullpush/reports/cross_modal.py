@@ -26,6 +26,7 @@ QUERIES = 8
 TEXT_WIDTH = 2.0  # inches of a text as query
 LIST_WIDTH = 2.7  # inches of a list of texts
 WAYS = {"text_to_image": "text to image", "image_to_text": "image to text"}
+WHEN = {"before": "before", "after": "after", "views": "with views"}
 
 Said = tuple[str, bool]
 """A text, and whether it is right."""
@@ -69,9 +70,9 @@ def image_queries(context: Context) -> Block:
 
 
 def metrics(context: Context) -> Block:
-    """Both directions, before and after training."""
+    """Both directions, before and after training, and in the test views of the model, where it has some."""
     test = context.known_metrics.get("test") or {}
-    columns = {when: test.get(when) or {} for when in ("before", "after")}
+    columns = {title: test.get(when) or {} for when, title in WHEN.items()}
     keys = [key for key in columns["after"] if key.split("/")[0] in WAYS]
     if not keys:
         raise Absent("no metrics between images and texts")

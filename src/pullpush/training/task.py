@@ -208,7 +208,7 @@ class Task:
         if self.other is None:
             return evaluate_items(x, items, queries=queries, nmi=split == "test" and self.config.nmi and not seen)
         belongs = self.other.table(split)["label"].to_numpy()
-        both_ways = evaluate_image_text(x, self._match(items), embedded[self.other.name], belongs)
+        both_ways = evaluate_image_text(x, self._match(items), embedded[self.other.name], belongs, queries=queries)
         if len(items.labels.unique()) == len(items):
             return both_ways
         return both_ways.with_images(evaluate_items(x, items, queries=queries, nmi=False))
