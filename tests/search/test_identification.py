@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from pullpush import search
 from pullpush.cli.main import main
 from pullpush.encoders.decision import Decision
+from pullpush.encoders.naming import Naming
 from pullpush.errors import UserError
 from pullpush.search import enrolment
 from pullpush.search.gallery import Gallery, gallery_of
@@ -131,6 +133,24 @@ def test_the_threshold_is_told_by_classes_and_that_of_a_pair_where_they_are_few(
     assert gallery.threshold(0.03, DECISION) == pytest.approx(DECISION.threshold(pair))
 
 
+def test_of_few_classes_the_threshold_is_that_of_simulated_galleries(people: Path) -> None:
+    naming = Naming(
+        (1, 4), (0.1, 0.05), ((0.6, 0.7), (0.7, 0.8)), ((400.0, 200.0),) * 2, ((-9.0, 9.0),) * 2, (0.0, 1.0, 0.0)
+    )
+    decision = replace(DECISION, naming=naming)
+    engine = search.open(people, FakeModel(decision=decision))
+    gallery = engine.version.gallery
+    assert dict(zip(gallery.names, gallery.images, strict=True)) == {"green": 3, "red": 1}
+    [who] = engine.identify(picture("red", 50), far=0.15)
+    assert who.threshold == naming.threshold(0.15, np.array([3, 1]), gallery.strangers, gallery.above)
+    score = engine.embed_images([picture("red", 50)]) @ gallery.prototypes.T
+    assert who.probability == pytest.approx(float(naming.probabilities(score, gallery.images)[0]), rel=1e-4)
+    with pytest.raises(UserError, match=r"0\.05 among 2 classes can't be told.*at least 0\.1\d*, or enrol more"):
+        engine.identify(picture("red", 50), far=0.05)
+    [told] = engine.identify(picture("red", 50), far=0.7)
+    assert told.threshold == engine.version.gallery.threshold(0.7), "these two classes tell it themselves"
+
+
 def test_the_rate_of_strangers_that_get_a_name_is_the_rate_that_was_asked_for() -> None:
     generator = np.random.default_rng(1)
     classes = generator.normal(size=(600, 12))
@@ -150,13 +170,13 @@ def test_the_rate_of_strangers_that_get_a_name_is_the_rate_that_was_asked_for() 
 
 def test_the_probability_is_that_of_bayes() -> None:
     prototypes = np.eye(3, dtype=np.float32)
-    gallery = Gallery(["a", "b", "c"], prototypes, np.zeros(0, np.float32), np.zeros(0))
+    gallery = Gallery(["a", "b", "c"], prototypes, np.zeros(0, np.float32), np.zeros(0), np.ones(3, np.int64))
     query = _unit(np.array([[0.5, 0.3, -0.2]]))
     [who] = gallery.identify(query, 0.3, DECISION)
     ratios = [math.exp(10 * float(score)) for score in query[0]]
     assert who.closest == "a"
     assert who.probability == pytest.approx(ratios[0] / (3 + sum(ratios)), rel=1e-5)
-    one = Gallery(["a"], prototypes[:1], np.zeros(0, np.float32), np.zeros(0))
+    one = Gallery(["a"], prototypes[:1], np.zeros(0, np.float32), np.zeros(0), np.ones(1, np.int64))
     assert one.identify(query, 0.3, DECISION)[0].probability == pytest.approx(DECISION.probability(query[0, 0]))
 
 

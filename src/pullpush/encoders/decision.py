@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pullpush.bounds import check, types_of
+from pullpush.encoders.naming import Naming
 from pullpush.errors import UserError
 
 __all__ = ["PRIOR", "TOLD", "Decision"]
@@ -46,6 +47,7 @@ class Decision:
         negatives: pairs of different classes.
         losses: what decided for the method: by the name of each, the log loss on classes left out of its fit, in nats,
             at a prior of 0.5 (0.69: it knows nothing).
+        naming: how scores of enrolled classes are read; None in bundles of earlier versions.
 
     Raises:
         UserError: the points are not finite numbers in their order.
@@ -60,6 +62,7 @@ class Decision:
     positives: int = 0
     negatives: int = 0
     losses: Mapping[str, float] = field(default_factory=dict)
+    naming: Naming | None = None
 
     def __post_init__(self) -> None:
         for name, kind in types_of(Decision).items():
@@ -125,7 +128,8 @@ class Decision:
         missing = next((name for name in known[:5] if name not in values), None)
         if missing is not None:
             raise UserError(f"a decision has no {missing!r}")
-        return cls(**{name: values[name] for name in known if name in values})
+        given = {name: values[name] for name in known if name in values}
+        return cls(**given | {"naming": None if given.get("naming") is None else Naming.of(given["naming"])})
 
 
 def _check_curve(x_name: str, x: tuple[float, ...], y_name: str, y: tuple[float, ...], least: int, rising: int) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pullpush.encoders.decision import PRIOR, Decision
+from pullpush.errors import UserError
 from pullpush.evaluation.classes import closest_classes, prototypes
 from pullpush.evaluation.knn import Floats
 from pullpush.search.errors import BadQuery
@@ -60,12 +61,14 @@ class Gallery:
         strangers: `[n]`, descending: what each enrolled image scores with the closest of the other classes, as one
             would who is not enrolled. Empty where there is one class.
         above: float64 `[n]`, how many classes score above each of them; one with 3 of its 5 images counts 0.6.
+        images: int64 `[classes]`, how many are enrolled of each.
     """
 
     names: list[str]
     prototypes: Floats
     strangers: Floats
     above: NDArray[np.float64]
+    images: NDArray[np.int64]
 
     def threshold(self, far: float, decision: Decision | None = None) -> float:
         r"""The score from which on a class is named, so that of those who are not enrolled a share of `far` is.
@@ -76,8 +79,10 @@ class Gallery:
         sharing one place, so that of strangers who are of one kind with the enrolled a share of $\alpha$ is named (as
         in conformal prediction: Vovk, Gammerman, Shafer 2005, Algorithmic learning in a random world; by classes, as
         the images of one are not independent).
-        Where $\alpha (N + 1)$ is below 2, too few to tell well, it is the threshold of the model's decision for a pair
-        at $1 - (1 - \alpha)^{1/N}$, as though the N chances were independent.
+        Where $\alpha (N + 1)$ is below 2, too few to tell well, what the validation classes of the model score with
+        each other, enrolled with as many images each, counts besides (`Naming.threshold`). Bundles of earlier versions
+        do not have this: there it is the threshold of a pair at $1 - (1 - \alpha)^{1/N}$, as though each class had one
+        image.
 
         Args:
             far: above 0 and below 1.
@@ -98,6 +103,11 @@ class Gallery:
                 f"a false accept rate of {far:g} cannot be told from so few classes ({classes}), and the model has no "
                 f"decision of its own: enrol more, {least}or train the model again with validation classes"
             )
+        if decision.naming is not None:
+            try:
+                return decision.naming.threshold(far, self.images, self.strangers, self.above)
+            except UserError as error:
+                raise BadQuery(str(error)) from None
         pair = -math.expm1(math.log1p(-far) / classes)
         if pair < decision.fars[-1]:
             raise BadQuery(
@@ -107,12 +117,7 @@ class Gallery:
         return decision.threshold(pair)
 
     def identify(self, vectors: Floats, far: float = FAR, decision: Decision | None = None) -> list[Identity]:
-        r"""Who each is.
-
-        With $\lambda(s)$ the log likelihood ratio of the model's decision, $s_j$ the score of class j of N, and as
-        many strangers as enrolled among those who ask ($\pi = 0.5$), all of them equally often, by Bayes
-
-        $$P(c) = \frac{e^{\lambda(s_c)}}{N (1 - \pi) / \pi + \sum_j e^{\lambda(s_j)}}$$
+        """Who each is.
 
         Args:
             vectors: float32 `[n, dim]`, of length 1.
@@ -123,21 +128,38 @@ class Gallery:
             BadQuery: as of `threshold`.
         """
         threshold = self.threshold(far, decision)
-        identities = []
-        for scores in vectors @ self.prototypes.T:
-            best = int(scores.argmax())
-            score = float(scores[best])
-            identities.append(
-                Identity(
-                    name=self.names[best] if score >= threshold else None,
-                    closest=self.names[best],
-                    probability=None if decision is None else _probability(scores, best, decision),
-                    score=score,
-                    threshold=threshold,
-                    far=far,
-                )
+        scores = vectors @ self.prototypes.T
+        chances = [None] * len(scores) if decision is None else self.probabilities(scores, decision).tolist()
+        return [
+            Identity(
+                name=self.names[best] if row[best] >= threshold else None,
+                closest=self.names[best],
+                probability=chance,
+                score=float(row[best]),
+                threshold=threshold,
+                far=far,
             )
-        return identities
+            for row, best, chance in zip(scores, scores.argmax(axis=1).tolist(), chances, strict=True)
+        ]
+
+    def probabilities(self, scores: Floats, decision: Decision) -> NDArray[np.float64]:
+        r"""The probability of the closest class, of those who score so with each class: `Naming.probabilities`.
+
+        Of a model of an earlier version, by the same formula with the log likelihood ratio of a pair and no correction.
+
+        Args:
+            scores: `[n, classes]`, cosines with the prototypes.
+            decision: of the model.
+
+        Returns:
+            float64 `[n]`.
+        """
+        if decision.naming is not None:
+            return decision.naming.probabilities(scores, self.images)
+        ratios = decision.probability(scores)
+        ratios = ratios / np.maximum(1 - ratios, 1e-12)  # at a prior of 0.5, odds are likelihood ratios
+        closest = np.take_along_axis(ratios, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+        return np.asarray(closest / (len(self.names) * (1 - PRIOR) / PRIOR + ratios.sum(axis=1)), np.float64)
 
 
 def gallery_of(table: pd.DataFrame, vectors: Vectors) -> Gallery:
@@ -166,10 +188,4 @@ def gallery_of(table: pd.DataFrame, vectors: Vectors) -> Gallery:
         # of a sample that lacks some classes, as though all were in it
         share *= len(names) / len(np.unique(labels[rows]))
         strangers, above = scores[order], np.cumsum(share) - share
-    return Gallery([str(name) for name in names], prototypes(x, labels)[1], strangers, above)
-
-
-def _probability(scores: Floats, best: int, decision: Decision) -> float:
-    ratios: NDArray[np.float64] = decision.probability(scores)
-    ratios = ratios / np.maximum(1 - ratios, 1e-12)  # at a prior of 0.5, odds are likelihood ratios
-    return float(ratios[best] / (len(scores) * (1 - PRIOR) / PRIOR + ratios.sum()))
+    return Gallery([str(name) for name in names], prototypes(x, labels)[1], strangers, above, np.bincount(labels))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pullpush.encoders.decision import Decision
 from pullpush.evaluation import fit_decision
+from pullpush.evaluation.galleries import fit_naming
 from pullpush.evaluation.retrieval import Sides
 from pullpush.progress import say
 from pullpush.runs.reader import RunFolder
@@ -27,17 +29,17 @@ def decide(run: Run, validation: Sides) -> Decision | None:
     items = run.task.splits["validation"]
     if not len(items):
         return None
-    x, queries = validation.gallery, validation.queries
-    if queries is None:
-        decision = fit_decision(x, items.labels, items.ids)
-    else:
-        decision = fit_decision(queries, items.labels, items.ids, gallery=x)
+    x, gallery = validation.gallery, None
+    if validation.queries is not None:
+        x, gallery = validation.queries, validation.gallery
+    decision = fit_decision(x, items.labels, items.ids, gallery=gallery)
     if decision is None:
         say(
             "no decision: fewer than 10 validation classes with two items can't tell which cosine means the same "
             "(--data.validation)"
         )
-    return decision
+        return None
+    return replace(decision, naming=fit_naming(x, items.labels, items.ids, gallery=gallery))
 
 
 def verified(run: Run, decision: Decision | None) -> dict[str, Any]:

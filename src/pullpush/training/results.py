@@ -95,7 +95,7 @@ class Results(Callback):
         after = _test(run, "after")
         seen = see(run)
         task.views = seen.views
-        validation = sides_of(run, "validation")
+        validation = sides_of(run, "validation", seen.validation)
         decision, reranking = decide(run, validation), reranking_of(run, validation)
         task.save_model(run.folder / "model", compression, decision, reranking.options)
         metrics = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,10 +36,12 @@ class Seen:
     Attributes:
         views: of its model.
         gain: what they find more than the plain view on the validation classes, where that was measured.
+        validation: the embeddings of the validation items in each of them, where they were made for the choice.
     """
 
     views: Views
     gain: Gain | None = None
+    validation: Mapping[View, Tensor] = field(default_factory=dict)
 
     def values(self) -> dict[str, Any]:
         """For metrics.json."""
@@ -47,14 +49,20 @@ class Seen:
         return {**self.views.values(), **cost, "gain": self.gain and self.gain.values()}
 
 
-def sides_of(run: Run, split: str) -> Sides:
-    """The items of a split in the views of the model."""
+def sides_of(run: Run, split: str, seen: Mapping[View, Tensor] | None = None) -> Sides:
+    """The items of a split in the views of the model.
+
+    Args:
+        run: of the model.
+        split: which.
+        seen: their embeddings in each view, where they were made before.
+    """
     task, device = run.task, run.fabric.device
     if not len(task.splits[split]):
         return Sides(np.empty((0, 0), np.float32))
     if task.views.plain:
         return Sides(_numpy(next(iter(task.embed(split, device).values()))))
-    queries, gallery = task.views.seen(task.embed_views(split, task.views.all, device))
+    queries, gallery = task.views.seen(seen or task.embed_views(split, task.views.all, device))
     return Sides(_numpy(gallery), _numpy(queries), task.views)
 
 
@@ -94,7 +102,12 @@ def see(run: Run) -> Seen:
 
     views, plain = choose_views(each, score, own.query_cost, own.gallery_cost), Views().seen(each)
     gain = gain_of(evaluation(*plain), evaluation(*views.seen(each)), task.chosen_by, ERRORS)
-    return Seen(views if gain and gain.shown else Views(), gain)
+    if not (gain and gain.shown):
+        return Seen(Views(), gain)
+    # views are made from squares of the largest side: with another one they would not be quite the same
+    size = run.config.encoder.size
+    kept = views.side(size) == max(view.side(size) for view in candidates)
+    return Seen(views, gain, {view: each[view] for view in views.all} if kept else {})
 
 
 def _affordable(run: Run, candidates: Sequence[View]) -> bool:
