@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 import pullpush
 from pullpush.cli import main
@@ -246,3 +247,32 @@ def test_verify(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> 
     for wrong in ("0", "1", "nan", "often"):
         assert main(["verify", str(run), "--far", wrong]) == 2
         assert "--far" in capsys.readouterr().err
+
+
+def test_verify_of_saved_embeddings_and_its_figure(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, figure = tmp_path / "photos.npz", tmp_path / "verified.png"
+    assert main(["embed", str(run), "--data", str(photos), "--out", str(saved)]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(run), "--data", str(photos), "--json"]) == 0
+    of_run = json.loads(capsys.readouterr().out)
+    assert main(["verify", str(saved), "--out", str(figure), "--json"]) == 0
+    of_file = json.loads(capsys.readouterr().out)
+    assert of_file["groups"] == []
+    for name in ("eer", "positives", "negatives", "threshold", "tar@far=1e-2"):
+        assert of_file[name] == pytest.approx(of_run[name], abs=1e-6)
+    with Image.open(figure) as image:
+        assert min(image.size) > 600
+    bits = tmp_path / "bits.npz"
+    assert main(["embed", str(run), "--data", str(photos), "--dtype", "binary", "--out", str(bits)]) == 0
+    np.savez(tmp_path / "half.npz", embeddings=np.ones((3, 2)))
+    for words, said in {
+        (str(bits),): "holds bits",
+        (str(tmp_path / "half.npz"),): "no array 'labels'",
+        (str(tmp_path / "none.npz"),): "none.npz",
+        (str(saved), "--data", str(photos)): "leave out --data",
+        (str(saved), "--out", "curve.svg"): "the figure is a PNG",
+    }.items():
+        assert main(["verify", *words]) == 2
+        assert said in capsys.readouterr().err

@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+from pyeer import eer_stats
 from sklearn.metrics import roc_curve
 
 from pullpush.errors import UserError
 from pullpush.evaluation import pairs, rates, verify
+from pullpush.evaluation.verification import named
 
 FARS = (0.2, 0.05, 0.01)
 
@@ -28,7 +30,7 @@ def way(request, monkeypatch) -> str:
     if request.param != "each pair":
         monkeypatch.setattr(rates, "FULL", 0)
     if "tiles" in request.param:
-        for name, value in {"ROWS": 32, "COLUMNS": 40, "PART": 13, "FLUSH": 50}.items():
+        for name, value in {"ROWS": 13, "COLUMNS": 40, "FLUSH": 50}.items():
             monkeypatch.setattr(pairs, name, value)
     return request.param
 
@@ -95,6 +97,28 @@ def test_it_is_what_scikit_learn_finds(way: str) -> None:
     near = np.searchsorted(-threshold, -found.curve["threshold"] + pairs.STEP / 2, side="right") - 1
     np.testing.assert_allclose(found.curve["far"], far[near], atol=1e-4)
     np.testing.assert_allclose(found.curve["tar"], tar[near], atol=1e-3)
+
+
+@pytest.mark.parametrize("grain", [0.0, 0.5, 1.5], ids=["no ties", "ties", "many ties"])
+def test_it_is_what_pyeer_finds(grain: float) -> None:
+    """Within the difference of the definitions: pyeer's equal error rate is the mean of both rates at one of the two
+    thresholds around the crossing, ours lies where straight lines between the two cross. Its rate of false rejects is
+    at the threshold whose false accept rate is nearest to the one that is asked for, above it or below; asked for just
+    that one, both are the same."""
+    x, labels = made(items=130, grain=grain)
+    places, same = scores_of(x, labels)
+    scores = pairs.cosine(places)
+    _, far, frr = eer_stats.calculate_roc(scores[same], scores[~same])
+    loose = 1.5 / same.sum() if not grain else 0.02  # as above
+    cross = int(np.argmax(far <= frr))
+    around = np.stack([far, frr])[:, cross - 1 : cross + 1]
+    ours, theirs = verify(x, labels, fars=FARS, replicates=0).metrics["eer"], eer_stats.get_eer_values(far, frr)[-1]
+    assert around.min() - loose <= ours <= around.max() + loose
+    assert abs(ours - theirs) <= np.ptp(around) / 2 + loose
+    for rate in FARS:
+        at, missed = eer_stats.get_fmr_op(far, frr, rate)
+        found = verify(x, labels, fars=(far[at],), replicates=0).metrics
+        assert found[named(far[at])] == pytest.approx(1 - missed, abs=loose)
 
 
 def test_the_ways_agree_to_the_last_pair(monkeypatch) -> None:

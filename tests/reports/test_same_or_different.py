@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from matplotlib import rc_context
 
-from pullpush.evaluation import verify
+from pullpush.encoders import Decision
+from pullpush.evaluation import reliability, verify
+from pullpush.reports import verification
 from pullpush.reports.context import Context
+from pullpush.reports.error_rates import LEAST, draw_errors, draw_pairs, draw_reliability
 from pullpush.reports.style import DARK, LIGHT, settings
-from pullpush.reports.verification import LEAST, draw_errors, error_table, errors
+from pullpush.reports.verification import error_table, errors, reliable
 from pullpush.runs.reader import Absent, RunFolder
 
 
@@ -48,3 +53,45 @@ def test_the_table_shows_what_the_run_measured(new_run: Callable[[Path], Path], 
     block = error_table(Context(RunFolder(run)))
     assert block.rows == [["equal error rate", "0.100 (0.050 to 0.200)"], ["true accepts at 1e-3 false accepts", "–"]]
     assert "0.0100" in block.caption
+
+
+DECISION = Decision("logistic", (-1, 0, 1), (-9, -2, 9), (0.5,), (0.01,), 30)
+
+
+def test_the_diagram_shows_how_the_probabilities_hold(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Context(RunFolder(run_folder))
+    monkeypatch.setattr(verification, "model_of", lambda run: SimpleNamespace(decision=None))
+    with pytest.raises(Absent, match="no decision"):
+        reliable(context)
+    monkeypatch.setattr(verification, "model_of", lambda run: SimpleNamespace(decision=DECISION))
+    block = reliable(context)
+    found = reliability(DECISION, context.run.embeddings("test", "after"), context.test.table["label"].to_numpy())
+    assert f"{found.error:.4f}" in block.caption
+    for theme in (LIGHT, DARK):
+        with rc_context(settings(theme)):
+            axes, below = draw_reliability(found, theme).axes
+        some = found.weight > 0
+        np.testing.assert_allclose(
+            axes.lines[1].get_xydata(), np.stack([found.predicted, found.observed], 1)[some], atol=1e-12
+        )
+        assert [bar.get_height() for bar in below.patches] == found.pairs.tolist()
+        assert found.pairs.sum() == len(context.test) * (len(context.test) - 1) / 2
+        assert f"{found.error:.3f}" in axes.get_title("left")
+
+
+def test_the_figure_of_the_command_has_all_of_it(run_folder: Path) -> None:
+    run = RunFolder(run_folder)
+    labels = run.split("test").table["label"].to_numpy()
+    x = run.embeddings("test", "after")
+    found = verify(x, labels, replicates=0)
+    with rc_context(settings(LIGHT)):
+        roc, det, cosines, probabilities, _ = draw_pairs(found, reliability(DECISION, x, labels), LIGHT).axes
+        assert len(draw_pairs(found, None, replace(LIGHT, narrow=True)).axes) == 3
+    accepted, refused = (dict(axes.lines[0].get_xydata().tolist()) for axes in (roc, det))
+    assert refused.keys() <= accepted.keys()
+    assert len(refused) > 100
+    assert "EER" in det.get_title("left")
+    assert cosines.get_xlabel() == "cosine"
+    assert "probabilities" in probabilities.get_title("left")

@@ -21,7 +21,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "train": ("training", "train", "train on images by class and evaluate on classes never trained on"),
     "evaluate": ("models", "train", "metrics of a run or model on any data"),
-    "verify": ("models", "train", "same or different: error rates and thresholds over all pairs"),
+    "verify": ("verification", "train", "same or different: error rates and thresholds over all pairs"),
     "embed": ("models", "train", "embeddings of images, to a file"),
     "data": ("data", "train", "what is in a data set, problems first"),
     "study": ("studies", "study", "many runs that differ in a few options: margins, losses, any grid"),

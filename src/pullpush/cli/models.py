@@ -1,12 +1,10 @@
-"""pullpush evaluate, pullpush verify, pullpush embed"""
+"""pullpush evaluate, pullpush embed"""
 
 import sys
-from functools import partial
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pullpush.bounds import Bound
 from pullpush.cli.compression import compressed_rows, shown_row
 from pullpush.cli.reranking import in_words, timed, tried
 from pullpush.cli.retrieval import print_ways
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from pullpush.encoders.model import Model
     from pullpush.evaluation import Chosen, Rerank
 
-__all__ = ["embed", "evaluate", "verify"]
+__all__ = ["asked", "embed", "embed_readable", "evaluate"]
 
 SHOWN = 10
 
@@ -88,8 +86,8 @@ def evaluate(
         print_ways(loaded, model, rerank, lambda wanted: _reranking(wanted, loaded, model), json)
         return
     reranking, chosen = _reranking(rerank, loaded, model)
-    items = _asked(model, data, root, split, options)
-    queries, embeddings, items = _embed_readable(loaded, items)
+    items = asked(model, data, root, split, options)
+    queries, embeddings, items = embed_readable(loaded, items)
     asking = None if loaded.views.plain else queries
     result, seconds = before = timed(
         lambda: evaluate_items(embeddings, items, nmi=nmi and not reranking, queries=asking)
@@ -131,83 +129,6 @@ def evaluate(
         print(printable(note))
     if reranking:
         print(f"ranking took {seconds:.1f} s, {before[1]:.1f} s without")
-
-
-def verify(
-    model: str,
-    *,
-    data: str | None = None,
-    root: str | None = None,
-    split: Literal["", "train", "validation", "test"] = "",
-    options: dict[str, Any] | None = None,
-    far: list[Annotated[float, Bound(0, 1, above=True, below=True)]] | None = None,
-    views: Literal["auto", "none"] = "auto",
-    json: bool = False,
-) -> None:
-    """Same or different: how well a threshold on the cosine tells pairs of one class from all others.
-
-    Args:
-        model: a run folder or a model folder.
-        data: a name, a folder of classes, or a manifest; by default what the run was tested on.
-        root: folder of the download, for the benchmark data sets.
-        split: train, validation or test; by default the test split of the run or of the data, else all items.
-        options: further options of the reader.
-        far: a false accept rate, above 0 and below 1; may be repeated. By default 1e-2, 1e-3, 1e-4 and 1e-5.
-        views: the test views of the model (auto), or images as they are.
-        json: print JSON instead of tables.
-
-    Examples:
-        pullpush verify runs/demo
-        pullpush verify runs/demo --far 0.001 --json
-        pullpush verify runs/demo --data photos/
-    """
-    from rich.console import Console
-
-    from pullpush.encoders import Views, load
-    from pullpush.evaluation import reliability
-    from pullpush.evaluation import verify as over_all_pairs
-    from pullpush.evaluation.verification import FARS
-    from pullpush.runs.verified import groups_of
-
-    loaded = load(model)
-    if views == "none":
-        loaded.views = Views()
-    queries, gallery, items = _embed_readable(loaded, _asked(model, data, root, split, options))
-    labels, ids = (items.table[name].to_numpy() for name in ("label", "id"))
-    groups, against = groups_of(items), dict[str, Any]()
-    if not loaded.views.plain:
-        against = {"gallery": gallery, "gallery_labels": labels, "gallery_ids": ids, "gallery_groups": groups}
-    found = over_all_pairs(queries, labels, ids, groups=groups or None, fars=tuple(far or FARS), **against)
-    values = found.values()
-    if loaded.decision is not None and views == "auto":
-        other = None if loaded.views.plain else gallery
-        values["calibration_error"] = reliability(loaded.decision, queries, labels, ids, gallery=other).error
-    if json:
-        by_group = [] if found.per_group is None else found.per_group.reset_index().to_dict("records")
-        print(dumps({**values, "groups": by_group}))
-        return
-    pairs = f"{found.positives:,} same and {found.negatives:,} different pairs of {found.items:,} items"
-    Console().print(as_table(f"{model} on {items.name}: {pairs}", map(partial(_rate, values), found.metrics)))
-    if found.per_group is not None:
-        title = "by group, at the thresholds above: true and false accept rates"
-        Console().print(as_table(title, (_group(row) for _, row in found.per_group.reset_index().iterrows())))
-    if "calibration_error" in values:
-        print(f"calibration error of the probabilities on these pairs: {values['calibration_error']:.4f}")
-
-
-def _rate(values: "Mapping[str, Any]", name: str) -> dict[str, str]:
-    """A row of the table of verification."""
-    cells = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
-    cells["threshold"] = "threshold" + name.removeprefix("eer").removeprefix("tar")
-    shown = {title: values.get(key) for title, key in cells.items()}
-    return {"rate": name, **{title: "-" if each is None else f"{each:.4f}" for title, each in shown.items()}}
-
-
-def _group(row: "Mapping[str, Any]") -> dict[str, str]:
-    """A row of the table of groups: two rates, as a terminal is narrow; --json has all."""
-    rates = [name for name in row if str(name).startswith("tar@far=")][:2]
-    shown = {str(n): f"{row[n]:.3f}, {row[n.replace('tar@', 'far@')]:.1e}" for n in rates}
-    return {"group": f"{row['grouping']} {row['group'] or '(none)'}", "items": f"{row['items']:,}", **shown}
 
 
 def embed(
@@ -256,7 +177,7 @@ def embed(
     else:
         items = _split(open_images(data, root=root, **(options or {})), split, data)
     loaded.compression.reduce(np.empty((0, loaded.dim), np.float32), dim)  # refused before anything is embedded
-    _, embeddings, items = _embed_readable(loaded, items)
+    _, embeddings, items = embed_readable(loaded, items)
     embeddings = loaded.compression(embeddings, dim, dtype)
     rows = range(len(items))
     paths, classes = [items.path(row) for row in rows], [items.classes[label] for label in items.table["label"]]
@@ -303,7 +224,7 @@ def _reranking(wanted: str, model: "Model", folder: str) -> "tuple[Rerank, Chose
             f"{folder!r} has no validation classes to choose a re-ranking on: name one, such as "
             "--rerank expand=3, or give the folder of a run that was trained with --data.validation 0.1"
         )
-    _, embeddings, validation = _embed_readable(model, validation)
+    _, embeddings, validation = embed_readable(model, validation)
     chosen = choose_rerank(embeddings, validation, wanted)
     return chosen.options, chosen
 
@@ -316,7 +237,7 @@ def _of_the_run(model: str) -> "Items | None":
     return next((Items.load(table) for table in tables if table.exists()), None)
 
 
-def _asked(model: str, data: str | None, root: str | None, split: str, options: dict[str, Any] | None) -> "Items":
+def asked(model: str, data: str | None, root: str | None, split: str, options: dict[str, Any] | None) -> "Items":
     """The items that a model is to be measured on."""
     from pullpush.data.sources import open_items
 
@@ -337,7 +258,7 @@ def _split(items: "Items | None", split: str, what: str) -> "Items":
     return chosen
 
 
-def _embed_readable(model: "Model", items: "Items") -> "tuple[np.ndarray, np.ndarray, Items]":
+def embed_readable(model: "Model", items: "Items") -> "tuple[np.ndarray, np.ndarray, Items]":
     """Embeddings of the items whose images can be read, as queries and as gallery, and these items; the others are
     named on standard error.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.isotonic import IsotonicRegression
 
-from pullpush.encoders.decision import TOLD, Decision
+from pullpush.encoders.decision import PRIOR, TOLD, Decision
 from pullpush.errors import UserError
 from pullpush.evaluation.evaluate import sides
 from pullpush.evaluation.pairs import SIZE, Plan, cosine, stream
@@ -127,14 +127,14 @@ def _some(side: Side, rows: NDArray[np.bool_]) -> Side:
     return Side(side.embeddings[rows], side.labels[rows], side.ids[rows])
 
 
-def _balanced(scores: Scores) -> tuple[Floats, Floats]:
-    """Weights of the pairs, those of one class and of different ones one half in all."""
-    return scores.same / (2 * scores.same.sum()), scores.different / (2 * scores.different.sum())
+def _weights(scores: Scores, prior: float = PRIOR) -> tuple[Floats, Floats]:
+    """Of the pairs of one class, which have the share `prior` of all, and of different ones."""
+    return prior * scores.same / scores.same.sum(), (1 - prior) * scores.different / scores.different.sum()
 
 
 def logistic(scores: Scores) -> tuple[Floats, Floats]:
     """Cosines and log ratios of the straight line with the least log loss."""
-    same, different = _balanced(scores)
+    same, different = _weights(scores)
     centre = float(same @ scores.cosines + different @ scores.cosines)
     x = scores.cosines - centre
 
@@ -152,7 +152,7 @@ def logistic(scores: Scores) -> tuple[Floats, Floats]:
 
 def isotonic(scores: Scores) -> tuple[Floats, Floats]:
     """Cosines and log ratios of the rising line with the least log loss (and the least squares)."""
-    same, different = (each.copy() for each in _balanced(scores))
+    same, different = (each.copy() for each in _weights(scores))
     # an imagined pair of one class at the lower end and of different ones at the upper: no ratio is infinite
     same[0] += 0.5 / scores.same.sum()
     different[-1] += 0.5 / scores.different.sum()
@@ -176,7 +176,7 @@ def _mean_loss(fit: Callable[[Scores], tuple[Floats, Floats]], folds: list[tuple
     losses = []
     for rest, left_out in folds:
         ratio = np.interp(left_out.cosines, *fit(rest))
-        same, different = _balanced(left_out)
+        same, different = _weights(left_out)
         losses.append(same @ np.logaddexp(0, -ratio) + different @ np.logaddexp(0, ratio))
     return float(np.mean(losses))
 
@@ -192,14 +192,16 @@ def _tail(scores: Scores) -> tuple[Floats, Floats]:
 
 
 class Reliability(NamedTuple):
-    """Probabilities in bins, at a prior of 0.5; float64 `[bins]`, NaN of an empty one."""
+    """Probabilities in bins; float64 `[bins]`, NaN of an empty one."""
 
     predicted: Floats
     """Their mean."""
     observed: Floats
     """The share of pairs of one class."""
     weight: Floats
-    """The share of all pairs; sums to 1."""
+    """The share of all pairs, weighted; sums to 1."""
+    pairs: Floats
+    """How many there are, as they are."""
 
     @property
     def error(self) -> float:
@@ -208,23 +210,32 @@ class Reliability(NamedTuple):
 
 
 def reliability(
-    decision: Decision, embeddings: Any, labels: Any, ids: Any = None, *, gallery: Any = None, bins: int = 10
+    decision: Decision,
+    embeddings: Any,
+    labels: Any,
+    ids: Any = None,
+    *,
+    gallery: Any = None,
+    bins: int = 10,
+    prior: float = PRIOR,
 ) -> Reliability:
-    """How the probabilities of a decision hold on other items: all pairs, weighted so that both kinds are as many.
+    """How the probabilities of a decision hold on other items: all pairs, weighted to the prior.
 
     Args:
         decision: fitted on other classes.
         embeddings, labels, ids, gallery: as of `fit_decision`.
         bins: of equal width, from 0 to 1.
+        prior: the share of pairs of one class, as of `Decision.probability`; 0.5: both kinds are as many.
 
     Raises:
-        UserError: as `verify`.
+        UserError: as `verify`, and for a prior out of its bounds.
     """
     items, others = _items(embeddings, labels, ids, gallery)
     scores = _scores(items, others, np.ones(len(items.labels), np.bool_))
-    same, different = _balanced(scores)
-    weight, found = same + different, decision.probability(scores.cosines)
+    same, different = _weights(scores, prior)
+    weight, found = same + different, decision.probability(scores.cosines, prior)
     bin_ = np.minimum((found * bins).astype(np.int64), bins - 1)
     total, positive, mean = (np.bincount(bin_, each, minlength=bins) for each in (weight, same, weight * found))
+    pairs = np.bincount(bin_, scores.same + scores.different, minlength=bins).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return Reliability(mean / total, positive / total, np.asarray(total, np.float64))
+        return Reliability(mean / total, positive / total, np.asarray(total, np.float64), pairs)

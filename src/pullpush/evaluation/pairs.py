@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,9 +42,9 @@ GRID = 1 << 19
 SIZE = 2 * GRID + 1
 """Cosines are numbered from 0 (-1) to SIZE - 1 (1): their places."""
 
-ROWS, COLUMNS, PART = 256, 2040, 128
-"""A tile, and how many of its rows are looked at together: what stays in the cache of a core. Sums along a column, and
-along each eighth of a row, fit into a byte (`_sums`)."""
+ROWS, COLUMNS = 248, 1016
+"""A tile: what stays in the cache of a core. Sums along a column, and along each eighth of a row, fit into a byte
+(`_sums`)."""
 
 FLUSH = 1 << 20
 """Pairs that are taken out before they are added to the counts."""
@@ -110,12 +110,14 @@ class Plan:
         levels: ascending; of each class it is counted how many of its pairs reach them; below the floor, in every
             `every`-th tile. The ends of the zone that are below the floor are among them, and none is between.
         every: 1: in all of them.
+        exact: pairs from here on are counted for their classes, one by one; those below only in every `every`-th tile.
     """
 
     floor: int
     zone: tuple[int, int] | None
     levels: Ints
     every: int = 1
+    exact: int = 0
 
     @property
     def bulk(self) -> Ints:
@@ -133,7 +135,7 @@ class Counts:
         levels: as of the plan.
         floor: as of the plan.
         class_same: int64 `[C, 1 + levels]`, pairs of each class: all, and those that reach each level.
-        class_different: float64, so, its pairs with other classes; below the floor estimated from some of the tiles.
+        class_different: float64, so, its pairs with other classes; below `exact` of the plan estimated from some tiles.
         groups: by name, int64 `[groups, 1 + levels]` each: pairs of one class with an item of the group, and of
             different ones, which are not counted at levels below the floor.
     """
@@ -148,11 +150,9 @@ class Counts:
 
 
 def place(scores: Any) -> Ints:
-    """The number of the multiple of `STEP` that each cosine is nearest to."""
-    number = np.multiply(scores, GRID, dtype=np.float64)
-    number += GRID + 0.5
-    places: Ints = np.clip(number, 0, SIZE - 1).astype(np.int64)  # which cuts off what is behind the point
-    return places
+    """The number of the multiple of `STEP` that each cosine is nearest to, of two the even one."""
+    number = np.multiply(scores, np.float32(GRID))  # exact, as is the next
+    return np.asarray(np.clip(np.rint(number, out=number), -GRID, GRID).astype(np.int64) + GRID)
 
 
 def cosine(places: Any) -> Any:
@@ -161,8 +161,11 @@ def cosine(places: Any) -> Any:
 
 
 def edge(place: int) -> np.float32:
-    """The least float32 that has this place or a higher one (no rounding: it needs 21 bits)."""
-    return np.float32((place - GRID - 0.5) * STEP) if place else np.float32(-1.5)
+    """The least float32 that has this place or a higher one."""
+    if not place:
+        return np.float32(-1.5)
+    least = np.float32((place - GRID - 0.5) * STEP)  # no rounding: it needs 21 bits
+    return least if place % 2 == 0 else np.nextafter(least, np.float32(2))
 
 
 def tiles(sides: Sides, start: int) -> Iterator[slice]:
@@ -214,6 +217,15 @@ def stream(sides: Sides, plan: Plan) -> Counts:
     return work.counts()
 
 
+class _Buffers(NamedTuple):
+    """Of a thread: what it overwrites with each tile, and the pairs that it has counted at each place."""
+
+    tile: Floats
+    mask: Bools
+    taken: Bools
+    all: Ints
+
+
 class _Stream:
     """The counts so far. Threads add to them under the lock."""
 
@@ -224,39 +236,51 @@ class _Stream:
         self.width = len(plan.levels) + 1
         # how many of the levels a place reaches
         self.reaches = np.searchsorted(plan.levels, np.arange(SIZE), side="right").astype(np.int16)
-        self.all, self.same = np.zeros(SIZE, np.int64), np.zeros(SIZE, np.int64)
+        self.same = np.zeros(SIZE, np.int64)
         self.reached = np.zeros(len(plan.bulk), np.int64)
         self.rows = np.zeros((len(plan.bulk), len(sides.queries)), np.int64)
         self.columns = np.zeros((len(plan.bulk), len(sides.gallery)), np.int64)
         self.classes = [np.zeros(sides.classes * self.width, np.int64) for _ in range(2)]
         sizes = {name: int(max(a.max(), b.max())) + 1 for name, (a, b) in sides.groups.items()}
         self.groups = {name: [np.zeros(n * self.width, np.int64) for _ in range(2)] for name, n in sizes.items()}
-        self.buffers = threading.local()
+        self.local, self.buffers = threading.local(), list[_Buffers]()
 
     def block(self, start: int) -> int:
         """All tiles of a block of queries."""
-        if not hasattr(self.buffers, "tile"):
-            self.buffers.tile = np.empty(ROWS * COLUMNS, np.float32)
-            self.buffers.masks = np.empty((2, PART * COLUMNS), np.bool_)
+        buffers = self._of_thread()
         queries = self.sides.queries[start : start + ROWS]
-        taken: list[Cells] = []
+        reached = np.zeros(len(self.bulk), np.int64)
         same: list[Cells] = []
+        cells: list[Cells] = []
         for at in tiles(self.sides, start):
             columns = self.sides.gallery[at]
-            tile = self.buffers.tile[: len(queries) * len(columns)].reshape(len(queries), len(columns))
+            tile = buffers.tile[: len(queries) * len(columns)].reshape(len(queries), len(columns))
             np.matmul(queries, columns.T, out=tile)
             self._take_apart(tile, start, at.start)
-            same.append(self._of_one_class(tile, start, at.start))
-            by_class = (start // ROWS + at.start // COLUMNS) % self.plan.every == 0
-            for row in range(0, len(queries), PART):
-                taken += self._look(tile[row : row + PART], start + row, at.start, by_class)
-            if sum(len(places) for _, _, places in taken + same) > FLUSH:
-                self._add(taken, 0)
-                self._add(same, 1)
-                taken, same = [], []
-        self._add(taken, 0)
-        self._add(same, 1)
+            if self._has_same(start, at):
+                same.append(self._of_one_class(tile, start, at.start))
+            cells.append(self._look(tile, start, at.start, buffers, reached))
+            if sum(len(places) for _, _, places in cells) > FLUSH:
+                self._add(0, cells)
+        self._add(0, cells)
+        self._add(1, same)
+        with self.lock:
+            self.reached += reached
         return len(queries)
+
+    def _of_thread(self) -> _Buffers:
+        if not hasattr(self.local, "buffers"):
+            mask, taken = np.empty((2, ROWS * COLUMNS), np.bool_)
+            self.local.buffers = _Buffers(np.empty(len(mask), np.float32), mask, taken, np.zeros(SIZE, np.int64))
+            with self.lock:
+                self.buffers.append(self.local.buffers)
+        buffers: _Buffers = self.local.buffers
+        return buffers
+
+    def _has_same(self, start: int, at: slice) -> bool:
+        """Whether any pair of a tile is of one class; both sides are in the order of their classes."""
+        last = min(start + ROWS, len(self.last)) - 1
+        return bool(self.first[start] < at.stop and self.last[last] > at.start)
 
     def _take_apart(self, tile: Floats, start: int, first: int) -> None:
         """Marks the pairs that do not count: an item with itself and, of one set, each pair a second time."""
@@ -277,70 +301,86 @@ class _Stream:
         counts = values > APART
         return rows[counts] + start, columns[counts] + first, place(values[counts])
 
-    def _look(self, part: Floats, start: int, first: int, by_class: bool) -> list[Cells]:
-        """Counts which pairs of some rows of a tile reach the levels below the floor, and takes out those of the zone
-        and from the floor on."""
-        mask, taken = (each[: part.size].reshape(part.shape) for each in self.buffers.masks)
-        np.greater_equal(part, self.floor, out=taken)
+    def _look(self, tile: Floats, start: int, first: int, buffers: _Buffers, reached: Ints) -> Cells:
+        """Counts which pairs of a tile reach the levels below the floor, and all of the zone and from the floor on by
+        their places; gives those that are to be counted for their classes."""
+        mask, taken = (each[: tile.size].reshape(tile.shape) for each in (buffers.mask, buffers.taken))
+        by_class = (start // ROWS + first // COLUMNS) % self.plan.every == 0
+        np.greater_equal(tile, self.floor, out=taken)
         for number, (level, least) in enumerate(self.bulk):
-            np.greater_equal(part, least, out=mask)
+            np.greater_equal(tile, least, out=mask)
             if by_class:
                 of_rows, of_columns = _sums(mask)
+                self.rows[number, start : start + len(tile)] += of_rows  # of this thread alone
                 with self.lock:
-                    self.rows[number, start : start + len(part)] += of_rows
-                    self.columns[number, first : first + part.shape[1]] += of_columns
+                    self.columns[number, first : first + tile.shape[1]] += of_columns
             if self.plan.zone and level in self.plan.zone:
                 # from the low end on, but not from the high end on: what is taken is nested, so this is exact
                 np.not_equal(taken, mask, out=taken)
             if not self.plan.zone or level != self.plan.zone[0]:
-                reached = np.count_nonzero(mask)
-                with self.lock:
-                    self.reached[number] += reached
-        return [_cells(part, taken, start, first)]
+                reached[number] += np.count_nonzero(mask)
+        index = _where(taken)
+        places = place(tile.reshape(-1).take(index))
+        np.add.at(buffers.all, places, 1)
+        # pairs of the zone are counted for their classes at its ends, as all others below the floor are at the levels
+        lowest = self.plan.floor if by_class else max(self.plan.floor, self.plan.exact)
+        if self.plan.zone or not by_class:
+            some = np.flatnonzero(places >= lowest)
+            index, places = index.take(some), places.take(some)
+        rows = index // tile.shape[1]
+        return rows + start, index - rows * tile.shape[1] + first, places
 
-    def _add(self, cells: list[Cells], kind: int) -> None:
-        """Adds pairs to the counts: of all (kind 0), or of those of one class (1)."""
+    def _add(self, kind: int, cells: list[Cells]) -> None:
+        """Adds pairs to the counts of classes and groups: of different ones (kind 0), sorted out of all, or of one (1),
+        which are counted at their places, too. Leaves none."""
         if not cells:
             return
         rows, columns, places = (np.concatenate(each) for each in zip(*cells, strict=True))
+        cells.clear()
+        if kind:
+            with self.lock:
+                np.add.at(self.same, places, 1)
+        else:
+            apart = np.flatnonzero(self.sides.labels[rows] != self.sides.gallery_labels[columns])
+            rows, columns, places = rows[apart], columns[apart], places[apart]
+        self._tally(kind, rows, columns, places)
+
+    def _tally(self, kind: int, rows: Ints, columns: Ints, places: Ints) -> None:
+        """Counts pairs for their classes and groups: of different ones (kind 0), or of one (1)."""
+        reaches = self.reaches[places].astype(np.int64)
+        sampled = not kind and self.plan.every > 1
+        weight = np.where(places < self.plan.exact, self.plan.every if sampled else 1, 1)
+        mine, other = self.sides.labels[rows], self.sides.gallery_labels[columns]
         with self.lock:
-            np.add.at((self.all, self.same)[kind], places, 1)
-        if not kind and self.plan.zone:
-            top = places >= self.plan.floor
-            rows, columns, places = rows[top], columns[top], places[top]
-        reaches = self.reaches[places]
-        with self.lock:
-            self._tally(self.classes[kind], self.sides.labels[rows], reaches)
+            np.add.at(self.classes[kind], mine * self.width + reaches, weight)
             if not kind:  # a pair of one class is of that class once; others are of two
-                self._tally(self.classes[kind], self.sides.gallery_labels[columns], reaches)
+                np.add.at(self.classes[kind], other * self.width + reaches, weight)
             for name, (a, b) in self.sides.groups.items():
                 mine, other = a[rows], b[columns]
-                self._tally(self.groups[name][kind], mine, reaches)
-                apart = mine != other
-                self._tally(self.groups[name][kind], other[apart], reaches[apart])
-
-    def _tally(self, counts: Ints, codes: Ints, reaches: NDArray[np.int16]) -> None:
-        np.add.at(counts, codes * self.width + reaches, 1)
+                np.add.at(self.groups[name][kind], mine * self.width + reaches, weight)
+                some = np.flatnonzero(mine != other)
+                np.add.at(self.groups[name][kind], other[some] * self.width + reaches[some], weight[some])
 
     def counts(self) -> Counts:
         """What was counted, once all blocks are done."""
         sides, plan = self.sides, self.plan
-        all_, same = (_reaching(each, self.width) for each in self.classes)
-        above = self._above()
-        # a pair of one class was counted for its class twice; of all pairs, so many touch a class
-        different = (all_ - 2 * same).astype(np.float64)
-        for number, level in enumerate(plan.bulk):
-            of_rows = np.bincount(sides.labels, self.rows[number], minlength=sides.classes)
-            of_columns = np.bincount(sides.gallery_labels, self.columns[number], minlength=sides.classes)
-            reached = of_rows + of_columns
-            all_reached = 2 * (above[level] + self.same[level:].sum())
-            different[:, 1 + number] = reached * (all_reached / max(reached.sum(), 1)) - 2 * same[:, 1 + number]
+        tallied, same = (_reaching(each, self.width) for each in self.classes)
+        above, different = self._above(), tallied.astype(np.float64)
+        for number, level in enumerate(plan.levels, 1):
+            if level < plan.floor:
+                of_rows = np.bincount(sides.labels, self.rows[number - 1], minlength=sides.classes)
+                of_columns = np.bincount(sides.gallery_labels, self.columns[number - 1], minlength=sides.classes)
+                reached = of_rows + of_columns  # a pair of one class was counted for its class twice
+                all_reached = 2 * (above[level] + self.same[level:].sum())
+                different[:, number] = reached * (all_reached / max(reached.sum(), 1)) - 2 * same[:, number]
+            elif level < plan.exact:
+                different[:, number] *= 2 * above[level] / max(different[:, number].sum(), 1)
         different[:, 0] = sides.touching(sides.labels, sides.gallery_labels, sides.classes) - same[:, 0]
         groups = {}
         for name, (a, b) in sides.groups.items():
-            both, alike = (_reaching(each, self.width) for each in self.groups[name])
-            both[:, 0] = sides.touching(a, b, len(both))
-            groups[name] = (alike, both - alike)
+            apart, alike = (_reaching(each, self.width) for each in self.groups[name])
+            apart[:, 0] = sides.touching(a, b, len(apart)) - alike[:, 0]
+            groups[name] = (alike, apart)
         return Counts(_from_above(self.same), above, plan.levels, plan.floor, same, different, groups)
 
     def _above(self) -> Ints:
@@ -349,7 +389,7 @@ class _Stream:
         above = np.full(SIZE + 1, -1)
         above[0] = self.sides.count - same[0]
         above[plan.bulk] = self.reached - same[plan.bulk]
-        apart = self.all - self.same
+        apart = sum(each.all for each in self.buffers) - self.same
         above[plan.floor :] = _from_above(apart[plan.floor :])
         if plan.zone:
             low, high = plan.zone
@@ -378,14 +418,11 @@ def _sums(mask: Bools) -> tuple[Ints, Ints]:
     return eight.view(np.uint8).reshape(rows, 8).sum(axis=1, dtype=np.int64), of_columns
 
 
-def _cells(part: Floats, mask: Bools, start: int, first: int) -> Cells:
-    """The pairs where the mask is true. Most of eight side by side are not, and are passed over at once."""
+def _where(mask: Bools) -> Ints:
+    """The flat places where a mask is true. Most of eight side by side are not, and are passed over at once."""
     flat = mask.reshape(-1)
     if len(flat) % 8:
-        index = np.flatnonzero(flat)
-    else:
-        some = np.flatnonzero(flat.view(np.uint64) != 0)
-        inner = np.flatnonzero(np.take(flat.reshape(-1, 8), some, axis=0))
-        index = some[inner >> 3] * 8 + (inner & 7)
-    rows = index // part.shape[1]
-    return rows + start, index - rows * part.shape[1] + first, place(part.reshape(-1)[index])
+        return np.flatnonzero(flat)
+    some = np.flatnonzero(flat.view(np.uint64) != 0)
+    inner = np.flatnonzero(flat.view(np.uint64).take(some).view(np.bool_))
+    return np.asarray(some.take(inner >> 3) * 8 + (inner & 7))

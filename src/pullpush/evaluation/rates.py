@@ -17,6 +17,9 @@ FULL = 1 << 24
 """Of so many pairs each is added to the counts; of more, those that matter (`pairs`)."""
 
 SAMPLE = 1 << 19
+EXACT = 1e-3
+"""The share of pairs of different classes of which each is counted for its classes."""
+
 ERRORS = 4
 """Standard errors of the sample by which floor and zone are wider than it says."""
 
@@ -45,7 +48,8 @@ def counted(sides: Sides, fars: tuple[float, ...], seed: int = 0) -> tuple[Count
         zone = _crossing(counts)
         if floor >= plan.floor and zone[1] - zone[0] <= 1:
             return counts, sample
-        plan = _made(min(floor, plan.floor), zone if zone[1] - zone[0] > 1 else plan.zone, plan.levels, plan.every)
+        wider = zone if zone[1] - zone[0] > 1 else plan.zone
+        plan = _made(min(floor, plan.floor), wider, plan.levels, plan.every, plan.exact)
 
 
 def equal_error(counts: Counts) -> Found:
@@ -103,17 +107,18 @@ def _plan(sides: Sides, sample: Sample, fars: tuple[float, ...]) -> Plan:
     inner = _reached_by(different, np.array([0.3 if zone[0] < floor else 0.1]))
     levels = np.concatenate([levels, inner])
     every = max(1, min(8, len(sides.gallery) // COLUMNS // 6))
-    return _made(floor, zone, levels[(levels >= floor) | np.isin(levels, inner)], every)
+    exact = int(_reached_by(different, EXACT))
+    return _made(floor, zone, levels[(levels >= floor) | np.isin(levels, inner)], every, exact)
 
 
-def _made(floor: int, zone: tuple[int, int] | None, wanted: NDArray[Any], every: int = 1) -> Plan:
+def _made(floor: int, zone: tuple[int, int] | None, wanted: NDArray[Any], every: int = 1, exact: int = 0) -> Plan:
     """A plan of these, brought to what `Plan` asks for."""
     levels: Ints = np.unique(np.rint(wanted).astype(np.int64).clip(1, SIZE - 1))
-    if zone and zone[0] < floor:
-        zone = zone[0], min(zone[1], floor)
+    if zone and zone[1] >= floor:
+        floor, zone = min(floor, zone[0]), None
+    if zone:
         levels = np.union1d(levels[(levels <= zone[0]) | (levels >= zone[1])], zone)
-        return Plan(floor, zone, levels, every)
-    return Plan(floor, None, levels, every)
+    return Plan(floor, zone, levels, every, exact)
 
 
 def _reached_by(places: Ints, share: NDArray[np.float64] | float) -> Floats:

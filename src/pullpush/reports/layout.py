@@ -90,7 +90,7 @@ SECTIONS = (
         "verification",
         "Same or different",
         "How well a threshold on the cosine tells pairs of one class from all others, among items of {queried}.",
-        (verification.errors, verification.error_table),
+        (verification.errors, verification.reliable, verification.error_table),
     ),
     Chapter(
         "costs",

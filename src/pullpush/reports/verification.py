@@ -4,23 +4,19 @@ from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from pullpush.evaluation import Verification
 from pullpush.reports.context import Context
+from pullpush.reports.error_rates import WHEN, draw_errors, draw_reliability
+from pullpush.reports.matches import model_of
 from pullpush.reports.page import Block
-from pullpush.reports.style import Theme, label, legend_below, subplots
 from pullpush.runs.reader import Absent, or_else
-from pullpush.runs.verified import verification_of
+from pullpush.runs.verified import reliability_of, verification_of
 
-__all__ = ["draw_errors", "error_table", "errors"]
+__all__ = ["error_table", "errors", "reliable"]
 
-WHEN = {"before": "before training", "after": "after training", "views": "after, with test views"}
 MOST = 20_000
 """Items of the test up to which the curves take seconds; of more, `pullpush verify` has the rates."""
-LEAST = 1e-5
-"""Rates that are drawn."""
 
 
 def errors(context: Context) -> Block:
@@ -35,6 +31,26 @@ def errors(context: Context) -> Block:
         caption=f"Each point is a threshold on the cosine: the share of the {last.negatives:,} pairs of different "
         f"classes that it accepts, and of the {last.positives:,} pairs of one class that it refuses. Lower is better. "
         f"The dot is the equal error rate: {eer}.",
+    )
+
+
+def reliable(context: Context) -> Block:
+    """Whether the probabilities of the model hold."""
+    if len(context.test) > MOST or not context.labelled:
+        raise Absent("too many items, or no classes")
+    decision = model_of(context.run).decision
+    if decision is None:
+        raise Absent("the model has no decision")
+    found = reliability_of(context.run, decision)
+    return context.figure(
+        "reliability",
+        partial(draw_reliability, found),
+        alt="The share of pairs that are of one class over the probability that the model gives them",
+        caption=f"Pairs of {context.queried} in bins of the probability that they are of one class: the share that is, "
+        "where as many same pairs as different ones are asked about, and below how many pairs there are. On the dotted "
+        "line the probabilities hold. The calibration error is the mean distance from it by the weight of the bins, "
+        f"{found.error:.4f}. The probabilities were fitted on {decision.classes:,} other classes, those of the "
+        "validation.",
     )
 
 
@@ -55,25 +71,6 @@ def error_table(context: Context) -> Block:
         rows=rows,
         caption=f"{caption}The command verify has thresholds, and the rates by group.",
     )
-
-
-def draw_errors(found: Mapping[str, Verification], theme: Theme) -> Figure:
-    """False rejects over false accepts, both on a logarithmic scale."""
-    figure, axes = subplots(width=5.6, height=3.9)
-    colors = {"before": theme.before, "after": theme.after, "views": theme.ink}
-    for when, each in found.items():
-        far, frr = each.curve["far"].to_numpy(), 1 - each.curve["tar"].to_numpy()
-        shown = (far > 0) & (frr > 0)
-        axes.plot(far[shown], frr[shown], "--" if when == "views" else "-", color=colors[when], label=WHEN[when])
-        eer = each.metrics["eer"]
-        axes.plot([eer], [eer], "o", color=colors[when], markersize=5)
-    axes.set_xscale("log")
-    axes.set_xlim(LEAST, 1)
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    label(axes, "Same or different", "false accept rate", "false reject rate")
-    legend_below(figure)
-    return figure
 
 
 def _found(context: Context) -> dict[str, Verification]:
