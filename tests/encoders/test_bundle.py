@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pullpush.encoders import Compression, ImageEncoder, Rerank, TextEncoder, load, save
+from pullpush.encoders import Compression, ImageEncoder, Rerank, TextEncoder, View, Views, load, save
 from pullpush.encoders.bundle import _fingerprint
 from pullpush.encoders.encoder import Encoder, Stored
 from pullpush.errors import UserError
@@ -395,6 +395,23 @@ def test_a_re_ranking_is_kept_and_is_no_part_of_the_fingerprint(tmp_path, bundle
     edited(kept, rerank={"expnd": 3})
     with pytest.raises(UserError, match=r"damaged.*expnd"):
         load(kept)
+
+
+def test_a_reduced_model_embeds_as_it_does_when_asked(tmp_path) -> None:
+    compression = Compression.fit(np.random.default_rng(0).normal(size=(30, 8)), "pca")
+    save(tmp_path / "model", small(), compression=compression, views=Views((View(),), (View(), View(flip=True))))
+    whole = load(tmp_path / "model")
+    model = whole.reduced(3)
+    assert (model.dim, whole.dim, model.fingerprint) == (3, 8, f"{whole.fingerprint}-3")
+    assert whole.reduced(None) is whole.reduced(8) is whole
+    np.testing.assert_array_equal(model.embed(pictures()), whole.embed(pictures(), dim=3))
+    queries, gallery = model.embed_both(pictures())
+    np.testing.assert_allclose(gallery, whole.embed(pictures(), dim=3), atol=1e-6)
+    np.testing.assert_allclose(queries, whole.embed(pictures(), dim=3, role="query"), atol=1e-6)
+    np.testing.assert_array_equal(model.reduced(2).embed(pictures()), whole.embed(pictures(), dim=2))
+    assert model.embed([]).shape == (0, 3)
+    with pytest.raises(UserError, match="from 1 to 3, not 4"):
+        model.reduced(4)
 
 
 def test_a_bundle_without_a_compression_gives_prefixes_and_signs(bundle) -> None:

@@ -137,6 +137,23 @@ def test_one_hit_or_none_may_be_left_to_rerank(engine: search.Engine, options: R
         assert [hit.id for hit in hits] == left
 
 
+def test_auto_is_what_the_model_has_chosen(built: Path, index: Path, pictures: Path, model: FakeModel) -> None:
+    """By the model, where it is loaded; else by the record of the index, which needs no model."""
+    options = Rerank(expand=3, augment=5, alpha=1.0)
+    choosing, before = FakeModel(rerank=str(options)), search.open(built, model)
+    plain, wanted = ([hit.id for hit in before.query(like=5, k=50, rerank=each)] for each in (None, options))
+    assert plain != wanted
+    assert [hit.id for hit in before.query(like=5, k=50, rerank="auto")] == plain  # it has chosen none
+    assert [hit.id for hit in search.open(built, choosing).query(like=5, k=50, rerank=" Auto")] == wanted
+    search.add(index, [picture("red", 77)], choosing)
+    [kept, own] = (search.open(index, each) for each in (None, choosing))
+    assert kept.rerank_of(kept.version) == options
+    one, two, other = (
+        engine.query(like=5, k=50, rerank=each) for engine, each in ((kept, "auto"), (own, options), (own, None))
+    )
+    assert [hit.id for hit in one] == [hit.id for hit in two] != [hit.id for hit in other]
+
+
 def test_an_option_of_reranking_that_there_is_not_is_refused(engine: search.Engine) -> None:
     with pytest.raises(UserError, match="augment"):
         engine.query(like=5, rerank={"agment": 3})

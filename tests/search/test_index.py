@@ -15,6 +15,7 @@ from PIL import Image
 
 from pullpush import search
 from pullpush.data.items import Items
+from pullpush.encoders import Compression, ImageEncoder, load, save
 from pullpush.errors import UserError
 from pullpush.search import layout
 from tests.support.fake import COLOURS, FakeModel, picture, write_folder
@@ -257,3 +258,40 @@ def test_the_map_keeps_classes_together_and_its_places(
     pd.testing.assert_frame_equal(after.loc[table.index, ["map_x", "map_y"]], table[["map_x", "map_y"]])
     reds = after[after["label"] == "red"][["map_x", "map_y"]].to_numpy()
     assert np.linalg.norm(reds[-1] - reds[:-1].mean(axis=0)) < 0.5
+
+
+@pytest.mark.parametrize("store", ["faiss", "faiss:int8"])
+def test_an_index_of_fewer_dimensions(pictures: Path, tmp_path: Path, store: str) -> None:
+    """Items, queries and what is added are reduced alike, by the model's own components; the record says so."""
+    fitted = Compression.fit(np.random.default_rng(0).standard_normal((50, 8)), "pca")
+    save(tmp_path / "model", ImageEncoder("test_resnet", weights="none", dim=8, size=32), compression=fitted)
+    index, options = tmp_path / "index", {"store": store, "projection": "pca"}
+    search.build_index(tmp_path / "model", pictures, index, dim=4, **options)
+    model, engine = load(tmp_path / "model"), search.open(index)
+    assert (engine.manifest.dim, engine.manifest.fingerprint) == (4, f"{model.fingerprint}-4")
+    files = [pictures / path for path in engine.version.table["path"]]
+    known = model.embed(files, dim=4)
+    ids = engine.version.table["id"].to_numpy()
+    np.testing.assert_allclose(engine.version.vectors.get(ids), known, atol=1e-5)
+    for given in (engine, search.open(index, model), search.open(index, model.reduced(4))):
+        hits = given.query(image=files[7], k=len(ids))
+        scores = np.sort(known @ known[7])[::-1]
+        np.testing.assert_allclose([hit.score for hit in hits], scores, atol=1e-5)
+    # the same command keeps them, also for what is new and what is added by hand
+    picture("red", 4711).save(pictures / "red" / "new.png")
+    assert search.build_index(tmp_path / "model", pictures, index, **options).added == 1
+    [added] = search.add(index, [picture("blue", 99)], model)
+    engine = search.open(index)
+    np.testing.assert_allclose(
+        engine.version.vectors_of([added])[0], model.embed([picture("blue", 99)], dim=4)[0], atol=1e-5
+    )
+    assert engine.manifest.dim == 4
+    with pytest.raises(UserError, match="holds embeddings of 4 dimensions, not of 3"):
+        search.build_index(tmp_path / "model", pictures, index, dim=3, **options)
+    for dim in (0, 9):
+        with pytest.raises(UserError, match=f"dim must be a whole number from 1 to 8, not {dim}"):
+            search.build_index(tmp_path / "model", pictures, tmp_path / "other", dim=dim)
+    assert not (tmp_path / "other").exists()
+    search.build_index(tmp_path / "model", pictures, index, rebuild=True, **options)
+    assert engine.refresh()
+    assert (engine.manifest.dim, len(engine.query(image=files[7], k=3))) == (8, 3)

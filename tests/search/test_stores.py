@@ -21,7 +21,8 @@ import pytest
 
 from pullpush import search
 from pullpush.errors import UserError
-from pullpush.search import layout
+from pullpush.evaluation import Rerank, evaluate
+from pullpush.search import layout, reranking
 from pullpush.search.stores import Change, Store, Vectors, declared, names, open_store
 from pullpush.search.stores.base import FILTERS, recall_in_words
 from pullpush.server import serve
@@ -74,6 +75,26 @@ def publish(store: Store, root: Path, version: int, what: Change, previous: Path
     return folder
 
 
+def check_reranked(view: Vectors, stored: Change) -> None:
+    """Hits are re-ranked as `evaluate` does it, whatever the store holds; all items are candidates."""
+    query = vectors(1, seed=9)
+    everything = {"gallery": stored.vectors, "gallery_labels": np.zeros(len(stored.ids), int)}
+
+    def search_in(vector: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        [scores], [ids] = view.search(vector[None], k)
+        return scores[ids >= 0], ids[ids >= 0]
+
+    for options in (Rerank(expand=3), Rerank(augment=4), Rerank(expand=2, augment=3, reciprocal=6)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reranking, "CANDIDATES", len(stored.ids))
+            scores, ids = reranking.nearest(query[0], 40, options, search_in, view.get)
+        found = evaluate(query, [0], **everything, neighbours=300, nmi=False, rerank=options).neighbours
+        similarity = dict(zip(found.indices[0].tolist(), found.similarities[0], strict=True))
+        in_order = found.similarities[0, :40]  # some differ in the last bits alone
+        np.testing.assert_allclose([similarity[item] for item in ids.tolist()], in_order, atol=2e-5)
+        np.testing.assert_allclose(scores, stored.vectors[ids] @ query[0], atol=1e-5)
+
+
 def test_a_store_keeps_its_promises(make_store: Callable[[str], Store], tmp_path: Path) -> None:
     """One test a store, as a Milvus collection takes seconds to make."""
     store, first = make_store("me"), change(0, 300, seed=1)
@@ -119,6 +140,8 @@ def test_a_store_keeps_its_promises(make_store: Callable[[str], Store], tmp_path
     np.testing.assert_allclose(view.get(np.array([7, 3, 7])), first.vectors[[7, 3, 7]], atol=1e-6)
     with pytest.raises(KeyError):
         view.get(np.array([5, 12345]))
+
+    check_reranked(view, first)
 
     # the next version: readers of the first see nothing of it before it is published
     second = change(300, 40, seed=2, removed=(0, 1, 2))

@@ -219,3 +219,30 @@ def test_a_server_that_is_gone(built: Path, browser: Browser, tmp_path: Path) ->
     page.keyboard.press("Enter")
     page.wait_for_selector("text=The server does not answer")
     context.close()
+
+
+def test_the_switch_re_ranks_as_the_model_has_chosen(
+    browser: Browser, index: Path, tmp_path: Path, server: Running
+) -> None:
+    """It is there where the model has a choice, off, and says why; what it is set to stands in the address."""
+    search.add(index, [picture("red", 4711)], FakeModel(rerank="expand=4,augment=3"))
+    with running(index, tmp_path / "log") as other, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(server.url)
+        page.wait_for_selector("button.card img")
+        assert not page.is_visible("#order")
+        page.goto(f"{other.url}/?like=70")
+        page.wait_for_selector("text=closest first")
+        before = page.locator("#grid li[id]").evaluate_all("(cards) => cards.map((card) => card.id)")
+        assert not page.is_checked("#rerank")
+        assert "expand=4,augment=3" in page.get_attribute("#order", "title")
+        page.check("#rerank")
+        page.wait_for_selector("text=re-ranked")
+        after = page.locator("#grid li[id]").evaluate_all("(cards) => cards.map((card) => card.id)")
+        assert len(after) == len(before)
+        assert after != before
+        assert page.url.endswith("rerank=auto")
+        page.reload()
+        page.wait_for_selector("text=re-ranked")
+        page.uncheck("#rerank")
+        page.wait_for_selector("text=closest first")

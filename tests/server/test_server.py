@@ -66,6 +66,9 @@ def test_hits_are_reranked_as_asked(client: httpx.Client, built: Path) -> None:
     found = client.get("/api/search", params={"like": 70, "rerank": asked, "k": 50}).json()["hits"]
     assert [h["id"] for h in found] == [h.id for h in engine.query(like=70, k=50, rerank=asked)]
     assert [h["id"] for h in found] != [h.id for h in engine.query(like=70, k=50)]
+    assert client.get("/api/index").json()["rerank"] == "none"  # what auto is for this model
+    plain = client.get("/api/search", params={"like": 70, "rerank": "auto", "k": 50}).json()["hits"]
+    assert [h["id"] for h in plain] == [h.id for h in engine.query(like=70, k=50)]
     then = client.get("/api/search", params={"like": 70, "rerank": asked, "k": 10, "skip": 40}).json()["hits"]
     assert then == found[40:]
 

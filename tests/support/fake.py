@@ -13,6 +13,7 @@ from PIL import Image
 
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.explain import Match
+from pullpush.encoders.rerank import Rerank, rerank_of
 from pullpush.errors import UserError
 from pullpush.images import open_rgb, resize_and_center, to_rgb
 from pullpush.search.calibration import NOISE
@@ -29,15 +30,23 @@ COLOURS = {
 
 
 class FakeModel:
-    """What the search room uses of `pullpush.encoders.Model`. `delay`: seconds an image; `decision`: or its values."""
+    """What the search room uses of `pullpush.encoders.Model`. `delay`: seconds an image; `decision`, `rerank`:
+    or their values."""
 
-    def __init__(self, name: str = "a", text: bool = True, delay: float = 0.0, decision: Any = None) -> None:
+    def __init__(
+        self, name: str = "a", text: bool = True, delay: float = 0.0, decision: Any = None, rerank: Any = None
+    ) -> None:
         self.decision = Decision.of(decision) if isinstance(decision, dict) else decision
+        self.rerank: Rerank = rerank_of(rerank)
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
         self.dim, self.side, self.delay, self.calls = DIM, SIZE, delay, 0
         self.text = object() if text else None
         seed = int.from_bytes(self.fingerprint.encode()[:4], "big")
         self._turn = np.random.default_rng(seed).standard_normal((48, DIM))
+
+    def reduced(self, dim: int | None) -> FakeModel:
+        assert dim in (None, DIM)
+        return self
 
     def embed(self, images: Any, batch_size: int = 64, progress: bool = False, *, role: str = "gallery") -> np.ndarray:
         images = [images] if isinstance(images, str | Path | Image.Image) else list(images)

@@ -22,6 +22,7 @@ def index(
     data: str | None = None,
     out: str | None = None,
     store: str | None = None,
+    dim: int | None = None,
     projection: Literal["umap", "pca", "none"] = "umap",
     rebuild: bool = False,
     batch_size: Annotated[int, Bound(1, 4096)] = 64,
@@ -34,6 +35,8 @@ def index(
         data: a data set's name or a manifest, instead of a folder.
         out: the index folder; by default indexes/NAME of the run.
         store: {stores}; faiss alone chooses by size.
+        dim: dimensions of the embeddings; by default all, or those of an existing index. Fewer are the first ones of a
+            model that was trained for them, else principal components (docs/small-embeddings.md).
         projection: of the map on the page: umap, pca or none.
         rebuild: embed everything anew.
         batch_size: images embedded at a time.
@@ -41,6 +44,7 @@ def index(
     Examples:
         pullpush index runs/demo --data emoji
         pullpush index runs/demo --images photos/ --out indexes/photos
+        pullpush index runs/demo --images photos/ --dim 64 --store faiss:int8
         pullpush index runs/demo --images photos/ --store milvus://localhost:19530/photos
     """
     from pullpush.search import build_index
@@ -50,7 +54,15 @@ def index(
         raise UserError("give what to index: --images FOLDER or --data NAME")
     print(
         build_index(
-            run, source, out, store=store, projection=projection, rebuild=rebuild, batch_size=batch_size, progress=True
+            run,
+            source,
+            out,
+            store=store,
+            dim=dim,
+            projection=projection,
+            rebuild=rebuild,
+            batch_size=batch_size,
+            progress=True,
         )
     )
 
@@ -83,8 +95,8 @@ def search(
         where: only items with these values, such as category=food.
         cut_off: leave out hits with less closeness; 0.2 leaves out what is hardly closer than nonsense.
         min_probability: leave out hits that are of the query's class with a lower probability, 0 to 1.
-        rerank: put the hits into a better order, such as expand=3,augment=3 or reciprocal=6: what pullpush evaluate
-            --rerank auto has chosen for the run.
+        rerank: put the hits into a better order: auto, as the model's validation classes have chosen, or what to do,
+            such as expand=3,augment=3 or reciprocal=6.
         store: where the vectors lie on a server, its address ({servers}); or the environment variable PULLPUSH_STORE.
             The address in the index is not used.
         json: print a list of {id, score, closeness, probability, weak, path, label, text}.
@@ -93,7 +105,7 @@ def search(
         pullpush search indexes/demo --image cat.png -k 5
         pullpush search indexes/demo "smiling cat" --where category=Smileys --json
         pullpush search indexes/demo --like 12 --minus 40 --minus glasses
-        pullpush search indexes/demo --image cat.png --rerank expand=3,augment=3
+        pullpush search indexes/demo --image cat.png --rerank auto
     """
     from pullpush.search import open as open_index
 
@@ -112,6 +124,8 @@ def search(
         rerank=rerank,
     )
     _show(hits, json)
+    if rerank == "auto" and not json:
+        print(f"re-ranked: {engine.rerank_of(engine.version)}")
     if not json and len(hits) == k < len(engine):
         print(f"the nearest {k} of {len(engine):,} items; for more, -k {min(2 * k, len(engine))}")
     recall = recall_in_words(engine.manifest.facts) if hits and not json else ""

@@ -1,16 +1,18 @@
 """A trained model in use: images and strings in, embeddings out."""
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import nullcontext
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pullpush.bounds import Bound, check
 from pullpush.encoders.compression import Compression, Dtype
 from pullpush.encoders.decision import PRIOR, Decision
 from pullpush.encoders.encoder import Encoder
@@ -62,6 +64,7 @@ class Model:
         self.fingerprint, self.extra, self.decision = fingerprint, extra or {}, decision
         self.compression, self.views = compression or Compression(), views or Views()
         self.rerank = rerank or Rerank()
+        self._dim: int | None = None
 
     def __repr__(self) -> str:
         titles = {"image": "None", "text": "None"} | {kind: each.title() for kind, each in self.encoders.items()}
@@ -70,8 +73,32 @@ class Model:
 
     @property
     def dim(self) -> int:
-        """Dimensions of the embeddings."""
+        """Dimensions of the embeddings, where nobody asks for fewer."""
+        return self._dim or self._whole
+
+    @property
+    def _whole(self) -> int:
+        """Dimensions that the encoders give, of which `dim` are left."""
         return next(iter(self.encoders.values())).dim
+
+    def reduced(self, dim: int | None) -> "Model":
+        """The same model with embeddings of `dim` dimensions, which are those of `embed(..., dim=dim)`, and with a
+        fingerprint of its own. Its cosines are others, so it has no decision.
+
+        Args:
+            dim: fewer than this model has; None, or as many, for the model itself.
+
+        Raises:
+            UserError: the model has fewer.
+        """
+        if dim is None or dim == self.dim:
+            return self
+        check("dim", dim, Annotated[int, Bound(1, self.dim)])
+        smaller = copy.copy(self)
+        smaller._dim = dim
+        whole = self.fingerprint.partition("-")[0]
+        smaller.fingerprint, smaller.decision = f"{whole}-{dim}", None
+        return smaller
 
     @property
     def image(self) -> ImageEncoder:
@@ -134,10 +161,12 @@ class Model:
         self, images: Iterable[Given], batch_size: int = 64, progress: bool = False
     ) -> tuple[Embeddings, Embeddings]:
         """Embeddings of images as queries, and as the gallery that they are asked of; Args and Raises as of `embed`."""
-        parts: list[Sequence[Embeddings]] = [[np.empty((0, self.dim), np.float32)] * 2]
+        parts: list[Sequence[Embeddings]] = [[np.empty((0, self._whole), np.float32)] * 2]
         for first, batch in _batches(images, batch_size, "embedding images" if progress else ""):
             parts.append(self._embedded(self.image, batch, first, "query", "gallery"))
-        queries, gallery = (np.concatenate(part) for part in zip(*parts, strict=True))
+        queries, gallery = (
+            self.compression.reduce(np.concatenate(each), self._dim) for each in zip(*parts, strict=True)
+        )
         return queries, gallery
 
     def embed_text(
@@ -173,8 +202,8 @@ class Model:
         Raises:
             UserError: the model has none of that kind, or what is given can't be read.
         """
-        encoder = self._encoder(kind)
-        parts = [self.compression(np.empty((0, self.dim), np.float32), dim, dtype)]
+        encoder, dim = self._encoder(kind), self._dim if dim is None else dim
+        parts = [self.compression(np.empty((0, self._whole), np.float32), dim, dtype)]
         for first, batch in _batches(inputs, batch_size, f"embedding {kind}s" if progress else ""):
             parts.append(self.compression(self._embedded(encoder, batch, first, role)[0], dim, dtype))
         return np.concatenate(parts)

@@ -23,7 +23,7 @@ from pullpush.search.layout import INDEXES, Manifest
 from pullpush.search.source import COLUMNS, KEYS, read_source
 from pullpush.search.stores import DEFAULT, declared, trusted
 from pullpush.search.stores.base import FILTERS, recall_in_words
-from pullpush.search.version import Draft, Opened, check_fingerprint, drop_leftovers, opened, owner, write
+from pullpush.search.version import Draft, Opened, drop_leftovers, fitting, opened, owner, write
 
 __all__ = ["Report", "build_index"]
 
@@ -70,6 +70,7 @@ def build_index(
     out: str | os.PathLike[str] | None = None,
     *,
     store: str | None = None,
+    dim: int | None = None,
     projection: str = "umap",
     rebuild: bool = False,
     batch_size: int = 64,
@@ -84,6 +85,8 @@ def build_index(
         store: `faiss` (the default; the kind is chosen by size) or the address of another store (docs/search.md). An
             existing index keeps its own; a server must be named each time, here or by the environment variable
             PULLPUSH_STORE.
+        dim: Dimensions of the embeddings, of items as of queries, as `model.embed(..., dim=dim)` gives them; by default
+            all, or those that an existing index has.
         projection: The map: `umap`, `pca` or `none`.
         rebuild: Embed everything anew, also with another model or source; until that is done the old version is served.
         batch_size: Images embedded at a time.
@@ -96,18 +99,20 @@ def build_index(
         What was done.
 
     Raises:
-        UserError: the index is of another model, source or store (unless `rebuild`), another process writes it, or the
-            source or the store is unknown.
+        UserError: the index is of another model, source or store, or has other dimensions (unless `rebuild`), another
+            process writes it, the source or the store is unknown, or the model has fewer dimensions.
     """
     started = time.perf_counter()
-    loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model
+    loaded = (bundle.load(model) if isinstance(model, str | os.PathLike) else model).reduced(dim)
     name = os.path.abspath(model) if isinstance(model, str | os.PathLike) else ""
     run = Path(name).parent if Path(name).name == "model" else Path(name)
     index = Path(out) if out is not None else INDEXES / (run.name or "index")
     with showing(progress), work("reading the source"):
         items, wanted, label = read_source(source)
     with layout.writer(index, create=True, tidy=drop_leftovers):
-        old = _checked(index, loaded, label, store, rebuild)
+        old = _checked(index, label, store, rebuild)
+        if old is not None and not rebuild:
+            loaded = fitting(index, old.manifest, loaded, dim)
         wanted, open_row = _wanted(index, items, wanted, old, rebuild)
         fresh, gone, before = _difference(old if not rebuild else None, wanted)
         journal = Journal(index / layout.BUILDING, loaded.fingerprint)
@@ -140,15 +145,14 @@ def build_index(
     return Report(index, manifest.count, len(rows) - changed, changed, removed, kept, seconds, manifest.facts, bad)
 
 
-def _checked(index: Path, model: Model, source: str, store: str | None, rebuild: bool) -> Opened | None:
-    """The published version. Raises: `UserError`, before the long work, for another model, source or store."""
+def _checked(index: Path, source: str, store: str | None, rebuild: bool) -> Opened | None:
+    """The published version. Raises: `UserError`, before the long work, for another source or store."""
     old = opened(index, Opened) if (index / layout.POINTER).exists() else None
     drop_leftovers(index)
     trusted(store or (old.manifest.store if old is not None else DEFAULT), store)
     if old is None or rebuild:
         return old
     manifest = old.manifest
-    check_fingerprint(index, manifest, model)
     moved = declared(manifest.store).remote and (store or "").partition(":")[0] == manifest.store.partition(":")[0]
     given = [("source", manifest.source, source), *([] if moved else [("store", manifest.store, store)])]
     for what, known, wanted in given:

@@ -20,7 +20,7 @@ from pullpush.search.errors import BadQuery, NoItem
 from pullpush.search.layout import Manifest
 from pullpush.search.staging import keep, staged
 from pullpush.search.thumbnails import thumbnail
-from pullpush.search.version import Draft, Opened, check_fingerprint, drop_leftovers, opened, owner, write
+from pullpush.search.version import Draft, Opened, drop_leftovers, fitting, opened, owner, write
 
 __all__ = ["Ready", "add", "put", "remove", "tidy"]
 
@@ -71,8 +71,7 @@ def add(
     index = Path(index)
     decoded = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
     manifest = opened(index, Opened).manifest
-    loaded = model if model is not None else bundle.load(manifest.model)
-    check_fingerprint(index, manifest, loaded)
+    loaded = fitting(index, manifest, model if model is not None else bundle.load(manifest.model))
     vectors = loaded.embed(decoded)
     with staged(index) as folder:
         ready = [
@@ -116,7 +115,7 @@ def put(
     with layout.writer(index, wait, create=begin is not None, tidy=drop_leftovers):
         old = opened(index, Opened) if begin is None or (index / layout.POINTER).exists() else None
         if old is not None:
-            check_fingerprint(index, old.manifest, model)
+            fitting(index, old.manifest, model)
         known = old.table if old is not None else None
         paths = [f"{layout.UPLOADS}/{image.file.name}.png" for image in images]
         if check is not None:

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 from pullpush.encoders import bundle
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.model import Model, Role
+from pullpush.encoders.rerank import Rerank
 from pullpush.errors import UserError
-from pullpush.evaluation.rerank import rerank_of
 from pullpush.search import layout
 from pullpush.search.errors import BadQuery, NoIndex
 from pullpush.search.gallery import FAR, Identity
@@ -21,8 +22,8 @@ from pullpush.search.hits import Hit
 from pullpush.search.layout import Manifest
 from pullpush.search.lookup import Lookup, find
 from pullpush.search.published import Version
-from pullpush.search.query import ImageLike, SearchQuery, check, listed, mix
-from pullpush.search.version import check_fingerprint, opened
+from pullpush.search.query import ImageLike, SearchQuery, asked_rerank, check, listed, mix
+from pullpush.search.version import fitting, opened
 
 __all__ = ["Engine", "open_index"]
 
@@ -38,7 +39,7 @@ class Engine:
         self.version = self._open()
         """The version that is being searched."""
         if model is not None:
-            check_fingerprint(index, self.manifest, model)
+            self._given = self._model = fitting(index, self.manifest, model)
 
     @property
     def manifest(self) -> Manifest:
@@ -90,8 +91,9 @@ class Engine:
                 default none is.
             min_probability: Hits that are of the query's class with a lower probability are left out. The model must
                 have a decision, and the query no texts and nothing to move away from.
-            rerank: A `Rerank`, or its options as a mapping or in words, such as "expand=3,augment=3". The order of the
-                hits is then that of the re-ranked similarity; their scores are cosines with the query, as always.
+            rerank: A `Rerank`, or its options as a mapping or in words, such as "expand=3,augment=3"; "auto" is what
+                the validation classes of the model have chosen, which may be none. The order of the hits is then that
+                of the re-ranked similarity; their scores are cosines with the query, as always.
 
         Raises:
             UserError: an empty query, an unknown id, column or value, an unreadable image, unknown options of
@@ -110,7 +112,7 @@ class Engine:
             where=where or {},
             cut_off=cut_off,
             min_probability=min_probability,
-            rerank=rerank_of(rerank),
+            rerank=asked_rerank(rerank),
         )
         version, texts, images = self.version, self.embed_texts(query.texts), self.embed_images(query.images)
         return find([self.lookup(version, query, texts, images, self.embed_texts(query.minus_texts))])[0]
@@ -153,6 +155,8 @@ class Engine:
         self.check_current(version)
         decision = self.decision_of(version) if query.of_one_class else None
         check(query, version.values, decision)
+        if query.rerank is None:
+            query = replace(query, rerank=self.rerank_of(version))
         return Lookup(version, vector, query, decision)
 
     def decision_of(self, version: Version) -> Decision | None:
@@ -160,6 +164,12 @@ class Engine:
         had when the version was written."""
         loaded = self._model.decision if self._model is not None else None
         return loaded if loaded is not None else version.decision
+
+    def rerank_of(self, version: Version) -> Rerank:
+        """What `auto` is: the re-ranking of the model, where that is loaded and has one, else the one that it had when
+        the version was written."""
+        loaded = self._model.rerank if self._model is not None else None
+        return loaded or version.rerank
 
     def check_current(self, version: Version) -> None:
         """Raises: `BadQuery` where a version is of another model than the one that is searched now."""
@@ -208,7 +218,7 @@ class Engine:
         try:
             fresh = self._open()
             if self._given is not None:
-                check_fingerprint(self.index, fresh.manifest, self._given)
+                self._given = self._model = fitting(self.index, fresh.manifest, self._given)
             self.version = fresh
             return True
         finally:
@@ -225,9 +235,7 @@ class Engine:
             raise UserError(
                 f"{self.index} was built with a model that had no path; give it: open({str(self.index)!r}, model=...)"
             )
-        model = bundle.load(path)
-        check_fingerprint(self.index, self.manifest, model)
-        return model
+        return fitting(self.index, self.manifest, bundle.load(path))
 
     def _open(self) -> Version:
         return opened(self.index, lambda index: Version(index, self.store))

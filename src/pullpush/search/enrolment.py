@@ -18,7 +18,7 @@ from pullpush.search.layout import Manifest
 from pullpush.search.staging import keep, staged
 from pullpush.search.stores import DEFAULT
 from pullpush.search.thumbnails import thumbnail
-from pullpush.search.version import Opened, check_fingerprint, opened
+from pullpush.search.version import Opened, fitting, opened
 
 __all__ = ["LONGEST", "check_name", "enroll", "put_classes"]
 
@@ -141,9 +141,7 @@ def _model_of(
     loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model
     if (index / layout.POINTER).exists():
         manifest = opened(index, Opened).manifest
-        loaded = loaded if loaded is not None else bundle.load(manifest.model)
-        check_fingerprint(index, manifest, loaded)
-        return loaded, None
+        return fitting(index, manifest, loaded if loaded is not None else bundle.load(manifest.model)), None
     if loaded is None:
         raise UserError(f"there is no index in {index}; name the model to begin one with: --model RUN")
     path = os.path.abspath(model) if isinstance(model, str | os.PathLike) else ""

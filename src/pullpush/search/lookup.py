@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pullpush.encoders.decision import PRIOR, Decision
+from pullpush.encoders.rerank import Rerank
 from pullpush.search import reranking
 from pullpush.search.calibration import closeness
 from pullpush.search.hits import Hit
@@ -75,17 +76,17 @@ def _chances(asked: Lookup, scores: np.ndarray) -> np.ndarray | None:
 def _answers(group: Sequence[Lookup]) -> list[Answer]:
     """Of each. Those that are not re-ranked are looked up together."""
     plain = iter(_search(asked) if (asked := [each for each in group if not each.query.rerank]) else ())
-    return [_reranked(each) if each.query.rerank else next(plain) for each in group]
+    return [_reranked(each, each.query.rerank) if each.query.rerank else next(plain) for each in group]
 
 
-def _reranked(asked: Lookup) -> Answer:
+def _reranked(asked: Lookup, options: Rerank) -> Answer:
     version, query = asked.version, asked.query
     ids = version.table["id"].to_numpy()
 
     def search(vector: np.ndarray, k: int) -> Answer:
         return _search([replace(asked, vector=vector, query=replace(query, k=k))])[0]
 
-    return reranking.nearest(asked.vector, query.k, query.rerank, search, lambda rows: version.vectors.get(ids[rows]))
+    return reranking.nearest(asked.vector, query.k, options, search, lambda rows: version.vectors.get(ids[rows]))
 
 
 def _search(group: Sequence[Lookup]) -> list[Answer]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pullpush.encoders.decision import Decision
+from pullpush.encoders.rerank import Rerank, rerank_of
 from pullpush.search import origin, thumbnails
 from pullpush.search.errors import NoItem
 from pullpush.search.exact import Rows
@@ -74,6 +75,11 @@ class Version(Opened):
     def decision(self) -> Decision | None:
         """The decision of the model when the version was written."""
         return Decision.of(self.manifest.decision) if self.manifest.decision else None
+
+    @cached_property
+    def rerank(self) -> Rerank:
+        """The re-ranking of the model when the version was written; nothing where it had none."""
+        return rerank_of(self.manifest.rerank)
 
     @cached_property
     def prior(self) -> float | None:

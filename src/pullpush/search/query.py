@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from pullpush.encoders.decision import Decision
-from pullpush.evaluation.rerank import Rerank
+from pullpush.encoders.rerank import Rerank, rerank_of
 from pullpush.names import did_you_mean
 from pullpush.search.errors import BadQuery
 
-__all__ = ["MOST", "ImageLike", "SearchQuery", "check", "listed", "mix"]
+__all__ = ["MOST", "ImageLike", "SearchQuery", "asked_rerank", "check", "listed", "mix"]
 
 WEIGHTS = {"text": 1.0, "image": 1.0, "like": 1.0, "minus": 0.5}
 """Default weights of the parts of a query."""
@@ -26,7 +26,8 @@ ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class SearchQuery:
-    """What is asked for, as for `Engine.query`; `images` may be whatever those who embed them take."""
+    """What is asked for, as for `Engine.query`; `images` may be whatever those who embed them take, and no `rerank` is
+    what the model has chosen."""
 
     texts: Sequence[str] = ()
     images: Sequence[Any] = ()
@@ -38,7 +39,7 @@ class SearchQuery:
     where: Mapping[str, str] = field(default_factory=dict)
     cut_off: float | None = None
     min_probability: float | None = None
-    rerank: Rerank = field(default_factory=Rerank)
+    rerank: Rerank | None = field(default_factory=Rerank)
 
     @property
     def excluded(self) -> list[int]:
@@ -54,6 +55,15 @@ class SearchQuery:
     def of_one_class(self) -> bool:
         """Whether a hit can be of the query's class: it is made of images and items, moved away from nothing."""
         return not (len(self.texts) or len(self.minus_texts) or len(self.minus_ids))
+
+
+def asked_rerank(given: Any) -> Rerank | None:
+    """What somebody asked for, as of `rerank_of`; None for `auto`, which is what the model has chosen.
+
+    Raises:
+        UserError: as of `rerank_of`.
+    """
+    return None if isinstance(given, str) and given.strip().lower() == "auto" else rerank_of(given)
 
 
 def check(query: SearchQuery, values: Mapping[str, Collection[str]], decision: Decision | None) -> None:

@@ -25,7 +25,7 @@ from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS
 from pullpush.search.stores import Change, Store, Vectors, open_store, trusted
 
-__all__ = ["TABLE", "Draft", "Opened", "check_fingerprint", "drop_leftovers", "opened", "owner", "write"]
+__all__ = ["TABLE", "Draft", "Opened", "drop_leftovers", "fitting", "opened", "owner", "write"]
 
 TABLE, REMOVED, UID = "items.parquet", "removed.npy", "uid"
 MAPPED = 100_000
@@ -97,14 +97,31 @@ def opened(index: Path, kind: Callable[[Path], Kind]) -> Kind:
     raise UserError(f"files of {index} are missing; {layout.CURE}")
 
 
-def check_fingerprint(index: Path, manifest: Manifest, model: Model) -> None:
-    """Raises: `UserError` when the index was made by another model, whose embeddings cannot be compared."""
-    if model.fingerprint != manifest.fingerprint:
+def fitting(index: Path, manifest: Manifest, model: Model, dim: int | None = None) -> Model:
+    """The model, with as many dimensions as the index has.
+
+    Args:
+        index: the folder.
+        manifest: its record.
+        model: with these dimensions, or all.
+        dim: dimensions that somebody asked for.
+
+    Raises:
+        UserError: the index was made by another model, whose embeddings cannot be compared, or has other dimensions.
+    """
+    if dim not in (None, manifest.dim):
+        raise UserError(
+            f"{index} holds embeddings of {manifest.dim} dimensions, not of {dim}; choose another folder, or build "
+            "again with rebuild"
+        )
+    fits = model.reduced(manifest.dim) if manifest.dim <= model.dim else model
+    if fits.fingerprint != manifest.fingerprint:
         raise UserError(
             f"{index} was built with the model {manifest.fingerprint[:12]} ({manifest.model or 'no path'}), not with "
             f"{model.fingerprint[:12]}; embeddings of two models cannot be compared. Use that model, or build "
             f"again with rebuild."
         )
+    return fits
 
 
 def owner(index: Path) -> str:
@@ -178,6 +195,7 @@ def _fill(folder: Path, manifest: Manifest, draft: Draft, old: Opened | None, st
         manifest.calibration = calibrate(table["id"].to_numpy(), texts, view, draft.model)
     if draft.model is not None:
         manifest.decision = draft.model.decision.values() if draft.model.decision is not None else {}
+        manifest.rerank = draft.model.rerank.values() if draft.model.rerank else {}
     pq.write_table(to_arrow(table), folder / TABLE)
     np.save(folder / REMOVED, change.removed)
     manifest.count, manifest.created = len(table), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

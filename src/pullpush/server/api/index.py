@@ -41,6 +41,7 @@ async def describe(request: Request, service: TheService) -> dict[str, Any]:
         "store": manifest.facts.get("kind"),
         "recall@10": manifest.facts.get("recall@10"),
         "measured": manifest.facts.get("measured"),
+        "rerank": str(service.engine.rerank_of(version)),
         "classes": sum(value != "" for value in version.values["label"]),
         "filters": {name: sorted(map(str, v)) for name, v in few.items() if 1 < len(v) <= MOST_VALUES},
         "read_only": request.app.state.read_only,

@@ -7,9 +7,8 @@ from fastapi import APIRouter, File, Query, UploadFile
 from pydantic import BaseModel, Field
 
 from pullpush.errors import UserError
-from pullpush.evaluation.rerank import rerank_of
 from pullpush.search.errors import BadQuery
-from pullpush.search.query import MOST, SearchQuery
+from pullpush.search.query import MOST, SearchQuery, asked_rerank
 from pullpush.search.stores.base import FILTERS
 from pullpush.server.api.dependencies import ACCEPTED, LONGEST, TheService, Value, bytes_of
 from pullpush.server.api.items import ItemResponse
@@ -52,7 +51,7 @@ class SearchParameters(BaseModel):
         float | None, Field(ge=0, le=1, description="hits that are of the query's class less probably are left out")
     ] = None
     rerank: Annotated[
-        str, Field(max_length=LONGEST, description="a better order: expand=3,augment=3, reciprocal=6")
+        str, Field(max_length=LONGEST, description="a better order: auto, expand=3,augment=3, reciprocal=6")
     ] = ""
 
     async def hits(self, service: Service, images: Sequence[bytes] = (), image_weight: float = 1.0) -> SearchResponse:
@@ -62,7 +61,7 @@ class SearchParameters(BaseModel):
         where = {name: getattr(self, name) for name in FILTERS if getattr(self, name)}
         end = self.skip + self.k
         try:
-            rerank = rerank_of(self.rerank)
+            rerank = asked_rerank(self.rerank)
         except UserError as error:
             raise BadQuery(str(error)) from None
         query = SearchQuery(

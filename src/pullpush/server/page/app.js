@@ -4,13 +4,13 @@ const COUNT = 60, COLOURS = ["#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa
   "#d37295", "#9c755f", "#499894", "#86bc5b", "#6b6ecf"], REST = "#9a9aa2";
 
 let about = null;      // what /api/index says
-let query = blank();   // what is asked
+let query = blank(false);  // what is asked
 let hits = [];
 let more = false;      // there are others after them
 let asked = 0;         // number of the newest request: answers to older ones are dropped
 let atlas = null;      // the map, once it was opened
 
-function blank() { return { text: "", image: null, like: [], minus: [], where: {} }; }
+function blank(rerank = query.rerank) { return { text: "", image: null, like: [], minus: [], where: {}, rerank }; }
 function isEmpty() { return !query.text.trim() && !query.image && !query.like.length; }
 
 // ---- asking the server -------------------------------------------------------------------------------------------
@@ -41,6 +41,7 @@ async function signIn() {
 function request(skip) {
   const fields = new URLSearchParams({ k: COUNT, skip, ...query.where });
   if (query.text.trim()) fields.set("text", query.text.trim());
+  if (query.rerank) fields.set("rerank", "auto");
   if (query.image) {
     const form = new FormData();
     for (const [name, value] of fields) form.set(name, value);
@@ -93,7 +94,7 @@ async function next(mine, skip) {
     drawGrid(begun);
     if (!hits.length) say("No items", "No item of this collection can be shown for this.");
     $("status").textContent = isEmpty() ? `${about.items.toLocaleString()} items. Here are some of them.`
-      : hits.length ? `${hits.length} item${hits.length === 1 ? "" : "s"}, closest first` : "";
+      : hits.length ? `${hits.length} item${hits.length === 1 ? "" : "s"}, ${query.rerank ? "re-ranked" : "closest first"}` : "";
     atlas?.mark(isEmpty() ? [] : hits.map((hit) => hit.id));
     if (skip) $("grid").querySelectorAll("button.card")[begun]?.focus({ preventScroll: true });
   } catch (error) {
@@ -130,13 +131,14 @@ function address() {
   if (query.text.trim()) fields.set("text", query.text.trim());
   if (query.like.length) fields.set("like", query.like.join(" "));
   if (query.minus.length) fields.set("minus", query.minus.join(" "));
+  if (query.rerank) fields.set("rerank", "auto");
   return fields.size ? `?${fields}` : "/";
 }
 
 function fromAddress() {
   const fields = new URLSearchParams(location.search), ids = (name) => (fields.get(name) ?? "").split(" ").filter(Boolean).map(Number);
   const where = Object.fromEntries([...fields].filter(([name]) => name in about.filters));
-  return { ...blank(), text: about.text ? fields.get("text") ?? "" : "", like: ids("like"), minus: ids("minus"), where };
+  return { ...blank(), text: about.text ? fields.get("text") ?? "" : "", like: ids("like"), minus: ids("minus"), where, rerank: about.rerank !== "none" && fields.get("rerank") === "auto" };
 }
 
 function change(part) { query = { ...query, ...part }; run(); }
@@ -179,7 +181,8 @@ function drawGrid(begun = 0) {
   $("grid").className = "";
   if (!begun) $("grid").replaceChildren();
   for (const [number, hit] of [...hits.entries()].slice(begun)) {
-    if (hit.weak && !hits[number - 1]?.weak) $("grid").append(make("li", { className: "rest" }, number
+    // re-ranked, weak ones stand among the others
+    if (query.rerank ? !number && hits.every((each) => each.weak) : hit.weak && !hits[number - 1]?.weak) $("grid").append(make("li", { className: "rest" }, number
       ? "From here on the matches are weak." : "Nothing is close to what you asked for. These are the nearest items."));
     $("grid").append(drawHit(hit));
   }
@@ -256,10 +259,14 @@ function drawParts() {
   for (const id of query.minus) list.push(part(thumbnail(id), "the item", () => change({ minus: query.minus.filter((x) => x !== id) }), "minus"));
   $("parts").replaceChildren(...list);
   if (document.activeElement !== $("text")) $("text").value = query.text;
+  $("rerank").checked = query.rerank;
   for (const select of $("filters").children) { select.value = query.where[select.name] ?? ""; select.classList.toggle("set", Boolean(select.value)); }
 }
 
 function drawFilters() {
+  $("order").hidden = about.rerank === "none";
+  $("order").title = `Hits on which the nearest items agree come first (${about.rerank}). Off by default: of the first hits more are right, but further down the list some that are right are lost.`;
+  $("rerank").onchange = () => change({ rerank: $("rerank").checked });
   $("filters").replaceChildren(...Object.entries(about.filters).map(([name, values]) => {
     const select = make("select", { name, ariaLabel: `Only this ${name}` }, make("option", { value: "" }, `any ${name}`), ...values.map((value) => make("option", { value }, value)));
     select.onchange = () => {
