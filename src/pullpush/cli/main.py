@@ -20,9 +20,9 @@ __all__ = ["VERBS", "main"]
 # Verb: (module of this room, the extra that it needs, what it does). A verb's module is imported only when it is used.
 VERBS = {
     "train": ("training", "train", "train on images by class and evaluate on classes never trained on"),
-    "evaluate": ("models", "train", "metrics of a run or model on any data"),
+    "evaluate": ("evaluation", "train", "metrics of a run or model on any data"),
     "verify": ("verification", "train", "same or different: error rates and thresholds over all pairs"),
-    "embed": ("models", "train", "embeddings of images, to a file"),
+    "embed": ("embedding", "train", "embeddings of images, to a file"),
     "data": ("data", "train", "what is in a data set, problems first"),
     "study": ("studies", "study", "many runs that differ in a few options: margins, losses, any grid"),
     "tune": ("studies", "study", "search options of a run on the validation classes"),

@@ -4,31 +4,24 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pullpush.cli.reranking import in_words
+from pullpush.cli.reranking import in_words, reranking_of
 from pullpush.cli.terminal import table
 from pullpush.errors import UserError
 from pullpush.escape import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pullpush.encoders.model import Model
-    from pullpush.encoders.rerank import Rerank
-    from pullpush.evaluation import Chosen
 
 __all__ = ["print_ways"]
 
 
-def print_ways(
-    model: "Model", folder: str, wanted: str, choose: "Callable[[str], tuple[Rerank, Chosen | None]]", json: bool
-) -> None:
+def print_ways(model: "Model", folder: str, wanted: str, json: bool) -> None:
     """The table of what the model of a run finds in each way that it can be used.
 
     Args:
         model: of the run.
         folder: of the run.
         wanted: of `--rerank`.
-        choose: what is wanted, and how it was chosen on the validation classes.
         json: print JSON instead.
 
     Raises:
@@ -47,9 +40,9 @@ def print_ways(
     rerank, chosen = model.rerank, None
     validation = or_else(lambda: len(run.split("validation")), 0)
     if wanted != "none":
-        rerank, chosen = choose(wanted)
+        rerank, chosen = reranking_of(wanted, model, folder)
     elif "rerank" not in or_else(lambda: run.metrics, {}) and validation:  # of an earlier version
-        rerank, chosen = choose("auto")
+        rerank, chosen = reranking_of("auto", model, folder)
     try:
         rows = [way.values() for way in ways_of(run, model, rerank)]
     except Missing as missing:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pullpush.bounds import Bound
-from pullpush.cli.models import asked, embed_readable
+from pullpush.cli.items import asked, embed_readable
 from pullpush.cli.terminal import table
 from pullpush.errors import UserError
 
