@@ -62,7 +62,7 @@ def test_what_there_is_not_has_no_row(made):
     values = row.values()
     assert values["recall@1"] == row.metrics["recall@1"]
     cells = shown(values)
-    assert cells["query"] == "1.0 x"
+    assert cells["query"] == "1.0x"
     assert cells["bytes"] == "64"
     prefix = Compression.fit(plain, "prefix")
     names = [row.name for row in ways(items, Sides(plain), rerank=Rerank(), compression=prefix, dims=(5,))]

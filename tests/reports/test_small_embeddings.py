@@ -60,7 +60,7 @@ def test_the_table_says_what_each_way_finds_and_costs(new_run: Callable[[Path], 
     block = ways(context)
     assert block.head[:3] == ["model", "recall@1", "MAP@R"]
     assert block.rows[0][0] == "trained"
-    assert "1.0 x, 4 ms" in block.rows[0]
+    assert "1.0x, 4\u00a0ms" in block.rows[0]
     assert any("a query is seen as 1, 1.375" in line for line in block.lines)
     assert "Re-ranked: expand=2,augment=2,alpha=3." in block.lines
     # the figure below it is of the same embeddings

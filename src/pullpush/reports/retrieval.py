@@ -20,7 +20,7 @@ def ways(context: Context) -> Block:
     return Block(
         heading="Each way to use the model",
         head=list(rows[0]),
-        rows=[list(row.values()) for row in rows],
+        rows=[[cell.replace(" ms", "\u00a0ms") for cell in row.values()] for row in rows],
         lines=_about(metrics),
         wide=True,
     )
