@@ -10,7 +10,7 @@ from torch import nn
 
 from pullpush.encoders.encoder import Encoder
 from pullpush.runs.config import Config
-from pullpush.training.loop import clip_gradients, learning_rate
+from pullpush.training.run import clip_gradients, learning_rate
 from pullpush.training.task import Task
 
 __all__ = ["steps_of_pml"]

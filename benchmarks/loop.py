@@ -22,7 +22,8 @@ from benchmarks.measure import result
 from pullpush.images import find_images, open_rgb
 from pullpush.runs.config import Config
 from pullpush.runs.options import config_from
-from pullpush.training.loop import clip_gradients, make_items, train
+from pullpush.training.loop import make_items, train
+from pullpush.training.run import clip_gradients
 from pullpush.training.task import Task
 
 LONG = {"steps": 100_000, "validate_every": 100_000, "checkpoint_every": 100_000, "report": False, "tensorboard": False}

@@ -23,7 +23,8 @@ from pullpush.doctor.measures import measure_sides
 from pullpush.doctor.objective import Objective
 from pullpush.errors import UserError
 from pullpush.reports import diagnose_run
-from pullpush.training import loop, train
+from pullpush.training import run as run_module
+from pullpush.training import train
 from tests.support.batches import exact_memory
 from tests.support.bedside import Bedside, Head, Options, digits, mlp, seeded, towers_apart
 
@@ -223,7 +224,7 @@ def test_equal_pictures_under_two_labels(small: Options, photos: Path, tmp_path:
 
 
 def test_first_tensor_that_is_not_finite(small: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "learning_rate", lambda step, steps, warmup: 1e38 * step)
+    monkeypatch.setattr(run_module, "learning_rate", lambda step, steps, warmup: 1e38 * step)
     optimizer = {"lr": 0.1, "clip": 0.0}
     with pytest.raises(UserError, match=r"first tensor .* (output|weights|gradient)"):
         train(**{**small, "optimizer": optimizer, "validate_every": 12}, out=str(tmp_path / "run"))

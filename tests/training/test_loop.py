@@ -25,7 +25,8 @@ from pullpush.evaluation import evaluate_items
 from pullpush.runs.checkpoint import load_checkpoint, save_checkpoint
 from pullpush.runs.groups import DataConfig
 from pullpush.runs.log import append, keep_until, read_log
-from pullpush.training import Stopped, loop, towers, train
+from pullpush.training import Stopped, towers, train
+from pullpush.training import run as run_module
 from pullpush.training.callbacks import Callback
 from pullpush.training.loop import make_items
 
@@ -104,14 +105,14 @@ def test_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
 def test_sigterm_saves_and_resume_ends_the_same(
     small: Options, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rate = loop.learning_rate
+    rate = run_module.learning_rate
 
     def kill_at_seven(step: int, *rest: Any) -> float:
         if step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
         return rate(step, *rest)
 
-    monkeypatch.setattr(loop, "learning_rate", kill_at_seven)
+    monkeypatch.setattr(run_module, "learning_rate", kill_at_seven)
     folder = tmp_path / "run"
     with pytest.raises(Stopped, match="--resume"):
         train(**small, out=str(folder))
@@ -183,8 +184,8 @@ def test_matryoshka_starts_where_the_run_would_and_resumes_to_the_bit(
     for name, each in chosen["validation"].items():
         short = replace(model.compression, reduction=name).reduce(validation, 8)
         assert evaluate_items(short, items, nmi=False).metrics["map@r"] == pytest.approx(each["8"])
-    rate = loop.learning_rate
-    monkeypatch.setattr(loop, "learning_rate", lambda step, *rest: rate(step, *rest) if step < 3 else 1 / 0)
+    rate = run_module.learning_rate
+    monkeypatch.setattr(run_module, "learning_rate", lambda step, *rest: rate(step, *rest) if step < 3 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(**options, out=str(tmp_path / "cut"))
     monkeypatch.undo()
@@ -264,12 +265,12 @@ def test_a_kill_while_the_log_is_written_anew_loses_no_line(tmp_path: Path, monk
 
 
 def test_learning_rate_rises_and_falls() -> None:
-    rates = [loop.learning_rate(step, 100, 0.1) for step in range(1, 101)]
+    rates = [run_module.learning_rate(step, 100, 0.1) for step in range(1, 101)]
     assert rates[9] == max(rates) == 1.0
     assert all(a < b for a, b in pairwise(rates[:10]))
     assert all(a > b for a, b in pairwise(rates[9:]))
     assert 0 < rates[-1] < 0.01
-    assert loop.learning_rate(1, 100, 0.0) < 1.0
+    assert run_module.learning_rate(1, 100, 0.0) < 1.0
 
 
 def test_images_decoded_by_workers_and_resumed_end_the_same(small: Options, tmp_path: Path) -> None:

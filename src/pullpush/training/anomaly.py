@@ -12,7 +12,7 @@ from pullpush.runs.checkpoint import LAST, STATE, load_checkpoint, not_of_this_r
 from pullpush.training.callbacks import Callback
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["FirstBadTensor"]
 

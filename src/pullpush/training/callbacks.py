@@ -13,7 +13,7 @@ from pullpush.runs.checkpoint import BEST, LAST, save_checkpoint
 from pullpush.runs.log import LOG, append, keep_until
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["Callback", "Checkpoints", "LogFile"]
 

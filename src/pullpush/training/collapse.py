@@ -14,7 +14,7 @@ from pullpush.training.callbacks import Callback
 from pullpush.training.monitor import Monitor
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["Collapse", "OnCollapse"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pullpush.encoders.compression import Compression, Reduction
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["fit_compression"]
 

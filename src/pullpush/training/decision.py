@@ -14,7 +14,7 @@ from pullpush.runs.reader import RunFolder
 from pullpush.runs.verified import verification_values
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["decide", "verified"]
 

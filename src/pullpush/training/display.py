@@ -13,7 +13,7 @@ from pullpush.runs.gain import kept_sentence
 from pullpush.training.callbacks import Callback
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["Display"]
 

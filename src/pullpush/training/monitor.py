@@ -19,7 +19,7 @@ from pullpush.training.callbacks import Callback
 from pullpush.training.probes import LastBatch, learned_options, measure_batch, measure_updates
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
     from pullpush.training.trainable import Trainable
 
 __all__ = ["Monitor"]

@@ -11,7 +11,7 @@ from pullpush.training.callbacks import Callback
 from pullpush.training.plan import MARGIN, steps_left
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["Pace"]
 

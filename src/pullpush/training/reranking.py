@@ -12,7 +12,7 @@ from pullpush.evaluation.retrieval import Sides
 from pullpush.progress import say, work
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["Reranking", "named_rerank", "reranking_of"]
 

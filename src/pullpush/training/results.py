@@ -30,7 +30,7 @@ from pullpush.training.reranking import reranking_of
 from pullpush.training.views import see, sides_of
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["Results", "load_weights"]
 

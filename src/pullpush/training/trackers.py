@@ -17,7 +17,7 @@ from pullpush.signatures import of
 from pullpush.training.callbacks import Callback
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["TRACKERS", "Trackers", "tracker"]
 

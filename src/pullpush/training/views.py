@@ -18,7 +18,7 @@ from pullpush.runs.gain import Gain, gain_of
 from pullpush.runs.groups import ViewsConfig
 
 if TYPE_CHECKING:
-    from pullpush.training.loop import Run
+    from pullpush.training.run import Run
 
 __all__ = ["Seen", "said_views", "see", "sides_of"]
 
