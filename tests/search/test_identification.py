@@ -16,7 +16,7 @@ from pullpush.cli.main import main
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.naming import Naming
 from pullpush.errors import UserError
-from pullpush.search import enrolment
+from pullpush.search import chances, enrolment
 from pullpush.search.gallery import Gallery, gallery_of
 from tests.support.fake import COLOURS, FakeModel, picture
 
@@ -229,7 +229,7 @@ def test_where_no_two_have_a_class_the_prior_is_that_of_the_validation(people: P
     decision = Decision.of({**DECISION.values(), "positives": 10, "negatives": 990})
     search.remove(people, [2, 3])
     engine = search.open(people, FakeModel(decision=decision))
-    assert engine.version.prior is None
+    assert chances.pair_share(engine.version.table["label"]) is None
     hit = engine.query(image=picture("red", 9))[0]
     assert hit.probability == pytest.approx(float(decision.probability(hit.score, 0.01)))
 

@@ -88,8 +88,11 @@ class Decision:
         """
         if not 0 < prior < 1:
             raise UserError(f"prior must be a number above 0 and below 1, not {prior!r}")
-        ratio = np.interp(np.asarray(scores, np.float64), self.scores, self.log_ratios)
-        return np.asarray(1 / (1 + np.exp(-ratio - np.log(prior / (1 - prior)))))
+        return np.asarray(1 / (1 + np.exp(-self.log_ratio(scores) - np.log(prior / (1 - prior)))))
+
+    def log_ratio(self, scores: ArrayLike) -> NDArray[np.float64]:
+        r"""$\lambda$ of cosines, in nats; float64, of the shape of `scores`."""
+        return np.asarray(np.interp(np.asarray(scores, np.float64), self.scores, self.log_ratios))
 
     def threshold(self, far: float) -> float:
         """The cosine from which on a pair is called the same, so that a share of `far` (the false accept rate) of the

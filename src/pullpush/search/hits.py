@@ -24,8 +24,8 @@ class Hit:
         category, domain: "" for none.
         closeness: the score read against the collection: 0 for what nonsense finds, 1 for a good answer (see
             `calibration.py`).
-        probability: that it is of the query's class, by the model's decision; None without one, and for queries with
-            texts or with something to move away from.
+        probability: that it is of the query's class, by the model's decision (see `chances.py`); None without one, and
+            for queries with texts or with something to move away from.
     """
 
     id: int

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pullpush.encoders.decision import PRIOR, Decision
+from pullpush.encoders.decision import Decision
 from pullpush.encoders.rerank import Rerank
 from pullpush.search import reranking
 from pullpush.search.calibration import closeness
@@ -55,22 +55,10 @@ def _hits(asked: Lookup, scores: np.ndarray, rows: np.ndarray) -> list[Hit]:
     version, query = asked.version, asked.query
     near = closeness(scores, version.manifest.calibration["text" if query.only_texts else "image"])
     keep = np.ones(len(rows), bool) if query.cut_off is None else near >= query.cut_off
-    chances = _chances(asked, scores)
+    chances = None if asked.decision is None else version.chances(asked.decision)(scores)
     if chances is not None and query.min_probability is not None:
         keep &= chances >= query.min_probability
     return version.hits(rows[keep], scores[keep], near[keep], None if chances is None else chances[keep])
-
-
-def _chances(asked: Lookup, scores: np.ndarray) -> np.ndarray | None:
-    """The probability that each is of the query's class: as many pairs of the collection are of one class as its labels
-    say, or without labels as many as of the validation."""
-    decision, prior = asked.decision, asked.version.prior
-    if decision is None:
-        return None
-    if prior is None:
-        pairs = decision.positives + decision.negatives
-        prior = decision.positives / pairs if decision.positives and decision.negatives else PRIOR
-    return decision.probability(scores, prior)
 
 
 def _answers(group: Sequence[Lookup]) -> list[Answer]:

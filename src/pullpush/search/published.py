@@ -10,6 +10,7 @@ import numpy as np
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.rerank import Rerank, rerank_of
 from pullpush.search import origin, thumbnails
+from pullpush.search.chances import Chances, chances_of
 from pullpush.search.errors import NoItem
 from pullpush.search.exact import Rows
 from pullpush.search.gallery import Gallery, gallery_of
@@ -48,6 +49,7 @@ class Version(Opened):
         # Column by column: pandas takes longer for a row than the search for all.
         self._shown = [self.table[name].to_numpy() for name in SHOWN]
         self._packs = thumbnails.Packs(self.folder)
+        self._chances: Chances | None = None
 
     def row(self, item: int) -> int:
         """Where an item stands in the table. Raises: `NoItem`."""
@@ -81,13 +83,11 @@ class Version(Opened):
         """The re-ranking of the model when the version was written; nothing where it had none."""
         return rerank_of(self.manifest.rerank)
 
-    @cached_property
-    def prior(self) -> float | None:
-        """The share of pairs of one class among the pairs of items; None where no two have one."""
-        labels, count = self.table["label"], len(self.table)
-        sizes = labels[labels != ""].value_counts().to_numpy(np.float64)
-        pairs = float((sizes * (sizes - 1)).sum())
-        return min(pairs / (count * (count - 1)), 0.999) if pairs else None
+    def chances(self, decision: Decision) -> Chances:
+        """How hits are read with a decision; computed once for it."""
+        if self._chances is None or self._chances.decision is not decision:
+            self._chances = chances_of(self.table, self.vectors, decision)
+        return self._chances
 
     @cached_property
     def gallery(self) -> Gallery:
