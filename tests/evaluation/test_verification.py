@@ -148,6 +148,20 @@ def test_a_sample_that_misleads_costs_a_second_pass_and_nothing_else(monkeypatch
     assert len(passes) > 1
 
 
+@pytest.mark.parametrize("share", [0.97, 1.0, 1.03])
+def test_a_rate_beside_the_equal_error_rate(monkeypatch, share: float) -> None:
+    """What is counted pair by pair for the one reaches into what is for the other."""
+    x, labels = made(items=600, classes=60, noise=0.9)
+    fars = (share * verify(x, labels, fars=(), replicates=0).metrics["eer"],)
+    expected = verify(x, labels, fars=fars)
+    monkeypatch.setattr(rates, "FULL", 0)
+    passes = []
+    monkeypatch.setattr(rates, "stream", lambda *given: passes.append(1) or pairs.stream(*given))
+    found = verify(x, labels, fars=fars)
+    assert (found.metrics, found.thresholds) == (expected.metrics, expected.thresholds)
+    assert len(passes) == 1
+
+
 def test_queries_against_a_gallery(way: str) -> None:
     """All of both sides, but for an item with itself."""
     x, labels = made(items=200)

@@ -49,6 +49,9 @@ ROWS, COLUMNS = 248, 1016
 FLUSH = 1 << 20
 """Pairs that are taken out before they are added to the counts."""
 
+DRAWN = 32
+"""Items of either side that are drawn together."""
+
 APART = np.float32(-2)
 """In the place of a pair that does not count: below every cosine."""
 
@@ -175,29 +178,30 @@ def tiles(sides: Sides, start: int) -> Iterator[slice]:
 
 
 def sampled(sides: Sides, count: int, seed: int) -> tuple[Ints, Ints]:
-    """Places of about `count` random pairs of different classes, after half as many of one class."""
+    """Places of about `count` random pairs of different classes, after a quarter as many of one class.
+
+    Those of different classes are all between `DRAWN` queries and as many of the gallery, which takes a fraction of the
+    time; those that share an item are not independent.
+    """
     generator = np.random.default_rng(seed)
     first, last = _slices(sides)
     positives = last - first - ((sides.own >= first) & (sides.own < last))
     ends = np.cumsum(positives)
-    number = generator.integers(0, ends[-1], count // 2)
+    number = np.sort(generator.integers(0, ends[-1], max(count // 4, 1)))  # in order, they lie side by side in memory
     rows = np.searchsorted(ends, number, side="right")
     columns = first[rows] + number - (ends - positives)[rows]
     own = sides.own[rows]
     columns += (own >= first[rows]) & (columns >= own)
-    same = _scores(sides, rows, columns)
-    rows = generator.integers(0, len(sides.queries), count)
-    columns = generator.integers(0, len(sides.gallery), count)
-    apart = sides.labels[rows] != sides.gallery_labels[columns]
-    return same, _scores(sides, rows[apart], columns[apart])
-
-
-def _scores(sides: Sides, rows: Ints, columns: Ints) -> Ints:
-    parts = [np.empty(0, np.int64)]
-    for at in range(0, len(rows), 1 << 16):
-        here = slice(at, at + (1 << 16))
-        parts.append(place(np.einsum("ij,ij->i", sides.queries[rows[here]], sides.gallery[columns[here]])))
-    return np.concatenate(parts)
+    same, different = [], []
+    for at in range(0, len(rows), 1 << 14):
+        here = slice(at, at + (1 << 14))
+        same.append(place(np.einsum("ij,ij->i", sides.queries[rows[here]], sides.gallery[columns[here]])))
+    for _ in range(0, count, DRAWN**2):
+        rows = generator.integers(0, len(sides.queries), DRAWN)
+        columns = generator.integers(0, len(sides.gallery), DRAWN)
+        apart = sides.labels[rows][:, None] != sides.gallery_labels[columns]
+        different.append(place((sides.queries[rows] @ sides.gallery[columns].T)[apart]))
+    return np.concatenate(same), np.concatenate(different)
 
 
 def _slices(sides: Sides) -> tuple[Ints, Ints]:

@@ -16,12 +16,13 @@ __all__ = ["FULL", "Found", "Sample", "at_rate", "counted", "curve", "equal_erro
 FULL = 1 << 24
 """Of so many pairs each is added to the counts; of more, those that matter (`pairs`)."""
 
-SAMPLE = 1 << 19
+SAMPLE = 1 << 20
 EXACT = 1e-3
 """The share of pairs of different classes of which each is counted for its classes."""
 
-ERRORS = 4
-"""Standard errors of the sample by which floor and zone are wider than it says."""
+ERRORS = 6
+"""Standard errors of independent pairs by which floor and zone are wider than the sample says; its pairs are not quite
+independent."""
 
 Floats = NDArray[np.float64]
 Sample = tuple[Ints, Ints]
@@ -121,14 +122,15 @@ def _made(floor: int, zone: tuple[int, int] | None, wanted: NDArray[Any], every:
     return Plan(floor, zone, levels, every, exact)
 
 
-def _reached_by(places: Ints, share: NDArray[np.float64] | float) -> Floats:
+def _reached_by(places: Ints, share: NDArray[np.float64] | float) -> Ints:
     """Places that such a share of sorted places reach."""
-    return np.asarray(np.quantile(places, 1 - np.minimum(share, 1.0), method="lower"), np.float64)
+    return np.asarray(places[np.floor((1 - np.minimum(share, 1.0)) * (len(places) - 1)).astype(np.int64)])
 
 
 def _zone(same: Ints, different: Ints) -> tuple[int, int]:
     """Where the equal error rate lies, by sorted samples."""
-    at = np.unique(np.concatenate([same, different]))
+    ends = min(same[0], different[0]), max(same[-1], different[-1]) + 1
+    at = np.unique(np.linspace(*ends, 1 << 16).astype(np.int64))
     far = 1 - np.searchsorted(different, at) / len(different)
     frr = np.searchsorted(same, at) / len(same)
     middle = float(frr[np.argmin(np.abs(far - frr))])

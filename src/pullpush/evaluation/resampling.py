@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from pullpush.evaluation.bootstrap import FEW, class_draws
 from pullpush.evaluation.pairs import Counts
@@ -40,10 +41,11 @@ def intervals(
     if not replicates or len(counts.class_same) < FEW:
         return {name: (np.nan, np.nan) for name in metrics}
     classes = len(counts.class_same)
-    parts = [_read(*_curves(counts, np.ones((1, classes))), fars)]
     draws = class_draws(classes, replicates, seed)
-    while drawn := list(islice(draws, AT_ONCE)):
-        parts.append(_read(*_curves(counts, np.stack(drawn)), fars))
+    with threadpool_limits(1, "blas"):  # for such small products threads cost more than they save
+        parts = [_read(*_curves(counts, np.ones((1, classes))), fars)]
+        while drawn := list(islice(draws, AT_ONCE)):
+            parts.append(_read(*_curves(counts, np.stack(drawn)), fars))
     found = {}
     for name, value in metrics.items():
         whole, *_ = values = np.concatenate([part[name] for part in parts])
