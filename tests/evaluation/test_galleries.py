@@ -87,7 +87,7 @@ def test_strangers_of_other_classes_are_named_at_the_rate_that_was_asked_for(kin
         prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
         best = (x[~np.isin(labels, some)] @ prototypes.T).max(axis=1)
         rates.append(np.mean(best >= fits[draw % 5].threshold(far, np.array(images))))
-    assert 0.7 * far < np.mean(rates) < 1.15 * far
+    assert 0.5 * far < np.mean(rates) < 1.05 * far
 
 
 @pytest.mark.parametrize(("count", "shots"), [(5, 1), (5, 5), (60, 1), (60, 3)])

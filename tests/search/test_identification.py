@@ -147,8 +147,36 @@ def test_of_few_classes_the_threshold_is_that_of_simulated_galleries(people: Pat
     assert who.probability == pytest.approx(float(naming.probabilities(score, gallery.images)[0]), rel=1e-4)
     with pytest.raises(UserError, match=r"0\.05 among 2 classes can't be told.*at least 0\.1\d*, or enrol more"):
         engine.identify(picture("red", 50), far=0.05)
+    least = naming.least(gallery.images, gallery.strangers, gallery.above)
+    assert 0.1 < least < 0.15
+    with pytest.raises(UserError, match=r"rate of 0\.01 among 2 classes can't be told"):
+        engine.identify(picture("red", 50))
     [told] = engine.identify(picture("red", 50), far=0.7)
     assert told.threshold == engine.version.gallery.threshold(0.7), "these two classes tell it themselves"
+
+
+def test_the_usual_rate_is_one_that_can_be_told() -> None:
+    sizes = {5: 0.42, 30: 0.068, 200: 0.01}  # 2 / (N + 1), and a little more
+    for classes, rate in sizes.items():
+        x = _unit(np.random.default_rng(0).normal(size=(classes, 8)))
+        table = pd.DataFrame({"id": np.arange(classes), "label": [f"{c}" for c in range(classes)]})
+        gallery = gallery_of(table, _Held(x))
+        if rate <= 0.1:
+            assert gallery.usual() == rate
+            assert gallery.identify(x[:1])[0].far == rate
+        else:
+            assert gallery.usual() == 0.01
+            with pytest.raises(UserError, match=r"0\.01 cannot be told"):
+                gallery.identify(x[:1])
+        assert gallery.usual(DECISION) == 0.01, "a pair at 1e-6 among so many"
+        known = tuple(400 * 0.1**power for power in range(3))
+        naming = Naming((1,), (0.1, 0.01, 0.001), ((0.3, 0.5, 0.7),), (known,), ((-9.0, 9.0),), (0.0, 1.0, 0.0))
+        usual, least = (
+            gallery.usual(replace(DECISION, naming=naming)),
+            naming.least(gallery.images, gallery.strangers, gallery.above),
+        )
+        assert usual == (0.01 if classes == 200 else pytest.approx(min(1.05 * least, rate), rel=0.05))
+        assert gallery.threshold(usual, replace(DECISION, naming=naming)) < 1
 
 
 def test_the_rate_of_strangers_that_get_a_name_is_the_rate_that_was_asked_for() -> None:

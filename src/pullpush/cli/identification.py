@@ -54,7 +54,7 @@ def identify(
     gallery: str,
     images: list[str],
     *,
-    far: float = 1e-2,
+    far: float | None = None,
     store: str | None = None,
     json: bool = False,
 ) -> None:
@@ -63,7 +63,8 @@ def identify(
     Args:
         gallery: an index folder.
         images: image files.
-        far: the false accept rate, the share of images of those who are not enrolled that may be given a name.
+        far: the false accept rate, the share of images of those who are not enrolled that may be given a name; by
+            default 0.01 or, where that cannot be told, the smallest that can, up to 0.1.
         store: where the vectors lie on a server, its address; or the environment variable PULLPUSH_STORE.
         json: print a list of {image, name, closest, probability, score, threshold, far}; name is null for unknown.
 
@@ -80,7 +81,8 @@ def identify(
     if json:
         print(dumps([{"image": image, **each.as_dict()} for image, each in zip(images, identities, strict=True)]))
         return
-    shown = Table(caption=plain(f"a name from a score of {identities[0].threshold:.3f}: {far:g} of strangers get one"))
+    first = identities[0]
+    shown = Table(caption=plain(f"a name from a score of {first.threshold:.3f}: {first.far:g} of strangers get one"))
     for column in ("image", "name", "probability", "score", "closest"):
         shown.add_column(column, justify="right" if column in ("probability", "score") else "left")
     for image, each in zip(images, identities, strict=True):

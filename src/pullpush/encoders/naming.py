@@ -20,8 +20,6 @@ PRIOR = 0.5
 """Share of those who ask that are enrolled."""
 TOLD = 0.5
 """A rate is told from at least so many accepts: one pair of classes that are close counts about so much."""
-MORE = 2.0
-"""Accepts that are counted besides those that were seen."""
 STEPS = 1000
 """Thresholds that are looked at."""
 
@@ -87,11 +85,13 @@ class Naming:
         r"""The score from which on a class is named, so that at most a share of `far` of strangers is.
 
         R(t) is known as well as from $K(t) / R(t)$ strangers of whom $K(t)$ are named. The enrolled are strangers to
-        each other's classes: of N classes, k(t) are named. As some strangers are close to a few classes, the accepts
-        that are seen are too few more often than too many, so that two are counted besides (as in conformal prediction
-        one is). It is the least t for which
+        each other's classes: of N classes, k(t) are named. With $a = k(t) + K(t)$ accepts that are seen, it is the
+        least t for which
 
-        $$\frac{k(t) + K(t) + 2}{N + K(t) / R(t)} \le \alpha$$
+        $$\frac{a + \sqrt a + 1}{N + K(t) / R(t)} \le \alpha$$
+
+        One accept more, as in conformal prediction, and a standard error: few pairs of classes make most of a small
+        rate, and a draw of classes lacks such pairs more often than it has too many.
 
         Args:
             far: $\alpha$, above 0 and below 1.
@@ -105,19 +105,27 @@ class Naming:
         """
         if not 0 < far < 1:
             raise UserError(f"the false accept rate must be a number above 0 and below 1, not {far!r}")
+        scores, share = self._shares(images, strangers, above)
+        if far < (least := share.min(initial=1.0)):
+            raise UserError(
+                f"a false accept rate of {far:g} among {len(images)} classes can't be told from these and the "
+                f"validation classes of the model: ask for at least {min(1.05 * least, 0.99):.2g}, or enrol more"
+            )
+        return float(scores[np.argmax(share <= far)])
+
+    def least(self, images: NDArray[np.int64], strangers: ArrayLike = NONE, above: ArrayLike = NONE) -> float:
+        """The smallest rate that can be told; 1 where none can. Args: as of `threshold`."""
+        return float(self._shares(images, strangers, above)[1].min(initial=1.0))
+
+    def _shares(self, images: NDArray[np.int64], strangers: ArrayLike, above: ArrayLike) -> tuple[Floats, Floats]:
+        """Thresholds, ascending, and the share of strangers that is reckoned to be named at each."""
         scores, rate, known = self._strangers(images)
         own = np.asarray(strangers, np.float64)
         count = len(images) if len(own) else 0
         named = np.append(above, count)[np.searchsorted(-own, -scores, side="right")]
-        share = (named + known + MORE) / (count + known / rate)
-        share = np.where(named + known >= TOLD * (1 - 1e-9), share, 1.0)
-        if far < share.min(initial=1.0):
-            raise UserError(
-                f"a false accept rate of {far:g} among {len(images)} classes can't be told from these and the "
-                f"validation classes of the model: ask for at least {min(1.05 * share.min(initial=1.0), 0.99):.2g}, or "
-                "enrol more"
-            )
-        return float(scores[np.argmax(share <= far)])
+        accepts = named + known
+        share = (accepts + np.sqrt(accepts) + 1) / (count + known / rate)
+        return scores, np.where(accepts >= TOLD * (1 - 1e-9), share, 1.0)
 
     def probabilities(self, scores: NDArray[np.float32], images: NDArray[np.int64]) -> Floats:
         r"""The probability that the closest class is the right one, of those who score so with each class.

@@ -7,8 +7,8 @@ nor enrolled): a chance p with the standard error $\sigma$ is known as well as f
 accepts.
 
 How likely a name is right is fitted twice, each time by the log loss. Of classes with s images, scores of their other
-images against those of strangers, both kinds as many, give the line $\lambda_s$, a log likelihood ratio. Bayes' rule
-with these (`Naming.probabilities`) takes scores as independent, which they are not, and is corrected by a logistic
+images against those of strangers give the line $\lambda_s$, a log likelihood ratio. Bayes' rule with these
+(`Naming.probabilities`) takes scores as independent, which they are not, and is corrected by a logistic
 regression over galleries that are simulated with part of the classes, half of those who ask being strangers.
 """
 
@@ -41,6 +41,8 @@ SIZES = (2, 5, 10, 20, 50, 100, 200)
 """Classes of the simulated galleries, as far as most of the classes are left as strangers."""
 STRANGERS = 200
 """Those who ask in a simulated gallery."""
+ODDS = 30.0
+"""Strangers to one of a class, of those whose scores a line is fitted to: it is to hold where names are given."""
 WIDTH = 1000
 """Bins of the cosine from 0 to 1, to which a line is fitted."""
 
@@ -160,10 +162,11 @@ def _ratio(draws: Sequence[Draw], labels: Ints) -> tuple[float, float]:
         others = labels[:, None] != each.columns
         shares = np.broadcast_to(1 / np.bincount(labels)[labels][:, None], others.shape)[others]
         weights[1] += _binned(each.scores[known, each.own[known]], _halves(labels[known]))
-        weights[0] += _binned(each.scores[others], shares / (2 * shares.sum()))
+        weights[0] += _binned(each.scores[others], ODDS * shares / (2 * shares.sum()))
     cosines = np.tile(np.arange(-WIDTH, WIDTH + 1) / WIDTH, 2)[:, None]
     constant, slope = _logistic(cosines, np.repeat([0, 1], 2 * WIDTH + 1), weights.ravel())
-    return constant - slope, constant + slope
+    constant += np.log(ODDS)
+    return float(constant - slope), float(constant + slope)
 
 
 def _binned(scores: Floats, weights: NDArray[np.float64]) -> NDArray[np.float64]:

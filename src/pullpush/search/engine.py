@@ -17,7 +17,7 @@ from pullpush.encoders.rerank import Rerank
 from pullpush.errors import UserError
 from pullpush.search import layout
 from pullpush.search.errors import BadQuery, NoIndex
-from pullpush.search.gallery import FAR, Identity
+from pullpush.search.gallery import Identity
 from pullpush.search.hits import Hit
 from pullpush.search.layout import Manifest
 from pullpush.search.lookup import Lookup, find
@@ -117,12 +117,13 @@ class Engine:
         version, texts, images = self.version, self.embed_texts(query.texts), self.embed_images(query.images)
         return find([self.lookup(version, query, texts, images, self.embed_texts(query.minus_texts))])[0]
 
-    def identify(self, images: ImageLike | Sequence[ImageLike], far: float = FAR) -> list[Identity]:
+    def identify(self, images: ImageLike | Sequence[ImageLike], far: float | None = None) -> list[Identity]:
         """Who each image shows: the closest class, or unknown where none is close enough.
 
         Args:
             images: paths, PIL images or uint8 arrays.
-            far: the share of images of those who are not enrolled that may be given a name.
+            far: the share of images of those who are not enrolled that may be given a name; None for 0.01 or, where
+                that cannot be told, the smallest that can, up to 0.1.
 
         Raises:
             UserError: nobody is enrolled, an image cannot be read, or so few are enrolled that the rate cannot be told.
@@ -131,7 +132,7 @@ class Engine:
         version = self.version
         return self.recognize(version, self.embed_images(listed(images)), far)
 
-    def recognize(self, version: Version, vectors: np.ndarray, far: float = FAR) -> list[Identity]:
+    def recognize(self, version: Version, vectors: np.ndarray, far: float | None = None) -> list[Identity]:
         """`identify` of images that are embedded, `[n, dim]`, in a version. Raises: as `identify`."""
         self.check_current(version)
         return version.gallery.identify(vectors, far, self.decision_of(version))

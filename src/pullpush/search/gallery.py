@@ -18,7 +18,9 @@ from pullpush.search.stores import Vectors
 __all__ = ["FAR", "Gallery", "Identity", "gallery_of"]
 
 FAR = 1e-2
-"""The false accept rate where nobody says another."""
+"""The false accept rate where nobody says another, and it can be told."""
+LARGEST = 0.1
+"""The largest that is taken instead, where the smallest that can be told is larger."""
 MOST_ENROLLED = 1_000_000
 ASKED = 10_000
 """The threshold is told from at most so many of the enrolled images, a fixed random choice."""
@@ -116,17 +118,29 @@ class Gallery:
             )
         return decision.threshold(pair)
 
-    def identify(self, vectors: Floats, far: float = FAR, decision: Decision | None = None) -> list[Identity]:
+    def usual(self, decision: Decision | None = None) -> float:
+        """The false accept rate where nobody says another: 0.01, or the smallest that can be told, if at most 0.1."""
+        classes = len(self.names)
+        least = TOLD / (classes + 1) if classes > 1 else 1.0
+        if decision is not None and decision.naming is not None:
+            least = min(least, decision.naming.least(self.images, self.strangers, self.above))
+        elif decision is not None:
+            least = min(least, -math.expm1(classes * math.log1p(-min(decision.fars[-1], 0.5))))
+        rate = float(f"{1.05 * least:.2g}")  # with two digits, and not below
+        return FAR if least <= FAR or rate > LARGEST else rate
+
+    def identify(self, vectors: Floats, far: float | None = None, decision: Decision | None = None) -> list[Identity]:
         """Who each is.
 
         Args:
             vectors: float32 `[n, dim]`, of length 1.
-            far: the false accept rate.
+            far: the false accept rate; None for the `usual` one.
             decision: of the model; without one there are no probabilities.
 
         Raises:
             BadQuery: as of `threshold`.
         """
+        far = self.usual(decision) if far is None else far
         threshold = self.threshold(far, decision)
         scores = vectors @ self.prototypes.T
         chances = [None] * len(scores) if decision is None else self.probabilities(scores, decision).tolist()

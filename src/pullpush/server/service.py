@@ -90,7 +90,7 @@ class Service:
             hits: list[Hit] = await self.lookups(wanted)
             return hits
 
-    async def identify(self, data: bytes, far: float) -> Identity:
+    async def identify(self, data: bytes, far: float | None) -> Identity:
         """Who an uploaded image shows. Raises: `Busy`, and `UserError` as `Engine.identify` does."""
         with self._slot():
             vector, engine, version = await self._image(data), self.engine, self.engine.version

@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Form
 from pydantic import BaseModel, ConfigDict
 
-from pullpush.search.gallery import FAR
 from pullpush.server.api.dependencies import LONGEST, WRITES, Image, Images, Probability, Score, TheService, bytes_of
 from pullpush.server.api.items import AddResponse
 
@@ -43,7 +42,7 @@ async def enroll(
 async def identify(
     service: TheService,
     image: Image,
-    far: Annotated[float, Form(gt=0, lt=1, description="share of strangers that may be given a name")] = FAR,
+    far: Annotated[float | None, Form(gt=0, lt=1, description="share of strangers that may be given a name")] = None,
 ) -> IdentityResponse:
     """The closest class, where it is close enough; the image is decoded in a process of its own."""
     return IdentityResponse.model_validate(await service.identify(await bytes_of(image), far))
