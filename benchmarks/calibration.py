@@ -130,6 +130,8 @@ def few(run: RunFolder, count: int, draws: int = 10) -> list[str]:
             rest = (each[~chosen] for each in (test.queries, test.labels, test.ids))
             errors.append(reliability(decision, *rest).error)
             methods.append(decision.method)
+    if not errors:
+        return [run.name, f"{count}", "none: too few have two items", "-", "-"]
     isotonic = f"{methods.count('isotonic')} of {len(methods)}"
     return [run.name, f"{count}", f"{np.mean(errors):.4f}", f"{min(errors):.4f} to {max(errors):.4f}", isotonic]
 

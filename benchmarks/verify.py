@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.evaluate import embeddings
 from benchmarks.measure import compare, peak_bytes, result
 from pullpush.evaluation import verify
-from pullpush.evaluation.pairs import COLUMNS, ROWS, Sides, tiles
+from pullpush.evaluation.pairs import Sides
+from pullpush.evaluation.streaming import COLUMNS, ROWS, tiles
 
 BOUND = 2 * 10**9
 TIME = 1.5

@@ -9,7 +9,7 @@ from pyeer import eer_stats
 from sklearn.metrics import roc_curve
 
 from pullpush.errors import UserError
-from pullpush.evaluation import pairs, rates, verify
+from pullpush.evaluation import pairs, rates, streaming, verify
 from pullpush.evaluation.verification import named
 
 FARS = (0.2, 0.05, 0.01)
@@ -31,7 +31,7 @@ def way(request, monkeypatch) -> str:
         monkeypatch.setattr(rates, "FULL", 0)
     if "tiles" in request.param:
         for name, value in {"ROWS": 13, "COLUMNS": 40, "FLUSH": 50}.items():
-            monkeypatch.setattr(pairs, name, value)
+            monkeypatch.setattr(streaming, name, value)
     return request.param
 
 
@@ -141,7 +141,7 @@ def test_a_sample_that_misleads_costs_a_second_pass_and_nothing_else(monkeypatch
     monkeypatch.setattr(rates, "FULL", 0)
     sampled, passes = rates.sampled, []
     monkeypatch.setattr(rates, "sampled", lambda *given: tuple(each // 2 + pairs.SIZE // 2 for each in sampled(*given)))
-    monkeypatch.setattr(rates, "stream", lambda *given: passes.append(1) or pairs.stream(*given))
+    monkeypatch.setattr(rates, "stream", lambda *given: passes.append(1) or streaming.stream(*given))
     found = verify(x, labels, fars=FARS)
     assert found.metrics == expected.metrics
     assert found.thresholds == expected.thresholds
@@ -156,7 +156,7 @@ def test_a_rate_beside_the_equal_error_rate(monkeypatch, share: float) -> None:
     expected = verify(x, labels, fars=fars)
     monkeypatch.setattr(rates, "FULL", 0)
     passes = []
-    monkeypatch.setattr(rates, "stream", lambda *given: passes.append(1) or pairs.stream(*given))
+    monkeypatch.setattr(rates, "stream", lambda *given: passes.append(1) or streaming.stream(*given))
     found = verify(x, labels, fars=fars)
     assert (found.metrics, found.thresholds) == (expected.metrics, expected.thresholds)
     assert len(passes) == 1

@@ -18,8 +18,9 @@ from sklearn.isotonic import IsotonicRegression
 from pullpush.encoders.decision import PRIOR, TOLD, Decision
 from pullpush.errors import UserError
 from pullpush.evaluation.evaluate import sides
-from pullpush.evaluation.pairs import SIZE, Plan, cosine, stream
+from pullpush.evaluation.pairs import SIZE, cosine
 from pullpush.evaluation.ranks import Side
+from pullpush.evaluation.streaming import Plan, stream
 from pullpush.evaluation.verification import pairs_of
 
 __all__ = ["Reliability", "fit_decision", "reliability"]

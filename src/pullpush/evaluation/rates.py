@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from pullpush.encoders.decision import TOLD
 from pullpush.evaluation.knn import Ints
-from pullpush.evaluation.pairs import COLUMNS, SIZE, Counts, Plan, Sides, cosine, sampled, stream
+from pullpush.evaluation.pairs import SIZE, Sides, cosine, sampled
+from pullpush.evaluation.streaming import COLUMNS, Counts, Plan, stream
 
 __all__ = ["FULL", "Found", "Sample", "at_rate", "counted", "curve", "equal_error", "histogram"]
 
 FULL = 1 << 24
-"""Of so many pairs each is added to the counts; of more, those that matter (`pairs`)."""
+"""Of so many pairs each is added to the counts; of more, those that matter (`streaming`)."""
 
 SAMPLE = 1 << 20
 EXACT = 1e-3

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pullpush.evaluation.bootstrap import FEW, class_draws
-from pullpush.evaluation.pairs import Counts
+from pullpush.evaluation.streaming import Counts
 
 __all__ = ["intervals"]
 

@@ -23,9 +23,10 @@ from pullpush.evaluation import knn, rates
 from pullpush.evaluation.evaluate import column_of
 from pullpush.evaluation.evaluate import sides as sides_of
 from pullpush.evaluation.knn import Ints
-from pullpush.evaluation.pairs import SIZE, Plan, Sides, cosine, stream
+from pullpush.evaluation.pairs import SIZE, Sides, cosine
 from pullpush.evaluation.ranks import Side, unique_rows
 from pullpush.evaluation.resampling import intervals
+from pullpush.evaluation.streaming import Plan, stream
 
 __all__ = ["FARS", "Verification", "named", "pairs_of", "verify"]
 
@@ -119,7 +120,7 @@ def verify(
 
     Returns:
         A `Verification`. Memory is O(items + classes + block); of many pairs it takes little more time than the matrix
-        products (`pairs`).
+        products (`streaming`).
 
     Raises:
         UserError: for what `evaluate` refuses; fewer than two classes, or no class with two items; rates out of bounds.

@@ -84,7 +84,7 @@ def _cosines(axes: Axes, found: Verification, theme: Theme) -> None:
     some = np.flatnonzero(bins["same"].to_numpy() + bins["different"].to_numpy() > 1e-5)
     axes.set_xlim(edges[some[0]], edges[some[-1] + 1])
     axes.set_ylim(0, 1.2 * axes.dataLim.ymax)  # room for the legend
-    axes.axvline(found.thresholds["eer"], color=theme.muted, linestyle=":", linewidth=1.2)
+    axes.axvline(found.thresholds["eer"], ymax=0.85, color=theme.muted, linestyle=":", linewidth=1.2)
     label(axes, "Cosines of pairs (dotted: EER)", "cosine", "density")
     axes.legend(loc="upper center", ncols=2)
     axes.grid(False)
