@@ -105,7 +105,7 @@ def test_images_are_kept_where_they_take_less_than_half_of_what_is_free(items, m
     config = config_from({"encoder": {"size": 16, "weights": "none"}, "data": {"workers": 0}})
     needed = len(items.split("train")) * 3 * 18**2
     for free, decoded in ((2 * needed, 3 * 8), (2 * needed + 2, len(items.split("train")))):
-        monkeypatch.setattr(towers, "available_bytes", lambda free=free: free)
+        monkeypatch.setattr(towers.image, "available_bytes", lambda free=free: free)
         rows.clear()
         sampler = ClassBalancedSampler(items.split("train").labels, 4, 2, passes=None)
         list(islice(ImageTower(config, items).loader(sampler), 3))

@@ -146,7 +146,7 @@ def test_frozen_backbone_trains_the_head_on_cached_features(
 ) -> None:
     monkeypatch.setenv("PULLPUSH_CACHE", str(tmp_path / "cache"))
     options = {**small, "encoder": {**small["encoder"], "freeze": True}}
-    monkeypatch.setattr(towers, "load_pixels", None)  # the images of all items are never in memory together
+    monkeypatch.setattr(towers.image, "load_pixels", None)  # the images of all items are never in memory together
     run = train(**options, out=str(tmp_path / "one"))
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
     assert len(files) == 1

@@ -1,0 +1,200 @@
+"""What every tower is: an encoder, with its inputs or with the features of its frozen backbone."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from pullpush.data.items import Items
+from pullpush.data.sampler import BatchSampler
+from pullpush.encoders.bundle import kinds
+from pullpush.encoders.encoder import Encoder, principal
+from pullpush.evaluation.embed import evaluating
+from pullpush.progress import counted
+from pullpush.runs.config import Config
+from pullpush.training.feature_cache import gathered
+
+__all__ = ["SPLITS", "Batch", "Tower", "start_rows"]
+
+SPLITS = ("train", "validation", "test")
+# Entries that are embedded at a time.
+CHUNK = 256
+# Training items by whose features the head starts, for each dimension of the embedding.
+PRINCIPAL = 4
+
+
+class Batch(NamedTuple):
+    """What a step takes of one tower.
+
+    Attributes:
+        inputs: what `Tower.given` makes the inputs of `Tower.encode` of.
+        rows: of the training table, int64 [n].
+        entries: what was drawn for these rows, int64 [n].
+        step: steps that were drawn before.
+    """
+
+    inputs: Any
+    rows: Tensor
+    entries: Tensor
+    step: int
+
+
+class Tower:
+    """An encoder with its inputs, or with the features of its frozen backbone, which are computed once.
+
+    What a tower embeds are its entries, numbered from 0: of any kind of encoder that has no tower of its own the items,
+    each a row of their table.
+
+    Args:
+        config: of the run.
+        items: with their splits.
+        rank: which process this is.
+
+    Attributes:
+        name: of the modality.
+        encoder: the whole encoder.
+        encode: what learns: the encoder, or its head where features are cached.
+        features: of all entries [entries, width] where the backbone is frozen, else None.
+        backbone_scale: learning rate of the backbone as a share of the head's.
+        rows: of the tables of all splits.
+        notes: what a person should know of the feature cache.
+    """
+
+    name: str
+    encoder: Encoder
+
+    def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
+        self.config, self.items, self.rank = config, items, rank
+        self.rows: pd.DataFrame = items.table
+        self.backbone_scale = config.optimizer.backbone_scale
+        self.notes: list[str] = []
+        self._build()
+        self._train = self.entries("train")
+        self.features = self._features() if self.encoder.freeze else None
+        self.encode: nn.Module = self.encoder if self.features is None else _Head(self.encoder)
+
+    @staticmethod
+    def usable(config: Config, items: Items) -> tuple[Items, list[str]]:
+        """The items that have what this tower embeds, and sentences about the others.
+
+        Raises:
+            UserError: none has.
+        """
+        return items, []
+
+    def _build(self) -> None:
+        """Makes the encoder, and all by which the entries are known."""
+        self.name, *_ = self.config.task.split("-")
+        own, kind = self.config.encoder, kinds()[self.name]
+        self.encoder = kind.for_items(
+            self.items, dim=own.dim, head=own.head, hidden=own.hidden, dropout=own.dropout, seed=self.config.seed
+        )
+        self._given = self.encoder.of_items(self.items)
+
+    def start(self) -> None:
+        """Sets the head to where it starts, if that depends on the data. Of the labels nothing is read."""
+        rows = self._train
+        count = start_rows(self.config, self.encoder, len(rows))
+        if not count:
+            return
+        drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.config.seed))
+        rows = rows[drawn[:count].sort().values]
+        if self.features is None:
+            parts = self._computed(self.encoder.features, self._chunks(rows), count, self.encoder.device)
+            features = gathered(parts, count)
+        else:
+            features = self.features[rows]
+        principal(cast(nn.Linear, self.encoder.head), features)
+
+    def table(self, split: str) -> pd.DataFrame:
+        """A row an embedding of a split, in their order: `label` and `id` of what it belongs to."""
+        return self.rows[self.rows["split"] == split]
+
+    def entries(self, split: str) -> Tensor:
+        """The entries of a split, int64 [n], in the order of `table`."""
+        return torch.from_numpy(np.flatnonzero(self.rows["split"].to_numpy() == split))
+
+    def draw(self, rows: Tensor, step: int) -> Tensor:
+        """An entry of each training row, by the seed, the step and the rank alone."""
+        return self._train[rows]
+
+    def inputs(self, entries: Tensor) -> Any:
+        """What the encoder takes for these entries."""
+        return self.encoder.prepare([self._given[entry] for entry in entries.tolist()])
+
+    def loader(self, sampler: BatchSampler) -> Iterator[Batch]:
+        """Training batches from the sampler's position on."""
+        for rows in sampler:
+            yield self.batch(torch.tensor(rows), sampler.position - 1)
+
+    def batch(self, rows: Tensor, step: int) -> Batch:
+        """What a step takes of these training rows."""
+        entries = self.draw(rows, step)
+        return Batch(self.inputs(entries) if self.features is None else self.features[entries], rows, entries, step)
+
+    def given(self, batch: Batch, device: torch.device) -> Any:
+        """What `encode` takes of a batch, on the device."""
+        return _moved(batch.inputs, device)
+
+    def embed(self, entries: Tensor, device: torch.device, again: str = "") -> Tensor:
+        """Embeddings of these entries [n, dim], on the CPU.
+
+        Args:
+            entries: int64 [n].
+            device: where the encoder is.
+            again: of entries that are embedded time and again, a name under which what was decoded is kept, where it
+                fits in memory.
+        """
+        if self.features is None:
+            parts = self._computed(self.encoder, self._chunks(entries, again), len(entries), device)
+            return gathered(parts, len(entries))
+        with evaluating(self.encoder), torch.inference_mode():
+            embeddings: Tensor = self.encode(self.features[entries].to(device))
+            return embeddings.float().cpu()
+
+    def _chunks(self, entries: Tensor, again: str = "") -> Iterable[Any]:
+        """The inputs for these entries, some at a time; `again` as of `embed`."""
+        return (self.inputs(chunk) for chunk in entries.split(CHUNK))
+
+    def _computed(
+        self, encode: Callable[[Any], Tensor], chunks: Iterable[Any], total: int, device: torch.device
+    ) -> Iterator[Tensor]:
+        """`encode` of each chunk, float32 [some, ...], on the CPU."""
+        with evaluating(self.encoder):
+            for chunk in counted(chunks, f"embedding {self.name}s", total, f"{self.name}s"):
+                with torch.inference_mode():
+                    part = encode(_moved(chunk, device)).float().cpu()
+                yield part
+
+    def _features(self) -> Tensor:
+        """Of all entries, so that runs with other splits find them too."""
+        return gathered(self._features_of(len(self.items)), len(self.items))
+
+    def _features_of(self, entries: int) -> Iterator[Tensor]:
+        chunks = self._chunks(torch.arange(entries))
+        return self._computed(self.encoder.features, chunks, entries, torch.device("cpu"))
+
+
+def start_rows(config: Config, encoder: Encoder, train: int) -> int:
+    """How many of so many training items the start of the head is computed from; 0 where it starts at random."""
+    projects = encoder.head_name == "linear" and encoder.dim <= encoder.width
+    return min(train, PRINCIPAL * encoder.dim) if config.encoder.init == "pca" and projects and train > 1 else 0
+
+
+def _moved(inputs: Any, device: torch.device) -> Any:
+    """Inputs on a device; what is no tensor, such as texts, as it is."""
+    return inputs.to(device, non_blocking=True) if isinstance(inputs, Tensor) else inputs
+
+
+class _Head(nn.Module):
+    """An encoder after its backbone: features to embeddings."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.head, self.from_features = encoder.head, encoder.from_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.from_features(features)

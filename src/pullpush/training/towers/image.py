@@ -1,0 +1,138 @@
+"""The tower of images: decoded ahead or kept in memory, augmented, seen in views."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from pullpush.data.images import load_pixels, median_side, squares
+from pullpush.data.items import Items
+from pullpush.data.sampler import BatchSampler
+from pullpush.data.workers import available_bytes, cores, in_workers
+from pullpush.encoders.image import ImageEncoder
+from pullpush.encoders.views import View, embed_each
+from pullpush.evaluation.embed import evaluating
+from pullpush.images.augment import Augmentation, step_generator
+from pullpush.images.preprocessing import normalise
+from pullpush.runs.config import Config
+from pullpush.training.feature_cache import cached_features, features_key, gathered
+from pullpush.training.plan import size_for
+from pullpush.training.towers.base import Batch, Tower
+
+__all__ = ["MARGIN", "ImageTower", "image_encoder"]
+
+# Images that are embedded at a time.
+IMAGES = 64
+# Chunks of images that are decoded before processes have started.
+FEW = 8
+# Decoded images are kept where they take no more of the memory that is free.
+KEPT = 0.5
+# Training images are decoded a little larger than the encoder's input, so that crops keep their sharpness.
+MARGIN = 1.125
+
+
+class ImageTower(Tower):
+    """The images of a run; an entry is a row of the item table."""
+
+    name = "image"
+    encoder: ImageEncoder
+
+    def _build(self) -> None:
+        self.encoder = image_encoder(self.config, self.config.encoder.size or size_for(median_side(self.items)))
+        self._held: dict[str, Tensor] = {}
+
+    def inputs(self, entries: Tensor) -> Tensor:
+        return torch.cat(list(self._chunks(entries)))
+
+    def loader(self, sampler: BatchSampler) -> Iterator[Batch]:
+        """Squares that were decoded before or are decoded ahead, as uint8; the same ones either way."""
+        if self.features is not None:
+            yield from super().loader(sampler)
+            return
+        first, items = sampler.position, self.items.split("train")
+        side = round(self.encoder.preprocessing.size * MARGIN)
+        if self._fits(len(items), side):
+            pixels = load_pixels(items, side, whole=False)
+            batches: Iterable[tuple[Tensor, Tensor]] = ((rows, pixels[rows]) for rows in map(torch.tensor, sampler))
+        else:
+            decode = partial(_rows_and_squares, items, side)
+            batches = in_workers(decode, sampler, self._workers(), pinned=torch.cuda.is_available())
+        for step, (rows, images) in enumerate(batches, first):
+            yield Batch(images, rows, self._train[rows], step)
+
+    def given(self, batch: Batch, device: torch.device) -> Tensor:
+        """Normalised, and augmented by the seed, the step and the rank alone, so that a resumed run sees what the
+        uninterrupted one would have seen."""
+        inputs, view, config = super().given(batch, device), self.encoder.preprocessing, self.config
+        if self.features is not None:
+            features: Tensor = inputs
+            return features
+        if config.encoder.augment:
+            augmentation = Augmentation(view.size, view.mean, view.std, flip=0.5 * config.encoder.flip)
+            images = augmentation(inputs, step_generator(config.seed, batch.step, self.rank))
+        else:
+            images = normalise(inputs, view.mean, view.std, view.size)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _chunks(self, entries: Tensor, again: str = "") -> Iterable[Tensor]:
+        view, pixels = self.encoder.preprocessing, self._held.get(again)
+        if pixels is None:
+            items = self.items.select(entries.numpy())
+            if not again or not self._fits(len(items), view.size):
+                rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
+                workers = self._workers() if len(rows) > FEW else 0
+                images = in_workers(partial(squares, items, view.size, True), rows, workers)
+                return (normalise(chunk, view.mean, view.std) for chunk in images)
+            pixels = load_pixels(items, view.size)
+            self._held[again] = pixels
+        return (normalise(chunk, view.mean, view.std) for chunk in pixels.split(IMAGES))
+
+    def can_see(self, view: View) -> bool:
+        """Whether the encoder takes images of its size; some take one size only."""
+        side = view.side(self.encoder.preprocessing.size)
+        try:
+            with evaluating(self.encoder), torch.inference_mode():
+                self.encoder(torch.zeros(1, 3, side, side, device=self.encoder.device))
+        except (RuntimeError, AssertionError):
+            return False
+        return True
+
+    def embed_views(self, entries: Tensor, views: Sequence[View], device: torch.device) -> dict[View, Tensor]:
+        """Embeddings of these images in each view, [n, dim], on the CPU; see `encoders.views`."""
+        size, items = self.encoder.preprocessing.size, self.items.select(entries.numpy())
+        side = max(view.side(size) for view in views)
+        rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
+        chunks = in_workers(partial(squares, items, side, True), rows, self._workers() if len(rows) > FEW else 0)
+
+        def encode(images: Tensor) -> Tensor:
+            each = embed_each(self.encoder, images, views)
+            return torch.stack([each[view] for view in views], 1)
+
+        embedded = gathered(self._computed(encode, chunks, len(items), device), len(items))
+        return dict(zip(views, embedded.unbind(1), strict=True))
+
+    def _workers(self) -> int:
+        """Processes that decode ahead, of this rank."""
+        workers = self.config.data.workers
+        return max(1, cores() // self.config.devices) if workers == "auto" else workers
+
+    def _fits(self, items: int, size: int) -> bool:
+        """Whether so many decoded images are kept in memory. What is trained does not depend on it."""
+        choice, needed = self.config.data.cache, items * 3 * size * size
+        return choice == "yes" or (choice == "auto" and needed < KEPT * available_bytes() / self.config.devices)
+
+    def _features(self) -> Tensor:
+        encoder = self.encoder
+        key = features_key(encoder.backbone, f"{encoder.name} {encoder.preprocessing}", self.items)
+        return cached_features(key, len(self.items), lambda: self._features_of(len(self.items)), self.notes)
+
+
+def image_encoder(config: Config, size: int) -> ImageEncoder:
+    """The image encoder of a run, for images of this side."""
+    options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip", "init")}
+    return ImageEncoder(**{**options, "size": size, "freeze": bool(options["freeze"])}, seed=config.seed)
+
+
+def _rows_and_squares(items: Items, side: int, rows: list[int]) -> tuple[Tensor, Tensor]:
+    return torch.tensor(rows), squares(items, side, False, rows)
