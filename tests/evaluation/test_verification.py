@@ -95,7 +95,9 @@ def test_it_is_what_scikit_learn_finds(way: str) -> None:
         assert found.metrics[name] == pytest.approx(tar[far <= rate].max(), abs=2e-4)
         assert found.thresholds[name] == pytest.approx(threshold[far <= rate][-1], abs=1e-5)
     near = np.searchsorted(-threshold, -found.curve["threshold"] + pairs.STEP / 2, side="right") - 1
-    np.testing.assert_allclose(found.curve["far"], far[near], atol=1e-4)
+    counted = (far[near] <= max(FARS)) | (way == "each pair")  # others are estimated
+    np.testing.assert_allclose(found.curve["far"][counted], far[near][counted], atol=1e-4)
+    np.testing.assert_allclose(found.curve["far"], far[near], atol=5e-3)
     np.testing.assert_allclose(found.curve["tar"], tar[near], atol=1e-3)
 
 

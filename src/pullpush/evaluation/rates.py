@@ -1,5 +1,6 @@
 """From counts of pairs to error rates: what is counted of how many pairs, and how the counts are read."""
 
+import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -39,19 +40,15 @@ class Found(NamedTuple):
 def counted(sides: Sides, fars: tuple[float, ...], seed: int = 0) -> tuple[Counts, Sample]:
     """The counts that settle the equal error rate and the thresholds of these rates, and the sample they began with.
 
-    A second pass, seldom needed, adds one by one the pairs that the sample did not foresee.
+    Another pass, seldom needed, adds more of the pairs one by one where the sample misled, the last all of them.
     """
     sample = sampled(sides, min(SAMPLE, 4 * sides.count), seed)
-    plan = _plan(sides, sample, fars)
-    while True:
-        counts = stream(sides, plan)
+    for errors in (ERRORS, 4 * ERRORS, math.inf):
+        counts = stream(sides, _plan(sides, sample, fars, errors))
         counts = replace(counts, above=_filled(counts.above))
-        floor = min((_unsettled(counts, far) for far in fars), default=plan.floor)
-        zone = _crossing(counts)
-        if floor >= plan.floor and zone[1] - zone[0] <= 1:
-            return counts, sample
-        wider = zone if zone[1] - zone[0] > 1 else plan.zone
-        plan = _made(min(floor, plan.floor), wider, plan.levels, plan.every, plan.exact)
+        if _settled(counts, fars):
+            break
+    return counts, sample
 
 
 def equal_error(counts: Counts) -> Found:
@@ -72,40 +69,46 @@ def at_rate(counts: Counts, far: float) -> Found:
     return Found(float(counts.same[at] / counts.same[0]), _last_accepted(counts, at))
 
 
-def curve(counts: Counts, points: int = 400) -> pd.DataFrame:
-    """`threshold`, `far`, `tar` at about so many of the thresholds whose pairs were counted, ascending."""
-    known = np.flatnonzero(counts.above >= 0)
-    far, tar = counts.above[known] / counts.above[0], counts.same[known] / counts.same[0]
+def curve(counts: Counts, sample: Sample, points: int = 400) -> pd.DataFrame:
+    """`threshold`, `far`, `tar` at about so many thresholds, ascending."""
+    far, tar = _reaching(counts, sample)[:SIZE], counts.same[:SIZE] / counts.same[0]
     wanted = np.geomspace(0.5 / counts.above[0], 1, points)
-    near = [np.searchsorted(-far, -wanted), np.searchsorted(-tar, -np.linspace(0, 1, points)), np.array([0, len(far)])]
-    at = np.unique(np.concatenate(near).clip(max=len(far) - 1))
-    return pd.DataFrame({"threshold": cosine(known[at]), "far": far[at], "tar": tar[at]})
+    near = [np.searchsorted(-far, -wanted), np.searchsorted(-tar, -np.linspace(0, 1, points)), np.array([0, SIZE])]
+    at = np.unique(np.concatenate(near).clip(max=SIZE - 1))
+    return pd.DataFrame({"threshold": cosine(at), "far": far[at], "tar": tar[at]})
 
 
 def histogram(counts: Counts, sample: Sample, bins: int = 200) -> pd.DataFrame:
-    """Shares of the pairs in bins of cosines: `low`, `high`, `same`, `different`. Where pairs of different classes were
-    not counted, the sample says how many there are."""
+    """Shares of the pairs in bins of cosines: `low`, `high`, `same`, `different`."""
     edges = np.linspace(0, SIZE - 1, bins + 1).astype(np.int64)
     edges[-1] = SIZE
-    guessed = 1 - np.searchsorted(np.sort(sample[1]), edges) / max(len(sample[1]), 1)
-    known = counts.above[edges] >= 0
-    reach = np.where(known, counts.above[edges] / counts.above[0], guessed)
-    reach = np.minimum.accumulate(np.maximum(reach, np.maximum.accumulate(np.where(known, reach, 0)[::-1])[::-1]))
-    same = counts.same[edges] / counts.same[0]
+    reach, same = _reaching(counts, sample)[edges], counts.same[edges] / counts.same[0]
     low, high = cosine(edges[:-1]), cosine(np.minimum(edges[1:], SIZE - 1))
     return pd.DataFrame({"low": low, "high": high, "same": -np.diff(same), "different": -np.diff(reach)})
 
 
-def _plan(sides: Sides, sample: Sample, fars: tuple[float, ...]) -> Plan:
+def _reaching(counts: Counts, sample: Sample) -> Floats:
+    """The share of the pairs of different classes that reach each place; where they were not counted, as the sample
+    says, within what is known of the places above and below."""
+    known = counts.above >= 0
+    share = 1 - np.searchsorted(np.sort(sample[1]), np.arange(SIZE + 1)) / len(sample[1])
+    share[known] = counts.above[known] / counts.above[0]
+    least = np.maximum.accumulate(np.where(known, share, 0)[::-1])[::-1]
+    most = np.minimum.accumulate(np.where(known, share, 1))
+    return np.asarray(np.clip(share, least, most))
+
+
+def _plan(sides: Sides, sample: Sample, fars: tuple[float, ...], errors: float) -> Plan:
+    """What to count one by one; as much more as there are standard errors of the sample."""
     same, different = (np.sort(each) for each in sample)
     tail = np.linspace(np.quantile(different, 1 - 1e-5), max(same[-1], different[-1]), 16)
     deciles = np.quantile(same, np.linspace(0.02, 0.98, 13))
     levels = np.concatenate([_reached_by(different, np.geomspace(1e-5, 0.3, 46)), deciles, tail])
-    if sides.count <= FULL:
+    if sides.count <= FULL or errors == math.inf:
         return _made(0, None, np.concatenate([levels, _reached_by(different, np.linspace(0.3, 0.98, 9))]))
     largest = max(fars, default=1e-3)
-    floor = int(_reached_by(different, largest + ERRORS * np.sqrt(largest / len(different))))
-    zone = _zone(same, different)
+    floor = int(_reached_by(different, largest + errors * np.sqrt(largest / len(different))))
+    zone = _zone(same, different, errors)
     inner = _reached_by(different, np.array([0.3 if zone[0] < floor else 0.1]))
     levels = np.concatenate([levels, inner])
     every = max(1, min(8, len(sides.gallery) // COLUMNS // 6))
@@ -128,7 +131,7 @@ def _reached_by(places: Ints, share: NDArray[np.float64] | float) -> Ints:
     return np.asarray(places[np.floor((1 - np.minimum(share, 1.0)) * (len(places) - 1)).astype(np.int64)])
 
 
-def _zone(same: Ints, different: Ints) -> tuple[int, int]:
+def _zone(same: Ints, different: Ints, errors: float) -> tuple[int, int]:
     """Where the equal error rate lies, by sorted samples."""
     ends = min(same[0], different[0]), max(same[-1], different[-1]) + 1
     at = np.unique(np.linspace(*ends, 1 << 16).astype(np.int64))
@@ -136,7 +139,7 @@ def _zone(same: Ints, different: Ints) -> tuple[int, int]:
     frr = np.searchsorted(same, at) / len(same)
     middle = float(frr[np.argmin(np.abs(far - frr))])
     error = np.sqrt(max(middle * (1 - middle), 1e-4) * (1 / len(same) + 1 / len(different)))
-    near = at[np.abs(far - frr) <= ERRORS * error]
+    near = at[np.abs(far - frr) <= errors * error]
     return (int(near[0]), int(near[-1]) + 1) if len(near) else (int(at[0]), int(at[0]) + 1)
 
 
@@ -161,12 +164,11 @@ def _crossing(counts: Counts) -> tuple[int, int]:
     return int(known[at - 1]), int(known[at])
 
 
-def _unsettled(counts: Counts, far: float) -> int:
-    """The floor that the threshold of this rate needs: the counted one, or a lower one."""
-    if counts.floor == 0 or counts.above[counts.floor] > far * counts.above[0]:
-        return counts.floor
-    known = np.flatnonzero(counts.above > far * counts.above[0])
-    return int(known[-1])
+def _settled(counts: Counts, fars: tuple[float, ...]) -> bool:
+    """Whether what was counted tells the equal error rate and the thresholds of these rates."""
+    low, high = _crossing(counts)
+    rates = counts.floor == 0 or all(counts.above[counts.floor] > far * counts.above[0] for far in fars)
+    return rates and high - low <= 1
 
 
 def _last_accepted(counts: Counts, at: int) -> int:

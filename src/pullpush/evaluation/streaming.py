@@ -48,7 +48,7 @@ class Plan:
         floor: pairs from here on are added one by one; 0: all are.
         zone: so are those from the first to below the second, which is at most the floor.
         levels: ascending; of each class it is counted how many of its pairs reach them; below the floor, in every
-            `every`-th tile. The ends of the zone that are below the floor are among them, and none is between.
+            `every`-th tile. The ends of the zone are among them, and none is between.
         every: 1: in all of them.
         exact: pairs from here on are counted for their classes, one by one; those below only in every `every`-th tile.
     """
@@ -71,7 +71,8 @@ class Counts:
 
     Attributes:
         same: int64 `[SIZE + 1]`, pairs of one class at this place and all higher ones.
-        above: int64 `[SIZE + 1]`, so of pairs of different classes; -1: not counted.
+        above: int64 `[SIZE + 1]`, so of pairs of different classes; -1: not counted, below the floor and outside of
+            the zone.
         levels: as of the plan.
         floor: as of the plan.
         class_same: int64 `[C, 1 + levels]`, pairs of each class: all, and those that reach each level.
@@ -197,16 +198,18 @@ class _Stream:
         by_class = (start // ROWS + first // COLUMNS) % self.plan.every == 0
         np.greater_equal(tile, self.floor, out=taken)
         for number, (level, least) in enumerate(self.bulk):
+            ends_zone = self.plan.zone is not None and level in self.plan.zone
+            if not (by_class or ends_zone):
+                continue
             np.greater_equal(tile, least, out=mask)
             if by_class:
                 of_rows, of_columns = _sums(mask)
                 self.rows[number, start : start + len(tile)] += of_rows  # of this thread alone
                 with self.lock:
                     self.columns[number, first : first + tile.shape[1]] += of_columns
-            if self.plan.zone and level in self.plan.zone:
+            if ends_zone:
                 # from the low end on, but not from the high end on: what is taken is nested, so this is exact
                 np.not_equal(taken, mask, out=taken)
-            if not self.plan.zone or level != self.plan.zone[0]:
                 reached[number] += np.count_nonzero(mask)
         index = _where(taken)
         places = place(tile.reshape(-1).take(index))
@@ -259,9 +262,8 @@ class _Stream:
             if level < plan.floor:
                 of_rows = np.bincount(sides.labels, self.rows[number - 1], minlength=sides.classes)
                 of_columns = np.bincount(sides.gallery_labels, self.columns[number - 1], minlength=sides.classes)
-                reached = of_rows + of_columns  # a pair of one class was counted for its class twice
-                all_reached = 2 * (above[level] + self.same[level:].sum())
-                different[:, number] = reached * (all_reached / max(reached.sum(), 1)) - 2 * same[:, number]
+                # a pair of one class was counted for its class twice
+                different[:, number] = (of_rows + of_columns) * plan.every - 2 * same[:, number]
             elif level < plan.exact:
                 different[:, number] *= 2 * above[level] / max(different[:, number].sum(), 1)
         different[:, 0] = sides.touching(sides.labels, sides.gallery_labels, sides.classes) - same[:, 0]
@@ -277,12 +279,12 @@ class _Stream:
         plan, same = self.plan, _from_above(self.same)
         above = np.full(SIZE + 1, -1)
         above[0] = self.sides.count - same[0]
-        above[plan.bulk] = self.reached - same[plan.bulk]
         apart = sum(each.all for each in self.buffers) - self.same
         above[plan.floor :] = _from_above(apart[plan.floor :])
         if plan.zone:
             low, high = plan.zone
-            above[low : high + 1] = _from_above(apart[low:high]) + above[high]
+            reached = self.reached[plan.bulk == high]
+            above[low : high + 1] = _from_above(apart[low:high]) + reached - same[high]
         return above
 
 

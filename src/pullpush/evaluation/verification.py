@@ -44,9 +44,10 @@ class Verification:
         thresholds: cosines, by the same names: of `eer` the least with FAR <= FRR; of the others the cosine of the last
             pair that is accepted (above 1 where none is).
         intervals: by the same names, the low and the high end, by resampling classes.
-        curve: a row a threshold, ascending: `threshold`, `far`, `tar`; counts of all pairs, at some of the thresholds.
+        curve: a row a threshold, ascending: `threshold`, `far`, `tar`, at some of the thresholds.
         histogram: a row a bin of cosines: `low`, `high`, `same`, `different`: shares of the pairs. Of more than 17
-            million pairs, `different` below the threshold of the largest rate is estimated from a million.
+            million pairs, those of different classes that do not reach the threshold of the largest rate are estimated
+            from a million, here and in `curve`, but those about the equal error rate.
         per_group: a row a group (index: `grouping`, `group`): `items`; `positives` and `negatives`, pairs of one class
             and of different ones with an item of the group; and at the threshold of each rate `tar@far=1e-3` and
             `far@far=1e-3`, the rates among these pairs. None without groups.
@@ -144,7 +145,7 @@ def verify(
         metrics=metrics,
         thresholds=thresholds,
         intervals=intervals(counts, metrics, wished, confidence, replicates, seed),
-        curve=rates.curve(counts),
+        curve=rates.curve(counts, sample),
         histogram=rates.histogram(counts, sample),
         per_group=_per_group(sides, queries, references, groups, gallery_groups or {}, told) if groups else None,
         items=len(sides.queries),
