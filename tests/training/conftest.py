@@ -21,7 +21,7 @@ def small(photos: Path) -> dict[str, Any]:
     """Options of a run of seconds."""
     return {
         "data": {"source": str(photos), "test": 0.25, "validation": 0.25},
-        "encoder": {"weights": "none", "size": 32, "dim": 16},
+        "encoder": {"name": "test_efficientnet", "weights": "none", "size": 32, "dim": 16},
         "batch": {"classes": 3, "samples": 3},
         "optimizer": {"lr": 1e-3},
         "steps": 12,

@@ -1,6 +1,8 @@
 """What a run does about a collapse that lasts, and leaves alone."""
 
+import io
 import json
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -31,32 +33,55 @@ def collapsing(small: Options) -> Options:
     }
 
 
+def made(options: Options, folder: Path) -> tuple[Path, str]:
+    """A run, and what it said."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        run = train(**options, out=str(folder / "run"))
+    return run, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def stopped(collapsing: Options, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    return made(collapsing, tmp_path_factory.mktemp("stopped"))
+
+
+@pytest.fixture(scope="module")
+def restarting(collapsing: Options) -> Options:
+    return {**collapsing, "on_collapse": "restart", "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def restarted(restarting: Options, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    return made(restarting, tmp_path_factory.mktemp("restarted"))
+
+
 def metrics_of(run: Path) -> dict[str, Any]:
     metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text())
     return metrics
 
 
-def test_a_collapse_that_lasts_ends_the_run_and_the_start_is_kept(
-    collapsing: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = train(**collapsing, out=str(tmp_path / "run"))
-    metrics, said = metrics_of(run), capsys.readouterr().out
-    stopped = metrics["collapse"]["step"]
-    assert (metrics["collapse"]["then"], metrics["steps"]) == ("stopped", stopped)
-    assert stopped < 24
+def test_a_collapse_that_lasts_ends_the_run_and_the_start_is_kept(stopped: tuple[Path, str]) -> None:
+    run, said = stopped
+    metrics = metrics_of(run)
+    step = metrics["collapse"]["step"]
+    assert (metrics["collapse"]["then"], metrics["steps"]) == ("stopped", step)
+    assert step < 24
     looks = [
         line["monitor/embeddings/mean_cosine"] for line in read_log(run / "log.jsonl") if "monitor/nearest" in line
     ]
     assert all(look > 0.99 for look in looks[-3:])
-    assert f"step {stopped}: the embeddings have collapsed, and the run ends here. Start anew with --opt" in said
+    assert f"step {step}: the embeddings have collapsed, and the run ends here. Start anew with --opt" in said
     assert metrics["kept"] == "start"
     assert metrics["test"]["after"] == metrics["test"]["before"]
-    assert load_checkpoint(run / "checkpoints" / "last.pt")["saved"]["step"] == stopped
+    assert load_checkpoint(run / "checkpoints" / "last.pt")["saved"]["step"] == step
     assert "collapse" in [finding.finding for finding in diagnose_run(run).findings]
 
 
-def test_a_run_killed_after_it_stopped_ends_as_it_would_have(collapsing: Options, tmp_path: Path) -> None:
-    whole = train(**collapsing, out=str(tmp_path / "whole"), quiet=True)
+def test_a_run_killed_after_it_stopped_ends_as_it_would_have(
+    collapsing: Options, stopped: tuple[Path, str], tmp_path: Path
+) -> None:
+    whole, _ = stopped
 
     class Killed:
         def on_finish(self, run: Any) -> None:
@@ -91,12 +116,9 @@ def test_without_validation_classes_a_collapsed_run_keeps_the_start(collapsing: 
     assert metrics["test"]["after"] == metrics["test"]["before"]
 
 
-def test_a_restart_begins_again_with_the_cure_and_ends_healthy(
-    collapsing: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = {**collapsing, "on_collapse": "restart", "seed": 1}
-    run = train(**options, out=str(tmp_path / "run"))
-    metrics, said = metrics_of(run), capsys.readouterr().out
+def test_a_restart_begins_again_with_the_cure_and_ends_healthy(restarted: tuple[Path, str]) -> None:
+    run, said = restarted
+    metrics = metrics_of(run)
     found = metrics["collapse"]
     assert found["then"] == "restarted"
     assert found["options"] == {"optimizer.lr": 5e-4}
@@ -119,9 +141,10 @@ def test_a_restart_begins_again_with_the_cure_and_ends_healthy(
     assert metrics["kept"] in ("trained", "average", "blend")
 
 
-def test_a_restarted_run_is_resumed_to_the_same_end(collapsing: Options, tmp_path: Path) -> None:
-    options = {**collapsing, "on_collapse": "restart", "seed": 1}
-    whole = train(**options, out=str(tmp_path / "whole"), quiet=True)
+def test_a_restarted_run_is_resumed_to_the_same_end(
+    restarting: Options, restarted: tuple[Path, str], tmp_path: Path
+) -> None:
+    whole, _ = restarted
 
     class Enough(Exception):
         pass
@@ -131,7 +154,7 @@ def test_a_restarted_run_is_resumed_to_the_same_end(collapsing: Options, tmp_pat
             raise Enough
 
     with pytest.raises(Enough):
-        train(**options, out=str(tmp_path / "cut"), callbacks=[stop], quiet=True)
+        train(**restarting, out=str(tmp_path / "cut"), callbacks=[stop], quiet=True)
     train(resume=tmp_path / "cut", quiet=True)
     states = [load_checkpoint(run / "checkpoints" / "last.pt") for run in (whole, tmp_path / "cut")]
     for part in ("module", "average"):

