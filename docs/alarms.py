@@ -34,7 +34,7 @@ from pullpush.training import train
 
 SEEDS, SICK_SEEDS = (0, 1), (0,)
 CHARACTERS = [*range(48, 58), *range(65, 91), *range(97, 123), *range(0x3B1, 0x3CA)]
-Change = Callable[[Items], Items]
+Change = Callable[[Items, Path], Items]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Setting:
         options: of a run, beside those of `SMALL`.
         found: what is to be found; nothing in healthy runs.
         cure: that its advice has to name.
-        items: a change of the data.
+        items: a change of the data, with a folder for new images.
         step: done after each step of the optimiser.
     """
 
@@ -97,14 +97,14 @@ HEALTHY = [
 ]
 
 
-def shuffled(items: Items) -> Items:
+def shuffled(items: Items, folder: Path) -> Items:
     """Training labels that belong to other images."""
     label, rows = items.table["label"].to_numpy().copy(), np.flatnonzero(items.table["split"] == "train")
     label[rows] = np.random.default_rng(0).permutation(label[rows])
     return items.assign(label=label)
 
 
-def twice(items: Items) -> Items:
+def twice(items: Items, folder: Path) -> Items:
     """Each image again, under another label."""
     table, count = items.table, len(items.classes)
     again = table.assign(label=table["label"] + count, id=table["id"] + 1 + table["id"].max())
@@ -115,10 +115,24 @@ def twice(items: Items) -> Items:
     )
 
 
-def single(items: Items) -> Items:
+def single(items: Items, folder: Path) -> Items:
     """One item of each test class."""
     table = items.table
     return items.select(~((table["split"] == "test") & table.duplicated("label")).to_numpy())
+
+
+def framed(items: Items, folder: Path) -> Items:
+    """Images that are hardly seen, within a frame of their class's two colours."""
+    rng = np.random.default_rng(0)
+    colors, checks = rng.integers(0, 256, (len(items.classes), 2, 3), np.uint8), (np.indices((80, 80)) // 8).sum(0) % 2
+    folder, paths = folder / f"{items.name}-framed", list[str]()
+    folder.mkdir(exist_ok=True)
+    for row, label in enumerate(items.table["label"]):
+        pixels = colors[label][checks]
+        pixels[12:68, 12:68] = 255 - 0.03 * (255 - np.asarray(items.open(row).resize((56, 56)), np.float64))
+        paths.append(str(folder / f"{row}.png"))
+        Image.fromarray(pixels).save(paths[-1])
+    return items.assign(path=paths)
 
 
 def head_of(run: Any) -> torch.nn.Parameter:
@@ -232,6 +246,7 @@ SICK = [
         ("over_fitting",),
         "--steps",
     ),
+    Setting("framed", {"encoder.size": 64}, ("border_decides",), "crop the images", items=framed),
     Setting("too_short", {"steps": 1, "batch.classes": 2}, ("classes_never_drawn",), "--steps"),
     Setting("no_positive", {}, ("evaluation_without_positives",), "label the items", items=single),
     Setting("random", {"encoder.weights": "none"}, ("weights_not_loaded",), "--encoder.weights auto"),
@@ -294,7 +309,7 @@ def run_of(folder: Path, setting: Setting, items: Items, seed: int) -> Path | No
         steps = [setting.step] if setting.step else []
         try:
             train(
-                items=setting.items(parts) if setting.items else parts,
+                items=setting.items(parts, folder) if setting.items else parts,
                 out=str(out),
                 seed=seed,
                 quiet=True,

@@ -71,7 +71,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "batch": {"classes": 8, "samples": 1, "short": "drop"},
     },
 }
-OPTION = re.compile(r"--([\w.]+) ([\w.+-]*\w)")
+OPTION = re.compile(r"""--([\w.]+) ("[^"]+"|[\w.+-]*\w)""")
 
 
 def advice_of(name: str, config: Config) -> str:

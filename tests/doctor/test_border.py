@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,17 @@ import torch
 from PIL import Image
 
 from pullpush.data.items import Items
-from pullpush.encoders import ImageEncoder, save
-from pullpush.evaluation.border import BATCH, border_recall, middle_only, outer_only
+from pullpush.data.sources import open_items
+from pullpush.data.splits import split_by_class
+from pullpush.data.synthetic import make_tree
+from pullpush.doctor.declaration import Finding
+from pullpush.encoders import ImageEncoder, View, Views, load, save
+from pullpush.evaluation import evaluate_items
+from pullpush.evaluation.border import BATCH, MARGIN, border_recall, exchanged
+from pullpush.images.preprocessing import resize_and_center
 from pullpush.reports import diagnose_run
 from pullpush.runs.reader import RunFolder
+from pullpush.training import train
 from tests.reports.conftest import make_run
 
 
@@ -42,33 +51,51 @@ def framed(run: Path, folder: Path) -> Path:
     return copy
 
 
-def test_the_two_parts_are_halves_and_make_the_whole() -> None:
-    x = torch.rand(2, 3, 64, 64) + 0.1
-    outer, middle = outer_only(x), middle_only(x)
-    torch.testing.assert_close(outer + middle, x)
-    assert (outer * middle == 0).all()
-    assert (middle > 0).float().mean() == pytest.approx(0.5, abs=0.04)
+def test_what_is_exchanged_is_half_of_the_area() -> None:
+    middle, border = torch.ones(2, 3, 64, 64), torch.zeros(2, 3, 64, 64)
+    mixed = exchanged(middle, border)
+    assert mixed.mean() == pytest.approx(0.5, abs=0.04)
+    assert (mixed[..., 32, 32] == 1).all()
+    assert (mixed[..., 0, :] == 0).all()
+    torch.testing.assert_close(mixed + exchanged(border, middle), middle)
 
 
-def test_what_the_middle_finds_equals_a_loop(run: Path) -> None:
-    items = RunFolder(run).split("test")
-    encoder = ImageEncoder("tf_efficientnet_lite0", head="none", size=32).eval()
-    found = border_recall(encoder, items)
+@pytest.mark.parametrize("views", [Views(), Views((View(1.25),), (View(), View(flip=True)))])
+def test_what_is_found_equals_a_loop(run: Path, views: Views) -> None:
+    items, model = RunFolder(run).split("test"), load(run)
+    model.views = views
+    found = border_recall(model, items)
     assert found is not None
     assert found.queries > BATCH
-    labels = items.table["label"].to_numpy()
-    rows = [
-        r for name in np.random.default_rng(0).permutation(np.unique(labels)) for r in np.flatnonzero(labels == name)
-    ]
-    rows = rows[: found.queries]  # all classes have two items or more, so every item is a query
-    with torch.no_grad():
-        given = encoder.prepare([items.open(row) for row in rows])
-        whole, middle = encoder(given).double(), encoder(middle_only(given)).double()
-    hits = 0
-    for number, query in enumerate(middle):
-        scores = [float(query @ other) if at != number else -2.0 for at, other in enumerate(whole)]
-        hits += bool(labels[rows[int(np.argmax(scores))]] == labels[rows[number]])
-    assert found.middle == pytest.approx(hits / len(rows), abs=1.5 / len(rows))
+    labels, rng = items.table["label"].to_numpy(), np.random.default_rng(0)
+    rows = [row for name in rng.permutation(np.unique(labels)) for row in np.flatnonzero(labels == name)]
+    rows = rows[: found.queries]
+    labels = labels[rows]
+    others = [int(rng.choice(np.flatnonzero(labels != label))) for label in labels]
+    images = [np.asarray(resize_and_center(items.open(row), model.side)) for row in rows]
+    margin = round(model.side * MARGIN)
+    mixed = []
+    for image, other in zip(images, others, strict=True):
+        pixels = images[other].copy()
+        pixels[margin:-margin, margin:-margin] = image[margin:-margin, margin:-margin]
+        mixed.append(pixels)
+    gallery, whole, part = (
+        model.embed(each, role=role).astype(np.float64)
+        for each, role in ((images, "gallery"), (images, "query"), (mixed, "query"))
+    )
+
+    def nearest(query: np.ndarray, *without: int) -> int:
+        scores = [-2.0 if at in without else float(query @ each) for at, each in enumerate(gallery)]
+        return int(labels[int(np.argmax(scores))])
+
+    own = range(len(rows))
+    asked = [nearest(part[at], at, others[at]) for at in own]
+    loop = (
+        np.mean([nearest(whole[at], at) == labels[at] for at in own]),
+        np.mean([asked[at] == labels[others[at]] for at in own]),
+        np.mean([asked[at] == labels[at] for at in own]),
+    )
+    assert found[:3] == pytest.approx(loop, abs=1.5 / len(rows))
 
 
 def test_images_with_the_object_in_the_middle_are_no_finding(run: Path) -> None:
@@ -81,15 +108,71 @@ def test_a_frame_that_tells_the_classes_apart(run: Path, tmp_path: Path) -> None
     found = {each.finding: each for each in diagnose_run(framed(run, tmp_path)).findings}["border_decides"]
     assert found.severity == "warning"
     assert found.evidence["border_recall"] > 2 * found.evidence["middle_recall"]
-    assert "Crop the images" in found.advice
+
+
+BOX = {"x_1": 12, "y_1": 12, "x_2": 68, "y_2": 68}
+
+
+@pytest.fixture(scope="module")
+def pale(tmp_path_factory: pytest.TempPathFactory) -> tuple[Items, Items]:
+    """Emoji that are hardly seen, within a frame of the class's two colours; the same within frames of any colours."""
+    folder, rng = tmp_path_factory.mktemp("pale"), np.random.default_rng(0)
+    items = split_by_class(
+        open_items(make_tree("folder", folder / "tree", classes=40)), seed=0, test=0.4, validation=0.2
+    )
+    colors, checks = rng.integers(0, 256, (40, 2, 3), dtype=np.uint8), (np.indices((80, 80)) // 8).sum(0) % 2
+    paths: tuple[list[str], list[str]] = ([], [])
+    for row, label in enumerate(items.table["label"]):
+        image = np.asarray(items.open(row).resize((56, 56)), np.float64)
+        for way, two in zip(paths, (colors[label], rng.integers(0, 256, (2, 3), dtype=np.uint8)), strict=True):
+            pixels = two[checks]
+            pixels[12:68, 12:68] = 255 - 0.03 * (255 - image)
+            way.append(str(folder / f"{row}-{way is paths[0]}.png"))
+            Image.fromarray(pixels).save(way[-1])
+    own, any_ = (items.assign(path=way) for way in paths)
+    return own, any_
+
+
+def boxed(items: Items) -> Items:
+    return items.assign(**{name: [at] * len(items) for name, at in BOX.items()})
+
+
+def test_what_is_advised_takes_the_border_out_of_the_decision(pale: tuple[Items, Items], tmp_path: Path) -> None:
+    """And more is found of unseen classes whose frames say nothing."""
+    framed, others = pale
+    options: dict[str, Any] = {
+        "encoder": {"freeze": True, "size": 64, "dim": 32},
+        "batch": {"classes": 8, "samples": 3},
+        **{"steps": 20, "validate_every": 10, "tensorboard": False, "report": False, "nmi": False},
+        **{"views": "none", "rerank": "none"},
+    }
+
+    def trained(items: Items, others: Items, name: str, **more: Any) -> tuple[Finding | None, float]:
+        out = train(items=items, out=str(tmp_path / name), quiet=True, **options | more)
+        found = {each.finding: each for each in diagnose_run(out).findings}
+        test = others.split("test")
+        queries, gallery = load(out).embed_both([test.open(row) for row in range(len(test))])
+        recall = evaluate_items(gallery, test, queries=queries, nmi=False).metrics["recall@1"]
+        return found.get("border_decides"), recall
+
+    sick, recall = trained(framed, others, "sick")
+    assert sick is not None
+    assert "x_1, y_1, x_2, y_2 of a manifest" in sick.advice
+    cropped, more = trained(boxed(framed), boxed(others), "cropped")
+    assert cropped is None
+    assert more > recall + 0.2
+    (view,) = re.findall(r'--views.query "(.+)"', sick.advice)
+    middle, more = trained(framed, others, "middle", views={"query": [view]})
+    assert middle is None
+    assert more > recall
 
 
 def test_what_cant_be_looked_at_is_no_finding(run: Path, tmp_path: Path) -> None:
     items = RunFolder(run).split("test")
-    encoder = ImageEncoder("tf_efficientnet_lite0", head="none", size=32)
+    model = load(run)
     few = items.select(items.table["label"].isin(items.table["label"].unique()[:5]).to_numpy())
-    assert border_recall(encoder, few) is None
-    assert border_recall(encoder, items.assign(path=[f"nowhere/{n}.png" for n in range(len(items))])) is None
+    assert border_recall(model, few) is None
+    assert border_recall(model, items.assign(path=[f"nowhere/{n}.png" for n in range(len(items))])) is None
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     (copy / "model" / "model.safetensors").unlink()
     assert any("What the border of the images decides" in line for line in diagnose_run(copy).not_seen)

@@ -255,10 +255,12 @@ def test_one_finding_is_not_the_first_of_several(healthy: Path) -> None:
 def test_page_has_words_for_what_was_measured_and_no_backticks(healthy: Path) -> None:
     evidence = {"mean_cosine": 0.5, "queries_with_positive": 0.25, "first_tensor": "output of encode.head"}
     advice = "Lower the learning rate: --optimizer.lr 5e-05; or <b> look. `pullpush data a b` lists them."
+    advice += ' Or --views.query "1 crop 0.7".'
     finding = Finding("collapse", "critical", evidence, advice)
     page = diagnosis_page(healthy, replace(diagnose_run(healthy), findings=[finding])).read_text()
     assert "mean cosine of unrelated items" in page
     assert "share of queries with a positive" in page
     assert "<code>--optimizer.lr 5e-05</code>; or &lt;b&gt; look. <code>pullpush data a b</code> lists them." in page
+    assert "Or <code>--views.query &#34;1 crop 0.7&#34;</code>." in page
     assert "`" not in page
     diagnosis_page(healthy, diagnose_run(healthy))

@@ -231,4 +231,4 @@ def _typed(value: Value) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.0e}" if 0 < value < 0.01 else f"{value:g}"
-    return str(value)
+    return f'"{value}"' if " " in str(value) else str(value)

@@ -247,7 +247,7 @@ def _border(run: RunFolder, not_seen: list[str]) -> Measures:
     except UserError as error:
         not_seen.append(f"What the border of the images decides: {error}")
         return Measures()
-    recall = border_recall(model.image, run.split("test")) if "image" in model.encoders else None
+    recall = border_recall(model, run.split("test")) if "image" in model.encoders else None
     if recall is None:
         return Measures()
     return Measures(whole_recall=recall.whole, border_recall=recall.border, middle_recall=recall.middle)

@@ -114,5 +114,6 @@ def _image_uri(png: bytes) -> str:
 
 def _typed(text: str) -> Markup:
     """What a person types, as code: options with their values, and what stands between backticks."""
-    marked = re.sub(r"`([^`]+)`|(--[\w.]+(?: [\w.+-]*\w)?)", r"<code>\1\2</code>", str(escape(text)))
+    value = r"(?: (?:&#34;.+?&#34;|[\w.+-]*\w))?"
+    marked = re.sub(rf"`([^`]+)`|(--[\w.]+{value})", r"<code>\1\2</code>", str(escape(text)))
     return Markup(marked)
