@@ -64,11 +64,13 @@ def test_the_worst_queries_of_a_report(run: Path) -> None:
         )
         assert pair.titles == (own, wrong, right)
         assert own == right != wrong
+        assert pair.place == context.after.per_query["rank"].iat[place]
         for one in (pair.wrong, pair.right):
             assert one.match.exact
             assert one.match.map_b.sum() == pytest.approx(one.match.score, abs=1e-5)
     block = blocks.matched(context)
     assert block.figure is not None
+    assert block.figure.narrow is not None  # a phone has its own, with names that can be read
     assert (run / "plots" / "why_matched.png").read_bytes().startswith(b"\x89PNG")
     assert "exactly" in block.caption
 

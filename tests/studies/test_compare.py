@@ -201,6 +201,8 @@ def test_images_without_classes_are_compared_by_their_texts(copies: tuple[Path, 
 
 def test_the_page_is_one_file_with_everything(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
+    assert "<code>pullpush diagnose RUN</code>" in text
+    assert "`" not in re.sub(r"data:image/[^\"]+", "", text)
     for title in ("Metrics", "Won and lost: other", "By category", "Runs", "Findings", "How the numbers were obtained"):
         assert f"<h2>{title}</h2>" in text
     assert "loss.name" in text

@@ -75,7 +75,7 @@ def matched(context: Context) -> Block:
     pairs = matches.worst_pairs(context.test, context.after, matches.model_of(context.run))
     if not pairs:
         raise Absent("no images can be looked at")
-    exact = all(one.match.exact for pair in pairs for one in pair[1:])
+    exact = all(one.match.exact for pair in pairs for one in (pair.wrong, pair.right))
     return context.figure(
         "why_matched",
         partial(matches.draw_worst, pairs),

@@ -28,6 +28,7 @@ __all__ = [
     "Confusion",
     "Row",
     "Tile",
+    "at_place",
     "canvas",
     "confusions",
     "draw_confusions",
@@ -141,10 +142,15 @@ def worst_rows(items: Items, evaluation: Evaluation, count: int = 6) -> list[Row
         Row(
             tile(items, int(queries.index[query])),
             [_nearest(items, evaluation, query), [tile(items, int(positives[query]), True)]],
-            f"at place\n{ranks[query]:,.1f}".removesuffix(".0"),
+            at_place(ranks[query]),
         )
         for query in worst_queries(evaluation, count)
     ]
+
+
+def at_place(rank: float) -> str:
+    """The remark of a reference that stands there."""
+    return f"at place\n{rank:,.1f}".removesuffix(".0")
 
 
 def worst_queries(evaluation: Evaluation, count: int = 6) -> list[int]:
@@ -218,12 +224,12 @@ def _draw_narrow_rows(rows: Sequence[Row], headings: Sequence[str], title: str, 
 def draw_confusions(pairs: Sequence[Confusion], title: str, theme: Theme) -> Figure:
     """Two columns of pairs (on a phone one): images of both classes, between them the count."""
     middle, each = 1.25, 1 if theme.narrow else 2
-    half = 2 * each * STEP + middle
+    half, inset = 2 * each * STEP + middle, GAP if theme.narrow else 0.0  # a name may be wider than one image
     columns = 1 if theme.narrow else min(2, len(pairs))
-    width, height = columns * half + (columns - 1) * GAP, 0.5 + ROW * math.ceil(len(pairs) / columns)
+    width, height = inset + columns * half + (columns - 1) * GAP, 0.5 + ROW * math.ceil(len(pairs) / columns)
     figure, axes = canvas(width, height, title)
     for index, pair in enumerate(pairs):
-        x, y = (index % columns) * (half + GAP), 0.5 + ROW * (index // columns)
+        x, y = inset + (index % columns) * (half + GAP), 0.5 + ROW * (index // columns)
         left, right = x + each * STEP - (STEP - CELL), x + each * STEP + middle - (STEP - CELL)
         for column, tile in enumerate(reversed(pair.first[:each])):
             draw_tile(axes, left - CELL - STEP * column, y, Tile(tile.image, ""), theme)

@@ -42,11 +42,13 @@ class Pair:
 
 
 class Worst(NamedTuple):
-    """A query with its nearest reference of another class and its first right one, and the titles of the three."""
+    """A query with its nearest reference of another class and its first right one, the titles of the three, and the
+    place at which the last stands."""
 
     titles: tuple[str, str, str]
     wrong: Pair
     right: Pair
+    place: float
 
 
 def said(exact: bool) -> str:
@@ -93,7 +95,8 @@ def worst_pairs(items: Items, evaluation: Evaluation, model: Model, count: int =
         except (UserError, OSError):
             continue
         first, second, third = (grids.title(items, row) for row in rows)
-        pairs.append(Worst((first, second, third), pair_of(model, query, wrong), pair_of(model, query, right)))
+        rank = float(queries["rank"].iat[place])
+        pairs.append(Worst((first, second, third), pair_of(model, query, wrong), pair_of(model, query, right), rank))
     return pairs
 
 
@@ -107,6 +110,7 @@ def draw_worst(pairs: Sequence[Worst], theme: Theme) -> Figure:
                 _tiles(each.wrong, scale, each.titles[1], False),
                 _tiles(each.right, scale, each.titles[2], True),
             ],
+            grids.at_place(each.place),
         )
         for each in pairs
     ]

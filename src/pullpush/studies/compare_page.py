@@ -99,7 +99,7 @@ def _metrics(comparison: Comparison) -> list[Block]:
     return [
         Block(heading="After training", head=head, rows=values, wide=True),
         Block(
-            heading=f"Less {comparison.runs[0].name}",
+            heading=f"Difference to {comparison.runs[0].name}",
             head=[head[0], *head[2:]],
             rows=_differences(comparison, keys),
             caption="* The interval leaves 0 out.",
