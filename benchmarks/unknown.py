@@ -2,7 +2,7 @@
 
 python benchmarks/unknown.py runs/demo
 python benchmarks/unknown.py runs/demo --data iconify --classes 300
-python benchmarks/unknown.py runs/old --refit
+python benchmarks/unknown.py runs/old --refit --classes 1000
 
 Part of the unseen classes is enrolled, and the others ask: the share of these strangers that is named, each class
 counting the same, and of the enrolled classes' other images the share that is given the right name. Means over draws of
@@ -92,7 +92,7 @@ def refitted(run: RunFolder, model: Model) -> Decision | None:
 
 
 def embedded(given, run: RunFolder, model: Model):
-    """Queries, gallery and labels of the classes to ask about."""
+    """Queries, gallery and labels of the classes to ask about: of a data set, or of the test."""
     if given.data:
         items = open_items(given.data, **({"classes": given.classes} if given.classes else {}))
         queries, x = model.embed_both((items.open(row) for row in range(len(items))), progress=True)
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--data")
-    parser.add_argument("--classes", type=int)
+    parser.add_argument("--classes", type=int, help="as many of the data, or of the test, drawn")
     parser.add_argument("--draws", type=int, default=20, help="of 20 or more enrolled classes; of fewer, five times")
     parser.add_argument("--refit", action="store_true", help="fit the decision anew on the validation classes")
     given = parser.parse_args()
@@ -116,6 +116,9 @@ def main() -> None:
     decision = refitted(run, model) if given.refit else model.decision
     queries, x, labels = embedded(given, run, model)
     queries, x = unit(np.asarray(queries, np.float32)), unit(np.asarray(x, np.float32))
+    if given.classes and not given.data:
+        some = np.isin(labels, np.random.default_rng(0).permutation(np.unique(labels))[: given.classes])
+        queries, x, labels = queries[some], x[some], labels[some]
     labels = np.unique(labels, return_inverse=True)[1]
     validated = "none" if decision is None else f"of {decision.classes} validation classes"
     print(f"{run.name}: {len(x):,} images of {labels.max() + 1} classes; decision: {validated}")
