@@ -1,16 +1,15 @@
-"""What the model of a run finds among its test items in each way that it can be used, of what training sides."""
+"""What the model of a run finds among its test items in each way that it can be used, of what training embedded."""
 
 import copy
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from pullpush.data.items import Items
 from pullpush.encoders.compression import Compression
 from pullpush.encoders.model import Model
 from pullpush.encoders.rerank import Rerank
 from pullpush.encoders.views import Views
+from pullpush.errors import UserError
 from pullpush.evaluation.retrieval import Sides, Way, ways
 from pullpush.runs.reader import Absent, RunFolder, or_else
 
@@ -59,12 +58,15 @@ def compression_of(run: RunFolder, model: Model) -> Compression:
 
 
 def _milliseconds(model: Model, items: Items, views: Views) -> float | None:
-    """To embed one query alone, from its decoded image; the least of some."""
+    """To embed one query alone, from its decoded image; the least of some. None where there are no images."""
     if "image" not in model.encoders:
         return None
     looking = copy.copy(model)
     looking.views = views
-    images: Sequence[Any] = [items.open(row) for row in range(min(TIMED, len(items)))]
+    try:
+        images = [items.open(row) for row in range(min(TIMED, len(items)))]
+    except UserError:
+        return None
     taken = []
     for image in images:
         start = time.perf_counter()
