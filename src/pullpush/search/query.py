@@ -142,5 +142,5 @@ def _check_probability(query: SearchQuery, least: float, decision: Decision | No
     if decision is None:
         raise BadQuery(
             "the model of this index has no decision, which tells probabilities: train it again with validation "
-            "classes, or use the cut-off"
+            "classes, build an index of all its dimensions where this one has fewer (--dim), or use the cut-off"
         )
