@@ -26,7 +26,7 @@ def coloured(tmp_path_factory):
 
 
 @pytest.mark.parametrize("views", ["none", "flip"])
-def test_a_run_decides_on_its_validation_classes(coloured, small, tmp_path, views: str) -> None:
+def test_a_run_decides_on_its_validation_classes(coloured, small, tmp_path, capsys, views: str) -> None:
     seen = "none" if views == "none" else {"query": ["1"], "gallery": ["1", "1 flip"]}
     options = small | {"steps": 2, "views": seen, "rerank": "auto", "table": True}
     options["data"] = {"source": str(coloured), "test": 0.3, "validation": 0.3}
@@ -46,6 +46,7 @@ def test_a_run_decides_on_its_validation_classes(coloured, small, tmp_path, view
     assert chosen["validation"]["chosen"]["recall@1"] >= chosen["validation"]["none"]["recall@1"]
     assert str(model.rerank) == chosen["options"]
     assert ("reranked" in metrics["test"]) == (chosen["options"] != "none")
+    assert ("re-ranked (" in capsys.readouterr().out) == (chosen["options"] != "none")
     images = [coloured / "00" / f"{n}.png" for n in range(2)] + [coloured / "01" / "0.png"]
     found = model.same(images[0], images[1:])
     assert ((found >= 0) & (found <= 1)).all()

@@ -66,3 +66,8 @@ class Display(Callback):
                 f"{views['query_cost']:.1f} times the time of a query: "
                 + ", ".join(f"test {name} {viewed[name]:.3f}" for name in run.task.shown)
             )
+        reranked = metrics["test"].get("views_reranked") or metrics["test"].get("reranked")
+        if reranked:
+            found = ", ".join(f"test {name} {reranked[name]:.3f}" for name in run.task.shown if name in reranked)
+            seen = ", in test views" if "views" in metrics["test"] else ""
+            say(f"re-ranked ({metrics['rerank']['options']}{seen}): {found}")
