@@ -249,6 +249,19 @@ def test_verify(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert "--far" in capsys.readouterr().err
 
 
+def test_verify_shows_the_rates_of_each_group(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = pullpush.open_items(photos)
+    table = pd.DataFrame({"path": [items.path(row) for row in range(len(items))], "label": items.table["label"]})
+    table.assign(category=np.where(table["label"] % 2, "odd", "even")).to_csv(tmp_path / "items.csv", index=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["verify", str(run), "--data", str(tmp_path / "items.csv"), "--far", "0.1"]) == 0
+    by_group = capsys.readouterr().out.partition("by group")[2]
+    assert "category even" in by_group
+    assert "tar@far=1e-1" in by_group
+
+
 def test_verify_of_saved_embeddings_and_its_figure(
     run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

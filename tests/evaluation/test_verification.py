@@ -244,6 +244,16 @@ def test_groups_at_the_thresholds_of_all(way: str) -> None:
         assert row["far@far=5e-2"] == pytest.approx(accepted[touched & ~same].mean(), abs=1e-3)
 
 
+def test_an_item_on_both_sides_is_one_of_its_group() -> None:
+    x, labels = made(items=60, classes=6)
+    half, ids = {"half": np.arange(60) < 20}, np.arange(60)
+    some = slice(10, 60)
+    against = {"gallery": x[some], "gallery_labels": labels[some], "gallery_ids": ids[some]}
+    against["gallery_groups"] = {"half": half["half"][some]}
+    found = verify(x[:30], labels[:30], ids[:30], groups={"half": half["half"][:30]}, fars=(0.1,), **against)
+    assert found.per_group["items"].to_dict() == {("half", "False"): 40, ("half", "True"): 20}
+
+
 def test_as_json_and_what_cannot_be_told() -> None:
     x, labels = made(items=60, classes=6)
     values = verify(x, labels, fars=(0.1, 1e-5)).values()

@@ -95,15 +95,15 @@ def verify(
         from pullpush.reports import error_rates, style
 
         style.save(partial(error_rates.draw_pairs, found, reliable), Path(out))
+    by_group = [] if found.per_group is None else found.per_group.reset_index().to_dict("records")
     if json:
-        by_group = [] if found.per_group is None else found.per_group.reset_index().to_dict("records")
         print(dumps({**values, "groups": by_group}))
         return
     pairs = f"{found.positives:,} same and {found.negatives:,} different pairs of {found.items:,} items"
     Console().print(table(f"{given.name}: {pairs}", map(partial(_rate, values), found.metrics)))
-    if found.per_group is not None:
+    if by_group:
         title = "by group, at the thresholds above: true and false accept rates"
-        Console().print(table(title, (_group(row) for _, row in found.per_group.reset_index().iterrows())))
+        Console().print(table(title, map(_group, by_group)))
     if reliable is not None:
         print(f"calibration error of the probabilities on these pairs: {reliable.error:.4f}")
     if out is not None:

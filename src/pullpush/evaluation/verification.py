@@ -225,7 +225,10 @@ def _per_group(
     frames = []
     for grouping, (same, different) in counts.groups.items():
         mine, other = coded[grouping]
-        items = np.bincount(mine if references is queries else np.concatenate([mine, other]), minlength=len(same))
+        items = np.bincount(mine, minlength=len(same))
+        if references is not queries:  # those on both sides count once
+            here = np.setdiff1d(np.arange(len(other)), sides.own)
+            items = items + np.bincount(other[here], minlength=len(same))
         frame = {"grouping": grouping, "group": names[grouping], "items": items}
         frame |= {"positives": same[:, 0], "negatives": different[:, 0]}
         for name, at in places.items():
