@@ -34,6 +34,8 @@ def test_a_run_decides_on_its_validation_classes(coloured, small, tmp_path, caps
     model, metrics = pullpush.load(run), json.loads((run / "metrics.json").read_text())
     assert model.decision is not None
     assert model.decision.classes == 12
+    assert model.decision.naming is not None
+    assert model.decision.naming.shots == (1, 2)
     assert metrics["verification"]["decision"]["classes"] == 12
     assert 0 <= metrics["verification"]["calibration_error"] <= 1
     assert set(metrics["verification"]) >= {"before", "after", "calibration_error", "decision"} | (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
+from scipy.special import expit, logsumexp
 
 from pullpush.bounds import check, types_of
 from pullpush.errors import UserError
@@ -147,7 +147,7 @@ class Naming:
         sizes, of = np.unique(images, return_inverse=True)
         lines = np.array([self._line(size) for size in sizes.tolist()])[of]
         constant, *slopes = self.weights
-        return np.asarray(1 / (1 + np.exp(-constant - features(scores, lines) @ slopes)), np.float64)
+        return np.asarray(expit(constant + features(scores, lines) @ slopes), np.float64)
 
     def _line(self, images: int) -> Floats:
         """The ratios of a class with so many images: linear in 1 / s, those of the most images beyond."""

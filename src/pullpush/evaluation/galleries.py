@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from pullpush.encoders.naming import TOLD, Naming, features
 from pullpush.evaluation.classes import prototypes
@@ -223,6 +224,6 @@ def _logistic(x: NDArray[Any], right: NDArray[Any], weights: NDArray[np.float64]
     def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         odds = x @ line
         value = weights @ (np.logaddexp(0, odds) - right * odds) + 1e-7 * line @ line
-        return float(value), x.T @ (weights * (1 / (1 + np.exp(-odds)) - right)) + 2e-7 * line
+        return float(value), x.T @ (weights * (expit(odds) - right)) + 2e-7 * line
 
     return [float(each) for each in minimize(loss, np.zeros(x.shape[1]), jac=True, method="BFGS").x]
