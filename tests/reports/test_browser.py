@@ -18,6 +18,11 @@ POINT = """() => {
   const box = document.querySelector('.map').getBoundingClientRect()
   return [box.x + view.frame.x_scale.compute(x[0]), box.y + view.frame.y_scale.compute(y[0])]
 }"""
+# Columns that a name without a blank pushes out of sight.
+LONG_NAMES = """() => [...document.querySelectorAll('.block:not(.full) .scroll')].filter((table) => {
+  for (const name of table.querySelectorAll('tbody th')) name.textContent = 'ComputersDevicesElectronicsProgramming'
+  return table.scrollWidth > table.clientWidth
+}).map((table) => table.textContent)"""
 SELECTED = "() => Bokeh.documents[0].roots()[0].renderers[0].data_source.selected.indices.length"
 
 
@@ -37,6 +42,7 @@ def test_no_errors_no_requests_and_nothing_wider_than_the_window(
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [page.as_uri()]
     assert view.evaluate("document.documentElement.scrollWidth") == width
     assert view.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    assert view.evaluate(LONG_NAMES) == []
     paper = view.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(24, 27, 32)")
     view.close()

@@ -130,7 +130,7 @@ def draw_pair(pair: Pair, names: tuple[str, str], theme: Theme) -> Figure:
 
 def _tiles(pair: Pair, scale: float, name: str, right: bool | None) -> list[Tile]:
     return [
-        Tile(heated(pair.a, pair.match.map_a, scale), f"cosine {pair.match.score:.3f}"),
+        Tile(heated(pair.a, pair.match.map_a, scale), f"cosine {pair.match.score:.3f}".replace("-", "−")),
         Tile(heated(pair.b, pair.match.map_b, scale), name, right),
     ]
 
