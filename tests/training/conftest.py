@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from pullpush.data.synthetic import make_tree
-from pullpush.encoders.text import TextEncoder
+from tests.support.texts import small_text_model
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +36,5 @@ def small(photos: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def transformer(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A text model that loads in no time: the tokenizer of the default one, random weights."""
-    from transformers import BertConfig, BertModel
-
-    model = TextEncoder().backbone
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 384, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model[0].model = BertModel(BertConfig(vocab_size=model.tokenizer.vocab_size, **sizes, **no_dropout))
-    folder = tmp_path_factory.mktemp("text") / "model"
-    model.save_pretrained(str(folder), create_model_card=False)
-    return str(folder)
+    """A text model that loads in no time."""
+    return small_text_model(tmp_path_factory.mktemp("text") / "model")

@@ -27,6 +27,7 @@ VERBS = {
     "study": ("studies", "study", "many runs that differ in a few options: margins, losses, any grid"),
     "tune": ("studies", "study", "search options of a run on the validation classes"),
     "compare": ("compare", "study", "two runs or more side by side: metrics, queries won and lost, options"),
+    "export": ("export", "train", "the model for other programs: ONNX, OpenVINO, sentence-transformers, timm"),
     "explain": ("explain", "report", "why two images match: heat maps whose sum is their cosine"),
     "losses": ("losses", "", "all losses and miners with their options"),
     "report": ("reports", "report", "draw a run's report again"),
@@ -39,7 +40,7 @@ VERBS = {
 }
 
 # Verbs whose progress is shown; studies show their runs themselves.
-LONG = ("train", "evaluate", "verify", "embed", "data", "compare", "report", "diagnose", "index")
+LONG = ("train", "evaluate", "verify", "embed", "data", "compare", "report", "diagnose", "export", "index")
 # Verbs that read their command lines themselves; the others are functions with options.
 OWN_WORDS = ("train", "study", "tune")
 

@@ -1,7 +1,7 @@
 """What every encoder is: a backbone and a head. A kind of encoder is one file beside this one."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -115,6 +115,8 @@ class Encoder(nn.Module):
 
     kind: ClassVar[str]
     loaded: Loaded | None = None
+    computed: Callable[[Any], Tensor] | None = None
+    """What computes the embeddings in the place of the modules: another runtime (`runtimes.with_runtime`)."""
 
     def __init__(
         self,
@@ -173,7 +175,7 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Any) -> Tensor:
         """Embeddings `[n, dim]`."""
-        return self.from_features(self.features(inputs))
+        return self.from_features(self.features(inputs)) if self.computed is None else self.computed(inputs)
 
     def train(self, mode: bool = True) -> Self:
         """Like `nn.Module.train`, except that a frozen backbone stays in evaluation mode."""

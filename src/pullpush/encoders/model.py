@@ -208,6 +208,21 @@ class Model:
             parts.append(self.compression(self._embedded(encoder, batch, first, role)[0], dim, dtype))
         return np.concatenate(parts)
 
+    def preprocess(self, images: Given | Iterable[Given]) -> NDArray[np.float32]:
+        """Images as an exported model takes them: central squares of the encoder's size, values 0 to 1.
+
+        Args:
+            images: as of `embed`.
+
+        Returns:
+            float32 `[n, 3, size, size]`.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
+        squares = self.image.squares(list(_several(images)), self.preprocessing.size)
+        return np.ascontiguousarray(squares.cpu().numpy(), np.float32) / np.float32(255)
+
     def same(self, a: Given | Iterable[Given], b: Given | Iterable[Given], prior: float = PRIOR) -> Any:
         """The probability that two images are of one class: `model.same("one.png", "other.png")`.
 

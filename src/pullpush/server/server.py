@@ -10,6 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from pullpush.encoders.model import Model
+from pullpush.encoders.runtimes import RuntimeName
 from pullpush.errors import UserError
 from pullpush.search.changes import tidy
 from pullpush.search.engine import open_index
@@ -40,6 +41,7 @@ def serve(
     images: Sequence[str | os.PathLike[str]] = (),
     queue: int = 64,
     timeout: float = 30.0,
+    runtime: RuntimeName | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serves the page (`/`), the API (`/api`, described at `/docs` and `/openapi.json`), `/health` and `/metrics`.
@@ -61,6 +63,7 @@ def serve(
             machine: of its items whose files lie neither there nor in the index only the thumbnails are shown.
         queue: Requests that may be under way at once; the next ones get 429.
         timeout: Seconds for one request.
+        runtime: What computes embeddings in the place of eager PyTorch; see `open`.
         ready: Called with the address once the port is open.
 
     Raises: `UserError` when there is no index, its model is gone or differs, the port is taken, a package is missing,
@@ -71,7 +74,7 @@ def serve(
     index = Path(index if index is not None else default_index())
     if not read_only:
         tidy(index)
-    engine = open_index(index, model, store=store)
+    engine = open_index(index, model, store=store, runtime=runtime)
     service = Service(engine, queue, images)
     service.warm()
     hosts = (*LOOPBACK, host, *names) if local or names else None  # reached by any name, unless the names are given

@@ -1,0 +1,59 @@
+"""One image, and 32, through the default encoder: ONNX Runtime, OpenVINO and eight bits against eager PyTorch, all on
+as many threads as torch uses: `export/onnx/64px x 32/eager`. Twice as fast is promised, three times with eight bits.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import compare, result
+from pullpush.encoders import ImageEncoder
+from pullpush.encoders.graph import graphs_of
+from pullpush.encoders.model import Model
+from pullpush.encoders.runtimes import functions_of, write_graphs
+from pullpush.encoders.runtimes.openvino import convert
+from pullpush.export.int8 import quantize
+
+SIZES, BATCHES = (64, 224), (1, 32)
+
+
+def run() -> list[dict[str, Any]]:
+    """Medians in ms."""
+    return [row for size in SIZES for row in _of_size(size)]
+
+
+def _of_size(size: int) -> list[dict[str, Any]]:
+    model = Model([ImageEncoder(size=size)], "")
+    eager = graphs_of(model)[0].module
+    images = np.random.default_rng(0).random((max(BATCHES), 3, size, size), np.float32)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        functions = {name: function["image"] for name, function in _functions(model, images, Path(folder)).items()}
+        for name, function in functions.items():
+            for n in BATCHES:
+                some = images[:n]
+                mine, other = compare(partial(function, some), partial(_eagerly, eager, some), repeats=15)
+                rows.append(result(f"export/{name}/{size}px x {n}/eager", 1e3 * mine, 1e3 * other, "ms"))
+    return rows
+
+
+def _functions(model: Model, images: np.ndarray, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in ("onnx", "openvino"):
+        (folder / name).mkdir()
+        write_graphs(model, name, folder / name)  # type: ignore[arg-type]
+        found[name] = functions_of(name, folder / name)  # type: ignore[arg-type]
+    quantize(folder / "onnx" / "image.onnx", images)
+    found["onnx int8"] = functions_of("onnx", folder / "onnx")
+    convert(folder / "onnx" / "image.onnx", folder / "openvino" / "image.xml")
+    found["openvino int8"] = functions_of("openvino", folder / "openvino")
+    return found
+
+
+@torch.inference_mode()
+def _eagerly(module: torch.nn.Module, images: np.ndarray) -> np.ndarray:
+    return module(torch.from_numpy(images)).numpy()

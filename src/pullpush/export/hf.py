@@ -1,0 +1,72 @@
+"""The layout of timm on the Hugging Face hub: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
+
+The linear head is the classifier of the timm model, so that its output is the embedding before it is brought to
+length 1.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import save_for_hf
+from torch import nn
+
+from pullpush.encoders.image import ImageEncoder
+from pullpush.encoders.model import Model
+from pullpush.encoders.weights import create
+from pullpush.errors import UserError
+from pullpush.export.check import Embed
+
+__all__ = ["read", "save_backbone", "write"]
+
+
+def write(model: Model, folder: Path) -> None:
+    """Writes the image encoder.
+
+    Raises:
+        UserError: its head is not linear, or the model has texts: neither has a place there.
+    """
+    if set(model.encoders) != {"image"} or model.image.head_name == "mlp":
+        what = "a model of other encoders than that of images" if set(model.encoders) != {"image"} else "an mlp head"
+        raise UserError(f"{what} has no place in timm's layout; export it --to sentence-transformers or --to onnx")
+    save_backbone(model.image, folder, with_head=model.image.head_name == "linear")
+
+
+def read(model: Model, folder: Path) -> dict[str, Embed]:
+    """What embeds with the export alone, of images that are preprocessed."""
+    network: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    own = model.preprocessing
+
+    def embed(images: Any) -> Any:
+        with torch.inference_mode():
+            return network(own(images)).numpy()
+
+    return {"image": embed}
+
+
+def save_backbone(encoder: ImageEncoder, folder: Path, with_head: bool) -> None:
+    """Writes the backbone in timm's layout, with the linear head as its classifier or without one."""
+    size, state = encoder.preprocessing.size, encoder.backbone.state_dict()
+    network: Any = create(encoder.name, size, encoder.dim if with_head else 0)
+    if with_head:
+        classifier = network.get_classifier()
+        if not isinstance(classifier, nn.Linear) or classifier.in_features != encoder.width:
+            raise UserError(f"{encoder.name!r} has no linear classifier, so its head has no place in timm's layout")
+        name = next(name for name, module in network.named_modules() if module is classifier)
+        state |= {f"{name}.{key}": value for key, value in encoder.head.state_dict().items()}
+    network.load_state_dict(state)
+    data = {
+        "input_size": (3, size, size),
+        "interpolation": "bicubic",
+        "mean": encoder.preprocessing.mean,
+        "std": encoder.preprocessing.std,
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+    }
+    save_for_hf(network, str(folder), safe_serialization=True, data_config=data)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for given in ("num_classes", "in_chans", "global_pool"):
+        config.get("model_args", {}).pop(given, None)  # transformers gives them again, and fails
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
