@@ -111,7 +111,7 @@ def _plan(sides: Sides, sample: Sample, fars: tuple[float, ...], errors: float) 
     zone = _zone(same, different, errors)
     inner = _reached_by(different, np.array([0.3 if zone[0] < floor else 0.1]))
     levels = np.concatenate([levels, inner])
-    every = max(1, min(16, len(sides.gallery) // COLUMNS // 6))
+    every = max(1, min(16, len(sides.gallery) // COLUMNS // 3))
     exact = int(_reached_by(different, EXACT))
     return _made(floor, zone, levels[(levels >= floor) | np.isin(levels, inner)], every, exact)
 

@@ -25,8 +25,8 @@ from pullpush.progress import counted
 
 __all__ = ["COLUMNS", "ROWS", "Counts", "Plan", "stream", "tiles"]
 
-ROWS, COLUMNS = 248, 1016
-"""A tile: what stays in the cache of a core. Sums along a column, and along each eighth of a row, fit into a byte
+ROWS, COLUMNS = 248, 2040
+"""A tile: about what stays in the cache of a core. Sums along a column, and along each eighth of a row, fit into a byte
 (`_sums`)."""
 
 FLUSH = 1 << 20
