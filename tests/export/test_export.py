@@ -1,156 +1,25 @@
-"""Models for other programs: what is written embeds as the model does, or nothing is written."""
+"""`export_cases.py`, in a process of its own: the libraries of the runtimes stay out of that of the other tests."""
 
-import json
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pytest
-import torch
-from PIL import Image
-
-from pullpush.cli import main
-from pullpush.data.synthetic import make_tree
-from pullpush.encoders import ImageEncoder, View, Views, load, save
-from pullpush.encoders.model import Role
-from pullpush.encoders.runtimes import functions_of, run_by, with_runtime
-from pullpush.encoders.text import TextEncoder
-from pullpush.errors import UserError
-from pullpush.export import Exported, export
-from pullpush.training import train
-from tests.support.texts import small_text_model
-
-FORMATS = ("onnx", "openvino", "torch", "sentence-transformers", "hf")
+CASES = Path(__file__).with_name("export_cases.py")
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of seconds: four classes of eight images of different shapes, some of them tested."""
-    root = tmp_path_factory.mktemp("export")
-    options: dict[str, Any] = {
-        "data": {"source": str(make_tree("folder", root / "tree")), "test": 0.5, "validation": 0.25},
-        "encoder": {"name": "test_efficientnet", "weights": "none", "size": 32, "dim": 16},
-        "batch": {"classes": 2, "samples": 2},
-        "views": {"query": ["1", "1.5 flip"]},
-    }
-    switched_off = {"tensorboard": False, "report": False, "rerank": "none", "table": False}
-    return Path(train(**options, **switched_off, steps=2, out=str(root / "run"), quiet=True))
-
-
-@pytest.fixture
-def images() -> list[Image.Image]:
-    generator = np.random.default_rng(1)
-    return [Image.fromarray(generator.integers(0, 256, (40, 40, 3), np.uint8)) for _ in range(5)]
-
-
-@pytest.fixture(scope="session")
-def onnx(run: Path) -> Exported:
-    return export(run, "onnx", run.parent / "onnx")
-
-
-@pytest.mark.parametrize("to", FORMATS)
-def test_an_export_finds_what_the_model_finds(run: Path, onnx: Exported, tmp_path: Path, to: Any) -> None:
-    exported = onnx if to == "onnx" else export(run, to, tmp_path / "out")
-    check = exported.check
-    assert check.images == "test"
-    assert check.cosine["image"] > 0.9999
-    assert check.recall == pytest.approx(check.recall_of_model, abs=0.003)
-    assert exported.size == sum(file.stat().st_size for file in exported.folder.rglob("*") if file.is_file())
-    assert "recall@1" in (exported.folder / "README.md").read_text()
-
-
-def test_onnx_runs_as_its_card_says(run: Path, onnx: Exported, images: list[Image.Image], tmp_path: Path) -> None:
-    """The code of the card, in a program that knows nothing of pullpush, with batches of any size."""
-    card = (onnx.folder / "README.md").read_text()
-    images[0].save(tmp_path / "cat.png")
-    code = card.partition("```python\n")[2].partition("```")[0]
-    code = code.replace("image.onnx", str(onnx.folder / "image.onnx"))
-    code = code.replace('"cat.png"', repr(str(tmp_path / "cat.png")))
-    said: dict[str, Any] = {}
-    exec(code, said)
-    model = load(run)
-    mine = np.asarray(model.image.eval()(model.image.prepare(images[:1])).detach())
-    np.testing.assert_allclose(said["embeddings"], mine, atol=1e-5)
-    session, given = said["session"], model.preprocess(images)
-    assert given.shape == (5, 3, 32, 32)
-    assert given.dtype == np.float32
-    assert 0 <= given.min() < given.max() <= 1
-    for n in (1, 2, 5):
-        np.testing.assert_allclose(np.linalg.norm(session.run(None, {"images": given[:n]})[0], axis=1), 1, atol=1e-5)
-
-
-def test_a_runtime_serves_all_views(run: Path, onnx: Exported, images: list[Image.Image]) -> None:
-    roles: tuple[Role, ...] = ("query", "gallery")
-    wanted = [load(run).embed(images, role=role) for role in roles]
-    for model in (with_runtime(load(run), "openvino"), run_by(load(run), functions_of("onnx", onnx.folder))):
-        for role, mine in zip(roles, wanted, strict=True):
-            np.testing.assert_allclose(model.embed(images, role=role), mine, atol=1e-4)
-
-
-@pytest.mark.parametrize("to", ["onnx", "sentence-transformers"])
-def test_images_and_texts_in_one_space(tmp_path: Path, images: list[Image.Image], to: Any) -> None:
-    torch.manual_seed(0)
-    image = ImageEncoder("test_vit", weights="none", size=32, dim=16)
-    text = TextEncoder(small_text_model(tmp_path / "text"), dim=16)
-    save(tmp_path / "model", image, text)
-    export(tmp_path / "model", to, tmp_path / "out")
-    model, texts = load(tmp_path / "model"), ["a red fruit", "one", "a much longer sentence of many words"]
-    if to == "onnx":
-        other = run_by(load(tmp_path / "model"), functions_of("onnx", tmp_path / "out"))
-        found = [other.embed(images), other.embed_text(texts)]
-    else:
-        from sentence_transformers import SentenceTransformer
-
-        whole: Any = SentenceTransformer(str(tmp_path / "out"), device="cpu")
-        found = [whole.encode(images), whole.encode(texts)]
-    for mine, wanted in zip(found, [model.embed(images), model.embed_text(texts)], strict=True):
-        np.testing.assert_allclose(mine, wanted, atol=1e-4)
-
-
-def test_eight_bits(run: Path, onnx: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(run), "--to", "onnx", "--int8", "--out", str(tmp_path / "small"), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["int8"]
-    assert 0.8 < said["cosine"]["image"] < 1
-    whole, small = ((folder / "image.onnx").stat().st_size for folder in (onnx.folder, tmp_path / "small"))
-    assert small < whole
-    assert "eight bits" in (tmp_path / "small" / "README.md").read_text()
-
-
-def test_an_export_that_embeds_otherwise_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = export.__globals__["_written"]
-    monkeypatch.setitem(export.__globals__, "_written", lambda *given: _turned(whole(*given)))
-    with pytest.raises(UserError, match=r"embeds images otherwise than the model: the least cosine is 0\.9"):
-        export(run, "torch", tmp_path / "out")
-    assert not list(tmp_path.iterdir())
-
-
-def _turned(embeds: dict[str, Any]) -> dict[str, Any]:
-    """An export whose embeddings are a little off."""
-    return {kind: lambda given, embed=embed: embed(given) + 0.05 for kind, embed in embeds.items()}
-
-
-def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    for wrong, given in {
-        r"there is no format 'onx'.*onnx": {"to": "onx"},
-        r"exists already": {"to": "torch", "out": tmp_path / "there"},
-        r"int8 is of --to onnx": {"to": "hf", "int8": True},
-    }.items():
-        with pytest.raises(UserError, match=wrong):
-            export(run, **({"out": tmp_path / "out"} | given))  # type: ignore[arg-type]
-    save(tmp_path / "mlp", ImageEncoder("test_vit", weights="none", size=32, dim=16, head="mlp"))
-    with pytest.raises(UserError, match="mlp head has no place"):
-        export(tmp_path / "mlp", "hf", tmp_path / "out")
-    with pytest.raises(UserError, match="eight bits need training images"):
-        export(tmp_path / "mlp", "onnx", tmp_path / "out", int8=True)
-    with pytest.raises(UserError, match="no model in"):
-        export(tmp_path / "nothing", "onnx", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_views_of_other_sizes_have_graphs_of_their_own(tmp_path: Path) -> None:
-    views = Views((View(),), (View(), View(1.5), View(1.5, flip=True)))
-    save(tmp_path / "model", ImageEncoder("test_efficientnet", weights="none", size=32, dim=16), views=views)
-    export(tmp_path / "model", "torch", tmp_path / "out")
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"README.md", "image.pt2", "image-48.pt2"}
+def test_exports_in_a_process_of_their_own(tmp_path: Path) -> None:
+    words = [
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:cacheprovider",
+        f"--basetemp={tmp_path / 'cases'}",
+        str(CASES),
+    ]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=CASES.parents[2], env=own)
+    assert done.returncode == 0, done.stdout[-6000:]
