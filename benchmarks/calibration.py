@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from held import Held
 
 from pullpush.encoders import Decision, load
 from pullpush.evaluation import fit_decision, knn, reliability
@@ -41,23 +42,6 @@ class Sides(NamedTuple):
     @property
     def other(self) -> np.ndarray | None:
         return self.gallery if self.views else None
-
-
-class Held:
-    """Embeddings by row, as a store has them."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors = vectors
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def get(self, ids: np.ndarray) -> np.ndarray:
-        return self.vectors[ids]
-
-    def search(self, queries: np.ndarray, k: int, where: object = None) -> tuple[np.ndarray, np.ndarray]:
-        found = knn.search(queries, self.vectors, k)
-        return found.similarities, found.indices
 
 
 def of_split(run: RunFolder, split: str, views: bool) -> Sides:

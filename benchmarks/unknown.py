@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from held import Held
 
 from pullpush.data.sources import open_items
 from pullpush.encoders import Decision, Model, load
@@ -29,16 +30,6 @@ from pullpush.runs.reader import RunFolder
 from pullpush.search.gallery import gallery_of
 
 BINS = 10
-
-
-class Held:
-    """Embeddings by id, as a store has them."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors = vectors
-
-    def get(self, ids: np.ndarray) -> np.ndarray:
-        return self.vectors[ids]
 
 
 def one_draw(queries, x, labels, count: int, shots: int, fars, decision, seed: int):

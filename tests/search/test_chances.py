@@ -7,26 +7,10 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.held import Held
 from pullpush.encoders import Decision
 from pullpush.evaluation import fit_decision, knn
 from pullpush.search.chances import NEAREST, Chances, chances_of, pair_share, probed
-
-
-class Held:
-    """Embeddings by row, as a store has them."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors = vectors
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def get(self, ids: np.ndarray) -> np.ndarray:
-        return self.vectors[ids]
-
-    def search(self, queries: np.ndarray, k: int, where: object = None) -> tuple[np.ndarray, np.ndarray]:
-        found = knn.search(queries, self.vectors, k)
-        return found.similarities, found.indices
 
 
 def made(classes: int, seed: int, giants: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -11,12 +11,13 @@ from pullpush.bounds import Bound, Dim, NonNegative, Whole, checked
 from pullpush.criterion import distributed, drift
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.drift import AGES, Drift, Moments
-from pullpush.criterion.fill import drawn, evaluating
+from pullpush.criterion.fill import drawn
 from pullpush.criterion.given import Side, on_cpu
 from pullpush.criterion.references import Term
 from pullpush.errors import UserError
 from pullpush.maths.choice import Choice
 from pullpush.maths.similarity import normalize
+from pullpush.modes import evaluating
 
 __all__ = ["CrossBatchMemory"]
 

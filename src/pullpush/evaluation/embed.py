@@ -1,7 +1,6 @@
 """Embeddings of a whole dataset, in its order."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,8 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pullpush.errors import UserError
+from pullpush.modes import evaluating
 
-__all__ = ["Embedded", "embed", "evaluating"]
+__all__ = ["Embedded", "embed"]
 
 
 class Embedded(NamedTuple):
@@ -69,15 +69,3 @@ def embed(
     embeddings, labels, ids = (torch.cat(part) for part in zip(*parts, strict=True))
     # clones, since tensors made in inference mode cannot enter autograd
     return Embedded(embeddings.clone(), labels.long().clone(), ids.long().clone())
-
-
-@contextmanager
-def evaluating(encoder: nn.Module) -> Iterator[None]:
-    """Within it the encoder is in evaluation mode; then each module has its own mode back."""
-    training = [module for module in encoder.modules() if module.training]
-    encoder.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

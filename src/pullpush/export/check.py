@@ -15,10 +15,11 @@ from pullpush.encoders.runtimes import LEAST
 from pullpush.encoders.views import Views
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_items, protocol_for
+from pullpush.evaluation.knn import unit
 from pullpush.progress import counted
 from pullpush.runs.reader import Missing, RunFolder
 
-__all__ = ["Check", "Embed", "check", "of_split"]
+__all__ = ["Check", "Embed", "check", "of_split", "run_of"]
 
 Embed = Callable[[Sequence[Any]], NDArray[np.float32]]
 """Images or texts to embeddings `[n, dim]`."""
@@ -111,7 +112,7 @@ def _least(model: Model, kind: str, embed: Embed, inputs: Sequence[Any]) -> floa
     for size in BATCHES:
         some = inputs[:size]
         mine = model.embed_as(kind, some)
-        cosines.append((_unit(embed(some)) * mine).sum(axis=1).min())
+        cosines.append((unit(embed(some)) * mine).sum(axis=1).min())
     return float(min(cosines))
 
 
@@ -121,7 +122,7 @@ def _embedded(embed: Embed, items: Items, size: int = 64) -> NDArray[np.float32]
             yield embed([items.open(row) for row in range(first, min(first + size, len(items)))])
 
     parts = counted(batches(), "comparing", len(items), "items", len)
-    return _unit(np.concatenate(list(parts)))
+    return unit(np.concatenate(list(parts)))
 
 
 def _recall(embeddings: NDArray[np.float32], items: Items) -> float | None:
@@ -131,13 +132,9 @@ def _recall(embeddings: NDArray[np.float32], items: Items) -> float | None:
         return None
 
 
-def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)
-
-
 def run_of(path: Path) -> RunFolder | None:
     """The run that a model folder belongs to."""
-    for folder in (path, path.parent):
+    for folder in (path, path.resolve().parent):
         if (folder / "config.yaml").is_file() and (folder / "items.parquet").is_file():
             return RunFolder(folder)
     return None

@@ -9,12 +9,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from pullpush.encoders import load
 from pullpush.encoders.graph import graphs_of
 from pullpush.encoders.model import Model
-from pullpush.encoders.runtimes import LEAST, RuntimeName, functions_of, runtime, write_graphs
+from pullpush.encoders.runtimes import LEAST, RuntimeName, functions_of, runtime, tokens_of, write_graphs
 from pullpush.errors import UserError
 from pullpush.export import hf, sentence_transformers
 from pullpush.export.card import card
@@ -27,7 +26,6 @@ from pullpush.names import did_you_mean
 __all__ = ["Exported", "Format", "export"]
 
 Format = Literal["onnx", "openvino", "torch", "sentence-transformers", "hf"]
-GRAPHS: tuple[RuntimeName, ...] = get_args(RuntimeName)
 LEAST_INT8 = 0.8
 """The least cosine of eight bits; recall@1 is held to the same as of the others."""
 
@@ -126,7 +124,7 @@ def _written(model: Model, to: Format, folder: Path, calibrated: Sequence[Image.
     embeds: dict[str, Embed] = {"image": lambda images: functions["image"](model.preprocess(images))}
     if model.text is not None:
         encoder = model.text
-        embeds["text"] = lambda texts: functions["text"](*_arrays(encoder.tokenize(texts)))
+        embeds["text"] = lambda texts: functions["text"](*tokens_of(encoder, texts))
     return embeds
 
 
@@ -145,7 +143,3 @@ def _write_int8(model: Model, to: RuntimeName, folder: Path, images: Sequence[Im
         for file in sorted(folder.glob("*.onnx")):
             convert(file, file.with_suffix(".xml"))
             file.unlink()
-
-
-def _arrays(tokens: dict[str, Any]) -> list[Any]:
-    return [each.numpy() for each in tokens.values() if isinstance(each, Tensor)]

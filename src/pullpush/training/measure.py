@@ -17,9 +17,9 @@ from pullpush.data.items import Items
 from pullpush.data.workers import cores
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate
-from pullpush.evaluation.embed import evaluating
 from pullpush.evaluation.views import CANDIDATES, passes
 from pullpush.images.preprocessing import normalise
+from pullpush.modes import evaluating
 from pullpush.progress import duration, say
 from pullpush.runs.config import Config
 from pullpush.training.plan import Facts, Plan, candidates, expected, plan, seconds_at, size_for

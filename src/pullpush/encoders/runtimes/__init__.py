@@ -8,6 +8,7 @@ from pullpush.encoders.runtimes.runtime import (
     functions_of,
     run_by,
     runtime,
+    tokens_of,
     with_runtime,
     write_graphs,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "functions_of",
     "run_by",
     "runtime",
+    "tokens_of",
     "with_runtime",
     "write_graphs",
 ]

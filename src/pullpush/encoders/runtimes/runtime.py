@@ -6,7 +6,7 @@ graph, and `read(file)` gives it back as a function of arrays.
 
 import importlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -30,6 +30,7 @@ __all__ = [
     "functions_of",
     "run_by",
     "runtime",
+    "tokens_of",
     "with_runtime",
     "write_graphs",
 ]
@@ -134,7 +135,11 @@ def _of_images(encoder: ImageEncoder, functions: Mapping[str, Function]) -> Call
 
 def _of_texts(encoder: TextEncoder, function: Function) -> Callable[[Any], Tensor]:
     def computed(inputs: Any) -> Tensor:
-        tokens = encoder.tokenize(inputs).values()
-        return torch.from_numpy(function(*(each.numpy() for each in tokens if isinstance(each, Tensor))))
+        return torch.from_numpy(function(*tokens_of(encoder, inputs)))
 
     return computed
+
+
+def tokens_of(encoder: TextEncoder, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    """The inputs of the graph of an encoder for these texts."""
+    return [each.numpy() for each in encoder.tokenize(texts).values() if isinstance(each, Tensor)]

@@ -12,7 +12,7 @@ from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.encoders.bundle import kinds
 from pullpush.encoders.encoder import Encoder, principal
-from pullpush.evaluation.embed import evaluating
+from pullpush.modes import evaluating
 from pullpush.progress import counted
 from pullpush.runs.config import Config
 from pullpush.training.feature_cache import gathered

@@ -12,9 +12,9 @@ from pullpush.data.sampler import BatchSampler
 from pullpush.data.workers import available_bytes, cores, in_workers
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.views import View, embed_each
-from pullpush.evaluation.embed import evaluating
 from pullpush.images.augment import Augmentation, step_generator
 from pullpush.images.preprocessing import normalise
+from pullpush.modes import evaluating
 from pullpush.runs.config import Config
 from pullpush.training.feature_cache import cached_features, features_key, gathered
 from pullpush.training.plan import size_for
