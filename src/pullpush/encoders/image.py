@@ -1,7 +1,7 @@
-"""The image encoder: any timm model with a head."""
+"""The image encoder: any image backbone with a head."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pullpush.bounds import Dim, Part, Pixels, Seed, Whole, checked
+from pullpush.encoders.backbones import image_backbone
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Head, Stored, make_head, seeded
 from pullpush.encoders.small_maps import quick_on_small_maps
-from pullpush.encoders.weights import Loaded, load_backbone
+from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.files import Fields, check_fields, damaged
 from pullpush.images import any_rgb, resize_and_center
@@ -38,9 +39,9 @@ class ImageEncoder(Encoder):
     """Images `[n, 3, size, size]` (normalised by `.preprocessing`) to embeddings `[n, dim]` of length 1.
 
     Args:
-        name: any timm model, with or without a pretrained tag.
+        name: an image backbone (see `backbones`): any timm model, with or without a pretrained tag, or `LIBRARY:NAME`.
         dim, head, hidden, dropout, normalize: as of `Encoder`.
-        weights: `auto`, `timm`, `none` or a file; see `weights.load_backbone`. `.loaded` says what was loaded.
+        weights: `auto`, `timm`, `none` or a file; see `backbones`. `.loaded` says what was loaded.
         size: side of the input in pixels.
         freeze: the backbone neither learns nor changes its statistics; only the head is trained.
         frozen_stages: so many first stages of the backbone do not learn, the stem being the first. They see the
@@ -49,6 +50,7 @@ class ImageEncoder(Encoder):
             batches make poor statistics. Without loaded weights there is nothing to keep, and the statistics are
             trained.
         seed: of the random values of the head (and of the backbone with `weights="none"`).
+        architecture: of a backbone that its name does not rebuild, from its bundle.
 
     Raises:
         UserError: an unknown model, head or size, or weights that cannot be had.
@@ -73,9 +75,10 @@ class ImageEncoder(Encoder):
         frozen_norm: bool = True,
         normalize: bool = True,
         seed: Seed = 0,
+        architecture: Mapping[str, Any] | None = None,
     ) -> None:
         with seeded(seed):
-            backbone, loaded = load_backbone(name, weights, size)
+            backbone, loaded = image_backbone(name, weights, size, architecture)
             width = _output_width(backbone, name, size)
             super().__init__(name, backbone, width, dim, head, hidden, dropout, freeze, normalize)
         self.loaded, self.frozen_stages = loaded, frozen_stages
@@ -124,13 +127,15 @@ class ImageEncoder(Encoder):
             "frozen_norm": self.frozen_norm,
             "mean": list(self.preprocessing.mean),
             "std": list(self.preprocessing.std),
+            **({"architecture": own} if (own := getattr(self.backbone, "architecture", None)) else {}),
         }
 
     @classmethod
     def rebuild(cls, stored: Stored) -> Self:
         """The encoder of a bundle; see `Encoder.rebuild`."""
         config = stored.config
-        check_fields(config, FIELDS, stored.bundle / CONFIG, CURE)
+        built_by = {"architecture": dict} if "architecture" in config else {}
+        check_fields(config, {**FIELDS, **built_by}, stored.bundle / CONFIG, CURE)
         for name, most in LARGEST.items():
             if not 0 <= config[name] <= most:
                 reason = f"{name} is {config[name]:,}, at most {most:,} is built"
@@ -154,7 +159,7 @@ def _check_shapes(stored: Stored) -> None:
     options, held = stored.config, {name: tuple(tensor.shape) for name, tensor in stored.tensors.items()}
     first = held.get("head.weight") or held.get("head.0.weight") or (1,)
     with torch.device("meta"):
-        backbone, _ = load_backbone(options["name"], "none", options["size"])
+        backbone, _ = image_backbone(options["name"], "none", options["size"], options.get("architecture"))
         head = make_head(options["head"], first[-1], options["dim"], hidden=options["hidden"])
     needed = {
         f"{part}.{name}": tuple(tensor.shape)

@@ -13,9 +13,9 @@ import torch
 from timm.models import save_for_hf
 from torch import nn
 
+from pullpush.encoders.backbones.timm import create
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
-from pullpush.encoders.weights import create
 from pullpush.errors import UserError
 from pullpush.export.check import Embed
 

@@ -1,0 +1,102 @@
+"""Backbones by their names: `LIBRARY:NAME`, or a name alone: of images timm's, of texts that of sentence-transformers.
+
+A library is one file beside this one, found by its name. It declares `image`, `text` or both, as `Library` has them.
+
+Image backbones are modules `[n, 3, size, size] -> [n, width]` with the conventions of timm's models, by which they are
+frozen in stages, explained and exported: `forward_features(images)` (maps or tokens) and `forward_head(last)` (pooled)
+are the two halves of `forward`; `num_features`, `num_prefix_tokens` (tokens before those of places) and `global_pool`
+(`token` or `map` where places are not averaged) say what lies between; `group_matcher(coarse)` names its stages from
+the input on; `set_grad_checkpointing(enable)`. One that its name does not rebuild has its `architecture`: plain JSON
+values.
+
+Text backbones have the conventions of a `SentenceTransformer`: `preprocess(texts)` gives tensors by their names, and
+the module makes `sentence_embedding` `[n, width]` of them; `get_embedding_dimension()`, `max_seq_length`, and
+`save_pretrained(folder, create_model_card=False)`, which writes what the library's `text` reads, tokenizer and all.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+from torch import nn
+
+from pullpush.encoders.weights import Loaded
+from pullpush.errors import UserError
+from pullpush.names import did_you_mean
+
+__all__ = ["Library", "image_backbone", "libraries", "library", "text_backbone"]
+
+IMAGE, TEXT = "timm", "sentence_transformers"
+"""The libraries of names that say none."""
+
+
+class Library(Protocol):
+    """What a file of this package declares: one of the two functions or both."""
+
+    def image(
+        self, name: str, weights: str, size: int, architecture: Mapping[str, Any] | None = None
+    ) -> tuple[nn.Module, Loaded]:
+        """The image backbone `name` for `size` x `size` images.
+
+        `weights`: `auto`, what the library calls its own; `none` for random ones; or a file. `architecture` is that of
+        a backbone that was saved, which is built by it and not by `name`: then nothing is read or downloaded.
+        """
+
+    def text(self, name: str) -> Any:
+        """The text backbone `name`: a folder, or a name on the hub."""
+
+
+def libraries() -> list[str]:
+    """The names of all libraries."""
+    folder = Path(__file__).parent
+    return sorted(each.name for each in pkgutil.iter_modules([str(folder)]) if each.name != "backbone")
+
+
+def library(name: str, usual: str) -> tuple[ModuleType, str]:
+    """The library of a backbone's name, and the rest of the name.
+
+    Args:
+        name: `LIBRARY:NAME` or `NAME`.
+        usual: the library where the name says none.
+
+    Raises:
+        UserError: there is no such library.
+    """
+    said, colon, rest = name.partition(":")
+    if not colon:
+        said, rest = usual, name
+    if said not in libraries():
+        hint = did_you_mean(said, libraries(), f"there are {', '.join(libraries())}")
+        raise UserError(f"no library of models is called {said!r}, as {name!r} says; {hint}")
+    return importlib.import_module(f"{__package__}.{said}"), rest
+
+
+def image_backbone(
+    name: str, weights: str, size: int, architecture: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, Loaded]:
+    """The image backbone `name` with its weights; see `Library.image`.
+
+    Raises:
+        UserError: an unknown model, a hub that cannot be reached, a file that does not fit. Weights that were asked
+            for and not found never end in a random backbone.
+    """
+    return cast(Library, _of("image", name, IMAGE)).image(library(name, IMAGE)[1], weights, size, architecture)
+
+
+def text_backbone(name: str) -> Any:
+    """The text backbone `name`; see `Library.text`.
+
+    Raises:
+        UserError: a package is missing, or the model cannot be had.
+    """
+    return cast(Library, _of("text", name, TEXT)).text(library(name, TEXT)[1])
+
+
+def _of(what: str, name: str, usual: str) -> ModuleType:
+    module, _ = library(name, usual)
+    if not hasattr(module, what):
+        raise UserError(f"{name!r}: {module.__name__.rpartition('.')[2]} has no {what} models")
+    return module
