@@ -37,9 +37,14 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 Value = bool | float | str
 # An option that does nothing while another one has this value.
 IDLE_WHILE: dict[str, tuple[tuple[str, Value], ...]] = {
-    "encoder.augment": (("encoder.freeze", True),),
-    "encoder.frozen_stages": (("encoder.freeze", True), ("encoder.weights", "none")),
-    "optimizer.backbone_scale": (("encoder.freeze", True),),
+    "encoder.augment": (("encoder.freeze", True), ("encoder.tune", "head")),
+    "encoder.freeze": (("encoder.tune", "head"),),
+    "encoder.frozen_stages": (
+        ("encoder.freeze", True),
+        ("encoder.weights", "none"),
+        *(("encoder.tune", what) for what in ("head", "last-stages", "lora", "all")),
+    ),
+    "optimizer.backbone_scale": (("encoder.freeze", True), ("encoder.tune", "head")),
     "encoder.dim": (("encoder.head", "none"),),
     "memory.start_step": (("memory.size", 0),),
 }

@@ -115,6 +115,7 @@ class Encoder(nn.Module):
 
     kind: ClassVar[str]
     loaded: Loaded | None = None
+    frozen_stages: int = 0
     computed: Callable[[Any], Tensor] | None = None
     """What computes the embeddings in the place of the modules: another runtime (`runtimes.with_runtime`)."""
 

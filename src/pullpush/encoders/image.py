@@ -8,7 +8,6 @@ import numpy as np
 import timm
 import torch
 from PIL.Image import Image
-from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -16,6 +15,7 @@ from pullpush.bounds import Dim, Part, Pixels, Seed, Whole, checked
 from pullpush.encoders.backbones import image_backbone
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Head, Stored, make_head, seeded
 from pullpush.encoders.small_maps import quick_on_small_maps
+from pullpush.encoders.tuning import freeze_stages
 from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.files import Fields, check_fields, damaged
@@ -85,7 +85,7 @@ class ImageEncoder(Encoder):
         self.frozen_norm = frozen_norm and loaded.source != "none"
         self.preprocessing = Preprocessing(size, loaded.mean, loaded.std)
         if loaded.source != "none":
-            _freeze_stages(backbone, frozen_stages, name)
+            freeze_stages(backbone, frozen_stages, name)
         quick_on_small_maps(backbone)
         # Convolutions on the CPU run about three times faster with the channels last in memory.
         self.to(memory_format=torch.channels_last)
@@ -178,22 +178,6 @@ def _check_shapes(stored: Stored) -> None:
 
 def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
     return str(list(shapes[name])) if name in shapes else "none"
-
-
-def _freeze_stages(backbone: nn.Module, stages: int, name: str) -> None:
-    if not stages:
-        return
-    matcher: Any = backbone.group_matcher
-    groups_of = group_parameters(backbone, matcher(coarse=True))
-    if not 0 < stages <= len(groups_of):
-        raise UserError(
-            f"frozen_stages (--encoder.frozen_stages) is {stages}, but {name!r} has {len(groups_of)} stages, the stem "
-            "counted"
-        )
-    parameters = dict(backbone.named_parameters())
-    for stage in sorted(groups_of)[:stages]:
-        for each in groups_of[stage]:
-            parameters[each].requires_grad_(False)
 
 
 def _output_width(backbone: nn.Module, name: str, size: int) -> int:

@@ -17,6 +17,7 @@ SHORT = {
     "on_bad_item": "data.on_bad_item",
     "encoder": "encoder.name",
     "text": "text.name",
+    "tune": "encoder.tune",
     "loss": "loss.name",
     "miner": "miner.name",
     "memory": "memory.size",

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pullpush.bounds import Bound, Dim, NonNegative, Part, Share, Whole
+from pullpush.bounds import Bound, Count, Dim, NonNegative, Part, Share, Whole
+from pullpush.errors import UserError
 from pullpush.runs.checked import Checked
 
 __all__ = [
@@ -19,6 +20,15 @@ __all__ = [
 ]
 
 Head = Literal["linear", "mlp", "none"]
+Tune = Literal["auto", "head", "last-stages", "all"]
+
+
+def _agree(group: str, tune: Tune, freeze: bool | None) -> None:
+    """Raises `UserError` where two options contradict each other."""
+    if tune != "auto" and freeze is not None and freeze != (tune == "head"):
+        raise UserError(
+            f"--{group}.tune {tune} and --{group}.freeze {str(freeze).lower()} contradict each other: leave one out"
+        )
 
 
 @dataclass
@@ -69,9 +79,13 @@ class EncoderConfig(Checked):
         dropout: share of the values that the head mlp drops in training.
         weights: auto (the installed package, else timm's hub), none, timm, or a file.
         size: side of the image in pixels; 0 follows the images: 64 for icons, more for photographs.
-        freeze: train the head only; features of the backbone are computed once and cached. none is false, unless the
-            minutes are too few for the whole backbone.
-        frozen_stages: so many first stages of the backbone (the stem is the first) do not learn; they cost the most.
+        tune: what learns beside the head: nothing (head: features of the backbone are computed once and cached), the
+            last stages of the backbone, or all of it. auto is what freeze and frozen_stages say.
+        last_stages: how many, with tune last-stages; what follows the last block counts to it.
+        freeze: train the head only, as tune head does. none is false, unless the minutes are too few for the whole
+            backbone.
+        frozen_stages: with tune auto so many first stages of the backbone (the stem is the first) do not learn; they
+            cost the most.
         frozen_norm: keep the batch-norm statistics of the pretrained backbone.
         augment: random crops and colours in training; not with cached features.
         flip: mirror half of the training images, where left and right mean the same.
@@ -85,11 +99,22 @@ class EncoderConfig(Checked):
     dropout: Part = 0.0
     weights: str = "auto"
     size: Annotated[int, Bound(1, 8192, also=(0,), unit="pixels")] = 0
+    tune: Tune = "auto"
+    last_stages: Count = 2
     freeze: bool | None = None
     frozen_stages: Annotated[int, Bound(0, 1000)] = 3
     frozen_norm: bool = True
     augment: bool = True
     flip: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _agree("encoder", self.tune, self.freeze)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the head alone learns."""
+        return bool(self.freeze) if self.tune == "auto" else self.tune == "head"
 
 
 @dataclass
@@ -101,7 +126,9 @@ class TextConfig(Checked):
         head: what stands between the backbone and the embedding.
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.
-        freeze: train the head only; features of the backbone are computed once and cached.
+        tune: what learns beside the head; see encoder.tune. auto is what freeze says.
+        last_stages: how many, with tune last-stages: layers of the transformer.
+        freeze: train the head only, as tune head does; none is true.
         lr_scale: learning rate of the backbone where it is not frozen, as a share of the head's.
         relation: an image and a text belong together where they are of one class, or of one item only.
         duplicates: another item with the same text in the batch is a positive, or left out (mask), or kept out
@@ -113,11 +140,22 @@ class TextConfig(Checked):
     head: Head = "mlp"
     hidden: Dim = 512
     dropout: Part = 0.0
-    freeze: bool = True
+    tune: Tune = "auto"
+    last_stages: Count = 2
+    freeze: bool | None = None
     lr_scale: NonNegative = 0.05
     relation: Literal["class", "item"] = "class"
     duplicates: Literal["positive", "mask", "apart", "negative"] = "positive"
     memory: Literal["both", "images", "texts"] = "both"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _agree("text", self.tune, self.freeze)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the head alone learns."""
+        return self.freeze is not False if self.tune == "auto" else self.tune == "head"
 
     @property
     def relation_column(self) -> Literal["label", "id"]:

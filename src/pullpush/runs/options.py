@@ -34,6 +34,9 @@ __all__ = [
 RECIPES = Path(str(files("pullpush"))) / "recipes"
 FILE = f"a YAML file or a recipe ({', '.join(sorted(path.stem for path in RECIPES.glob('*.yaml')))})"
 
+# Two ways to say one thing: the one that is said last counts.
+ONE_OF = [(f"{tower}.tune", f"{tower}.freeze") for tower in ("encoder", "text")]
+
 # The signatures of all losses and miners, without importing them.
 losses, miners = partial(room, "pullpush.maths.losses"), partial(room, "pullpush.maths.miners")
 
@@ -85,7 +88,7 @@ def merged(
 ) -> dict[str, Said]:
     """What a command line says, above what its configuration files say, above `below`, by full names.
 
-    A change of loss or miner drops the options of the former one.
+    A change of loss or miner drops the options of the former one; of two that say one thing the last one counts.
     """
     if words:
         raise UserError(f"{words[0]!r} belongs to no option: give --OPTION VALUE, see {PROG} --help")
@@ -99,6 +102,9 @@ def merged(
     full = {SHORT.get(name, name): each.values for name, each in options.items() if name != "config"}
     values: dict[str, Said] = {}
     for layer in (*layers, {name: Said(f"--{name}", each) for name, each in full.items()}):
+        for tuned, frozen in ONE_OF:
+            if (tuned in layer) != (frozen in layer):
+                values.pop(frozen if tuned in layer else tuned, None)
         names = {kind: _text(layer, f"{kind}.name") for kind in ("loss", "miner")}
         changed = [kind for kind, name in names.items() if name not in ("", _text(values, f"{kind}.name"))]
         values = {name: each for name, each in values.items() if name.split(".")[0] not in changed} | layer
@@ -120,6 +126,9 @@ def config_of(values: Mapping[str, Said]) -> Config:
             if own:
                 raise UserError(f"{each.shown} has options of its own: {own}")
             raise unknown(each.shown, known, PROG, f" of loss {loss!r}" if name.startswith("loss.") else "")
+    for tuned, frozen in ONE_OF:
+        if _text(values, tuned, "auto") != "auto":  # then the default of the other does not count
+            known[frozen] = known[frozen]._replace(default=None)
     nested: dict[str, Any] = {}
     for name, option in known.items():
         group, _, last = name.rpartition(".")

@@ -51,7 +51,7 @@ def how_obtained(
             + "MAP@R divides by the number of positives."
         )
     if "times" in shows:
-        cached = any(run.config.encoder.freeze for run in runs)
+        cached = any(run.config.encoder.frozen for run in runs)
         lines.append(
             "The time of a run includes its evaluations"
             + (", and that of computing the features where they were not in the cache." if cached else ".")
@@ -140,7 +140,7 @@ def _batch(run: StudyRun, out: Path) -> tuple[int, int]:
 
 
 def _encoder(runs: Sequence[StudyRun]) -> str:
-    name, frozen = _same(runs, lambda c: c.encoder.name), _same(runs, lambda c: bool(c.encoder.freeze))
+    name, frozen = _same(runs, lambda c: c.encoder.name), _same(runs, lambda c: c.encoder.frozen)
     how = {
         True: "frozen; its features were computed once and the head alone was trained",
         False: "fine-tuned with its head",

@@ -75,7 +75,8 @@ def settle(config: Config, items: Items, since: float, fabric: Fabric) -> float:
             ending = _planned(config, items, since, fabric.device)
         elif not encoder.size:
             _sized(config, items, fabric.device)
-    encoder.freeze = bool(encoder.freeze)
+    if encoder.tune == "auto":
+        encoder.freeze = encoder.frozen
     chosen = (encoder.size, encoder.freeze, vars(config.batch), config.steps, config.validate_every)
     (encoder.size, encoder.freeze, batch, config.steps, config.validate_every), config.views.choose = fabric.broadcast(
         (chosen, config.views.choose)
@@ -92,7 +93,7 @@ def _sized(config: Config, items: Items, device: torch.device) -> None:
         facts = _facts(config, items, 0.0, device)
         facts = _with_speed(facts, config, size, device)
         batch = (config.batch.classes or config.usual_batch[0]) * (config.batch.samples or config.usual_batch[1])
-        seconds = expected(facts, size, bool(config.encoder.freeze), min(batch, facts.train), config.steps, 8)
+        seconds = expected(facts, size, config.encoder.frozen, min(batch, facts.train), config.steps, 8)
         say(
             f"images of about {side} px: {size} px are trained on (--encoder.size), which takes about "
             f"{duration(seconds)} here; --minutes says how long it may take"
@@ -107,13 +108,15 @@ def _planned(config: Config, items: Items, since: float, device: torch.device) -
     made = plan(
         facts,
         size=encoder.size,
-        freeze=encoder.freeze,
+        freeze=encoder.freeze if encoder.tune == "auto" else encoder.frozen,
         classes=batch.classes,
         samples=batch.samples,
         steps=config.steps if config.steps != Config.steps else 0,
         validate_every=config.validate_every,
     )
-    encoder.size, encoder.freeze, batch.classes, batch.samples = made.size, made.freeze, made.classes, made.samples
+    encoder.size, batch.classes, batch.samples = made.size, made.classes, made.samples
+    if encoder.tune == "auto":
+        encoder.freeze = made.freeze
     config.steps, config.validate_every = made.steps, made.validate_every
     for sentence in _sentences(facts, made):
         say(sentence)

@@ -116,7 +116,7 @@ def _affordable(run: Run, candidates: Sequence[View]) -> bool:
     one = config.encoder.size**2
     looked = one * passes(candidates, len(splits["validation"]), len(splits["test"]), own.query_cost, own.gallery_cost)
     batch = run.task.sampler.classes * run.task.sampler.samples
-    trained = 0 if config.encoder.freeze else 3 * one * run.step * batch
+    trained = 0 if config.encoder.frozen else 3 * one * run.step * batch
     if config.minutes or looked <= max(FREE, trained):
         return True
     say(

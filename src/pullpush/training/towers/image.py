@@ -11,6 +11,7 @@ from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.data.workers import available_bytes, cores, in_workers
 from pullpush.encoders.image import ImageEncoder
+from pullpush.encoders.tuning import tune
 from pullpush.encoders.views import View, embed_each
 from pullpush.images.augment import Augmentation, step_generator
 from pullpush.images.preprocessing import normalise
@@ -130,8 +131,12 @@ class ImageTower(Tower):
 
 def image_encoder(config: Config, size: int) -> ImageEncoder:
     """The image encoder of a run, for images of this side."""
-    options = {k: v for k, v in vars(config.encoder).items() if k not in ("augment", "flip", "init")}
-    return ImageEncoder(**{**options, "size": size, "freeze": bool(options["freeze"])}, seed=config.seed)
+    own = config.encoder
+    left_out = ("augment", "flip", "init", "tune", "last_stages")
+    options = {k: v for k, v in vars(own).items() if k not in left_out}
+    encoder = ImageEncoder(**{**options, "size": size, "freeze": own.frozen}, seed=config.seed)
+    tune(encoder, own.tune, own.last_stages)
+    return encoder
 
 
 def _rows_and_squares(items: Items, side: int, rows: list[int]) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from pullpush.data.items import Items
 from pullpush.data.texts import plain, text_problems
 from pullpush.encoders.text import TextEncoder
+from pullpush.encoders.tuning import tune
 from pullpush.errors import UserError
 from pullpush.extras import need
 from pullpush.runs.config import Config
@@ -30,8 +31,10 @@ class TextTower(Tower):
 
     def _build(self) -> None:
         config, table = self.config, self.items.table
-        options = {k: v for k, v in vars(config.text).items() if k in ("name", "head", "hidden", "dropout", "freeze")}
-        self.encoder = TextEncoder(**options, dim=config.encoder.dim, seed=config.seed)
+        own = config.text
+        options = {k: v for k, v in vars(own).items() if k in ("name", "head", "hidden", "dropout")}
+        self.encoder = TextEncoder(**options, freeze=own.frozen, dim=config.encoder.dim, seed=config.seed)
+        tune(self.encoder, own.tune, own.last_stages)
         self.backbone_scale = config.text.lr_scale
         self.texts = sorted({text for texts in table["text"] for text in texts})
         entry = {text: place for place, text in enumerate(self.texts)}

@@ -1,0 +1,83 @@
+"""Runs by what learns in them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pullpush.errors import UserError
+from pullpush.runs.checkpoint import BEST, START, load_checkpoint
+from pullpush.runs.config import Config
+from pullpush.runs.groups import EncoderConfig, TextConfig
+from pullpush.runs.log import read_log
+from pullpush.runs.options import config_from, parse
+from pullpush.training import train
+
+Options = dict[str, Any]
+
+
+def run(small: Options, out: Path, **options: Any) -> Path:
+    own = {"steps": 4, "validate_every": 4, **options}
+    return train(config_from({**small, **own, "out": str(out)}), quiet=True)
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["train/loss"] for line in read_log(folder / "log.jsonl") if "train/loss" in line]
+
+
+def test_tune_head_is_the_frozen_backbone(small: Options, tmp_path: Path) -> None:
+    tuned = run(small, tmp_path / "tuned", tune="head")
+    frozen = run(small, tmp_path / "frozen", **{"encoder": {**small["encoder"], "freeze": True}})
+    assert losses(tuned) == losses(frozen)
+    assert (tuned / "model/model.safetensors").read_bytes() == (frozen / "model/model.safetensors").read_bytes()
+
+
+def test_of_last_stages_the_others_stay(small: Options, tmp_path: Path) -> None:
+    options = {"encoder": {**small["encoder"], "tune": "last-stages", "last_stages": 1, "frozen_norm": True}}
+    folder = run(small, tmp_path / "run", **options)
+    start, best = (load_checkpoint(folder / name)["module"] for name in (START, BEST))
+    changed = {name for name in best if not best[name].equal(start[name]) and "running" not in name}
+    stage = "encode.backbone.blocks.4.", "encode.backbone.conv_head.", "encode.backbone.bn2."
+    assert any(name.startswith(stage[0]) for name in changed)
+    assert all(name.startswith((*stage, "encode.head.")) for name in changed if not name.endswith("batches_tracked"))
+
+
+def test_auto_is_what_the_other_options_say() -> None:
+    assert not EncoderConfig().frozen
+    assert EncoderConfig(freeze=True).frozen
+    assert EncoderConfig(tune="head").frozen
+    assert TextConfig().frozen
+    assert not TextConfig(freeze=False).frozen
+    assert not TextConfig(tune="all").frozen
+
+
+@pytest.mark.parametrize("group", ["encoder", "text"])
+@pytest.mark.parametrize(("what", "freeze"), [("all", True), ("last-stages", True), ("head", False)])
+def test_a_contradiction_is_told(group: str, what: str, freeze: bool) -> None:
+    message = f"--{group}.tune {what} and --{group}.freeze {str(freeze).lower()} contradict each other"
+    with pytest.raises(UserError, match=message):
+        parse([f"--{group}.tune", what, f"--{group}.freeze", str(freeze).lower()])
+    with pytest.raises(UserError, match=message):
+        Config(**{group: {"tune": what, "freeze": freeze}})
+
+
+def test_of_two_layers_the_later_says_what_learns(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(config_from({"encoder.freeze": True}).values()))
+    said = parse(["--config", str(file), "--tune", "all"]).encoder
+    assert (said.tune, said.freeze) == ("all", None)
+    file.write_text(yaml.safe_dump(config_from({"tune": "last-stages"}).values()))
+    said = parse(["--config", str(file), "--encoder.freeze", "true"]).encoder
+    assert (said.tune, said.freeze) == ("auto", True)
+
+
+def test_with_texts_the_image_tower_is_frozen_unless_something_is_said() -> None:
+    assert parse(["--task", "image-text"]).encoder.frozen
+    assert not parse(["--task", "image-text", "--tune", "all"]).encoder.frozen
+    assert not parse(["--task", "image-text", "--encoder.freeze", "false"]).encoder.frozen
+
+
+def test_a_strange_word_is_told() -> None:
+    with pytest.raises(UserError, match="last-stages"):
+        parse(["--tune", "last"])
