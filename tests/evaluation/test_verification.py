@@ -10,6 +10,7 @@ from sklearn.metrics import roc_curve
 
 from pullpush.errors import UserError
 from pullpush.evaluation import pairs, rates, streaming, verify
+from pullpush.evaluation.scan import Scan, compiled, scan
 from pullpush.evaluation.verification import named
 
 FARS = (0.2, 0.05, 0.01)
@@ -24,7 +25,7 @@ def made(items: int = 240, classes: int = 25, dim: int = 6, noise: float = 0.6, 
     return x.astype(np.float32), labels
 
 
-@pytest.fixture(params=["each pair", "few pairs", "few pairs in small tiles"])
+@pytest.fixture(params=["each pair", "few pairs", "few pairs in small tiles", "few pairs in small tiles, compiled"])
 def way(request, monkeypatch) -> str:
     """Each pair is added to the counts; or only those that matter, as of many."""
     if request.param != "each pair":
@@ -32,6 +33,8 @@ def way(request, monkeypatch) -> str:
     if "tiles" in request.param:
         for name, value in {"ROWS": 13, "COLUMNS": 40, "FLUSH": 50}.items():
             monkeypatch.setattr(streaming, name, value)
+    if "compiled" in request.param:
+        monkeypatch.setattr(streaming, "COMPILED", 0)
     return request.param
 
 
@@ -135,6 +138,25 @@ def test_the_ways_agree_to_the_last_pair(monkeypatch) -> None:
         np.testing.assert_allclose(other.intervals[name], ends, atol=0.01)
     np.testing.assert_allclose(other.histogram["same"], one.histogram["same"])
     np.testing.assert_allclose(other.histogram["different"], one.histogram["different"], atol=2e-3)
+
+
+@pytest.mark.parametrize("columns", [1, 40, 61])
+@pytest.mark.parametrize("zone", [None, (-0.1, 0.2)])
+def test_the_compiled_scan_takes_the_same_pairs(columns: int, zone: tuple[float, float] | None) -> None:
+    assert compiled() is not scan  # numba is there, so this compares two
+    rng = np.random.default_rng(columns)
+    tile = np.clip(rng.standard_normal((23, columns)) / 2, -1, 1).astype(np.float32)
+    tile[rng.random(tile.shape) < 0.1] = streaming.APART
+    floor, *ends = pairs.place(np.array([0.5, *(zone or ())], np.float32)).tolist()
+    tile[0, 0], tile[1, 0], tile[2, 0] = pairs.edge(floor), 1.0, np.nextafter(pairs.edge(floor), np.float32(-1))
+    for least in (0, floor, floor + 50_000):
+        found = []
+        for each in (scan, compiled()):
+            counts, mask = np.zeros(pairs.SIZE, np.int64), np.empty((2, 23 * 64), np.bool_)
+            found.append((*each(tile, Scan(floor, tuple(ends) if zone else None), least, counts, mask), counts))
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert found[0][3].sum() > 1
 
 
 def test_a_sample_that_misleads_costs_a_second_pass_and_nothing_else(monkeypatch) -> None:

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from pullpush.evaluation import knn
 from pullpush.evaluation.knn import Floats, Ints
 from pullpush.evaluation.pairs import SIZE, Sides, class_slices, edge, place
+from pullpush.evaluation.scan import COMPILED, Bools, Scan, compiled, scan
 from pullpush.progress import counted
 
 __all__ = ["COLUMNS", "ROWS", "Counts", "Plan", "stream", "tiles"]
@@ -35,7 +36,6 @@ FLUSH = 1 << 20
 APART = np.float32(-2)
 """In the place of a pair that does not count: below every cosine."""
 
-Bools = NDArray[np.bool_]
 Cells = tuple[Ints, Ints, Ints]
 """Rows of the queries, rows of the gallery, places."""
 
@@ -112,7 +112,6 @@ class _Buffers(NamedTuple):
 
     tile: Floats
     mask: Bools
-    taken: Bools
     all: Ints
 
 
@@ -122,12 +121,13 @@ class _Stream:
     def __init__(self, sides: Sides, plan: Plan) -> None:
         self.sides, self.plan, self.lock = sides, plan, threading.Lock()
         self.first, self.last = class_slices(sides)
-        self.bulk, self.floor = [(int(level), edge(int(level))) for level in plan.bulk], edge(plan.floor)
+        self.bulk = [edge(int(level)) for level in plan.bulk]
+        self.wanted, self.scan = Scan(plan.floor, plan.zone), compiled() if sides.count >= COMPILED else scan
         self.width = len(plan.levels) + 1
         # how many of the levels a place reaches
         self.reaches = np.searchsorted(plan.levels, np.arange(SIZE), side="right").astype(np.int16)
         self.same = np.zeros(SIZE, np.int64)
-        self.reached = np.zeros(len(plan.bulk), np.int64)
+        self.reached = 0
         self.rows = np.zeros((len(plan.bulk), len(sides.queries)), np.int64)
         self.columns = np.zeros((len(plan.bulk), len(sides.gallery)), np.int64)
         self.classes = [np.zeros(sides.classes * self.width, np.int64) for _ in range(2)]
@@ -139,7 +139,7 @@ class _Stream:
         """All tiles of a block of queries."""
         buffers = self._of_thread()
         queries = self.sides.queries[start : start + ROWS]
-        reached = np.zeros(len(self.bulk), np.int64)
+        reached = 0
         same: list[Cells] = []
         cells: list[Cells] = []
         for at in tiles(self.sides, start):
@@ -149,7 +149,9 @@ class _Stream:
             self._take_apart(tile, start, at.start)
             if self._has_same(start, at):
                 same.append(self._of_one_class(tile, start, at.start))
-            cells.append(self._look(tile, start, at.start, buffers, reached))
+            found, past = self._look(tile, start, at.start, buffers)
+            cells.append(found)
+            reached += past
             if sum(len(places) for _, _, places in cells) > FLUSH:
                 self._add(0, cells)
         self._add(0, cells)
@@ -160,8 +162,8 @@ class _Stream:
 
     def _of_thread(self) -> _Buffers:
         if not hasattr(self.local, "buffers"):
-            mask, taken = np.empty((2, ROWS * COLUMNS), np.bool_)
-            self.local.buffers = _Buffers(np.empty(len(mask), np.float32), mask, taken, np.zeros(SIZE, np.int64))
+            mask = np.empty((2, ROWS * COLUMNS), np.bool_)
+            self.local.buffers = _Buffers(np.empty(ROWS * COLUMNS, np.float32), mask, np.zeros(SIZE, np.int64))
             with self.lock:
                 self.buffers.append(self.local.buffers)
         buffers: _Buffers = self.local.buffers
@@ -191,36 +193,21 @@ class _Stream:
         counts = values > APART
         return rows[counts] + start, columns[counts] + first, place(values[counts])
 
-    def _look(self, tile: Floats, start: int, first: int, buffers: _Buffers, reached: Ints) -> Cells:
+    def _look(self, tile: Floats, start: int, first: int, buffers: _Buffers) -> tuple[Cells, int]:
         """Counts which pairs of a tile reach the levels below the floor, and all of the zone and from the floor on by
-        their places; gives those that are to be counted for their classes."""
-        mask, taken = (each[: tile.size].reshape(tile.shape) for each in (buffers.mask, buffers.taken))
+        their places; gives those that are to be counted for their classes, and how many reach the end of the zone."""
         by_class = (start // ROWS + first // COLUMNS) % self.plan.every == 0
-        np.greater_equal(tile, self.floor, out=taken)
-        for number, (level, least) in enumerate(self.bulk):
-            ends_zone = self.plan.zone is not None and level in self.plan.zone
-            if not (by_class or ends_zone):
-                continue
-            np.greater_equal(tile, least, out=mask)
-            if by_class:
-                of_rows, of_columns = _sums(mask)
-                self.rows[number, start : start + len(tile)] += of_rows  # of this thread alone
-                with self.lock:
-                    self.columns[number, first : first + tile.shape[1]] += of_columns
-            if ends_zone:
-                # from the low end on, but not from the high end on: what is taken is nested, so this is exact
-                np.not_equal(taken, mask, out=taken)
-                reached[number] += np.count_nonzero(mask)
-        index = _where(taken)
-        places = place(tile.reshape(-1).take(index))
-        np.add.at(buffers.all, places, 1)
+        for number, least in enumerate(self.bulk if by_class else ()):
+            mask = buffers.mask[0, : tile.size].reshape(tile.shape)
+            of_rows, of_columns = _sums(np.greater_equal(tile, least, out=mask))
+            self.rows[number, start : start + len(tile)] += of_rows  # of this thread alone
+            with self.lock:
+                self.columns[number, first : first + tile.shape[1]] += of_columns
         # pairs of the zone are counted for their classes at its ends, as all others below the floor are at the levels
         lowest = self.plan.floor if by_class else max(self.plan.floor, self.plan.exact)
-        if self.plan.zone or not by_class:
-            some = np.flatnonzero(places >= lowest)
-            index, places = index.take(some), places.take(some)
+        index, places, reached = self.scan(tile, self.wanted, lowest, buffers.all, buffers.mask)
         rows = index // tile.shape[1]
-        return rows + start, index - rows * tile.shape[1] + first, places
+        return (rows + start, index - rows * tile.shape[1] + first, places), reached
 
     def _add(self, kind: int, cells: list[Cells]) -> None:
         """Adds pairs to the counts of classes and groups: of different ones (kind 0), sorted out of all, or of one (1),
@@ -283,8 +270,7 @@ class _Stream:
         above[plan.floor :] = _from_above(apart[plan.floor :])
         if plan.zone:
             low, high = plan.zone
-            reached = self.reached[plan.bulk == high]
-            above[low : high + 1] = _from_above(apart[low:high]) + reached - same[high]
+            above[low : high + 1] = _from_above(apart[low:high]) + self.reached - same[high]
         return above
 
 
@@ -307,13 +293,3 @@ def _sums(mask: Bools) -> tuple[Ints, Ints]:
         return np.count_nonzero(mask, axis=1), of_columns
     eight = np.add.reduce(mask.view(np.uint64), axis=1, dtype=np.uint64)
     return eight.view(np.uint8).reshape(rows, 8).sum(axis=1, dtype=np.int64), of_columns
-
-
-def _where(mask: Bools) -> Ints:
-    """The flat places where a mask is true. Most of eight side by side are not, and are passed over at once."""
-    flat = mask.reshape(-1)
-    if len(flat) % 8:
-        return np.flatnonzero(flat)
-    some = np.flatnonzero(flat.view(np.uint64) != 0)
-    inner = np.flatnonzero(flat.view(np.uint64).take(some).view(np.bool_))
-    return np.asarray(some.take(inner >> 3) * 8 + (inner & 7))
