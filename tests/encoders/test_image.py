@@ -217,7 +217,7 @@ def test_errors_name_the_input_and_the_cure(tmp_path, monkeypatch) -> None:
         ({"weights": str(tmp_path / "text.safetensors")}, "text.safetensors.* damaged or of another kind"),
         ({"head": "quadratic", "weights": "none"}, "'linear', 'mlp', 'none', not 'quadratic'"),
         ({"dim": 0, "weights": "none"}, "dim .* from 1 .*, not 0"),
-        ({"size": 0, "weights": "none"}, "size .* pixels, not 0"),
+        ({"size": -1, "weights": "none"}, "size .* pixels, not -1"),
         ({"name": "swin_tiny_patch4_window7_224", "size": 1, "weights": "none"}, "swin_tiny.*1 x 1"),
     ]
     for options, message in cases:

@@ -1,6 +1,7 @@
 """Runs of so many minutes: the plan follows from the facts, and the steps follow the clock."""
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from lightning_fabric import Fabric
 from PIL import Image
 
 from pullpush.cli import main
 from pullpush.data.images import median_side
 from pullpush.data.items import Items
+from pullpush.data.sources import open_items
+from pullpush.data.splits import split_by_class
 from pullpush.errors import UserError
 from pullpush.images.files import idx_bytes
 from pullpush.runs.checkpoint import load_checkpoint
@@ -343,6 +347,19 @@ def test_the_default_size_is_settled_and_written(
     assert config["encoder"]["size"] == 128
     assert config["encoder"]["freeze"] is False
     assert config["precision"] == "32"
+
+
+def test_a_backbone_of_one_size_is_trained_at_it(small: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether the machine plans or not; the images are larger."""
+    items = split_by_class(open_items(small["data"]["source"]), test=0.25, validation=0.25)
+    for options in ({}, {"minutes": 30}):
+        config = config_from({"encoder": {"name": "test_vit", "weights": "none", "dim": 16}, **options})
+        measure.settle(config, items, time.perf_counter(), Fabric(accelerator="cpu", devices=1))
+        assert config.encoder.size == 160
+        said = capsys.readouterr().out
+        assert ("160 px, " if options else "'test_vit' is built for 160 px and trained at that") in said
+    config = config_from({"task": "image-text", "encoder.name": "test_vit"})
+    assert not config.encoder.size
 
 
 def test_the_median_side_is_that_of_headers_boxes_and_archives(tmp_path: Path) -> None:

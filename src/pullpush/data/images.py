@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from pullpush.data.items import Items
 from pullpush.data.workers import by_chunks
-from pullpush.images import Unreadable, opened
+from pullpush.images import Fit, Unreadable, opened
 from pullpush.images.decode import DECODE_ERRORS, reason
 from pullpush.images.files import archived, read_regular
 from pullpush.images.preprocessing import square
@@ -81,23 +81,24 @@ def _side(items: Items, row: int) -> int:
         raise Unreadable(path, reason(error)) from error
 
 
-def load_pixels(items: Items, side: int, *, whole: bool = True) -> torch.Tensor:
+def load_pixels(items: Items, side: int, *, whole: bool = True, fit: Fit = "crop") -> torch.Tensor:
     """All images as uint8 [n, 3, side, side], by worker processes; Args as of `squares`."""
     pixels = torch.empty(len(items), 3, side, side, dtype=torch.uint8)
     start = 0
-    for chunk in by_chunks(partial(squares, items, side, whole), len(items), "decoding images"):
+    for chunk in by_chunks(partial(squares, items, side, whole, fit=fit), len(items), "decoding images"):
         pixels[start : start + len(chunk)] = chunk
         start += len(chunk)
     return pixels
 
 
-def squares(items: Items, side: int, whole: bool, rows: Sequence[int]) -> torch.Tensor:
-    """Images of some rows as uint8 [n, 3, side, side]: the shorter side resized to `side`, the middle cut out.
+def squares(items: Items, side: int, whole: bool, rows: Sequence[int], fit: Fit = "crop") -> torch.Tensor:
+    """Images of some rows as squares, uint8 [n, 3, side, side].
 
     Args:
         items: what to read.
         side: of the squares, in pixels.
         whole: read each image whole, or a JPEG at a scale that suffices (`open_rgb`).
         rows: numbers of rows.
+        fit: how an image becomes a square, as of `Preprocessing`.
     """
-    return torch.stack([square(items.open(row, None if whole else side), side) for row in rows])
+    return torch.stack([square(items.open(row, None if whole else side), side, fit) for row in rows])

@@ -26,7 +26,7 @@ class Match:
     Attributes:
         score: their cosine.
         map_a: float64 [h, w], what each place of the first image adds to the cosine: the sum over places is the score.
-            Places are cells of the central square that the model sees, from the top left.
+            Places are cells of the square that the model sees, from the top left.
         map_b: the same of the second.
         exact: whether the cosine is such a sum by itself; otherwise the maps are an approximation.
         method: what was done, in words.

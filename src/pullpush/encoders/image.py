@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self, get_args
 
 import numpy as np
 import timm
@@ -11,15 +11,15 @@ from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pullpush.bounds import Dim, Part, Pixels, Seed, Whole, checked
-from pullpush.encoders.backbones import image_backbone
+from pullpush.bounds import Bound, Dim, Part, Seed, Whole, checked
+from pullpush.encoders.backbones import image_backbone, own_size
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Head, Stored, make_head, seeded
 from pullpush.encoders.small_maps import quick_on_small_maps
 from pullpush.encoders.tuning import freeze_stages
 from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.files import Fields, check_fields, damaged
-from pullpush.images import any_rgb, resize_and_center
+from pullpush.images import Fit, any_rgb, resize_and_center
 from pullpush.images.preprocessing import Preprocessing
 
 __all__ = ["ImageEncoder"]
@@ -32,7 +32,9 @@ FIELDS: Fields = {
     **dict.fromkeys(("mean", "std"), list),
     "dropout": float,
 }
-LARGEST = {"dim": 1 << 16, "hidden": 1 << 16, "size": 1 << 12}
+OPTIONAL: dict[str, type] = {"fit": str, "architecture": dict}
+BOUNDS = {"dim": (0, 1 << 16), "hidden": (0, 1 << 16), "size": (1, 1 << 12)}
+USUAL = 64
 
 
 class ImageEncoder(Encoder):
@@ -42,7 +44,7 @@ class ImageEncoder(Encoder):
         name: an image backbone (see `backbones`): any timm model, with or without a pretrained tag, or `LIBRARY:NAME`.
         dim, head, hidden, dropout, normalize: as of `Encoder`.
         weights: `auto`, `timm`, `none` or a file; see `backbones`. `.loaded` says what was loaded.
-        size: side of the input in pixels.
+        size: side of the input in pixels; 0 for the one that the backbone is built for, and 64 of one that takes any.
         freeze: the backbone neither learns nor changes its statistics; only the head is trained.
         frozen_stages: so many first stages of the backbone do not learn, the stem being the first. They see the
             largest maps and cost the most, and hold the most general features. Without loaded weights all stages learn.
@@ -69,7 +71,7 @@ class ImageEncoder(Encoder):
         hidden: Dim = 512,
         dropout: Part = 0.0,
         weights: str = "auto",
-        size: Pixels = 64,
+        size: Annotated[int, Bound(1, 8192, also=(0,), unit="pixels")] = 0,
         freeze: bool = False,
         frozen_stages: Whole = 0,
         frozen_norm: bool = True,
@@ -77,13 +79,14 @@ class ImageEncoder(Encoder):
         seed: Seed = 0,
         architecture: Mapping[str, Any] | None = None,
     ) -> None:
+        size = size or own_size(name) or USUAL
         with seeded(seed):
             backbone, loaded = image_backbone(name, weights, size, architecture)
             width = _output_width(backbone, name, size)
             super().__init__(name, backbone, width, dim, head, hidden, dropout, freeze, normalize)
         self.loaded, self.frozen_stages = loaded, frozen_stages
         self.frozen_norm = frozen_norm and loaded.source != "none"
-        self.preprocessing = Preprocessing(size, loaded.mean, loaded.std)
+        self.preprocessing = Preprocessing(size, loaded.mean, loaded.std, loaded.fit)
         if loaded.source != "none":
             freeze_stages(backbone, frozen_stages, name)
         quick_on_small_maps(backbone)
@@ -96,8 +99,8 @@ class ImageEncoder(Encoder):
         return self.preprocessing(_opened(inputs, first)).to(self.device)
 
     def squares(self, inputs: Sequence[Any], side: int, first: int = 0) -> Tensor:
-        """The central squares of the same as uint8 `[n, 3, side, side]`, from which views are made (`views.py`)."""
-        pixels = np.stack([resize_and_center(image, side) for image in _opened(inputs, first)])
+        """The squares of the same as uint8 `[n, 3, side, side]`, from which views are made (`views.py`)."""
+        pixels = np.stack([resize_and_center(image, side, self.preprocessing.fit) for image in _opened(inputs, first)])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 
     def features(self, inputs: Tensor) -> Tensor:
@@ -127,6 +130,7 @@ class ImageEncoder(Encoder):
             "frozen_norm": self.frozen_norm,
             "mean": list(self.preprocessing.mean),
             "std": list(self.preprocessing.std),
+            **({"fit": fit} if (fit := self.preprocessing.fit) != "crop" else {}),
             **({"architecture": own} if (own := getattr(self.backbone, "architecture", None)) else {}),
         }
 
@@ -134,16 +138,19 @@ class ImageEncoder(Encoder):
     def rebuild(cls, stored: Stored) -> Self:
         """The encoder of a bundle; see `Encoder.rebuild`."""
         config = stored.config
-        built_by = {"architecture": dict} if "architecture" in config else {}
-        check_fields(config, {**FIELDS, **built_by}, stored.bundle / CONFIG, CURE)
-        for name, most in LARGEST.items():
-            if not 0 <= config[name] <= most:
-                reason = f"{name} is {config[name]:,}, at most {most:,} is built"
+        fields = {**FIELDS, **{name: kind for name, kind in OPTIONAL.items() if name in config}}
+        check_fields(config, fields, stored.bundle / CONFIG, CURE)
+        for name, (least, most) in BOUNDS.items():
+            if not least <= config[name] <= most:
+                reason = f"{name} is {config[name]:,}, {least} to {most:,} is built"
                 raise damaged(stored.bundle / CONFIG, reason, CURE)
+        fit = config.get("fit", "crop")
+        if fit not in get_args(Fit):
+            raise damaged(stored.bundle / CONFIG, f"fit is {fit!r}, not one of {', '.join(get_args(Fit))}", CURE)
         _check_shapes(stored)
-        options = {key: value for key, value in config.items() if key not in ("mean", "std", "frozen_norm")}
+        options = {key: value for key, value in config.items() if key not in ("mean", "std", "fit", "frozen_norm")}
         encoder = cls(**options, weights="none")
-        encoder.preprocessing = Preprocessing(config["size"], tuple(config["mean"]), tuple(config["std"]))
+        encoder.preprocessing = Preprocessing(config["size"], tuple(config["mean"]), tuple(config["std"]), fit)
         encoder.frozen_norm = config["frozen_norm"]
         encoder.load_state_dict(stored.tensors)
         encoder.loaded = dataclasses.replace(encoder.loaded, source="bundle", matched=len(stored.tensors))

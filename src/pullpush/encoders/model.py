@@ -22,6 +22,7 @@ from pullpush.encoders.rerank import Rerank
 from pullpush.encoders.text import TextEncoder
 from pullpush.encoders.views import Views, embed_each, mean_of
 from pullpush.errors import UserError
+from pullpush.images import Fit
 from pullpush.images.preprocessing import Preprocessing
 from pullpush.maths.similarity import normalize
 from pullpush.progress import counted, showing
@@ -120,8 +121,13 @@ class Model:
 
     @property
     def side(self) -> int:
-        """Side in pixels of the squares that it looks at: an image may come as its central square of this side."""
+        """Side in pixels of the squares that it looks at: an image may come as a square of this side (`fit`)."""
         return self.views.side(self.preprocessing.size)
+
+    @property
+    def fit(self) -> Fit:
+        """How an image becomes such a square."""
+        return self.preprocessing.fit
 
     def embed(
         self,
@@ -209,7 +215,7 @@ class Model:
         return np.concatenate(parts)
 
     def preprocess(self, images: Given | Iterable[Given]) -> NDArray[np.float32]:
-        """Images as an exported model takes them: central squares of the encoder's size, values 0 to 1.
+        """Images as an exported model takes them: squares of the encoder's size, values 0 to 1.
 
         Args:
             images: as of `embed`.

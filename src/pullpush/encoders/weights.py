@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pullpush.errors import UserError
 from pullpush.files.tensors import read_safetensors, read_torch
+from pullpush.images import Fit
 from pullpush.names import few
 
 __all__ = ["Loaded", "load_file", "read_weights"]
@@ -23,7 +24,8 @@ class Loaded:
 
     `source` is `none`, `timm`, `package NAME`, `file NAME` or `bundle`; `matched` counts tensors; `missing` names the
     backbone's tensors that kept their random values, `unexpected` what the source held beside (a classifier, mostly).
-    `mean` and `std` (per channel, on a 0..1 scale) are what these weights expect of the input.
+    `mean` and `std` (per channel, on a 0..1 scale) and `fit` (how an image becomes a square, as of `Preprocessing`) are
+    what these weights expect of the input.
     """
 
     source: str
@@ -32,6 +34,7 @@ class Loaded:
     unexpected: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fit: Fit = "crop"
 
     def __str__(self) -> str:
         random = f"; left random: {few(self.missing)}" if self.missing else ""
@@ -39,14 +42,16 @@ class Loaded:
         return f"{self.source}: {self.matched} of {self.matched + len(self.missing)} tensors{random}{unused}"
 
 
-def load_file(backbone: nn.Module, name: str, path: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> Loaded:
+def load_file(
+    backbone: nn.Module, name: str, path: Path, mean: tuple[float, ...], std: tuple[float, ...], fit: Fit = "crop"
+) -> Loaded:
     """Loads what fits of a weights file into a backbone; what is missing is warned of.
 
     Args:
         backbone: of the model `name`.
         name: for messages.
         path: a safetensors, .pt or .pth file.
-        mean, std: what its weights expect of the input.
+        mean, std, fit: what its weights expect of the input.
 
     Raises:
         UserError: it can't be read, or nothing in it fits.
@@ -70,7 +75,7 @@ def load_file(backbone: nn.Module, name: str, path: Path, mean: tuple[float, ...
     # The count of batches seen is not a weight, and older files lack it.
     missing = tuple(key for key in target if key not in matched and not key.endswith("num_batches_tracked"))
     unexpected = tuple(key for key in source if key.removeprefix(prefix) not in matched)
-    loaded = Loaded(f"file {path.name}", len(matched), missing, unexpected, mean, std)
+    loaded = Loaded(f"file {path.name}", len(matched), missing, unexpected, mean, std, fit)
     if missing:
         warnings.warn(f"Weights of '{name}' came only in part from {loaded}", stacklevel=2)
     return loaded

@@ -12,9 +12,9 @@ __all__ = ["card"]
 SHOWN = ("recall@1", "recall@10", "map@r", "r_precision")
 
 GRAPH = """\
-`image{suffix}` takes float32 `[n, 3, {size}, {size}]`, values 0 to 1 in RGB: the central square of an image, resized
-(bicubic, antialiased). The normalisation is inside; embeddings have {dim} dimensions and length 1. `preprocess` of the
-pullpush model makes that input; without pullpush:
+`image{suffix}` takes float32 `[n, 3, {size}, {size}]`, values 0 to 1 in RGB: {fit}, resized
+({resample}, antialiased). The normalisation is inside; embeddings have {dim} dimensions and length 1. `preprocess` of
+the pullpush model makes that input; without pullpush:
 
 ```python
 import numpy as np
@@ -22,14 +22,16 @@ from PIL import Image
 
 def preprocess(path):
     image = Image.open(path).convert("RGB")
-    side = min(image.size)
-    left, top = ((length - side) / 2 for length in image.size)
-    image = image.resize(({size}, {size}), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+{crop}    image = image.resize(({size}, {size}), Image.Resampling.{RESAMPLE}{box})
     return np.asarray(image, np.float32).transpose(2, 0, 1) / 255
 
 images = np.stack([preprocess("cat.png")])
 {code}
 ```
+"""
+CROP = """\
+    side = min(image.size)
+    left, top = ((length - side) / 2 for length in image.size)
 """
 CODE = {
     "onnx": """\
@@ -113,7 +115,19 @@ def _use(model: Model, to: str) -> str:
     if to == "hf":
         return CODE[to]
     suffix = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}[to]
-    text = GRAPH.format(suffix=suffix, size=own.size, dim=model.dim, code=CODE[to])
+    how, _, resample = own.fit.partition(" ")
+    resample, crop = resample or "bicubic", how == "crop"
+    text = GRAPH.format(
+        suffix=suffix,
+        size=own.size,
+        dim=model.dim,
+        code=CODE[to],
+        fit="the central square of an image" if crop else "an image, whatever its aspect",
+        resample=resample,
+        RESAMPLE=resample.upper(),
+        crop=CROP if crop else "",
+        box=", box=(left, top, left + side, top + side)" if crop else "",
+    )
     if model.text is not None:
         text += (
             f"\n`text{suffix}` takes what the tokenizer in `tokenizer/` gives (`transformers.AutoTokenizer`), padded.\n"

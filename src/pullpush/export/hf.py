@@ -48,7 +48,7 @@ def read(model: Model, folder: Path) -> dict[str, Embed]:
 
 def save_backbone(encoder: ImageEncoder, folder: Path, with_head: bool) -> None:
     """Writes the backbone in timm's layout, with the linear head as its classifier or without one."""
-    size, state = encoder.preprocessing.size, encoder.backbone.state_dict()
+    size, fit, state = encoder.preprocessing.size, encoder.preprocessing.fit, encoder.backbone.state_dict()
     network: Any = create(encoder.name, size, encoder.dim if with_head else 0)
     if with_head:
         classifier = network.get_classifier()
@@ -59,11 +59,11 @@ def save_backbone(encoder: ImageEncoder, folder: Path, with_head: bool) -> None:
     network.load_state_dict(state)
     data = {
         "input_size": (3, size, size),
-        "interpolation": "bicubic",
+        "interpolation": "bilinear" if fit.endswith("bilinear") else "bicubic",
         "mean": encoder.preprocessing.mean,
         "std": encoder.preprocessing.std,
         "crop_pct": 1.0,
-        "crop_mode": "center",
+        "crop_mode": "center" if fit.startswith("crop") else "squash",
     }
     save_for_hf(network, str(folder), safe_serialization=True, data_config=data)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -4,13 +4,24 @@ A model must see at query time what it saw in training, so there is one decoder,
 package imports neither torch nor any room; `preprocessing`, which gives tensors, is imported by name.
 """
 
-from pullpush.images.decode import TooLarge, Unreadable, any_rgb, decode, open_rgb, opened, resize_and_center, to_rgb
+from pullpush.images.decode import (
+    Fit,
+    TooLarge,
+    Unreadable,
+    any_rgb,
+    decode,
+    open_rgb,
+    opened,
+    resize_and_center,
+    to_rgb,
+)
 from pullpush.images.files import find_images
 from pullpush.images.formats import FORMATS, NAMES, image_format
 
 __all__ = [
     "FORMATS",
     "NAMES",
+    "Fit",
     "TooLarge",
     "Unreadable",
     "any_rgb",

@@ -6,7 +6,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from pullpush.images.formats import FORMATS, image_format
 __all__ = [
     "DECODE_ERRORS",
     "MAX_PIXELS",
+    "Fit",
     "TooLarge",
     "Unreadable",
     "any_rgb",
@@ -33,6 +34,9 @@ __all__ = [
 MAX_PIXELS = 178_956_970
 """Of one image: where Pillow's own limit lies, for the formats that it does not decode too."""
 WHITES = (1.0, 255.0, 65535.0)
+Fit = Literal["crop", "squash", "crop bilinear", "squash bilinear"]
+"""How an image becomes a square: see `resize_and_center`."""
+RESAMPLINGS = {"": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 DECODE_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, MemoryError, ArithmeticError, LookupError, TypeError, RuntimeError),
     *(AttributeError, AssertionError, struct.error, zlib.error, ImageCms.PyCMSError),
@@ -176,17 +180,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resize_and_center(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The central square of an RGB image at `size` x `size`: uint8 `[size, size, 3]`.
+def resize_and_center(image: Image.Image, size: int, fit: Fit = "crop") -> NDArray[np.uint8]:
+    """An RGB image as a square of `size` x `size`, resized with antialiasing: uint8 `[size, size, 3]`.
 
-    The shorter side fits, the aspect is kept, the ends of the longer side fall away; bicubic with antialiasing.
+    - `crop`: the central square. The shorter side fits, the aspect is kept, the ends of the longer side fall away.
+    - `squash`: the whole image, whatever its aspect.
+
+    Bicubic, or bilinear where the fit says so.
     """
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
+    how, _, resample = fit.partition(" ")
     # Cropping by `box` first keeps a 1 x 100,000 image from being blown up before it is cut.
-    square = image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    return np.asarray(square)
+    box = (left, top, left + side, top + side) if how == "crop" else (0, 0, width, height)
+    return np.asarray(image.resize((size, size), RESAMPLINGS[resample], box=box))
 
 
 def reason(error: BaseException) -> str:

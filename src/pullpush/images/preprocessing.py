@@ -9,44 +9,48 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from pullpush.images.decode import resize_and_center
+from pullpush.images.decode import Fit, resize_and_center
 
 __all__ = ["Preprocessing", "normalise", "square"]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The central square of an image resized, then (pixel / 255 - mean) / std.
+    """An image as a square, then (pixel / 255 - mean) / std.
 
     Args:
         size: side length in pixels.
         mean: of each channel (RGB), on a 0..1 scale.
         std: standard deviation of each channel.
+        fit: how an image becomes a square: its central square (`crop`), or all of it whatever its aspect (`squash`);
+            see `resize_and_center`.
     """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    fit: Fit = "crop"
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB images to float32 `[n, 3, size, size]`, channels last in memory."""
         if not images:
             return torch.empty(0, 3, self.size, self.size)
-        pixels = np.stack([resize_and_center(image, self.size) for image in images])
+        pixels = np.stack([resize_and_center(image, self.size, self.fit) for image in images])
         return normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), self.mean, self.std)
 
     def transform(self, image: Image.Image | Tensor) -> Tensor:
         """One RGB image, or uint8 tensor `[3, h, w]`, to float32 `[3, size, size]`."""
-        return normalise(square(image, self.size)[None], self.mean, self.std)[0]
+        return normalise(square(image, self.size, self.fit)[None], self.mean, self.std)[0]
 
 
-def square(image: Image.Image | Tensor, side: int) -> Tensor:
-    """The central square of an RGB image, or of a uint8 tensor `[3, h, w]`, resized: uint8 `[3, side, side]`."""
+def square(image: Image.Image | Tensor, side: int, fit: Fit = "crop") -> Tensor:
+    """An RGB image, or a uint8 tensor `[3, h, w]`, as a square: uint8 `[3, side, side]`; see `resize_and_center`."""
     if isinstance(image, Image.Image):
-        return torch.from_numpy(resize_and_center(image, side).copy()).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(resize_and_center(image, side, fit).copy()).permute(2, 0, 1).contiguous()
     if image.shape[-2:] == (side, side):
         return image
-    middle: Tensor = center_crop(resize(image, [side], antialias=True), [side, side])
+    resized: Tensor = resize(image, [side] if fit.startswith("crop") else [side, side], antialias=True)
+    middle: Tensor = center_crop(resized, [side, side])
     return middle
 
 

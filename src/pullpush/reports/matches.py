@@ -81,7 +81,7 @@ def model_of(run: RunFolder) -> Model:
 
 def pair_of(model: Model, a: Image.Image, b: Image.Image, pixels: bool = False) -> Pair:
     """Two images, explained; `pixels` as of `Model.explain`."""
-    return Pair(model.explain(a, b, pixels), *(resize_and_center(image, SIDE) for image in (a, b)))
+    return Pair(model.explain(a, b, pixels), *(resize_and_center(image, SIDE, model.fit) for image in (a, b)))
 
 
 def worst_pairs(items: Items, evaluation: Evaluation, model: Model, count: int = 6) -> list[Worst]:

@@ -176,7 +176,6 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "encoder.dim": 256,
     "encoder.hidden": 1024,
     "encoder.dropout": 0.2,
-    "encoder.size": 192,
     "text.hidden": 1024,
     "text.dropout": 0.2,
     "data.test": 0.25,

@@ -78,7 +78,8 @@ class EncoderConfig(Checked):
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.
         weights: auto (the installed package, else timm's hub), none, timm, or a file.
-        size: side of the image in pixels; 0 follows the images: 64 for icons, more for photographs.
+        size: side of the image in pixels; 0 is what the model is built for (a ViT, a CLIP model), and of one that takes
+            any size follows the images: 64 for icons, more for photographs, 192 with task image-text.
         tune: what learns beside the head: nothing (head: features of the backbone are computed once and cached), the
             last stages of the backbone, or all of it. auto is what freeze and frozen_stages say.
         last_stages: how many, with tune last-stages; what follows the last block counts to it.

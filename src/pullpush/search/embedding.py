@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,7 +17,7 @@ from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.files import replacing
 from pullpush.files.arrays import read_npz
-from pullpush.images import resize_and_center
+from pullpush.images import Fit, resize_and_center
 from pullpush.progress import showing, work
 from pullpush.search.source import KEYS
 from pullpush.search.thumbnails import thumbnail
@@ -122,14 +123,14 @@ def embed(
     """Fills the journal with all of `fresh`. The next images are decoded while the model works."""
     keys = keys_of(wanted)
     todo = [row for row in fresh if keys[row] not in journal]
-    size = model.side
+    decode = partial(_decode, open_row, size=model.side, fit=model.fit)
     chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
     with showing(progress), work("embedding images", len(todo)) as current, ThreadPoolExecutor(4) as pool:
-        ahead = [pool.submit(_decode, open_row, row, size) for row in chunks[0]] if chunks else []
+        ahead = [pool.submit(decode, row) for row in chunks[0]] if chunks else []
         for number, chunk in enumerate(chunks):
             decoded = [future.result() for future in ahead]
             following = chunks[number + 1] if number + 1 < len(chunks) else []
-            ahead = [pool.submit(_decode, open_row, row, size) for row in following]
+            ahead = [pool.submit(decode, row) for row in following]
             good = [(keys[row], *made) for row, made in zip(chunk, decoded, strict=True) if not isinstance(made, str)]
             bad = {keys[row]: reason for row, reason in zip(chunk, decoded, strict=True) if isinstance(reason, str)}
             vectors = model.embed([image for _, image, _ in good], batch_size=batch_size)
@@ -137,10 +138,10 @@ def embed(
             current.advance(len(chunk))
 
 
-def _decode(open_row: Callable[[int], Image.Image], row: int, size: int) -> tuple[np.ndarray, bytes] | str:
+def _decode(open_row: Callable[[int], Image.Image], row: int, size: int, fit: Fit) -> tuple[np.ndarray, bytes] | str:
     """The image at the size that the model wants, and its thumbnail; or why it cannot be read."""
     try:
         image = open_row(row)
     except UserError as error:
         return str(error)
-    return resize_and_center(image, size), thumbnail(image)
+    return resize_and_center(image, size, fit), thumbnail(image)

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from pullpush.errors import UserError
-from pullpush.images import TooLarge, open_rgb, resize_and_center
+from pullpush.images import Fit, TooLarge, open_rgb, resize_and_center
 from pullpush.images import decode as decode_image
 from pullpush.images.decode import DECODE_ERRORS, MAX_PIXELS
 from pullpush.images.files import archived, read_regular
@@ -88,14 +88,14 @@ def _answer(request: dict[str, Any], parts: list[bytes]) -> Message:
         return {"refused": [400, "the image cannot be read"]}, []
 
 
-def _pixels(parts: list[bytes], size: int, max_work: int | None) -> Message:
-    return {}, [resize_and_center(decode(parts[0], max_work=max_work), size).tobytes()]
+def _pixels(parts: list[bytes], size: int, max_work: int | None, fit: Fit = "crop") -> Message:
+    return {}, [resize_and_center(decode(parts[0], max_work=max_work), size, fit).tobytes()]
 
 
-def _keep(parts: list[bytes], size: int, folder: str, max_work: int | None) -> Message:
+def _keep(parts: list[bytes], size: int, folder: str, max_work: int | None, fit: Fit = "crop") -> Message:
     """Writes the image into `folder`, under the checksum of its pixels; its pixels for the model; its thumbnail."""
     image = decode(parts[0], max_work=max_work)
-    return {"name": keep(image, Path(folder)).name}, [resize_and_center(image, size).tobytes(), thumbnail(image)]
+    return {"name": keep(image, Path(folder)).name}, [resize_and_center(image, size, fit).tobytes(), thumbnail(image)]
 
 
 def _thumbnail(parts: list[bytes], path: str, side: int, max_work: int | None) -> Message:

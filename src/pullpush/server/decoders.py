@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pullpush.images import Fit
 from pullpush.server.decoder import LONGEST, Message, pack
 from pullpush.server.uploads import MAX_BYTES, MAX_PIXELS, Refused
 
@@ -90,14 +91,14 @@ class Decoders:
     async def close(self) -> None:
         await asyncio.gather(self.quick.close(), self.slow.close())
 
-    async def pixels(self, data: bytes, size: int) -> np.ndarray:
+    async def pixels(self, data: bytes, size: int, fit: Fit = "crop") -> np.ndarray:
         """An upload for the model: uint8 `[size, size, 3]`."""
-        _, parts = await self._run("pixels", data, size=size)
+        _, parts = await self._run("pixels", data, size=size, fit=fit)
         return _square(parts[0], size)
 
-    async def keep(self, data: bytes, size: int, folder: Path) -> Kept:
+    async def keep(self, data: bytes, size: int, folder: Path, fit: Fit = "crop") -> Kept:
         """An upload that is to be added: also written into `folder`, as PNG under its name."""
-        head, parts = await self._run("keep", data, size=size, folder=str(folder))
+        head, parts = await self._run("keep", data, size=size, fit=fit, folder=str(folder))
         return Kept(Path(str(head["name"])).name, _square(parts[0], size), parts[1])
 
     async def thumbnail(self, path: str, side: int) -> bytes:

@@ -106,10 +106,9 @@ class Service:
                 raise Busy
             self._explaining = True
             try:
-                size, engine = self.engine.model.side, self.engine
+                engine = self.engine
                 shown = data if like is None else await self._bytes_of(like)
-                given = await self.decoders.pixels(shown or b"", size)
-                other = await self.decoders.pixels(await self._bytes_of(item), size)
+                given, other = await self._pixels(shown or b""), await self._pixels(await self._bytes_of(item))
                 return await self._run(lambda: why(engine.model, given, other))
             finally:
                 self._explaining = False
@@ -220,8 +219,8 @@ class Service:
         await self.decoders.close()
 
     async def _ready(self, data: Sequence[bytes], folder: Path) -> list[changes.Ready]:
-        size = self.engine.model.side
-        kept = [await self.decoders.keep(each, size, folder) for each in data]
+        model = self.engine.model
+        kept = [await self.decoders.keep(each, model.side, folder, model.fit) for each in data]
         vectors = await asyncio.gather(*(self.added(each.pixels) for each in kept))
         return [
             changes.Ready(folder / each.name, vector, each.thumbnail)
@@ -242,10 +241,13 @@ class Service:
 
     async def _image(self, data: bytes) -> np.ndarray:
         async def embed() -> np.ndarray:
-            pixels = await self.decoders.pixels(data, self.engine.model.side)
-            return np.asarray(await self.images(pixels))
+            return np.asarray(await self.images(await self._pixels(data)))
 
         return await self.cache.get((self.engine.manifest.fingerprint, sha256(data).digest()), embed)
+
+    async def _pixels(self, data: bytes) -> np.ndarray:
+        model = self.engine.model
+        return await self.decoders.pixels(data, model.side, model.fit)
 
     async def _run(self, work: Callable[[], Result], pool: ThreadPoolExecutor | None = None) -> Result:
         return await asyncio.get_running_loop().run_in_executor(pool or self.workers, work)

@@ -15,16 +15,17 @@ from pullpush.criterion import Criterion
 from pullpush.data.images import median_side, squares
 from pullpush.data.items import Items
 from pullpush.data.workers import cores
+from pullpush.encoders.backbones import own_size
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate
 from pullpush.evaluation.views import CANDIDATES, passes
 from pullpush.images.preprocessing import normalise
 from pullpush.modes import evaluating
 from pullpush.progress import duration, say
-from pullpush.runs.config import Config
+from pullpush.runs.config import Config, with_texts
 from pullpush.training.plan import Facts, Plan, candidates, expected, plan, seconds_at, size_for
 from pullpush.training.reranking import named_rerank
-from pullpush.training.towers import image_encoder, start_rows
+from pullpush.training.towers import image_encoder, start_rows, usual_size
 
 __all__ = ["measured", "settle", "settle_precision"]
 
@@ -71,9 +72,11 @@ def settle(config: Config, items: Items, since: float, fabric: Fabric) -> float:
         raise UserError(f"--minutes plans for --task image; with --task {config.task} give --steps")
     encoder, ending = config.encoder, 0.0
     if fabric.is_global_zero and config.task.startswith("image"):
+        fixed = 0 if encoder.size else own_size(encoder.name)
+        encoder.size = encoder.size or fixed
         if config.minutes:
             ending = _planned(config, items, since, fabric.device)
-        elif not encoder.size:
+        elif fixed or not encoder.size:
             _sized(config, items, fabric.device)
     if encoder.tune == "auto":
         encoder.freeze = encoder.frozen
@@ -86,18 +89,21 @@ def settle(config: Config, items: Items, since: float, fabric: Fabric) -> float:
 
 
 def _sized(config: Config, items: Items, device: torch.device) -> None:
-    """The size that follows the images, and how long a run of larger images will take."""
-    side = median_side(items)
-    size = config.encoder.size = size_for(side, device.type == "cuda")
-    if size > size_for(0):
-        facts = _facts(config, items, 0.0, device)
-        facts = _with_speed(facts, config, size, device)
-        batch = (config.batch.classes or config.usual_batch[0]) * (config.batch.samples or config.usual_batch[1])
-        seconds = expected(facts, size, config.encoder.frozen, min(batch, facts.train), config.steps, 8)
-        say(
-            f"images of about {side} px: {size} px are trained on (--encoder.size), which takes about "
-            f"{duration(seconds)} here; --minutes says how long it may take"
-        )
+    """The size that the backbone is built for, which the options hold then, or that follows the images; and how long a
+    run of larger images will take."""
+    fixed, side = config.encoder.size, median_side(items)
+    size = config.encoder.size = fixed or usual_size(config, items, device.type == "cuda")
+    if not fixed and (with_texts(config.task) or size <= size_for(0)):
+        return
+    facts = _facts(config, items, 0.0, device)
+    facts = _with_speed(facts, config, size, device)
+    batch = (config.batch.classes or config.usual_batch[0]) * (config.batch.samples or config.usual_batch[1])
+    seconds = expected(facts, size, config.encoder.frozen, min(batch, facts.train), config.steps, 8)
+    trained = f"{size} px are trained on (--encoder.size)"
+    if fixed:
+        trained = f"{config.encoder.name!r} is built for {size} px and trained at that (--encoder.size)"
+    cure = "" if with_texts(config.task) else "; --minutes says how long it may take"
+    say(f"images of about {side} px: {trained}, which takes about {duration(seconds)} here{cure}")
 
 
 def _planned(config: Config, items: Items, since: float, device: torch.device) -> float:
@@ -240,7 +246,7 @@ def _with_untrained(facts: Facts, config: Config, items: Items, sizes: tuple[int
         view, rows = encoder.preprocessing, list(range(len(items)))
         with evaluating(encoder), torch.inference_mode():
             chunks = (
-                normalise(squares(items, size, True, rows[at : at + 32]).to(device), view.mean, view.std)
+                normalise(squares(items, size, True, rows[at : at + 32], view.fit).to(device), view.mean, view.std)
                 for at in rows[::32]
             )
             features = torch.cat([encoder.features(chunk).float().cpu() for chunk in chunks])

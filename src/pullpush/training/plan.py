@@ -4,10 +4,24 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["MARGIN", "SIZES", "Facts", "Plan", "candidates", "expected", "plan", "seconds_at", "size_for", "steps_left"]
+__all__ = [
+    "MARGIN",
+    "SIZES",
+    "TEXT_SIZE",
+    "Facts",
+    "Plan",
+    "candidates",
+    "expected",
+    "plan",
+    "seconds_at",
+    "size_for",
+    "steps_left",
+]
 
 # Sides of the input in pixels, among which a plan chooses.
 SIZES = (64, 96, 128, 160, 224)
+# Side of the input of images that are learned with their texts.
+TEXT_SIZE = 192
 # Images of up to this side are icons, emoji, glyphs: 64 pixels show what is on them.
 ICON = 100
 # Sides beyond which the default run takes too long without a GPU, and with one.

@@ -27,14 +27,14 @@ from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean
 
-__all__ = ["Library", "image_backbone", "libraries", "library", "text_backbone"]
+__all__ = ["Library", "image_backbone", "libraries", "library", "own_size", "text_backbone"]
 
 IMAGE, TEXT = "timm", "sentence_transformers"
 """The libraries of names that say none."""
 
 
 class Library(Protocol):
-    """What a file of this package declares: one of the two functions or both."""
+    """What a file of this package declares: `image` and `own_size`, `text`, or all of them."""
 
     def image(
         self, name: str, weights: str, size: int, architecture: Mapping[str, Any] | None = None
@@ -44,6 +44,9 @@ class Library(Protocol):
         `weights`: `auto`, what the library calls its own; `none` for random ones; or a file. `architecture` is that of
         a backbone that was saved, which is built by it and not by `name`: then nothing is read or downloaded.
         """
+
+    def own_size(self, name: str) -> int:
+        """The side of the images that the image backbone `name` is built for; 0 where it takes any."""
 
     def text(self, name: str) -> Any:
         """The text backbone `name`: a folder, or a name on the hub."""
@@ -84,6 +87,16 @@ def image_backbone(
             for and not found never end in a random backbone.
     """
     return cast(Library, _of("image", name, IMAGE)).image(library(name, IMAGE)[1], weights, size, architecture)
+
+
+def own_size(name: str) -> int:
+    """The side of the images that the image backbone `name` is built for, such as by the embeddings of its positions;
+    0 where it takes any. Another one can be asked for all the same, as far as its library can change it.
+
+    Raises:
+        UserError: an unknown model.
+    """
+    return cast(Library, _of("image", name, IMAGE)).own_size(library(name, IMAGE)[1])
 
 
 def text_backbone(name: str) -> Any:

