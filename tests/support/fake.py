@@ -15,7 +15,7 @@ from pullpush.encoders.decision import Decision
 from pullpush.encoders.explain import Match
 from pullpush.encoders.rerank import Rerank, rerank_of
 from pullpush.errors import UserError
-from pullpush.images import open_rgb, resize_and_center, to_rgb
+from pullpush.images import Fit, open_rgb, resize_and_center, to_rgb
 from pullpush.search.calibration import NOISE
 
 DIM, SIZE = 16, 16
@@ -40,6 +40,7 @@ class FakeModel:
         self.rerank: Rerank = rerank_of(rerank)
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
         self.dim, self.side, self.delay, self.calls = DIM, SIZE, delay, 0
+        self.fit: Fit = "crop"
         self.text = object() if text else None
         seed = int.from_bytes(self.fingerprint.encode()[:4], "big")
         self._turn = np.random.default_rng(seed).standard_normal((48, DIM))
