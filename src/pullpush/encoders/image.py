@@ -103,6 +103,11 @@ class ImageEncoder(Encoder):
         pixels = np.stack([resize_and_center(image, side, self.preprocessing.fit) for image in _opened(inputs, first)])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 
+    def example(self) -> Tensor:
+        """One image; see `Encoder.example`."""
+        size = self.preprocessing.size
+        return torch.zeros(1, 3, size, size, device=self.device)
+
     def features(self, inputs: Tensor) -> Tensor:
         """The pooled output of the backbone, `[n, width]`."""
         features: Tensor = self.backbone(inputs.contiguous(memory_format=torch.channels_last))

@@ -11,6 +11,7 @@ from pullpush.bounds import Dim, Part, Seed, checked
 from pullpush.encoders.backbones import text_backbone
 from pullpush.encoders.backbones.sentence_transformers import no_progress_bars
 from pullpush.encoders.encoder import Encoder, Head, Stored, seeded
+from pullpush.encoders.lora import merged
 from pullpush.errors import UserError
 
 __all__ = ["TextEncoder"]
@@ -56,6 +57,10 @@ class TextEncoder(Encoder):
         """The strings themselves; see `Encoder.prepare`."""
         return inputs
 
+    def example(self) -> dict[str, Any]:
+        """The tokens of one text; see `Encoder.example`."""
+        return self._tokens(["text"])
+
     def features(self, inputs: Sequence[str]) -> Tensor:
         """The sentence embeddings of the transformer, `[n, width]`.
 
@@ -64,12 +69,15 @@ class TextEncoder(Encoder):
         """
         if isinstance(inputs, str):
             raise UserError(f"texts must be a list of strings, not one string: ['{inputs}']")
-        device = self.device
         if len(inputs) == 0:
-            return torch.zeros(0, self.width, device=device)
-        tokens = {key: v.to(device) if isinstance(v, Tensor) else v for key, v in self.tokenize(inputs).items()}
-        features: Tensor = self.backbone(tokens)["sentence_embedding"]
+            return torch.zeros(0, self.width, device=self.device)
+        features: Tensor = self.backbone(self._tokens(inputs))["sentence_embedding"]
         return features
+
+    def _tokens(self, texts: Sequence[str]) -> dict[str, Any]:
+        """`tokenize`, on the device."""
+        device = self.device
+        return {key: v.to(device) if isinstance(v, Tensor) else v for key, v in self.tokenize(texts).items()}
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Any]:
         """The transformer's input for these strings, padded to the longest."""
@@ -83,8 +91,9 @@ class TextEncoder(Encoder):
     def save_backbone(self, folder: Path) -> None:
         """Writes the transformer with its tokenizer, as its library reads it."""
         self.tokenize([""])  # tokenizers save the padding of their last call: let it be the same for all
+        backbone: Any = self.backbone if self.lora is None else merged(self.backbone)
         with no_progress_bars():
-            self.backbone.save_pretrained(str(folder), create_model_card=False)
+            backbone.save_pretrained(str(folder), create_model_card=False)
 
     @classmethod
     def rebuild(cls, stored: Stored) -> Self:

@@ -1,18 +1,17 @@
-"""What of an encoder learns: its head alone, the last stages of its backbone, or all."""
+"""What of an encoder learns: its head alone, the last stages of its backbone, adapters of it, or all."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from timm.models import group_parameters
 from torch import nn
 
+from pullpush.encoders.encoder import Encoder, seeded
+from pullpush.encoders.lora import Lora, add_adapters
 from pullpush.errors import UserError
-
-if TYPE_CHECKING:
-    from pullpush.encoders.encoder import Encoder
 
 __all__ = ["Tune", "freeze_stages", "stages", "tune"]
 
-Tune = Literal["auto", "head", "last-stages", "all"]
+Tune = Literal["auto", "head", "last-stages", "lora", "all"]
 
 
 def stages(backbone: nn.Module, coarse: bool = True) -> list[list[str]]:
@@ -60,17 +59,20 @@ def freeze_stages(backbone: nn.Module, count: int, name: str) -> None:
         parameters[each].requires_grad_(False)
 
 
-def tune(encoder: "Encoder", what: Tune, last_stages: int = 2) -> None:
+def tune(encoder: Encoder, what: Tune, last_stages: int = 2, lora: Lora | None = None, seed: int = 0) -> None:
     """Sets what of an encoder learns; its head always does.
 
     Args:
         encoder: is changed.
         what: `auto`: as the encoder was made (`freeze`, `frozen_stages`); `head`: nothing else; `last-stages`: the last
-            stages of the backbone (see `stages`) too; `all`: everything.
+            stages of the backbone (see `stages`) too; `lora`: low-rank adapters of the backbone, which stays as it is;
+            `all`: everything.
         last_stages: how many.
+        lora: how the adapters are made.
+        seed: of their random values.
 
     Raises:
-        UserError: the backbone has fewer stages.
+        UserError: the backbone has fewer stages, or nothing that can have an adapter; the extra `lora` is missing.
     """
     if what == "auto":
         return
@@ -83,5 +85,9 @@ def tune(encoder: "Encoder", what: Tune, last_stages: int = 2) -> None:
             raise UserError(f"last_stages is {last_stages}, but {encoder.name!r} has {there} stages, the stem counted")
         count = there - last_stages
         freeze_stages(encoder.backbone, count, encoder.name)
+    elif what == "lora":
+        encoder.lora = lora or Lora()
+        with seeded(seed):
+            add_adapters(encoder.backbone, encoder.lora, encoder.example(), encoder.name)
     encoder.frozen_stages = count
     encoder.train()

@@ -12,7 +12,7 @@ from pullpush.files.tensors import read_safetensors, read_torch
 from pullpush.images import Fit
 from pullpush.names import few
 
-__all__ = ["Loaded", "load_file", "read_weights"]
+__all__ = ["Loaded", "by_position", "load_file", "read_weights"]
 
 CURE = "give a safetensors file, or a state dict saved with torch.save"
 PREFIXES = ("", "module.", "backbone.", "image.backbone.")  # plain, DataParallel, ours, our bundle's
@@ -47,6 +47,9 @@ def load_file(
 ) -> Loaded:
     """Loads what fits of a weights file into a backbone; what is missing is warned of.
 
+    A file without a single name of the model's may hold its tensors under those of another implementation; see
+    `by_position`.
+
     Args:
         backbone: of the model `name`.
         name: for messages.
@@ -65,6 +68,10 @@ def load_file(
 
     prefix = max(PREFIXES, key=lambda each: len(fitting(each)))
     matched = fitting(prefix)
+    if not matched and (mapped := by_position(source, target)) is not None:
+        backbone.load_state_dict(mapped)
+        unexpected = tuple(source)[len(target) :]
+        return Loaded(f"file {path.name}, by position", len(mapped), (), unexpected, mean, std)
     if not matched:
         raise UserError(
             f"none of the {len(source)} tensors in '{path}' fits {name!r} by name and shape (the file has "
@@ -79,6 +86,20 @@ def load_file(
     if missing:
         warnings.warn(f"Weights of '{name}' came only in part from {loaded}", stacklevel=2)
     return loaded
+
+
+def by_position(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The tensors of one implementation of a model by the names of another one, which has them in the same order.
+
+    Each one must have the shape and the last part of the name (weight, running_mean) of its counterpart. What the
+    source holds behind them, a classifier mostly, is left out. None where they don't fit.
+    """
+    pairs = list(zip(source.items(), target.items(), strict=False))
+    fits = len(pairs) == len(target) and all(
+        x.shape == own.shape and theirs.rpartition(".")[2] == ours.rpartition(".")[2]
+        for (theirs, x), (ours, own) in pairs
+    )
+    return {ours: x for (_, x), (ours, _) in pairs} if fits else None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

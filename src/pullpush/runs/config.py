@@ -16,6 +16,7 @@ from pullpush.runs.groups import (
     BatchConfig,
     DataConfig,
     EncoderConfig,
+    LoraConfig,
     MemoryConfig,
     OptimizerConfig,
     TextConfig,
@@ -76,6 +77,7 @@ class Config(Checked):
         data: what to train on.
         encoder: the image encoder.
         text: the text encoder, with task image-text.
+        lora: the adapters of both, with tune lora.
         batch: the batch sampler.
         loss: `losses.circle(margin=0.4)`, its name, or a mapping of its name and options.
         learn: a positive option of the loss that is learned from its value on, such as temperature (at least 0.01) or
@@ -118,6 +120,7 @@ class Config(Checked):
     data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     text: TextConfig = field(default_factory=TextConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: Loss = LOSS
     learn: str = "auto"

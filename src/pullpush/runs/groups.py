@@ -13,6 +13,7 @@ __all__ = [
     "BatchConfig",
     "DataConfig",
     "EncoderConfig",
+    "LoraConfig",
     "MemoryConfig",
     "OptimizerConfig",
     "TextConfig",
@@ -20,7 +21,7 @@ __all__ = [
 ]
 
 Head = Literal["linear", "mlp", "none"]
-Tune = Literal["auto", "head", "last-stages", "all"]
+Tune = Literal["auto", "head", "last-stages", "lora", "all"]
 
 
 def _agree(group: str, tune: Tune, freeze: bool | None) -> None:
@@ -81,7 +82,8 @@ class EncoderConfig(Checked):
         size: side of the image in pixels; 0 is what the model is built for (a ViT, a CLIP model), and of one that takes
             any size follows the images: 64 for icons, more for photographs, 192 with task image-text.
         tune: what learns beside the head: nothing (head: features of the backbone are computed once and cached), the
-            last stages of the backbone, or all of it. auto is what freeze and frozen_stages say.
+            last stages of the backbone, low-rank adapters of it (lora), or all of it. auto is what freeze and
+            frozen_stages say.
         last_stages: how many, with tune last-stages; what follows the last block counts to it.
         freeze: train the head only, as tune head does. none is false, unless the minutes are too few for the whole
             backbone.
@@ -162,6 +164,24 @@ class TextConfig(Checked):
     def relation_column(self) -> Literal["label", "id"]:
         """The column of the item table by which an image and a text belong together."""
         return "label" if self.relation == "class" else "id"
+
+
+@dataclass
+class LoraConfig(Checked):
+    """Low-rank adapters of a backbone, with tune lora: W' = W + alpha / rank * B A, and only A and B learn.
+
+    Args:
+        rank: of the change of a weight.
+        alpha: its scale is alpha / rank.
+        dropout: share of the inputs of an adapter that are dropped in training.
+        modules: those that have one: all linear maps, attentions and convolutions of one pixel without groups; those of
+            them with attention in their name; or the others (mlp).
+    """
+
+    rank: Annotated[int, Bound(1, 4096)] = 8
+    alpha: Annotated[float, Bound(1e-6, 1e6)] = 16.0
+    dropout: Part = 0.0
+    modules: Literal["all", "attention", "mlp"] = "all"
 
 
 @dataclass

