@@ -21,7 +21,7 @@ from pullpush.training.cpu import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
-NOT_AREAS = {"run", "measure", "attackers", "scale", "held", "unknown", "calibration", "__init__"}
+NOT_AREAS = {"run", "measure", "attackers", "scale", "held", "killed", "unknown", "calibration", "__init__"}
 
 
 def areas() -> list[str]:

@@ -150,10 +150,15 @@ def work(what: str, total: int | None = None, unit: str = "images", done: int = 
 
 
 def counted(
-    items: Iterable[Any], what: str, total: int | None, unit: str = "images", each: Callable[[Any], int] = len
+    items: Iterable[Any],
+    what: str,
+    total: int | None,
+    unit: str = "images",
+    each: Callable[[Any], int] = len,
+    done: int = 0,
 ) -> Iterator[Any]:
-    """The items as they come, each counting as `each` says."""
-    with work(what, total, unit) as current:
+    """The items as they come, each counting as `each` says; `done` of the total were before."""
+    with work(what, total, unit, done) as current:
         for item in items:
             yield item
             current.advance(each(item))

@@ -350,7 +350,7 @@ def test_features_are_written_as_they_come_and_never_all_in_memory(
     whole = torch.randn(10, 3)
     seen: list[weakref.ref[torch.Tensor]] = []
 
-    def parts() -> Iterator[torch.Tensor]:
+    def parts(rows: torch.Tensor) -> Iterator[torch.Tensor]:
         for start in range(0, 10, 4):
             part = whole[start : start + 4].clone()
             seen.append(weakref.ref(part))
@@ -362,4 +362,4 @@ def test_features_are_written_as_they_come_and_never_all_in_memory(
     assert len(seen) == 3
     (file,) = (tmp_path / "features").iterdir()
     np.testing.assert_array_equal(np.load(file), whole.numpy())
-    assert torch.equal(cached_features("key", 10, lambda: pytest.fail("they are there"), []), whole)
+    assert torch.equal(cached_features("key", 10, lambda rows: pytest.fail("they are there"), []), whole)

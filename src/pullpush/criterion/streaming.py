@@ -79,7 +79,8 @@ def _in_blocks(
     gradients: list[list[Tensor]] = []
     for start in range(0, rows, block_rows):
         totals, counts = block(slice(start, min(start + block_rows, rows)), leaves)
-        total, count = total.to(totals) + totals.detach(), count.to(counts) + counts
+        # Nothing is added to the zeros: they are on the CPU.
+        total, count = (total + totals.detach(), count + counts) if start else (totals.detach(), counts)
         if not gradients:
             gradients = [[torch.zeros_like(x) for x in wanted] for _ in totals]
         for term, kept in enumerate(gradients if totals.requires_grad else []):

@@ -13,6 +13,7 @@ from pullpush.encoders.backbones.sentence_transformers import no_progress_bars
 from pullpush.encoders.encoder import Encoder, Head, Stored, seeded
 from pullpush.encoders.lora import merged
 from pullpush.errors import UserError
+from pullpush.transfer import moved
 
 __all__ = ["TextEncoder"]
 
@@ -77,7 +78,7 @@ class TextEncoder(Encoder):
     def _tokens(self, texts: Sequence[str]) -> dict[str, Any]:
         """`tokenize`, on the device."""
         device = self.device
-        return {key: v.to(device) if isinstance(v, Tensor) else v for key, v in self.tokenize(texts).items()}
+        return {key: moved(value, device) for key, value in self.tokenize(texts).items()}
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Any]:
         """The transformer's input for these strings, padded to the longest."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from pullpush.errors import UserError
+from pullpush.transfer import moved
 
 __all__ = ["Augmentation", "step_generator"]
 
@@ -31,10 +32,14 @@ class _Draw:
         self.n, self.generator, self.device = n, generator, device
 
     def uniform(self, low: float, high: float) -> torch.Tensor:
-        return (torch.rand(self.n, generator=self.generator) * (high - low) + low).to(self.device)
+        return self._there(torch.rand(self.n, generator=self.generator) * (high - low) + low)
 
     def chance(self, probability: float) -> torch.Tensor:
-        return (torch.rand(self.n, generator=self.generator) < probability).float().to(self.device)
+        return self._there((torch.rand(self.n, generator=self.generator) < probability).float())
+
+    def _there(self, drawn: torch.Tensor) -> torch.Tensor:
+        there: torch.Tensor = moved(drawn, self.device)
+        return there
 
 
 @dataclass(frozen=True)
@@ -109,14 +114,14 @@ class Augmentation:
 
     def _colour(self, pixels: torch.Tensor, draw: _Draw) -> torch.Tensor:
         n, _, height, width = pixels.shape
-        grey = pixels.new_tensor(GREY)
+        grey = moved(torch.tensor(GREY), pixels.device)
         saturation = draw.uniform(1 - self.saturation, 1 + self.saturation) * (1 - draw.chance(self.grey))
         contrast = draw.uniform(1 - self.contrast, 1 + self.contrast)
         brightness = draw.uniform(1 - self.brightness, 1 + self.brightness)
         middle = pixels.mean((2, 3)) @ grey
         same = torch.eye(3, device=pixels.device)
         saturate = saturation.view(n, 1, 1) * same + (1 - saturation).view(n, 1, 1) * grey.expand(3, 3)
-        mean, std = (pixels.new_tensor(values).view(3, 1) * 255 for values in (self.mean, self.std))
+        mean, std = (moved(torch.tensor(v), pixels.device).view(3, 1) * 255 for v in (self.mean, self.std))
         matrix = (brightness * contrast).view(n, 1, 1) * saturate / std
         offset = ((brightness * (1 - contrast) * middle).view(n, 1, 1) - mean) / std
         flat = torch.baddbmm(offset, matrix, pixels.view(n, 3, -1))
@@ -126,7 +131,7 @@ class Augmentation:
         chosen = draw.chance(self.erase)
         side = draw.uniform(0.02, 0.2).sqrt()
         stretch = draw.uniform(math.log(0.5), math.log(2)).exp().sqrt()
-        places = torch.linspace(0, 1, self.size)
+        places = torch.linspace(0, 1, self.size, device=pixels.device)
         x, y = draw.uniform(0, 1), draw.uniform(0, 1)
         across = (places - x.view(-1, 1)).abs() < (side * stretch / 2).view(-1, 1)
         down = (places - y.view(-1, 1)).abs() < (side / stretch / 2).view(-1, 1)

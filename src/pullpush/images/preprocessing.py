@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize
 
 from pullpush.images.decode import Fit, resize_and_center
+from pullpush.transfer import moved
 
 __all__ = ["Preprocessing", "normalise", "square"]
 
@@ -65,5 +66,5 @@ def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], size:
     """
     if size is not None:
         pixels = resize(pixels, [size, size], antialias=True)
-    shift, scale = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) * 255 for v in (mean, std))
+    shift, scale = (moved(torch.tensor(v), pixels.device).view(1, 3, 1, 1) * 255 for v in (mean, std))
     return pixels.to(torch.float32, copy=True).sub_(shift).div_(scale)

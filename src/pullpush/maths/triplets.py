@@ -40,7 +40,8 @@ def violations(similarity: Tensor, positive: Tensor, negative: Tensor, margin: f
         weight = count(s.detach(), positive, negative, margin)
         number = weight.clamp(min=0).sum(1)  # those of the negatives; the positives' are not above 0
         listed = positive.sum(1, dtype=s.dtype) * negative.sum(1, dtype=s.dtype)
-    total = None if compiling else (weight * s).sum(1)
+    # An accelerator would be waited for; a compiler can't follow.
+    total = (weight * s).sum(1) if s.device.type == "cpu" and not compiling else None
     if total is None or total.isnan().any():  # 0 times infinity: what is masked out shall not be seen
         total = (weight * torch.where(positive | negative, s, 0.0)).sum(1)
     return total + margin * number, number, listed

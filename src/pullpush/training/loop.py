@@ -139,7 +139,7 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
         tail = 0.0 if going_on else settle(config, items, since, fabric)
         if not going_on and fabric.is_global_zero:
             write_config(config, folder / "config.yaml", THEN)
-        task = Task(config, items, fabric.global_rank, fabric.world_size)
+        task = _task(config, items, fabric)
         if last is None:
             task.start()
     except UserError:
@@ -166,6 +166,10 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
     return run
 
 
+def _task(config: Config, items: Items, fabric: Fabric) -> Task:
+    return Task(config, items, fabric.global_rank, fabric.world_size, fabric.device, fabric.local_rank)
+
+
 def _made(config: Config, fabric: Fabric, folder: Path, task: Task, since: float) -> Run:
     """A run before its first step."""
     module, optimizer = fabric.setup(task.step, torch.optim.AdamW(task.parameter_groups(), fused=True))
@@ -184,7 +188,7 @@ def _restarted(run: Run, collapse: Collapse) -> Run:
     collapse; optimiser, criterion and memory are new."""
     config, folder, fabric = cured(run.config, collapse.options), run.folder, run.fabric
     healthy = run.best["step"] and run.best["score"] > run.start
-    task = Task(config, run.task.items, fabric.global_rank, fabric.world_size)
+    task = _task(config, run.task.items, fabric)
     again = _made(config, fabric, folder, task, run.since)
     again.tail, again.before, again.start = run.tail, run.before, run.start
     again.collapse = replace(collapse, then="restarted")

@@ -27,8 +27,9 @@ from pullpush.training.criteria import make_criteria
 from pullpush.training.learned_state import hold_what_learns
 from pullpush.training.reranking import named_rerank
 from pullpush.training.step import OTHER_IDS, Step, compare
-from pullpush.training.towers import SPLITS, TOWERS, Batch, ImageTower, TextTower, Tower
+from pullpush.training.towers import CPU, SPLITS, TOWERS, Batch, ImageTower, TextTower, Tower
 from pullpush.training.views import said_views
+from pullpush.transfer import moved
 
 __all__ = ["Task"]
 
@@ -44,6 +45,8 @@ class Task:
         items: with their splits.
         rank: which process this is.
         world: of how many.
+        device: where it is trained.
+        local_rank: which process this is on its machine.
 
     Attributes:
         step: the module that learns.
@@ -56,7 +59,15 @@ class Task:
         UserError: data without what a tower needs, a loss with class proxies for two towers.
     """
 
-    def __init__(self, config: Config, items: Items, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        config: Config,
+        items: Items,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device = CPU,
+        local_rank: int = 0,
+    ) -> None:
         kinds = [TOWERS.get(name, Tower) for name in config.task.split("-")]
         self.notes: list[str] = []
         for kind in kinds:
@@ -68,7 +79,7 @@ class Task:
                 "siglip, triplet, circle or any other without proxies"
             )
         self.config, self.items = config, items
-        self.towers = [kind(config, items, rank) for kind in kinds]
+        self.towers = [kind(config, items, rank, device, local_rank) for kind in kinds]
         self.first, last = self.towers[0], self.towers[-1]
         self.other = last if isinstance(last, TextTower) else None
         self.encoder = self.first.encoder
@@ -155,7 +166,7 @@ class Task:
         self._fill_memory(device)
         inputs = [tower.given(each, device) for tower, each in zip(self.towers, batch, strict=True)]
         rows = batch[0].rows
-        return inputs, self._labels(rows, batch[-1].entries).to(device), self.ids[rows].to(device)
+        return inputs, moved(self._labels(rows, batch[-1].entries), device), moved(self.ids[rows], device)
 
     def _fill_memory(self, device: torch.device) -> None:
         """With `memory.fill`, once, before the first step that reads the memory: embeddings of a seeded draw of

@@ -1,10 +1,11 @@
 """Towers: an encoder a modality, with what it is fed. A further modality is a kind of encoder in `encoders`."""
 
-from pullpush.training.towers.base import SPLITS, Batch, Tower, start_rows
+from pullpush.training.towers.base import CPU, SPLITS, Batch, Tower, start_rows
 from pullpush.training.towers.image import MARGIN, ImageTower, image_encoder, usual_size
 from pullpush.training.towers.text import TextTower
 
 __all__ = [
+    "CPU",
     "MARGIN",
     "SPLITS",
     "TOWERS",

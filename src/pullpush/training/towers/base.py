@@ -1,6 +1,8 @@
 """What every tower is: an encoder, with its inputs or with the features of its frozen backbone."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -15,11 +17,13 @@ from pullpush.encoders.encoder import Encoder, principal
 from pullpush.modes import evaluating
 from pullpush.progress import counted
 from pullpush.runs.config import Config
-from pullpush.training.feature_cache import gathered
+from pullpush.training.feature_cache import cached_features, gathered
+from pullpush.transfer import fetched, moved
 
 __all__ = ["SPLITS", "Batch", "Tower", "start_rows"]
 
 SPLITS = ("train", "validation", "test")
+CPU = torch.device("cpu")
 # Entries that are embedded at a time.
 CHUNK = 256
 # Training items by whose features the head starts, for each dimension of the embedding.
@@ -52,6 +56,8 @@ class Tower:
         config: of the run.
         items: with their splits.
         rank: which process this is.
+        device: where the encoder is from the start on.
+        local_rank: which process this is of those on this machine, which compute features together.
 
     Attributes:
         name: of the modality.
@@ -66,12 +72,15 @@ class Tower:
     name: str
     encoder: Encoder
 
-    def __init__(self, config: Config, items: Items, rank: int = 0) -> None:
-        self.config, self.items, self.rank = config, items, rank
+    def __init__(
+        self, config: Config, items: Items, rank: int = 0, device: torch.device = CPU, local_rank: int = 0
+    ) -> None:
+        self.config, self.items, self.rank, self.local_rank = config, items, rank, local_rank
         self.rows: pd.DataFrame = items.table
         self.backbone_scale = config.optimizer.backbone_scale
         self.notes: list[str] = []
         self._build()
+        self.encoder.to(device)
         self._train = self.entries("train")
         self.features = self._features() if self.encoder.freeze else None
         self.encode: nn.Module = self.encoder if self.features is None else _Head(self.encoder)
@@ -102,11 +111,7 @@ class Tower:
             return
         drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.config.seed))
         rows = rows[drawn[:count].sort().values]
-        if self.features is None:
-            parts = self._computed(self.encoder.features, self._chunks(rows), count, self.encoder.device)
-            features = gathered(parts, count)
-        else:
-            features = self.features[rows]
+        features = gathered(self._features_of(rows, count), count) if self.features is None else self.features[rows]
         principal(cast(nn.Linear, self.encoder.head), features)
 
     def table(self, split: str) -> pd.DataFrame:
@@ -137,7 +142,7 @@ class Tower:
 
     def given(self, batch: Batch, device: torch.device) -> Any:
         """What `encode` takes of a batch, on the device."""
-        return _moved(batch.inputs, device)
+        return moved(batch.inputs, device)
 
     def embed(self, entries: Tensor, device: torch.device, again: str = "") -> Tensor:
         """Embeddings of these entries [n, dim], on the CPU.
@@ -149,7 +154,7 @@ class Tower:
                 fits in memory.
         """
         if self.features is None:
-            parts = self._computed(self.encoder, self._chunks(entries, again), len(entries), device)
+            parts = self._computed(self._whole, self._chunks(entries, again), len(entries), device)
             return gathered(parts, len(entries))
         with evaluating(self.encoder), torch.inference_mode():
             embeddings: Tensor = self.encode(self.features[entries].to(device))
@@ -159,34 +164,57 @@ class Tower:
         """The inputs for these entries, some at a time; `again` as of `embed`."""
         return (self.inputs(chunk) for chunk in entries.split(CHUNK))
 
+    def _seen(self, chunk: Any) -> Any:
+        """What the encoder takes of a chunk, on its device."""
+        return chunk
+
+    def _whole(self, chunk: Any) -> Tensor:
+        embeddings: Tensor = self.encoder(self._seen(chunk))
+        return embeddings
+
+    def _backbone(self, chunk: Any) -> Tensor:
+        """Features, in the precision of the run."""
+        with torch.autocast(self.encoder.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return self.encoder.features(self._seen(chunk))
+
     def _computed(
-        self, encode: Callable[[Any], Tensor], chunks: Iterable[Any], total: int, device: torch.device
+        self, encode: Callable[[Any], Tensor], chunks: Iterable[Any], total: int, device: torch.device, done: int = 0
     ) -> Iterator[Tensor]:
-        """`encode` of each chunk, float32 [some, ...], on the CPU."""
+        """`encode` of each chunk, float32 [some, ...], on the CPU. A GPU has the next chunk before it is waited for."""
+        most = int(device.type == "cuda")
+        ahead: deque[Callable[[], Tensor]] = deque()
         with evaluating(self.encoder):
-            for chunk in counted(chunks, f"embedding {self.name}s", total, f"{self.name}s"):
+            for chunk in counted(chunks, f"embedding {self.name}s", total, f"{self.name}s", done=done):
                 with torch.inference_mode():
-                    part = encode(_moved(chunk, device)).float().cpu()
-                yield part
+                    ahead.append(fetched(encode(moved(chunk, device)).float()))
+                if len(ahead) > most:
+                    yield ahead.popleft()()
+            for last in ahead:
+                yield last()
 
     def _features(self) -> Tensor:
         """Of all entries, so that runs with other splits find them too."""
-        return gathered(self._features_of(len(self.items)), len(self.items))
+        count = len(self.items)
+        return gathered(self._features_of(torch.arange(count), count), count)
 
-    def _features_of(self, entries: int) -> Iterator[Tensor]:
-        chunks = self._chunks(torch.arange(entries))
-        return self._computed(self.encoder.features, chunks, entries, torch.device("cpu"))
+    def _features_of(self, entries: Tensor, total: int) -> Iterator[Tensor]:
+        """Of some of so many entries; the others were computed before."""
+        chunks, done = self._chunks(entries), total - len(entries)
+        return self._computed(self._backbone, chunks, total, self.encoder.device, done)
+
+    def _kept_features(self, key: Callable[[nn.Module, str], str], about: str, count: int) -> Tensor:
+        """The same of all entries, computed once and kept: the processes of this machine compute them together."""
+        if self.encoder.device.type != "cpu" or self.config.precision == "bf16":
+            about += f" {self.encoder.device.type} {self.config.precision}"
+        compute = partial(self._features_of, total=count)
+        named = key(self.encoder.backbone, about)
+        return cached_features(named, count, compute, self.notes, self.local_rank, self.config.devices)
 
 
 def start_rows(config: Config, encoder: Encoder, train: int) -> int:
     """How many of so many training items the start of the head is computed from; 0 where it starts at random."""
     projects = encoder.head_name == "linear" and encoder.dim <= encoder.width
     return min(train, PRINCIPAL * encoder.dim) if config.encoder.init == "pca" and projects and train > 1 else 0
-
-
-def _moved(inputs: Any, device: torch.device) -> Any:
-    """Inputs on a device; what is no tensor, such as texts, as it is."""
-    return inputs.to(device, non_blocking=True) if isinstance(inputs, Tensor) else inputs
 
 
 class _Head(nn.Module):

@@ -20,7 +20,7 @@ from pullpush.images.augment import Augmentation, step_generator
 from pullpush.images.preprocessing import normalise
 from pullpush.modes import evaluating
 from pullpush.runs.config import Config, with_texts
-from pullpush.training.feature_cache import cached_features, features_key, gathered
+from pullpush.training.feature_cache import features_key, gathered
 from pullpush.training.plan import TEXT_SIZE, size_for
 from pullpush.training.towers.base import Batch, Tower
 
@@ -48,7 +48,7 @@ class ImageTower(Tower):
         self._held: dict[str, Tensor] = {}
 
     def inputs(self, entries: Tensor) -> Tensor:
-        return torch.cat(list(self._chunks(entries)))
+        return torch.cat([self._seen(chunk) for chunk in self._chunks(entries)])
 
     def loader(self, sampler: BatchSampler) -> Iterator[Batch]:
         """Squares that were decoded before or are decoded ahead, as uint8; the same ones either way."""
@@ -88,11 +88,16 @@ class ImageTower(Tower):
             if not again or not self._fits(len(items), view.size):
                 rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
                 workers = self._workers() if len(rows) > FEW else 0
-                images = in_workers(partial(squares, items, view.size, True, fit=view.fit), rows, workers)
-                return (normalise(chunk, view.mean, view.std) for chunk in images)
+                decode = partial(squares, items, view.size, True, fit=view.fit)
+                return in_workers(decode, rows, workers, torch.cuda.is_available())
             pixels = load_pixels(items, view.size, fit=view.fit)
             self._held[again] = pixels
-        return (normalise(chunk, view.mean, view.std) for chunk in pixels.split(IMAGES))
+        chunks: Iterable[Tensor] = pixels.split(IMAGES)
+        return chunks
+
+    def _seen(self, chunk: Tensor) -> Tensor:
+        view = self.encoder.preprocessing
+        return normalise(chunk, view.mean, view.std)
 
     def can_see(self, view: View) -> bool:
         """Whether the encoder takes images of its size; some take one size only."""
@@ -109,8 +114,8 @@ class ImageTower(Tower):
         own, items = self.encoder.preprocessing, self.items.select(entries.numpy())
         side = max(view.side(own.size) for view in views)
         rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
-        decode = partial(squares, items, side, True, fit=own.fit)
-        chunks = in_workers(decode, rows, self._workers() if len(rows) > FEW else 0)
+        decode, workers = partial(squares, items, side, True, fit=own.fit), self._workers() if len(rows) > FEW else 0
+        chunks = in_workers(decode, rows, workers, torch.cuda.is_available())
 
         def encode(images: Tensor) -> Tensor:
             each = embed_each(self.encoder, images, views)
@@ -130,9 +135,8 @@ class ImageTower(Tower):
         return choice == "yes" or (choice == "auto" and needed < KEPT * available_bytes() / self.config.devices)
 
     def _features(self) -> Tensor:
-        encoder = self.encoder
-        key = features_key(encoder.backbone, f"{encoder.name} {encoder.preprocessing}", self.items)
-        return cached_features(key, len(self.items), lambda: self._features_of(len(self.items)), self.notes)
+        about = f"{self.encoder.name} {self.encoder.preprocessing}"
+        return self._kept_features(partial(features_key, items=self.items), about, len(self.items))
 
 
 def image_encoder(config: Config, size: int) -> ImageEncoder:

@@ -1,5 +1,7 @@
 """The tower of texts, of which an item may have several."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from pullpush.encoders.tuning import tune
 from pullpush.errors import UserError
 from pullpush.extras import need
 from pullpush.runs.config import Config
-from pullpush.training.feature_cache import cached_features, texts_key
+from pullpush.training.feature_cache import texts_key
 from pullpush.training.towers.base import Tower
 
 __all__ = ["TextTower"]
@@ -74,5 +76,4 @@ class TextTower(Tower):
         return [self.texts[entry] for entry in entries.tolist()]
 
     def _features(self) -> Tensor:
-        key = texts_key(self.encoder.backbone, self.encoder.name, self.texts)
-        return cached_features(key, len(self.texts), lambda: self._features_of(len(self.texts)), self.notes)
+        return self._kept_features(partial(texts_key, texts=self.texts), self.encoder.name, len(self.texts))
