@@ -112,8 +112,10 @@ def test_eight_bits(run: Path, onnx: Exported, tmp_path: Path, capsys: pytest.Ca
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said["int8"]
     assert 0.8 < said["cosine"]["image"] < 1
-    whole, small = ((folder / "image.onnx").stat().st_size for folder in (onnx.folder, tmp_path / "small"))
-    assert small < whole
+    whole, small = ((folder / "image.onnx.data").stat().st_size for folder in (onnx.folder, tmp_path / "small"))
+    assert small < 0.4 * whole
+    values = 4 * sum(parameter.numel() for parameter in load(run).image.parameters())
+    assert whole == pytest.approx(values, rel=0.05)  # once for both sizes
     assert "eight bits" in (tmp_path / "small" / "README.md").read_text()
 
 
@@ -149,8 +151,24 @@ def test_what_cannot_be_exported_is_said(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_views_of_other_sizes_have_graphs_of_their_own(tmp_path: Path) -> None:
-    views = Views((View(),), (View(), View(1.5), View(1.5, flip=True)))
-    save(tmp_path / "model", ImageEncoder("test_efficientnet", weights="none", size=32, dim=16), views=views)
-    export(tmp_path / "model", "torch", tmp_path / "out")
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"README.md", "image.pt2", "image-48.pt2"}
+@pytest.mark.parametrize(
+    ("to", "files", "weights"),
+    [
+        ("openvino", {"image.xml", "image-24.xml", "image.bin"}, "image.bin"),
+        ("torch", {"image.pt2", "image-24.pt2"}, None),
+    ],
+)
+def test_views_of_other_sizes_have_graphs_of_their_own(
+    tmp_path: Path, images: list[Image.Image], to: Any, files: set[str], weights: str | None
+) -> None:
+    """Their weights are written once, where the format has a place for that; each graph embeds as the model does."""
+    encoder = ImageEncoder("test_efficientnet", weights="none", size=32, dim=16)
+    save(tmp_path / "model", encoder, views=Views((View(),), (View(), View(0.75, flip=True))))
+    exported = export(tmp_path / "model", to, tmp_path / "out")
+    assert {file.name for file in exported.folder.iterdir()} == {"README.md"} | files
+    model = load(tmp_path / "model")
+    other = run_by(load(tmp_path / "model"), functions_of(to, exported.folder))
+    np.testing.assert_allclose(other.embed(images), model.embed(images), atol=1e-4)
+    if weights:
+        values = 4 * sum(parameter.numel() for parameter in model.image.parameters())
+        assert (exported.folder / weights).stat().st_size == pytest.approx(values, rel=0.05)

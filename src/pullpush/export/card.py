@@ -74,6 +74,11 @@ Images that are not square are cut a little otherwise than in training: give the
 """,
 }
 
+TOGETHER = {
+    "onnx": ", and all read their weights from `image.onnx.data`",
+    "openvino": ", and all read their weights from `image.bin`: `read_model('image-SIZE.xml', 'image.bin')`",
+}
+
 
 def card(model: Model, to: str, int8: bool, run: RunFolder | None, check: Check) -> str:
     """README.md: what it is, how it is used, what it finds, on what it was trained, and what it is not for."""
@@ -137,7 +142,7 @@ def _use(model: Model, to: str) -> str:
         text += (
             "\nThe model's own search sees an image in several views and takes the mean, which finds more (query: "
             f"{', '.join(views['query'])}; gallery: {', '.join(views['gallery'])} times the size). "
-            f"`image-SIZE{suffix}` are for those.\n"
+            f"`image-SIZE{suffix}` are for those{TOGETHER.get(to, '')}.\n"
         )
     return text
 

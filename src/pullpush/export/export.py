@@ -13,7 +13,7 @@ from PIL import Image
 from pullpush.encoders import load
 from pullpush.encoders.graph import graphs_of
 from pullpush.encoders.model import Model
-from pullpush.encoders.runtimes import LEAST, RuntimeName, functions_of, runtime, tokens_of, write_graphs
+from pullpush.encoders.runtimes import LEAST, RuntimeName, functions_of, runtime, share, tokens_of, write_graphs
 from pullpush.errors import UserError
 from pullpush.export import hf, sentence_transformers
 from pullpush.export.card import card
@@ -132,7 +132,8 @@ def _write_int8(model: Model, to: RuntimeName, folder: Path, images: Sequence[Im
     if not images:
         raise UserError("eight bits need training images, which tell the ranges: give a run whose images are there")
     squares = model.image.squares(list(images), model.side)
-    for file, graph in zip(write_graphs(model, "onnx", folder), graphs_of(model), strict=True):
+    files = write_graphs(model, "onnx", folder)
+    for file, graph in zip(files, graphs_of(model), strict=True):
         if graph.longest:
             continue  # texts keep float32
         side = graph.example[0].shape[-1]
@@ -140,6 +141,9 @@ def _write_int8(model: Model, to: RuntimeName, folder: Path, images: Sequence[Im
         quantize(file, np.ascontiguousarray((resized / 255).clamp(0, 1).numpy()))
     if to == "openvino":
         convert = vars(runtime("openvino"))["convert"]
-        for file in sorted(folder.glob("*.onnx")):
+        for file in files:
             convert(file, file.with_suffix(".xml"))
+        for file in folder.glob("*.onnx*"):
             file.unlink()
+        files = [file.with_suffix(".xml") for file in files]
+    share(to, files)

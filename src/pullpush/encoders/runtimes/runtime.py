@@ -1,7 +1,8 @@
 """What computes embeddings in the place of eager PyTorch. A runtime is one file beside this one.
 
 It declares `PACKAGES`, which the extra `export` brings, and `SUFFIX`, how its files end; `write(graph, file)` writes a
-graph, and `read(file)` gives it back as a function of arrays.
+graph, `share(files)` lets graphs of images hold their weights together, and `read(file)` gives one back as a function
+of arrays.
 """
 
 import importlib
@@ -30,6 +31,7 @@ __all__ = [
     "functions_of",
     "run_by",
     "runtime",
+    "share",
     "tokens_of",
     "with_runtime",
     "write_graphs",
@@ -50,6 +52,9 @@ class Runtime(Protocol):
 
     def write(self, graph: Graph, file: Path) -> None:
         """Writes a graph, with its weights."""
+
+    def share(self, files: Sequence[Path]) -> None:
+        """Has the weights of these graphs of one folder written once, beside the first of them, where it can."""
 
     def read(self, file: Path) -> Function:
         """A graph as a function of its inputs, on as many threads as torch uses."""
@@ -82,7 +87,15 @@ def write_graphs(model: Model, name: RuntimeName, folder: Path) -> list[Path]:
             raise UserError(
                 f"the {graph.name} encoder can't be exported to {name}: {first}; choose another --to"
             ) from error
+    share(name, files)
     return files
+
+
+def share(name: RuntimeName, files: Sequence[Path]) -> None:
+    """Has the weights of the graphs of images, of which there is one for each size, written once."""
+    of_images = sorted((file for file in files if file.stem.startswith("image")), key=lambda file: file.stem)
+    if len(of_images) > 1:
+        runtime(name).share(of_images)
 
 
 def functions_of(name: RuntimeName, folder: Path) -> dict[str, Function]:

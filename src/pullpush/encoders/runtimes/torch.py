@@ -1,5 +1,6 @@
 """PyTorch alone: a graph that `torch.export` has written, which needs neither timm nor pullpush."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from pullpush.encoders.graph import Graph
 from pullpush.encoders.runtimes.runtime import Function
 
-__all__ = ["PACKAGES", "SUFFIX", "read", "write"]
+__all__ = ["PACKAGES", "SUFFIX", "read", "share", "write"]
 
 PACKAGES: tuple[str, ...] = ()
 SUFFIX = ".pt2"
@@ -19,6 +20,10 @@ def write(graph: Graph, file: Path) -> None:
     with torch.no_grad():
         program = torch.export.export(graph.module, graph.example, dynamic_shapes=graph.dynamic())
     torch.export.save(program, file)
+
+
+def share(files: Sequence[Path]) -> None:
+    """Nothing: a program of `torch.export` holds its weights itself."""
 
 
 def read(file: Path) -> Function:
