@@ -42,7 +42,7 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             named |= dotted(value, f"{prefix}{name}.")
         else:
-            named[prefix + name] = list(value) if isinstance(value, tuple) else value
+            named[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
     return named
 
 

@@ -254,7 +254,7 @@ DAMAGE = {
     ),
     "foreign config": (
         lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
-        "config.json.*it has no 'format'",
+        "looks like a model of another library.*hf:",
     ),
     "a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json.*it is a list"),
     "bare config": (

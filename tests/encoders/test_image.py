@@ -209,7 +209,7 @@ def test_errors_name_the_input_and_the_cure(tmp_path, monkeypatch) -> None:
     cases = [
         ({"name": "resnet81"}, "timm has no image model 'resnet81'.*resnet18"),
         ({"name": "tim:resnet18"}, "no library of models is called 'tim'.*timm"),
-        ({"name": "sentence_transformers:resnet18"}, "sentence_transformers has no image models"),
+        ({"name": "sentence_transformers:resnet18"}, "sentence_transformers:resnet18' has no image models"),
         ({"name": "timm:resnet81"}, "timm has no image model 'resnet81'"),
         ({"name": "resnet18.nonsense"}, "no weights 'nonsense'.*resnet18.a1_in1k"),
         ({"name": "resnet18", "weights": "auto"}, "'resnet18' are not cached.*can.t be reached.*pullpush\\[demo\\]"),

@@ -4,12 +4,13 @@ from pullpush.extras import need
 
 need("train")
 
-from pullpush.encoders.bundle import load, save
+from pullpush.encoders.bundle import save
 from pullpush.encoders.compression import Compression
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.explain import Match
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
+from pullpush.encoders.pretrained import load
 from pullpush.encoders.rerank import Rerank
 from pullpush.encoders.text import TextEncoder
 from pullpush.encoders.towers import TwoTowers

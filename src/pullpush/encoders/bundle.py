@@ -33,10 +33,11 @@ from pullpush.files import check_fields, damaged, read_json, unwritable
 from pullpush.files.tensors import read_safetensors
 from pullpush.files.write import beside, replacing_folder
 
-__all__ = ["kinds", "load", "save"]
+__all__ = ["holds_model", "kinds", "load", "save"]
 
 FORMAT, VERSION = "pullpush model", 1
 FIRST = ("image", "text")  # kinds with a place of their own in config.json
+OTHERS = {"model_type", "architectures", "architecture"}  # in the config.json of other libraries
 
 
 def save(
@@ -201,11 +202,30 @@ def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def holds_model(path: Path) -> bool:
+    """Whether a folder is that of a model, or of a run with one; that of another library's model is not."""
+    return any(_is_model(each) for each in _places(path))
+
+
+def _is_model(folder: Path) -> bool:
+    """Damaged ones count: reading them says what is wrong."""
+    if not (folder / CONFIG).is_file():
+        return False
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except ValueError:
+        return True
+    return not (isinstance(config, dict) and OTHERS & config.keys())
+
+
+def _places(path: Path) -> list[Path]:
+    return [each for folder in (path, path / "model") for each in (folder, beside(folder, "previous"))]
+
+
 def _find(path: Path) -> Path:
-    for folder in (path, path / "model"):
-        for each in (folder, beside(folder, "previous")):
-            if (each / CONFIG).is_file():
-                return each
+    for each in _places(path):
+        if (each / CONFIG).is_file():
+            return each
     raise UserError(f"no model in '{path}': neither a model folder nor a run folder with model/ ({CONFIG} is missing)")
 
 

@@ -82,6 +82,8 @@ class ImageEncoder(Encoder):
         size = size or own_size(name) or USUAL
         with seeded(seed):
             backbone, loaded = image_backbone(name, weights, size, architecture)
+            if getattr(backbone, "as_it_is", False) and not (freeze and head == "none"):
+                raise UserError(f"{name!r} is used as it is and not trained: train a model of another library")
             width = _output_width(backbone, name, size)
             super().__init__(name, backbone, width, dim, head, hidden, dropout, freeze, normalize)
         self.loaded, self.frozen_stages = loaded, frozen_stages

@@ -49,6 +49,8 @@ class Model:
         views: in which images are seen; their mean is the embedding.
         rerank: how hits are re-ranked where somebody asks for `auto`, as its validation classes have chosen; nothing
             where they have not.
+        source: what `load` made it of, as it can be loaded again from anywhere; empty where it was put together.
+        weights: the files of weights that were given with it.
     """
 
     def __init__(
@@ -65,11 +67,16 @@ class Model:
         self.fingerprint, self.extra, self.decision = fingerprint, extra or {}, decision
         self.compression, self.views = compression or Compression(), views or Views()
         self.rerank = rerank or Rerank()
+        self.source = ""
+        self.weights: tuple[str, ...] = ()
         self._dim: int | None = None
 
     def __repr__(self) -> str:
         titles = {"image": "None", "text": "None"} | {kind: each.title() for kind, each in self.encoders.items()}
         shown = "".join(f"  {kind}={title},\n" for kind, title in titles.items())
+        if self.source:
+            loaded = [each.loaded for each in self.encoders.values() if each.loaded and each.loaded.source != "bundle"]
+            shown += "".join(f"  weights={str(each)!r},\n" for each in loaded)
         return f"Model(\n{shown}  dim={self.dim}, fingerprint='{self.fingerprint[:12]}...',\n)"
 
     @property

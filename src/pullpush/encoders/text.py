@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pullpush.bounds import Dim, Part, Seed, checked
-from pullpush.encoders.backbones import text_backbone
+from pullpush.encoders.backbones.backbone import TEXT, text_backbone
 from pullpush.encoders.backbones.sentence_transformers import no_progress_bars
 from pullpush.encoders.encoder import Encoder, Head, Stored, seeded
 from pullpush.encoders.lora import merged
@@ -99,8 +99,8 @@ class TextEncoder(Encoder):
     @classmethod
     def rebuild(cls, stored: Stored) -> Self:
         """The encoder of a bundle; see `Encoder.rebuild`."""
-        said, colon, _ = stored.config["name"].rpartition(":")
-        encoder = cls(**{**stored.config, "name": f"{said}{colon}{stored.bundle / cls.kind}"})
+        said = stored.config["name"].rpartition(":")[0] or TEXT
+        encoder = cls(**{**stored.config, "name": f"{said}:{stored.bundle / cls.kind}"})
         encoder.name = stored.config["name"]
         encoder.head.load_state_dict({key.removeprefix("head."): value for key, value in stored.tensors.items()})
         return encoder

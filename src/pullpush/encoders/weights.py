@@ -1,7 +1,8 @@
 """Weights of backbones: files of them, and proof that they arrived."""
 
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,11 @@ from torch import Tensor, nn
 from pullpush.errors import UserError
 from pullpush.files.tensors import read_safetensors, read_torch
 from pullpush.images import Fit
-from pullpush.names import few
+from pullpush.names import dotted, few
 
-__all__ = ["Loaded", "by_position", "load_file", "read_weights"]
+__all__ = ["Loaded", "by_position", "fill", "load_file", "read_all", "read_weights"]
 
 CURE = "give a safetensors file, or a state dict saved with torch.save"
-PREFIXES = ("", "module.", "backbone.", "image.backbone.")  # plain, DataParallel, ours, our bundle's
 
 
 @dataclass(frozen=True)
@@ -59,33 +59,76 @@ def load_file(
     Raises:
         UserError: it can't be read, or nothing in it fits.
     """
-    source = read_weights(path)
+    loaded, _ = fill(backbone, name, read_weights(path), path, mean, std, fit)
+    if loaded.missing:
+        warnings.warn(f"Weights of '{name}' came only in part from {loaded}", stacklevel=2)
+    return loaded
+
+
+def fill(
+    backbone: nn.Module,
+    name: str,
+    source: Mapping[str, Tensor],
+    path: Path,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    fit: Fit,
+) -> tuple[Loaded, dict[str, Tensor]]:
+    """Loads what fits of tensors into a backbone, whatever their names begin with: `module.`, `trunk.`,
+    `extractor.model.`; of several beginnings that under which the most fit.
+
+    Args:
+        backbone, name, mean, std, fit: as of `load_file`.
+        source: tensors by name.
+        path: where they come from, for messages.
+
+    Returns:
+        What was loaded, and the tensors of the source that were not.
+
+    Raises:
+        UserError: nothing fits.
+    """
     target = backbone.state_dict()
-
-    def fitting(prefix: str) -> dict[str, Tensor]:
-        named = {key.removeprefix(prefix): value for key, value in source.items() if key.startswith(prefix)}
-        return {key: value for key, value in named.items() if key in target and target[key].shape == value.shape}
-
-    prefix = max(PREFIXES, key=lambda each: len(fitting(each)))
-    matched = fitting(prefix)
-    if not matched and (mapped := by_position(source, target)) is not None:
+    count = Counter(
+        beginning
+        for key, value in source.items()
+        for beginning, own in _endings(key)
+        if own in target and target[own].shape == value.shape
+    )
+    if not count and (mapped := by_position(source, target)) is not None:
         backbone.load_state_dict(mapped)
-        unexpected = tuple(source)[len(target) :]
-        return Loaded(f"file {path.name}, by position", len(mapped), (), unexpected, mean, std)
-    if not matched:
+        left = dict(list(source.items())[len(target) :])
+        return Loaded(f"file {path.name}, by position", len(mapped), (), tuple(left), mean, std, fit), left
+    if not count:
         raise UserError(
             f"none of the {len(source)} tensors in '{path}' fits {name!r} by name and shape (the file has "
             f"{few(source)}; the model needs {few(target)}): give the weights of this model, or name the file's "
             "model as encoder"
         )
+    prefix = max(count, key=lambda each: (count[each], -len(each)))
+    own = {key.removeprefix(prefix): value for key, value in source.items() if key.startswith(prefix)}
+    matched = {key: value for key, value in own.items() if key in target and target[key].shape == value.shape}
     backbone.load_state_dict(matched, strict=False)
     # The count of batches seen is not a weight, and older files lack it.
     missing = tuple(key for key in target if key not in matched and not key.endswith("num_batches_tracked"))
-    unexpected = tuple(key for key in source if key.removeprefix(prefix) not in matched)
-    loaded = Loaded(f"file {path.name}", len(matched), missing, unexpected, mean, std, fit)
-    if missing:
-        warnings.warn(f"Weights of '{name}' came only in part from {loaded}", stacklevel=2)
-    return loaded
+    used = {prefix + key for key in matched}
+    left = {key: value for key, value in source.items() if key not in used}
+    return Loaded(f"file {path.name}", len(matched), missing, tuple(left), mean, std, fit), left
+
+
+def _endings(key: str) -> Iterator[tuple[str, str]]:
+    """The ways to take a beginning off a dotted name: `a.b` as ("", "a.b") and ("a.", "b")."""
+    parts = key.split(".")
+    for at in range(len(parts)):
+        own = ".".join(parts[at:])
+        yield key.removesuffix(own), own
+
+
+def read_all(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The tensors of several files, such as of a trunk and of its embedder; of more than one by the file's name too."""
+    if len(paths) == 1:
+        return read_weights(paths[0])
+    return {f"{path.stem}.{key}": value for path in paths for key, value in read_weights(path).items()}
 
 
 def by_position(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -103,11 +146,13 @@ def by_position(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> d
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file. Pickled code is never run: `weights_only`."""
+    """The tensors of a file, those of parts by dotted names: `{"trunk": {...}, "embedder": {...}}`. Pickled code is
+    never run: `weights_only`."""
     held = read_safetensors(path, CURE) if path.suffix == ".safetensors" else read_torch(path, CURE)
     for key in ("state_dict", "model"):
-        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping):
+        if isinstance(held, Mapping) and isinstance(held.get(key), Mapping) and "embedder" not in held:
             held = held[key]
     if not isinstance(held, Mapping):
         raise UserError(f"'{path}' holds a {type(held).__name__}, not a state dict; save model.state_dict() instead")
-    return {str(key): value for key, value in held.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in dotted(held).items() if isinstance(value, Tensor)}
+    return {name: value for name, value in tensors.items() if not name.startswith("optimizer")}

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from pullpush.data.items import Items
-from pullpush.encoders import bundle
+from pullpush.encoders import load
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.images import open_rgb
@@ -103,7 +103,7 @@ def build_index(
             process writes it, the source or the store is unknown, or the model has fewer dimensions.
     """
     started = time.perf_counter()
-    loaded = (bundle.load(model) if isinstance(model, str | os.PathLike) else model).reduced(dim)
+    loaded = (load(model) if isinstance(model, str | os.PathLike) else model).reduced(dim)
     name = os.path.abspath(model) if isinstance(model, str | os.PathLike) else ""
     run = Path(name).parent if Path(name).name == "model" else Path(name)
     index = Path(out) if out is not None else INDEXES / (run.name or "index")

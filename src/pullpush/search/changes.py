@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pullpush.encoders import bundle
+from pullpush.encoders import load
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.files import sync
@@ -71,7 +71,7 @@ def add(
     index = Path(index)
     decoded = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
     manifest = opened(index, Opened).manifest
-    loaded = fitting(index, manifest, model if model is not None else bundle.load(manifest.model))
+    loaded = fitting(index, manifest, model if model is not None else load(manifest.model))
     vectors = loaded.embed(decoded)
     with staged(index) as folder:
         ready = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pullpush.encoders import bundle
+from pullpush.encoders import load
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.model import Model, Role
 from pullpush.encoders.rerank import Rerank
@@ -239,7 +239,7 @@ class Engine:
             raise UserError(
                 f"{self.index} was built with a model that had no path; give it: open({str(self.index)!r}, model=...)"
             )
-        model = fitting(self.index, self.manifest, bundle.load(path))
+        model = fitting(self.index, self.manifest, load(path))
         return model if self.runtime is None else with_runtime(model, self.runtime)
 
     def _open(self) -> Version:
@@ -266,7 +266,7 @@ def open_index(
         UserError: there is no index, it is damaged, the model is another than the index's, or the runtime is not
             installed.
     """
-    loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model
+    loaded = load(model) if isinstance(model, str | os.PathLike) else model
     if loaded is not None and runtime is not None:
         loaded = with_runtime(loaded, runtime)
     return Engine(Path(index), loaded, store, runtime)

