@@ -18,6 +18,7 @@ EXTRAS = {
     "report": _REPORT,
     "study": (*_REPORT, "optuna"),
     "text": (*_TRAIN, "sentence_transformers"),
+    "hf": (*_TRAIN, "transformers"),
     "search": (
         *(*_TRAIN, "umap", "fastapi", "starlette", "uvicorn", "h11"),
         *("python_multipart", "prometheus_client", "jinja2"),

@@ -71,14 +71,14 @@ class EncoderConfig(Checked):
     """The image encoder.
 
     Args:
-        name: any timm model.
+        name: any timm model, or hf:FOLDER_OR_NAME of transformers.
         dim: dimension of the embeddings.
         head: what stands between the backbone and the embedding.
         init: where the head linear starts: at the principal components of what the backbone makes of training images,
             half whitened (pca), or at a random projection.
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.
-        weights: auto (the installed package, else timm's hub), none, timm, or a file.
+        weights: auto (the installed package, else the library's own), none, timm, or a file.
         size: side of the image in pixels; 0 is what the model is built for (a ViT, a CLIP model), and of one that takes
             any size follows the images: 64 for icons, more for photographs, 192 with task image-text.
         tune: what learns beside the head: nothing (head: features of the backbone are computed once and cached), the

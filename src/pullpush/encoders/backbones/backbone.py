@@ -1,13 +1,16 @@
 """Backbones by their names: `LIBRARY:NAME`, or a name alone: of images timm's, of texts that of sentence-transformers.
 
-A library is one file beside this one, found by its name. It declares `image`, `text` or both, as `Library` has them.
+A library is one file or package beside this file, found by its name. It declares `image`, `text` or both, as `Library`
+has them.
 
 Image backbones are modules `[n, 3, size, size] -> [n, width]` with the conventions of timm's models, by which they are
 frozen in stages, explained and exported: `forward_features(images)` (maps or tokens) and `forward_head(last)` (pooled)
 are the two halves of `forward`; `num_features`, `num_prefix_tokens` (tokens before those of places) and `global_pool`
 (`token` or `map` where places are not averaged) say what lies between; `group_matcher(coarse)` names its stages from
 the input on; `set_grad_checkpointing(enable)`. One that its name does not rebuild has its `architecture`: plain JSON
-values. One that is never trained or saved is `as_it_is`, and needs `forward` alone.
+values. One that is never trained or saved is `as_it_is`, and needs `forward` alone. One of a joint model has the
+`temperature` by which that divides cosines of images and texts, and the `bias` that it adds then, or None; of any other
+both are absent or None.
 
 Text backbones have the conventions of a `SentenceTransformer`: `preprocess(texts)` gives tensors by their names, and
 the module makes `sentence_embedding` `[n, width]` of them; `get_embedding_dimension()`, `max_seq_length`, and

@@ -1,0 +1,135 @@
+"""Image models of folders and hub names, with their weights."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pullpush.encoders.backbones.hf.loading import (
+    config_of,
+    lacking,
+    loading,
+    logit,
+    refuse_random,
+    transformers,
+    where,
+)
+from pullpush.encoders.backbones.hf.vision import FAMILIES, OTHER, Vision, check_embedding, family_of, rebuilt
+from pullpush.encoders.weights import Loaded, read_weights
+from pullpush.errors import UserError
+from pullpush.extras import need
+
+__all__ = ["image", "own_size"]
+
+# What makes one embedding in some models.
+POOLER = re.compile(r"(?:^|\.)pooler\.")
+USUAL = ".models.auto.image_processing_auto"
+BILINEAR = 2  # as Pillow counts
+
+
+def image(
+    name: str, weights: str, size: int, architecture: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, Loaded]:
+    """The image model of a folder or of a name on the hub, or the image tower of a joint one.
+
+    Position embeddings are interpolated to the size of the images by the model itself, as transformers does. Code that
+    comes with a checkpoint is never run, and of pickles tensors alone are read.
+
+    `weights`: `auto` the checkpoint's own, `none` random ones of its configuration, or a file of them.
+
+    Raises:
+        UserError: the package is missing, a model that cannot be had, that takes no images or makes no embedding of
+            them, a checkpoint that lacks tensors.
+    """
+    need("hf")
+    if architecture is not None:
+        return rebuilt(architecture), Loaded("none", 0, (), (), **_expected(None))
+    with loading(name):
+        how = where(name)
+        config = config_of(name, how)
+        model, missing, unexpected, source = _model(name, config, weights, how)
+        expected = _expected(_processor(name, config, how)[0])
+    tower = _tower(name, model)
+    refuse_random(name, [each for each in missing if not POOLER.search(each)])
+    if missing:  # checkpoints of classifiers have no pooler: these read the class token
+        tower.pooler = None
+    backbone = Vision(tower, getattr(model, "visual_projection", None), *logit(model))
+    if backbone.family is OTHER:
+        check_embedding(name, tower, size)
+    matched = 0 if weights == "none" else len(backbone.state_dict())
+    return backbone, Loaded(source, matched, (), unexpected, **expected)
+
+
+def own_size(name: str) -> int:
+    """The side of the images that the model was made for; 0 where it takes any, as convolutions and windows do.
+
+    It is what its images were resized to; positions may be known for more, as those of DINOv2 are.
+
+    Raises:
+        UserError: a model that cannot be had.
+    """
+    need("hf")
+    with loading(name):
+        how = where(name)
+        config = config_of(name, how)
+        processor, given = _processor(name, config, how)
+    config = getattr(config, "vision_config", config)
+    if FAMILIES.get(family_of(config), OTHER).pool == "avg":
+        return 0
+    sizes = [getattr(processor, "crop_size", None), processor.size] if given else []
+    sides = [each[key] for each in sizes if each for key in ("height", "shortest_edge") if each.get(key)]
+    image_size = getattr(config, "image_size", 0) or 0
+    return int(sides[0] if sides else image_size[0] if isinstance(image_size, list | tuple) else image_size)
+
+
+def _model(name: str, config: Any, weights: str, how: Mapping[str, Any]) -> tuple[Any, list[str], tuple[str, ...], str]:
+    """The model in float32, the tensors that its weights lack, those that it has no use for, and whence they are."""
+    if weights == "none":
+        return transformers().AutoModel.from_config(config, trust_remote_code=False), [], (), "none"
+    options: dict[str, Any] = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    options |= {"weights_only": True, "ignore_mismatched_sizes": True}
+    if weights == "auto":
+        source = "hf"
+        model, info = transformers().AutoModel.from_pretrained(name, **options, **how)
+    elif Path(weights).is_file():
+        source, held = f"file {Path(weights).name}", read_weights(Path(weights))
+        model, info = transformers().MODEL_MAPPING[type(config)].from_pretrained(None, state_dict=held, **options)
+    else:
+        raise UserError(f"no weights at {weights!r}: give 'auto', 'none' or the path of a weights file")
+    return model, lacking(info), tuple(sorted(info["unexpected_keys"])), source
+
+
+def _tower(name: str, model: Any) -> Any:
+    """The part that takes images: of a joint model its tower."""
+    tower = getattr(model, "vision_model", model)
+    if tower.main_input_name != "pixel_values":
+        raise UserError(f"{name!r} is a model of the type {model.config.model_type!r}, which takes no images")
+    return tower
+
+
+def _processor(name: str, config: Any, how: Mapping[str, Any]) -> tuple[Any, bool]:
+    """What prepares the images, and whether it came with the model: else it is the usual one of the family, or None."""
+    try:
+        return transformers().AutoImageProcessor.from_pretrained(name, **how), True
+    except OSError:
+        if any(Path(name, each).exists() for each in ("preprocessor_config.json", "processor_config.json")):
+            raise
+    kinds = transformers(USUAL).IMAGE_PROCESSOR_MAPPING_NAMES.get(family_of(config))
+    return (None if kinds is None else getattr(transformers(), kinds["torchvision"])()), False
+
+
+def _expected(processor: Any) -> dict[str, Any]:
+    """What the weights expect of images: mean and standard deviation of pixels on a 0..1 scale, and the fit."""
+    if processor is None:
+        return {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    crop = getattr(processor, "do_center_crop", False) or not getattr(processor.size, "height", None)
+    fit = ("crop" if crop else "squash") + (" bilinear" if processor.resample == BILINEAR else "")
+    if not processor.do_normalize:
+        return {"mean": (0.0,) * 3, "std": (1.0,) * 3, "fit": fit}
+    scale = 255 * processor.rescale_factor if processor.do_rescale else 255
+    mean, std = (np.broadcast_to(each, 3) / scale for each in (processor.image_mean, processor.image_std))
+    return {"mean": tuple(mean.tolist()), "std": tuple(std.tolist()), "fit": fit}
