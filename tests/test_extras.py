@@ -183,7 +183,8 @@ for verb in {sorted(VERBS)}:
 """
     extras = {"study": "study", "tune": "study", "compare": "study"}
     extras |= dict.fromkeys(("explain", "report", "diagnose"), "report")
-    extras |= dict.fromkeys(("index", "search", "serve", "enroll", "identify"), "search")
+    extras |= dict.fromkeys(("index", "search", "serve", "enroll", "identify", "board"), "search")
+    extras["demo"] = "demo"
     lines = bare(code)
     assert len(lines) == len(VERBS)
     for line in lines:

@@ -48,7 +48,7 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if verb == "train":
         said, others = typed(rest)
         if "--help" not in rest:
-            resume = said.pop("resume", None)
+            resume, _ = said.pop("resume", None), said.pop("live", None)
             assert not (resume and (said or others))
             options.config_of(options.merged(said, others))
         return

@@ -89,6 +89,18 @@ def test_model_gives_the_embeddings_of_the_run(finished: Path) -> None:
     np.testing.assert_allclose(embeddings, np.load(finished / "embeddings" / "test-after.npy"), atol=1e-5)
 
 
+def test_what_a_few_queries_find_is_written_down(finished: Path) -> None:
+    lines = read_log(finished / "retrieved.jsonl")
+    assert [line["step"] for line in lines] == [0, 4, 8, 12]
+    labels = pullpush.Items.load(finished / "items.parquet").split("validation").labels
+    for line in lines:
+        assert line["queries"] == lines[0]["queries"]
+        assert len(set(labels[line["queries"]].tolist())) == len(line["queries"]) == len(labels.unique())
+        for query, hits in zip(line["queries"], line["hits"], strict=True):
+            assert query not in hits
+            assert len(set(hits) - {-1}) == min(8, len(labels) - 1)
+
+
 def test_training_lowers_the_loss(small: Options, tmp_path: Path) -> None:
     pretrained = {"size": 32, "dim": 16}
     run = train(**{**small, "encoder": pretrained, "steps": 24, "validate_every": 24}, out=str(tmp_path / "run"))

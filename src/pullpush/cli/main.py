@@ -37,15 +37,18 @@ VERBS = {
     "enroll": ("identification", "search", "add classes to an index, each from a few images"),
     "identify": ("identification", "search", "who an image shows among the classes of an index, or unknown"),
     "serve": ("search", "search", "serve an index over HTTP, with a page"),
+    "board": ("board", "search", "a live page of all runs in a folder"),
+    "demo": ("board", "demo", "train on the built-in data with a live page, then search it"),
 }
 
 # Verbs whose progress is shown; studies show their runs themselves.
-LONG = ("train", "evaluate", "verify", "embed", "data", "compare", "report", "diagnose", "export", "index")
+LONG = ("train", "evaluate", "verify", "embed", "data", "compare", "report", "diagnose", "export", "index", "demo")
 # Verbs that read their command lines themselves; the others are functions with options.
 OWN_WORDS = ("train", "study", "tune")
 
 EXAMPLES = """\
 examples:
+  pullpush demo                                   from nothing to a search page, in five minutes
   pullpush train                                  the built-in emoji data, the default recipe
   pullpush train --data photos/ --loss circle --loss.margin 0.4 --out runs/circle
   pullpush data photos/                           look before you train

@@ -1,6 +1,9 @@
 """pullpush train"""
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -22,6 +25,7 @@ pullpush train --data items.csv --encoder resnet50 --encoder.size 224 --batch.cl
 pullpush train --loss circle --loss.margin 0.4 --loss.scale 80 --memory 4096
 pullpush train --task image-text                 images with their texts, in one space
 pullpush train --config runs/photos/config.yaml --seed 1 --out runs/photos-1
+pullpush train --data photos/ --live             with a page in the browser that shows how it goes
 pullpush train --resume runs/photos              go on after Ctrl-C, a kill or a power cut
 pullpush train --loss circle --help              with the options of that loss"""
 
@@ -31,7 +35,8 @@ def train(argv: list[str]) -> int:
     since = perf_counter()
     from pullpush.runs.options import FILE, choices, config_of, merged, sections
 
-    options, words = typed([word for word in argv if word not in ("--help", "-h")])
+    options, words = typed([word for word in argv if word not in ("--help", "-h")], flags=("live",))
+    live = "live" in options and bool(options.pop("live").read(bool))
     resume = options.pop("resume").values[-1] if "resume" in options else None
     if resume is True:
         raise UserError("--resume needs the folder of a run: --resume runs/NAME")
@@ -44,26 +49,45 @@ def train(argv: list[str]) -> int:
     if "--help" in argv or "-h" in argv:
         file = Option(None, str, f"{FILE} with any of these options; what is typed beside it wins")
         shown = sections(*choices(said))
-        print(help_of(USAGE, ABOUT, {**shown, "the run": {"config": file, **shown["the run"]}}, EXAMPLES))
+        page = Option(False, bool, "show the run in the browser while it trains; pullpush board does so for any run")
+        run_options = {"config": file, "live": page, **shown["the run"]}
+        print(help_of(USAGE, ABOUT, {**shown, "the run": run_options}, EXAMPLES))
         return 0
     typed_config = None if resume else config_of(said)
     # Only now: torch takes its time, and what is typed wrong is said at once.
-    from pullpush.runs.folder import open_run
+    from pullpush.runs.folder import open_run, run_folder
     from pullpush.training.loop import train as run
     from pullpush.training.signals import Stopped
 
-    try:
-        if resume and (Path(resume) / "metrics.json").exists():
-            folder, wanted = Path(resume), open_run(Path(resume)).report
+    config = typed_config or open_run(Path(str(resume)))
+    folder = Path(config.out or run_folder(config))
+    config.out = str(folder)
+    with _shown(folder) if live else nullcontext():
+        if resume and (folder / "metrics.json").exists():
             print(f"{resume} is finished; its report is drawn again")
         else:
-            config = typed_config or open_run(Path(str(resume)))
-            folder, wanted = run(config, resume=resume, since=since), config.report
-    except Stopped as stopped:
-        print(f"pullpush: {stopped}", file=sys.stderr)
-        return 128 + stopped.number
-    if wanted and (sentence := missing("report")):
-        print(f"no report: {sentence}, then pullpush report {folder}")
-    elif wanted:
-        report(str(folder))
+            try:
+                folder = run(config, resume=resume, since=since)
+            except Stopped as stopped:
+                print(f"pullpush: {stopped}", file=sys.stderr)
+                return 128 + stopped.number
+        if config.report and (sentence := missing("report")):
+            print(f"no report: {sentence}, then pullpush report {folder}")
+        elif config.report:
+            report(str(folder))
     return 0
+
+
+@contextmanager
+def _shown(folder: Path) -> Iterator[None]:
+    """Within it, the run is shown in the browser; afterwards, too, where somebody sits at a terminal."""
+    from pullpush.board import live
+    from pullpush.cli.board import shown
+
+    with live(folder.parent) as page:
+        shown(f"{page.address}/#{folder.name}", browser=True)
+        yield
+        if sys.stdin.isatty():
+            print("the page stays until Ctrl-C")
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()

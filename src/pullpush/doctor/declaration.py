@@ -72,9 +72,13 @@ class Finding:
         """The same with the step in its evidence."""
         return replace(self, evidence={**self.evidence, "step": float(step)})
 
+    @property
+    def seen(self) -> str:
+        """The evidence in words."""
+        return ", ".join(f"{words(name)} {shown(value)}" for name, value in self.evidence.items())
+
     def __str__(self) -> str:
-        seen = ", ".join(f"{words(name)} {shown(value)}" for name, value in self.evidence.items())
-        return f"{self.severity}: {self.finding} ({seen}). {self.advice}"
+        return f"{self.severity}: {self.finding} ({self.seen}). {self.advice}"
 
 
 @dataclass(frozen=True)

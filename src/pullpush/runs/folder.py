@@ -37,6 +37,7 @@ __all__ = [
     "hold",
     "open_run",
     "remove_run",
+    "run_folder",
     "save_embeddings",
     "save_results",
     "save_tables",

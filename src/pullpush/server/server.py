@@ -18,10 +18,10 @@ from pullpush.search.layout import default_index
 from pullpush.server.app import make_app
 from pullpush.server.connections import ACCEPTED, BACKLOG, PART, SILENT, Connection, Connections
 from pullpush.server.log import prepare as prepare_log
-from pullpush.server.middleware import HEAD, LOOPBACK, Rules
+from pullpush.server.middleware import HEAD, LOOPBACK, Rules, SecurityMiddleware
 from pullpush.server.service import Service
 
-__all__ = ["make_server", "serve"]
+__all__ = ["address_of", "listen", "make_server", "serve", "server_of", "token_of"]
 
 logger = logging.getLogger("pullpush.serve")
 TOKEN = "PULLPUSH_TOKEN"
@@ -70,7 +70,7 @@ def serve(
     or a token is needed.
     """
     local = host in LOOPBACK
-    token = _token(token, "" if local else host)
+    token = token_of(token, "" if local else host)
     index = Path(index if index is not None else default_index())
     if not read_only:
         tidy(index)
@@ -79,18 +79,23 @@ def serve(
     service.warm()
     hosts = (*LOOPBACK, host, *names) if local or names else None  # reached by any name, unless the names are given
     rules = Rules(hosts, token, timeout=timeout)
-    listener = _listen(host, port)
+    listener = listen(host, port)
     prepare_log()
     if not (engine.version.made_here or images):
         logger.warning("this index was not built here: only thumbnails are shown of images outside it; name --images")
     server = make_server(service, rules, read_only)
     if ready is not None:
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{listener.getsockname()[1]}")
+        ready(address_of(host, listener))
     server.run(sockets=[listener])
 
 
-def _token(token: str | None, host: str) -> str | None:
+def address_of(host: str, listener: socket.socket) -> str:
+    """What a browser is given."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def token_of(token: str | None, host: str) -> str | None:
     """The token, checked; where other machines reach the server, at `host`, there must be one."""
     token = token or os.environ.get(TOKEN) or None
     if token is not None and not (token.isascii() and token.isalnum() and len(token) >= 8):
@@ -106,8 +111,13 @@ def _token(token: str | None, host: str) -> str | None:
 def make_server(service: Service, rules: Rules, read_only: bool = False) -> uvicorn.Server:
     """The application with its middleware and connections; `run` it."""
     connections = Connections()
+    return server_of(make_app(service, rules, read_only, connections), connections)
+
+
+def server_of(app: SecurityMiddleware, connections: Connections) -> uvicorn.Server:
+    """What serves an application; `run` it with a socket of `listen`."""
     config = uvicorn.Config(
-        make_app(service, rules, read_only, connections),
+        app,
         http=partial(Connection, connections),  # type: ignore[arg-type]  # anything that makes a protocol
         ws="none",
         backlog=ACCEPTED,  # asyncio takes so many at a time
@@ -129,7 +139,12 @@ class _Server(uvicorn.Server):
             listener.listen(BACKLOG)  # asyncio has made it as short as what it takes at a time
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; `port` 0 takes a free one.
+
+    Raises:
+        UserError: the port is taken, or the address is not of this machine.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pullpush.runs.checkpoint import BEST, LAST, save_checkpoint
 from pullpush.runs.log import LOG, append, keep_until
+from pullpush.runs.retrieved import RETRIEVED
 
 if TYPE_CHECKING:
     from pullpush.training.run import Run
@@ -69,17 +70,19 @@ class Callback:
 
 
 class LogFile(Callback):
-    """Numbers to log.jsonl."""
+    """Numbers to log.jsonl; what `Results` adds to retrieved.jsonl is dropped with them."""
 
     def on_setup(self, run: Run) -> None:
         """Steps that will be done again are dropped."""
         if run.fabric.is_global_zero:
-            keep_until(run.folder / LOG, run.step)
+            for name in (LOG, RETRIEVED):
+                keep_until(run.folder / name, run.step)
 
     def on_begin(self, run: Run) -> None:
         """So is step 0 of an attempt that ended before its first checkpoint."""
         if run.fabric.is_global_zero:
-            keep_until(run.folder / LOG, -1)
+            for name in (LOG, RETRIEVED):
+                keep_until(run.folder / name, -1)
 
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
         if run.fabric.is_global_zero:

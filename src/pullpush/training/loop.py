@@ -21,7 +21,7 @@ from pullpush.errors import UserError
 from pullpush.progress import say
 from pullpush.runs.checkpoint import BEST, LAST, START, STATE, load_checkpoint, not_of_this_run
 from pullpush.runs.config import RESTARTED, Config, write_config
-from pullpush.runs.folder import THEN, held_folder, open_run, remove_run
+from pullpush.runs.folder import THEN, held_folder, open_run, remove_run, save_tables
 from pullpush.runs.options import config_from
 from pullpush.training.anomaly import FirstBadTensor
 from pullpush.training.averages import MovingAverage
@@ -139,6 +139,7 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
         tail = 0.0 if going_on else settle(config, items, since, fabric)
         if not going_on and fabric.is_global_zero:
             write_config(config, folder / "config.yaml", THEN)
+            save_tables(folder, items, None)  # for whoever looks on; again once it is known what is trained on
         task = _task(config, items, fabric)
         if last is None:
             task.start()

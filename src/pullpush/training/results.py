@@ -22,6 +22,7 @@ from pullpush.runs.gain import gain_over_start
 from pullpush.runs.neighbours import save_neighbours
 from pullpush.runs.reader import Missing, RunFolder
 from pullpush.runs.retrieval import MOST, ways_of
+from pullpush.runs.retrieved import append_retrieved
 from pullpush.training.averages import SHARES, blended
 from pullpush.training.callbacks import Callback
 from pullpush.training.compression import fit_compression
@@ -56,6 +57,8 @@ class Results(Callback):
         embedded, evaluation = _measured(run, "validation")
         metrics = {f"validation/{name}": value for name, value in _metrics(run, embedded, evaluation).items()}
         run.log(step, metrics)
+        if run.fabric.is_global_zero:
+            append_retrieved(run.folder, step, evaluation)
         run.tell("on_validation", step, metrics)
         if step:
             self._compare(run, step, metrics)
