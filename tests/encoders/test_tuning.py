@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from pullpush.encoders import ImageEncoder, TextEncoder, load
 from pullpush.encoders.bundle import save
 from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.lora import Lora, add_adapters, merged
-from pullpush.encoders.tuning import stages, tune
+from pullpush.encoders.stages import stages
+from pullpush.encoders.tuning import checkpoint_gradients, tune
 from pullpush.errors import UserError
 from tests.support.texts import small_text_model
 
@@ -187,3 +189,71 @@ def test_adapters_of_a_text_model_are_merged_as_it_is_saved(tmp_path: Path) -> N
     with torch.no_grad():
         torch.testing.assert_close(model(texts), encoder(texts), atol=1e-5, rtol=0)
         assert (base.features(texts) - encoder.features(texts)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_rates_of_layers_are_those_of_timm(name: str) -> None:
+    encoder = image_encoder(name)
+    groups = encoder.parameter_groups(1e-3, backbone_scale=0.5, weight_decay=0.05, layer_decay=0.75)
+    mine = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    theirs = param_groups_layer_decay(encoder.backbone, weight_decay=0.05, layer_decay=0.75)
+    for group in theirs:
+        for p in group["params"]:
+            assert mine.pop(id(p)) == (pytest.approx(5e-4 * group["lr_scale"]), group["weight_decay"])
+    assert set(mine) == {id(p) for p in encoder.head.parameters()}
+    assert {lr for lr, _ in mine.values()} == {1e-3}
+    names = [group["name"] for group in groups]
+    assert len(set(names)) == len(names)
+    assert names[0] == "backbone/1/weights"
+    tune(encoder, "last-stages", 2)
+    shorter = encoder.parameter_groups(1e-3, layer_decay=0.75)
+    assert {group["name"] for group in shorter} < set(names)
+
+
+def test_without_a_decay_there_are_two_groups_a_module() -> None:
+    names = [group["name"] for group in image_encoder("test_vit").parameter_groups(1e-3)]
+    assert names == [f"{part}/{kind}" for part in ("backbone", "head") for kind in ("weights", "biases_and_norms")]
+
+
+@pytest.mark.parametrize("what", ["all", "lora"])
+@pytest.mark.parametrize("name", MODELS)
+def test_with_gradient_checkpointing_the_gradients_are_the_same(name: str, what: Any) -> None:
+    plain, saving = image_encoder(name), image_encoder(name)
+    for each in (plain, saving):
+        each.frozen_norm = True
+        tune(each, what)
+    checkpoint_gradients(saving)
+    for each in (plain, saving):
+        each.train()(images()).square().sum(0)[0].backward()
+    mine, theirs = dict(saving.named_parameters()), dict(plain.named_parameters())
+    assert sum(p.grad is not None for p in mine.values()) > 4
+    for each, parameter in mine.items():
+        assert (parameter.grad is None) == (theirs[each].grad is None)
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, theirs[each].grad)
+
+
+def test_gradient_checkpointing_of_texts(tmp_path: Path) -> None:
+    name = small_text_model(tmp_path / "text")
+    plain, saving = (TextEncoder(name, dim=8, freeze=False) for _ in range(2))
+    checkpoint_gradients(saving)
+    called = 0
+
+    def count(*_: Any) -> None:
+        nonlocal called
+        called += 1
+
+    inner = next(m for n, m in saving.backbone.named_modules() if n.endswith("layer.0.attention"))
+    inner.register_forward_pre_hook(count)
+    for each in (plain, saving):
+        each.train()(["a", "b c"]).square().sum(0)[0].backward()
+    assert called == 2
+    for mine, theirs in zip(saving.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_gradient_checkpointing_counts_no_statistics_twice() -> None:
+    encoder = image_encoder("test_efficientnet")
+    assert not encoder.frozen_norm  # random weights
+    with pytest.raises(UserError, match="would count each batch twice"):
+        checkpoint_gradients(encoder)

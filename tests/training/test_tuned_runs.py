@@ -141,3 +141,13 @@ def test_adapters_of_other_weights_are_told(small: Options, adapted: tuple[Optio
     step = Task(config, make_items(config.data, 0)).step
     with pytest.raises(UserError, match="adapters of other weights"):
         step.load_state_dict(load_checkpoint(folder / BEST)["module"])
+
+
+def test_options_of_the_towers_reach_the_encoder(small: Options) -> None:
+    own = {"name": "test_vit", "tune": "last-stages", "gradient_checkpointing": True}
+    config = config_from({**small, "encoder": {**small["encoder"], **own}, "optimizer": {"layer_decay": 0.5}})
+    task = Task(config, make_items(config.data, config.seed))
+    assert task.encoder.backbone.grad_checkpointing
+    rates = {group["name"]: group["lr"] for group in task.parameter_groups()}
+    assert rates["head/weights"] == rates["backbone/7/weights"] == 2 * rates["backbone/6/weights"]
+    assert "backbone/5/weights" not in rates

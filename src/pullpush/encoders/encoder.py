@@ -1,7 +1,7 @@
 """What every encoder is: a backbone and a head. A kind of encoder is one file beside this one."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pullpush.bounds import Dim, Part, checked
 from pullpush.data.items import Items
 from pullpush.encoders.lora import Lora, is_adapter, merged
+from pullpush.encoders.stages import stages
 from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.maths.similarity import normalize
@@ -202,7 +203,7 @@ class Encoder(nn.Module):
         return next(chain(self.backbone.parameters(), self.backbone.buffers())).device
 
     def parameter_groups(
-        self, lr: float, *, backbone_scale: float = 1.0, weight_decay: float = 0.01
+        self, lr: float, *, backbone_scale: float = 1.0, weight_decay: float = 0.01, layer_decay: float = 1.0
     ) -> list[dict[str, Any]]:
         """Groups for a `torch.optim` optimiser, each with `name`, `params`, `lr` and `weight_decay`.
 
@@ -213,11 +214,19 @@ class Encoder(nn.Module):
             lr: learning rate of the head.
             backbone_scale: that of the backbone is `lr * backbone_scale`.
             weight_decay: of the weights.
+            layer_decay: each block of the backbone nearer to the input has its rate times so much. Of `n` blocks (see
+                `stages`, the stem as the first, what follows the last block in the last) the i-th has
+                `lr * backbone_scale * layer_decay ** (n - i)`. Source: Bao et al., BEiT, ICLR 2022, in the definition
+                of timm's `param_groups_layer_decay`.
         """
-        return [
-            *_groups("backbone", self.backbone, lr * backbone_scale, weight_decay),
-            *_groups("head", self.head, lr, weight_decay),
-        ]
+        named, rate = dict(self.backbone.named_parameters()), lr * backbone_scale
+        groups = [] if layer_decay == 1 else stages(self.backbone, coarse=False)
+        parts = [
+            (f"backbone/{number}", {each: named[each] for each in names}, rate * layer_decay ** (len(groups) - number))
+            for number, names in enumerate(groups, 1)
+        ] or [("backbone", named, rate)]
+        head = ("head", dict(self.head.named_parameters()), lr)
+        return [group for each in (*parts, head) for group in _groups(*each, weight_decay)]
 
     def config(self) -> dict[str, Any]:
         """What `rebuild` needs, as plain JSON values."""
@@ -263,8 +272,10 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _groups(name: str, module: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:
-    trained = {each: p for each, p in module.named_parameters() if p.requires_grad}
+def _groups(
+    name: str, parameters: Mapping[str, nn.Parameter], lr: float, weight_decay: float
+) -> Iterator[dict[str, Any]]:
+    trained = {each: p for each, p in parameters.items() if p.requires_grad}
     adapters = [trained.pop(each) for each in list(trained) if is_adapter(each)]
     decayed, plain = ([p for p in trained.values() if (p.ndim > 1) == wide] for wide in (True, False))
     if adapters:

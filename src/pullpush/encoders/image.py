@@ -15,7 +15,7 @@ from pullpush.bounds import Bound, Dim, Part, Seed, Whole, checked
 from pullpush.encoders.backbones import image_backbone, own_size
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Head, Stored, make_head, seeded
 from pullpush.encoders.small_maps import quick_on_small_maps
-from pullpush.encoders.tuning import freeze_stages
+from pullpush.encoders.stages import freeze_stages
 from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.files import Fields, check_fields, damaged

@@ -90,6 +90,7 @@ class EncoderConfig(Checked):
         frozen_stages: with tune auto so many first stages of the backbone (the stem is the first) do not learn; they
             cost the most.
         frozen_norm: keep the batch-norm statistics of the pretrained backbone.
+        gradient_checkpointing: keep less of a forward pass in memory, and compute it once more for the gradients.
         augment: random crops and colours in training; not with cached features.
         flip: mirror half of the training images, where left and right mean the same.
     """
@@ -107,6 +108,7 @@ class EncoderConfig(Checked):
     freeze: bool | None = None
     frozen_stages: Annotated[int, Bound(0, 1000)] = 3
     frozen_norm: bool = True
+    gradient_checkpointing: bool = False
     augment: bool = True
     flip: bool = True
 
@@ -132,6 +134,7 @@ class TextConfig(Checked):
         tune: what learns beside the head; see encoder.tune. auto is what freeze says.
         last_stages: how many, with tune last-stages: layers of the transformer.
         freeze: train the head only, as tune head does; none is true.
+        gradient_checkpointing: as of the image encoder.
         lr_scale: learning rate of the backbone where it is not frozen, as a share of the head's.
         relation: an image and a text belong together where they are of one class, or of one item only.
         duplicates: another item with the same text in the batch is a positive, or left out (mask), or kept out
@@ -146,6 +149,7 @@ class TextConfig(Checked):
     tune: Tune = "auto"
     last_stages: Count = 2
     freeze: bool | None = None
+    gradient_checkpointing: bool = False
     lr_scale: NonNegative = 0.05
     relation: Literal["class", "item"] = "class"
     duplicates: Literal["positive", "mask", "apart", "negative"] = "positive"
@@ -274,6 +278,7 @@ class OptimizerConfig(Checked):
     Args:
         lr: learning rate of the head at its highest.
         backbone_scale: learning rate of the backbone, as a share of the head's.
+        layer_decay: each block of the backbone nearer to the input has its rate times so much; 1 for the same rate.
         criterion_scale: learning rate of proxies and other learned options of the loss, as a multiple of the head's.
         weight_decay: decoupled; biases and norms have none.
         warmup: share of the steps in which the rate rises.
@@ -282,6 +287,7 @@ class OptimizerConfig(Checked):
 
     lr: Annotated[float, Bound(0, 100)] = 5e-4
     backbone_scale: NonNegative = 1.0
+    layer_decay: Annotated[float, Bound(0.01, 1)] = 1.0
     criterion_scale: NonNegative = 10.0
     weight_decay: Annotated[float, Bound(0, 100)] = 1e-4
     warmup: Share = 0.1

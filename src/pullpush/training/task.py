@@ -150,7 +150,7 @@ class Task:
             {**group, "name": f"{tower.name}/{group['name']}" if self.other else group["name"]}
             for tower in self.towers
             for group in tower.encoder.parameter_groups(
-                o.lr, backbone_scale=tower.backbone_scale, weight_decay=o.weight_decay
+                o.lr, backbone_scale=tower.backbone_scale, weight_decay=o.weight_decay, layer_decay=o.layer_decay
             )
         ]
         if learned := list(self.criterion.parameters()):

@@ -13,7 +13,7 @@ from pullpush.data.workers import available_bytes, cores, in_workers
 from pullpush.encoders.backbones import own_size
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.lora import Lora
-from pullpush.encoders.tuning import tune
+from pullpush.encoders.tuning import checkpoint_gradients, tune
 from pullpush.encoders.views import View, embed_each
 from pullpush.images import Fit
 from pullpush.images.augment import Augmentation, step_generator
@@ -142,10 +142,12 @@ class ImageTower(Tower):
 def image_encoder(config: Config, size: int) -> ImageEncoder:
     """The image encoder of a run, for images of this side."""
     own = config.encoder
-    left_out = ("augment", "flip", "init", "tune", "last_stages")
+    left_out = ("augment", "flip", "init", "tune", "last_stages", "gradient_checkpointing")
     options = {k: v for k, v in vars(own).items() if k not in left_out}
     encoder = ImageEncoder(**{**options, "size": size, "freeze": own.frozen}, seed=config.seed)
     tune(encoder, own.tune, own.last_stages, Lora(**vars(config.lora)), config.seed)
+    if own.gradient_checkpointing:
+        checkpoint_gradients(encoder)
     return encoder
 
 

@@ -10,7 +10,7 @@ from pullpush.data.items import Items
 from pullpush.data.texts import plain, text_problems
 from pullpush.encoders.lora import Lora
 from pullpush.encoders.text import TextEncoder
-from pullpush.encoders.tuning import tune
+from pullpush.encoders.tuning import checkpoint_gradients, tune
 from pullpush.errors import UserError
 from pullpush.extras import need
 from pullpush.runs.config import Config
@@ -38,6 +38,8 @@ class TextTower(Tower):
         options = {k: v for k, v in vars(own).items() if k in ("name", "head", "hidden", "dropout")}
         self.encoder = TextEncoder(**options, freeze=own.frozen, dim=config.encoder.dim, seed=config.seed)
         tune(self.encoder, own.tune, own.last_stages, Lora(**vars(config.lora)), config.seed)
+        if own.gradient_checkpointing:
+            checkpoint_gradients(self.encoder)
         self.backbone_scale = config.text.lr_scale
         self.texts = sorted({text for texts in table["text"] for text in texts})
         entry = {text: place for place, text in enumerate(self.texts)}
