@@ -241,6 +241,21 @@ def test_weights_are_random_or_those_of_a_file(folders: Callable[[str], str], tm
         images_of(folders("resnet"), size=96)
 
 
+@pytest.mark.parametrize("kind", ["vit", "siglip"])
+def test_a_joint_model_searches_as_it_is(kind: str, folders: Callable[[str], str], tmp_path: Path) -> None:
+    """By its folder, wherever that lies: cosines of images and texts are the library's."""
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folders(kind)}")
+    tokenize, items = open_clip.get_tokenizer(f"local-dir:{folders(kind)}"), open_items("emoji")
+    emoji = [items.open(row) for row in (0, 7000)]
+    with torch.no_grad():
+        images = model.eval().encode_image(torch.stack(list(map(preprocess, emoji))), normalize=True)
+        wanted = images @ model.encode_text(tokenize(WORDS), normalize=True).T
+    ours = load(f"open_clip:{folders(kind)}")
+    np.testing.assert_allclose(ours.embed(emoji) @ ours.embed_text(WORDS).T, wanted, atol=2e-3)
+    shutil.copytree(folders(kind), tmp_path / "elsewhere")
+    assert load(f"open_clip:{tmp_path / 'elsewhere'}").fingerprint == ours.fingerprint
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("ran",)

@@ -39,6 +39,18 @@ def test_the_average_is_the_mean_and_then_forgets_over_its_horizon() -> None:
     torch.testing.assert_close(average.values[0], expected)
 
 
+def test_constants_are_not_averaged() -> None:
+    """Infinities of a mask have no average."""
+    module = nn.Linear(3, 2)
+    module.register_buffer("mask", torch.tensor([0.0, -torch.inf]), persistent=False)
+    average = MovingAverage([module], 4)
+    for step in (1, 2):
+        average.update(step)
+    with average.in_place():
+        assert torch.equal(module.mask, torch.tensor([0.0, -torch.inf]))
+    assert len(average.values) == 2
+
+
 def test_the_average_takes_the_place_of_the_weights_and_gives_it_back_to_the_bit() -> None:
     module = nn.Linear(3, 2)
     average = MovingAverage([module], 3)

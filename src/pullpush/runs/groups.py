@@ -71,7 +71,7 @@ class EncoderConfig(Checked):
     """The image encoder.
 
     Args:
-        name: any timm model, or hf:FOLDER_OR_NAME of transformers.
+        name: any timm model, hf:FOLDER_OR_NAME of transformers, or open_clip:NAME:TAG or open_clip:FOLDER.
         dim: dimension of the embeddings.
         head: what stands between the backbone and the embedding.
         init: where the head linear starts: at the principal components of what the backbone makes of training images,
@@ -127,7 +127,7 @@ class TextConfig(Checked):
     """The text encoder, with task image-text.
 
     Args:
-        name: any sentence-transformers model.
+        name: any sentence-transformers model, or LIBRARY:NAME, such as open_clip:ViT-B-32:openai.
         head: what stands between the backbone and the embedding.
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.

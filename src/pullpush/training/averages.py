@@ -64,8 +64,8 @@ class MovingAverage:
 
 
 def _changing(module: nn.Module) -> Iterator[Tensor]:
-    """What of a module may change in training and can be averaged. Buffers that are not saved are constants, such as the
-    mask of a transformer, whose infinities have no average."""
+    """What of a module may change in training and can be averaged. Buffers that are not saved are constants, such as
+    the mask of a transformer, whose infinities have no average."""
     saved = module.state_dict().keys()
     learned = (parameter for parameter in module.parameters() if parameter.requires_grad)
     buffers = (buffer for name, buffer in module.named_buffers() if name in saved)

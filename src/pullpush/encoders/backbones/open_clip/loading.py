@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from pullpush.encoders.backbones.backbone import About
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.extras import need
@@ -20,6 +21,7 @@ from pullpush.names import did_you_mean
 
 __all__ = [
     "Source",
+    "about",
     "built",
     "loaded",
     "logit",
@@ -85,6 +87,11 @@ class Source(NamedTuple):
         """Of pixels on a 0..1 scale."""
         mean, std = (tuple(map(float, self.preprocess[name])) for name in ("mean", "std"))
         return mean, std
+
+
+def about(name: str) -> About:
+    """Both towers in one space, of the size that the configuration says."""
+    return About(("image", "text"), own_size(name))
 
 
 def own_size(name: str) -> int:
