@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pullpush.encoders import ImageEncoder, TextEncoder, load, save
 from pullpush.encoders import hub as hub_module
+from pullpush.encoders.backbones import about, joint
 from pullpush.encoders.backbones.sentence_transformers import no_progress_bars
 from pullpush.encoders.explain import explain
 from pullpush.errors import UserError
@@ -120,6 +121,7 @@ def test_the_scale_of_a_joint_model_is_kept(folders: Callable[[str], str], tmp_p
     for name, temperature, bias in (("clip", 0.02, None), ("siglip", 0.05, -7.0), ("vit", None, None)):
         encoder = ImageEncoder(f"hf:{folders(name)}", size=32)
         save(tmp_path / name, encoder)
+        assert load(tmp_path / name).temperature == encoder.backbone.temperature
         for backbone in (encoder.backbone, load(tmp_path / name).image.backbone):
             assert backbone.temperature == (temperature and pytest.approx(temperature))
             assert backbone.bias == bias
@@ -410,3 +412,59 @@ def test_a_text_tower_that_cannot_be_had_says_so(folders: Callable[[str], str], 
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"lack 1 of its tensors \(text_projection.weight\)"):
         TextEncoder(f"hf:{folder}")
+
+
+def test_what_is_known_before_weights_are_read(folders: Callable[[str], str], tmp_path: Path) -> None:
+    import transformers
+
+    assert about(f"hf:{folders('clip')}") == (("image", "text"), 32)
+    assert about(f"hf:{folders('dinov3')}") == (("image",), 32)
+    assert about(f"hf:{folders('convnext')}") == (("image",), 32)  # what it was trained with, though it takes any
+    save(tmp_path / "bundle", TextEncoder(f"hf:{folders('clip')}"))
+    assert about(f"hf:{tmp_path / 'bundle' / 'text'}") == (("text",), 0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    with no_progress_bars():
+        transformers.BertModel(transformers.BertConfig(vocab_size=9, **sizes)).save_pretrained(tmp_path / "bert")
+    assert about(f"hf:{tmp_path / 'bert'}") == (("text",), 0)
+
+
+@pytest.mark.parametrize("form", ["one file", "shards", "pickle"])
+def test_what_joins_the_towers_is_read_from_any_form_of_weights(
+    form: str, folders: Callable[[str], str], tmp_path: Path
+) -> None:
+    from transformers import AutoModel
+
+    for name, *of in (("clip", 24, 0.02, None), ("siglip", 32, 0.05, -7.0)):
+        folder = tmp_path / name
+        shutil.copytree(folders(name), folder)
+        file = folder / "model.safetensors"
+        if form == "pickle":
+            torch.save(read_safetensors(file), folder / "pytorch_model.bin")
+            file.unlink()
+        if form == "shards":
+            with no_progress_bars():
+                AutoModel.from_pretrained(folder).save_pretrained(folder, max_shard_size="100KB")
+            file.unlink()
+            assert len(list(folder.glob("*.safetensors"))) > 1
+        found = joint(f"hf:{folder}")
+        assert found is not None
+        assert found == (of[0], pytest.approx(of[1]), of[2])
+        backbone = ImageEncoder(f"hf:{folder}").backbone
+        assert (backbone.temperature, backbone.bias) == found[1:]
+    assert joint(f"hf:{folders('vit')}") is None
+    assert joint("resnet18") is None
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "vit"])
+def test_a_model_is_used_without_training(name: str, folders: Callable[[str], str], tmp_path: Path) -> None:
+    """Both towers of a joint one, so that words find images; the same wherever its folder lies."""
+    model = load(f"hf:{folders(name)}")
+    images = [Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 40, 3), np.uint8)) for seed in (0, 1)]
+    found = model.embed(images)
+    theirs = as_the_library(folders(name), model.image.prepare(images))
+    np.testing.assert_allclose(found, torch.nn.functional.normalize(theirs), atol=1e-5)
+    if name != "vit":
+        words = torch.nn.functional.normalize(texts_as_the_library(folders(name), TEXTS[:2]))
+        np.testing.assert_allclose(model.embed_text(TEXTS[:2]), words, atol=1e-5)
+    shutil.copytree(folders(name), tmp_path / "moved")
+    assert load(f"hf:{tmp_path / 'moved'}").fingerprint == model.fingerprint

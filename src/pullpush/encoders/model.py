@@ -122,6 +122,14 @@ class Model:
         return encoder if isinstance(encoder, TextEncoder) else None
 
     @property
+    def temperature(self) -> float | None:
+        """By which the checkpoint of a joint model (CLIP, SigLIP) divides the cosine of an image and a text; None of
+        any other. Training starts from it and does not change it here."""
+        image = self.encoders.get("image")
+        found: float | None = None if image is None else getattr(image.backbone, "temperature", None)
+        return found
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """Of the images."""
         return self.image.preprocessing

@@ -2,12 +2,14 @@
 
 from pullpush.encoders.backbones.backbone import (
     About,
+    Joint,
     about,
     image_backbone,
+    joint,
     libraries,
     library,
     own_size,
     text_backbone,
 )
 
-__all__ = ["About", "about", "image_backbone", "libraries", "library", "own_size", "text_backbone"]
+__all__ = ["About", "Joint", "about", "image_backbone", "joint", "libraries", "library", "own_size", "text_backbone"]

@@ -30,7 +30,18 @@ from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean
 
-__all__ = ["About", "Library", "about", "image_backbone", "libraries", "library", "own_size", "text_backbone"]
+__all__ = [
+    "About",
+    "Joint",
+    "Library",
+    "about",
+    "image_backbone",
+    "joint",
+    "libraries",
+    "library",
+    "own_size",
+    "text_backbone",
+]
 
 IMAGE, TEXT = "timm", "sentence_transformers"
 """The libraries of names that say none."""
@@ -48,6 +59,20 @@ class About(NamedTuple):
     size: int = 0
 
 
+class Joint(NamedTuple):
+    """What joins the two towers of a model.
+
+    Attributes:
+        dim: dimensions of their space.
+        temperature: by which the cosine of an image and a text is divided; None where it has none.
+        bias: what is added then, of a sigmoid for each pair; None where it has none.
+    """
+
+    dim: int
+    temperature: float | None = None
+    bias: float | None = None
+
+
 class Library(Protocol):
     """What a file of this package declares: `about`, and `image` with `own_size`, `text`, or all of them."""
 
@@ -57,6 +82,10 @@ class Library(Protocol):
         Raises:
             UserError: there is no such model, or it cannot be had.
         """
+
+    def joint(self, name: str) -> Joint | None:
+        """What joins the two towers of the model `name`; None where it has not both. A library without such models
+        needs none of this."""
 
     def image(
         self, name: str, weights: str, size: int, architecture: Mapping[str, Any] | None = None
@@ -107,6 +136,16 @@ def about(name: str, usual: str = IMAGE) -> About:
     """
     module, rest = library(name, usual)
     return cast(Library, module).about(rest)
+
+
+def joint(name: str) -> Joint | None:
+    """What joins the two towers of a model; None of one that has not both.
+
+    Raises:
+        UserError: an unknown model, or a hub that cannot be reached.
+    """
+    module, rest = library(name, IMAGE)
+    return cast(Library, module).joint(rest) if hasattr(module, "joint") else None
 
 
 def image_backbone(

@@ -6,6 +6,7 @@ has no pooler the class token after the norm.
 """
 
 from pullpush.encoders.backbones.hf.images import image, own_size
+from pullpush.encoders.backbones.hf.known import about, joint
 from pullpush.encoders.backbones.hf.texts import text
 
-__all__ = ["image", "own_size", "text"]
+__all__ = ["about", "image", "joint", "own_size", "text"]

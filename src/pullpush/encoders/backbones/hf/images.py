@@ -13,8 +13,8 @@ from pullpush.encoders.backbones.hf.loading import (
     config_of,
     lacking,
     loading,
-    logit,
     refuse_random,
+    scale_of,
     transformers,
     where,
 )
@@ -23,7 +23,7 @@ from pullpush.encoders.weights import Loaded, read_weights
 from pullpush.errors import UserError
 from pullpush.extras import need
 
-__all__ = ["image", "own_size"]
+__all__ = ["image", "own_size", "trained_size", "vision_of"]
 
 # What makes one embedding in some models.
 POOLER = re.compile(r"(?:^|\.)pooler\.")
@@ -57,7 +57,7 @@ def image(
     refuse_random(name, [each for each in missing if not POOLER.search(each)])
     if missing:  # checkpoints of classifiers have no pooler: these read the class token
         tower.pooler = None
-    backbone = Vision(tower, getattr(model, "visual_projection", None), *logit(model))
+    backbone = Vision(tower, getattr(model, "visual_projection", None), *scale_of(dict(model.named_parameters())))
     if backbone.family is OTHER:
         check_embedding(name, tower, size)
     matched = 0 if weights == "none" else len(backbone.state_dict())
@@ -74,16 +74,23 @@ def own_size(name: str) -> int:
     """
     need("hf")
     with loading(name):
-        how = where(name)
-        config = config_of(name, how)
-        processor, given = _processor(name, config, how)
-    config = getattr(config, "vision_config", config)
-    if FAMILIES.get(family_of(config), OTHER).pool == "avg":
-        return 0
+        config = config_of(name, how := where(name))
+        takes_any = FAMILIES.get(family_of(vision_of(config)), OTHER).pool == "avg"
+        return 0 if takes_any else trained_size(name, config, how)
+
+
+def trained_size(name: str, config: Any, how: Mapping[str, Any]) -> int:
+    """The side of the images that a model was trained with; 0 where nothing says it."""
+    processor, given = _processor(name, config, how)
     sizes = [getattr(processor, "crop_size", None), processor.size] if given else []
     sides = [each[key] for each in sizes if each for key in ("height", "shortest_edge") if each.get(key)]
-    image_size = getattr(config, "image_size", 0) or 0
-    return int(sides[0] if sides else image_size[0] if isinstance(image_size, list | tuple) else image_size)
+    own = getattr(vision_of(config), "image_size", 0) or 0
+    return int(sides[0] if sides else own[0] if isinstance(own, list | tuple) else own)
+
+
+def vision_of(config: Any) -> Any:
+    """The configuration of the part that takes images."""
+    return getattr(config, "vision_config", config)
 
 
 def _model(name: str, config: Any, weights: str, how: Mapping[str, Any]) -> tuple[Any, list[str], tuple[str, ...], str]:

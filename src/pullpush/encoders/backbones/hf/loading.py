@@ -14,7 +14,7 @@ from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.names import few
 
-__all__ = ["config_of", "lacking", "loading", "logit", "refuse_random", "transformers", "where"]
+__all__ = ["config_of", "lacking", "loading", "refuse_random", "scale_of", "transformers", "where"]
 
 
 def transformers(module: str = "") -> Any:
@@ -63,9 +63,9 @@ def config_of(name: str, how: Mapping[str, Any]) -> Any:
     return config
 
 
-def logit(model: Any) -> tuple[float | None, float | None]:
+def scale_of(tensors: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """The temperature and the bias of a joint model, which multiplies cosines by `exp(logit_scale)`."""
-    scale, bias = (getattr(model, name, None) for name in ("logit_scale", "logit_bias"))
+    scale, bias = (tensors.get(name) for name in ("logit_scale", "logit_bias"))
     return None if scale is None else math.exp(-scale.item()), None if bias is None else bias.item()
 
 

@@ -12,7 +12,7 @@ from pullpush.encoders.backbones import sentence_transformers
 from pullpush.encoders.backbones.hf.loading import config_of, lacking, loading, refuse_random, transformers, where
 from pullpush.extras import need
 
-__all__ = ["Words", "text"]
+__all__ = ["Words", "has_tower", "text"]
 
 # Of joint models whose text tower stands alone: its class, and how texts are filled up to one length.
 TOWERS = {
@@ -36,9 +36,8 @@ def text(name: str) -> Any:
     with loading(name):
         how = where(name)
         config = config_of(name, how)
-        family = str(config.model_type).removesuffix("_text_model")
-        if family in TOWERS:
-            kind, padding = TOWERS[family]
+        if has_tower(config):
+            kind, padding = TOWERS[_family(config)]
             options = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
             own = getattr(config, "text_config", config)
             if hasattr(config, "projection_dim"):  # the joint model's own, whatever that of its tower says
@@ -49,6 +48,15 @@ def text(name: str) -> Any:
     if Path(name).is_dir():
         warnings.warn(f"'{name}' says no pooling: the embedding of a text is the mean of its tokens", stacklevel=2)
     return sentence_transformers.text(name)
+
+
+def has_tower(config: Any) -> bool:
+    """Whether a model has a text tower that stands alone, or is one."""
+    return _family(config) in TOWERS
+
+
+def _family(config: Any) -> str:
+    return str(config.model_type).removesuffix("_text_model")
 
 
 class Words(nn.Module):

@@ -94,7 +94,7 @@ class Vision(nn.Module):
     def architecture(self) -> dict[str, Any]:
         """What rebuilds it without its checkpoint."""
         config = json.loads(self.model.config.to_json_string(use_diff=False))
-        for aside in ("_name_or_path", "architectures", "dtype"):
+        for aside in ("_name_or_path", "architectures", "dtype", "transformers_version"):
             config.pop(aside, None)
         return {
             "class": type(self.model).__name__,
