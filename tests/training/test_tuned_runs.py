@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from pullpush.encoders import load
@@ -151,3 +152,19 @@ def test_options_of_the_towers_reach_the_encoder(small: Options) -> None:
     rates = {group["name"]: group["lr"] for group in task.parameter_groups()}
     assert rates["head/weights"] == rates["backbone/7/weights"] == 2 * rates["backbone/6/weights"]
     assert "backbone/5/weights" not in rates
+
+
+@pytest.mark.parametrize("what", ["head", "lora", "all"])
+def test_a_run_says_what_learns_and_what_it_takes(small: Options, what: str) -> None:
+    config = config_from({**small, "tune": what})
+    task = Task(config, make_items(config.data, config.seed))
+    optimizer = torch.optim.AdamW(task.parameter_groups())
+    task.step(*task.prepare(next(task.batches(0)), torch.device("cpu"))).backward()
+    optimizer.step()
+    moments = [v for state in optimizer.state.values() for k, v in state.items() if k.startswith("exp_avg")]
+    weights = [*task.encoder.parameters()]
+    learned = [p for group in optimizer.param_groups for p in group["params"]]
+    held = [*weights, *(p.grad for p in learned), *moments]
+    assert task.costs.bytes == sum(each.nbytes for each in held)
+    assert task.costs.learned == sum(p.numel() for p in learned)
+    assert str(task.costs) in task.notes

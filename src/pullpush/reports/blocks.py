@@ -282,6 +282,11 @@ def how(context: Context) -> Block:
             "image an id as the gallery, all others as queries. All against all: each image against all others, as "
             "recall@k without a prefix and everything else on this page."
         )
+    if learned := metrics.get("model"):
+        lines.append(
+            f"{learned['learned']:,} of the {learned['parameters']:,} parameters of the model were trained; weights, "
+            f"gradients and the optimiser's state took {learned['bytes'] / 1e6:,.0f} MB."
+        )
     if kept := kept_sentence(metrics):
         lines.append(kept)
     if metrics.get("best_step"):

@@ -107,6 +107,7 @@ class Results(Callback):
             "steps": run.step,
             **chosen,
             "collapse": run.collapse and asdict(run.collapse),
+            "model": task.costs.values(),
             "seconds": round(time.perf_counter() - run.since, 1),
             "test_classes": kind_of_classes(task.items, "test") if after else "none",
             "test": {"before": run.before, "after": after, **_test_views(run)},

@@ -23,6 +23,7 @@ from pullpush.evaluation.protocols import protocol_for
 from pullpush.runs.config import Config
 from pullpush.runs.folder import save_tables
 from pullpush.runs.log import go_on
+from pullpush.training.costs import costs_of
 from pullpush.training.criteria import make_criteria
 from pullpush.training.learned_state import hold_what_learns
 from pullpush.training.reranking import named_rerank
@@ -53,6 +54,7 @@ class Task:
         views: in which the model sees images.
         towers: one or two.
         splits: the items of each split.
+        costs: what learns, and the memory that this takes.
         notes: what a person should know before the first step.
 
     Raises:
@@ -109,7 +111,8 @@ class Task:
         )
         classes, others = int(self.labels.max()) + 1, None if self.other is None else self.ids + OTHER_IDS
         self.criterion, self.all_pairs = make_criteria(config, classes, self.ids, others)
-        self.notes += [*(note for tower in self.towers for note in tower.notes), *self.sampler.notes]
+        self.costs = costs_of([*(tower.encoder for tower in self.towers), self.criterion])
+        self.notes += [*(note for tower in self.towers for note in tower.notes), *self.sampler.notes, str(self.costs)]
         self.step = Step({tower.name: tower.encode for tower in self.towers}, self.criterion)
         if any(tower.encoder.lora for tower in self.towers):
             hold_what_learns(self.step)

@@ -16,6 +16,7 @@ from pullpush.encoders.compression import Compression
 from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.rerank import Rerank
 from pullpush.evaluation import CrossModal, Evaluation
+from pullpush.training.costs import Costs
 
 __all__ = ["Trainable"]
 
@@ -29,6 +30,7 @@ class Trainable(Protocol):
         encoder: of the items.
         criterion: the loss.
         sampler: of the training batches.
+        costs: what learns, and the memory that this takes.
         notes: what a person should know before the first step.
         views: in which the model that is saved sees images.
         step: the module that learns: what `prepare` gives to the loss.
@@ -43,6 +45,7 @@ class Trainable(Protocol):
     encoder: Encoder
     criterion: Criterion
     sampler: ClassBalancedSampler
+    costs: Costs
     notes: list[str]
     views: Views
 
