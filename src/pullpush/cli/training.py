@@ -55,6 +55,8 @@ def train(argv: list[str]) -> int:
         return 0
     typed_config = None if resume else config_of(said)
     # Only now: torch takes its time, and what is typed wrong is said at once.
+    from lightning_fabric.utilities import rank_zero_only
+
     from pullpush.runs.folder import open_run, run_folder
     from pullpush.training.loop import train as run
     from pullpush.training.signals import Stopped
@@ -62,7 +64,8 @@ def train(argv: list[str]) -> int:
     config = typed_config or open_run(Path(str(resume)))
     folder = Path(config.out or run_folder(config))
     config.out = str(folder)
-    with _shown(folder) if live else nullcontext():
+    first = not getattr(rank_zero_only, "rank", 0)  # of several processes that one shows and draws
+    with _shown(folder) if live and first else nullcontext():
         if resume and (folder / "metrics.json").exists():
             print(f"{resume} is finished; its report is drawn again")
         else:
@@ -71,9 +74,11 @@ def train(argv: list[str]) -> int:
             except Stopped as stopped:
                 print(f"pullpush: {stopped}", file=sys.stderr)
                 return 128 + stopped.number
-        if config.report and (sentence := missing("report")):
+        if not first or not config.report:
+            return 0
+        if sentence := missing("report"):
             print(f"no report: {sentence}, then pullpush report {folder}")
-        elif config.report:
+        else:
             report(str(folder))
     return 0
 

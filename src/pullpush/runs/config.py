@@ -100,7 +100,9 @@ class Config(Checked):
         out: the run folder; by default runs/DATA-LOSS-TIME.
         precision: bf16 computes the encoder in bfloat16; auto does with minutes on a GPU that knows it, and 32 else.
         device: cpu, cuda, mps, or whatever is there (auto).
-        devices: processes that train together.
+        devices: processes that train together on each machine.
+        nodes: machines that train together, started by torchrun or a cluster; --devices says how many processes each
+            has.
         compile: compile the criterion.
         gradient_cache: embed the batch in chunks of so many, for batches larger than memory; 0 for all at once.
         validate_every: steps between evaluations on the validation classes; 0 for eight in a run.
@@ -139,6 +141,7 @@ class Config(Checked):
     precision: Literal["auto", "32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "gpu", "mps"] = "auto"
     devices: Annotated[int, Bound(1, 64)] = 1
+    nodes: Annotated[int, Bound(1, 4096)] = 1
     compile: bool = False
     gradient_cache: Whole = 0
     validate_every: Whole = 0
@@ -164,6 +167,11 @@ class Config(Checked):
     def usual_batch(self) -> tuple[int, int]:
         """Classes and samples of a batch, where nothing is said and the data have as many."""
         return (256, 1) if with_texts(self.task) else (32, 4)
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.devices * self.nodes
 
     def values(self) -> dict[str, Any]:
         """Nested plain values, as YAML has them; `config_from` reads them."""

@@ -134,7 +134,7 @@ def _batch(run: StudyRun, out: Path) -> tuple[int, int]:
         return batch.classes, batch.samples
     labels = stored(run, out).items.split("train").labels
     sampler = ClassBalancedSampler.for_data(
-        labels, run.config.usual_batch, **vars(batch), world=run.config.devices, seed=run.config.seed
+        labels, run.config.usual_batch, **vars(batch), world=run.config.processes, seed=run.config.seed
     )
     return sampler.classes, sampler.samples
 

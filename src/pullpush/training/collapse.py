@@ -59,7 +59,8 @@ class OnCollapse(Callback):
 
     def on_look(self, run: Run, step: int, validated: bool) -> None:
         symptom = None if run.config.on_collapse == "warn" else self._lasting()
-        if symptom is None:
+        # Each process has looked at a batch of its own; the first one decides.
+        if not run.fabric.broadcast(symptom is not None):
             return
         if len(run.task.splits["validation"]):
             if not validated:
@@ -68,12 +69,12 @@ class OnCollapse(Callback):
             if last >= (1 - LOST) * start:
                 return
         objective = self.monitor.objective
-        options = possible(objective, next(iter(symptom.cures)))
+        options = run.fabric.broadcast(possible(objective, next(iter(symptom.cures))) if symptom else {})
         again = run.config.on_collapse == "restart" and run.collapse is None and options
         then: Literal["stopped", "restarting"] = "restarting" if again else "stopped"
         before = run.collapse or Collapse(step, then, options)
         run.collapse = replace(before, step=step, then=then)
-        cure = "" if again else f" {advise(objective, *symptom.cures)}"
+        cure = "" if again or symptom is None else f" {advise(objective, *symptom.cures)}"
         say(f"step {step}: the embeddings have collapsed, and the run ends here.{cure}", style="bold red")
 
     def _lasting(self) -> Symptom | None:

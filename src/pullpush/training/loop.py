@@ -1,9 +1,11 @@
 """The training loop, from top to bottom."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from pullpush import progress
@@ -44,6 +47,10 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 __all__ = ["make_items", "read_items", "train"]
 
+# So long the other processes wait for the first one, which evaluates what all have embedded.
+PATIENCE = timedelta(days=2)
+# What whoever starts processes on several machines sets, torchrun or a cluster.
+STARTED = {"MASTER_ADDR", "SLURM_NTASKS", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE"}
 # Steps whose numbers are written together: reading them waits for the device.
 WRITE_EVERY = 10
 
@@ -92,21 +99,14 @@ def train(
     resume = Path(resume) if resume else None
     config = open_run(resume) if resume else config_from(chosen)
     trackers = Trackers(config.trackers, loggers, config.tensorboard)
-    if config.gradient_cache and config.devices > 1:
-        raise UserError("the gradient cache runs in one process: leave out --gradient_cache or --devices")
+    if config.gradient_cache and config.processes > 1:
+        raise UserError("the gradient cache runs in one process: leave out --gradient_cache, or --devices and --nodes")
     heard, monitor = [as_callback(each) for each in callbacks], Monitor()
     first: Any = [Pace()] if config.minutes else []
     watching = [FirstBadTensor(), monitor, *heard, Results(), Checkpoints(), OnCollapse(monitor)]
     listeners = [*first, Display(), LogFile(), trackers, *watching]
     settle_precision(config)
-    precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
-    try:
-        fabric = Fabric(accelerator=config.device, devices=config.devices, precision=precision, callbacks=listeners)
-    except (MisconfigurationException, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"--device {config.device} with --devices {config.devices} is not to be had here: {error}"
-        ) from error
-    fabric.launch()
+    fabric = _fabric(config, listeners)
     fabric.seed_everything(config.seed, verbose=False)
     shown = not quiet and fabric.is_global_zero
     with progress.showing(shown), flushed_denormals(), held_folder(fabric, config, resume) as (folder, going_on):
@@ -120,6 +120,27 @@ def train(
         run.tell("on_finish")
         fabric.barrier()
     return folder
+
+
+def _fabric(config: Config, listeners: Sequence[Any]) -> Fabric:
+    """The processes of a run, launched: by Fabric on one machine, by torchrun or a cluster on several."""
+    precision: Any = "bf16-mixed" if config.precision == "bf16" else "32-true"
+    strategy: Any = DDPStrategy(timeout=PATIENCE) if config.processes > 1 else "auto"
+    options: Any = {"accelerator": config.device, "devices": config.devices, "num_nodes": config.nodes}
+    if config.nodes > 1 and not STARTED & set(os.environ):
+        raise UserError(
+            f"--nodes {config.nodes} is for a run that is started on each of the machines: torchrun --nnodes "
+            f"{config.nodes} --nproc_per_node {config.devices} --rdzv_backend c10d --rdzv_endpoint HOST:PORT "
+            f"-m pullpush train --nodes {config.nodes} --devices {config.devices}"
+        )
+    try:
+        fabric = Fabric(**options, strategy=strategy, precision=precision, callbacks=list(listeners))
+        fabric.launch()
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        nodes = f" on {config.nodes} machines (--nodes)" if config.nodes > 1 else ""
+        said = f"--device {config.device} with --devices {config.devices}{nodes}"
+        raise UserError(f"{said} is not to be had here: {error}") from error
+    return fabric
 
 
 def as_callback(each: Any) -> Any:

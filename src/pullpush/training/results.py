@@ -27,6 +27,7 @@ from pullpush.training.averages import SHARES, blended
 from pullpush.training.callbacks import Callback
 from pullpush.training.compression import fit_compression
 from pullpush.training.decision import decide, verified
+from pullpush.training.ranks import together
 from pullpush.training.reranking import reranking_of
 from pullpush.training.views import see, sides_of
 
@@ -45,35 +46,26 @@ class Results(Callback):
     """
 
     def on_begin(self, run: Run) -> None:
-        if run.fabric.is_global_zero:
-            run.task.save_tables(run.folder)
-            run.before = _test(run, "before")
-            save_checkpoint(run.folder / START, {"step": 0, "module": run.task.step.state_dict()})
+        run.before = together(run, lambda: _started(run))
         self.on_validate(run, 0)
 
     def on_validate(self, run: Run, step: int) -> None:
         if not len(run.task.splits["validation"]):
             return
-        embedded, evaluation = _measured(run, "validation")
-        metrics = {f"validation/{name}": value for name, value in _metrics(run, embedded, evaluation).items()}
+        metrics = {f"validation/{name}": value for name, value in together(run, lambda: _validated(run, step)).items()}
         run.log(step, metrics)
-        if run.fabric.is_global_zero:
-            append_retrieved(run.folder, step, evaluation)
         run.tell("on_validation", step, metrics)
         if step:
             self._compare(run, step, metrics)
             return
         run.start = metrics[f"validation/{run.task.chosen_by}"]
-        if run.fabric.is_global_zero:
-            _save(run, "validation-before", embedded, evaluation)
 
     def _compare(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         """Keeps the weights or, in the second half of the run, their average, where one of them is the best so far."""
         chosen_by = f"validation/{run.task.chosen_by}"
         found = {"trained": metrics}
         if run.average is not None and 2 * step >= run.config.steps:
-            with run.average.in_place():
-                averaged = _measured(run, "validation")[1].metrics
+            averaged = together(run, lambda: _averaged(run))
             run.log(step, {f"validation/average/{name}": value for name, value in averaged.items()})
             found["average"] = {f"validation/{name}": value for name, value in averaged.items()}
         kept = max(found, key=lambda name: found[name][chosen_by])
@@ -85,8 +77,9 @@ class Results(Callback):
 
     def on_finish(self, run: Run) -> None:
         """Keeps a model, tests it, and writes down the metrics."""
-        if not run.fabric.is_global_zero:
-            return
+        together(run, lambda: self._finish(run))
+
+    def _finish(self, run: Run) -> None:
         task = run.task
         chosen = _keep(run)
         trained = task.embed("train", run.fabric.device) if len(task.splits["train"]) else None
@@ -121,6 +114,31 @@ class Results(Callback):
         metrics["test"] |= more
         save_results(run.folder, task.classes_seen(run.step), metrics)
         run.tell("on_test", metrics)
+
+
+def _started(run: Run) -> dict[str, float]:
+    """Tests the untrained model, which is kept. Returns the metrics."""
+    run.task.save_tables(run.folder)
+    before = _test(run, "before")
+    save_checkpoint(run.folder / START, {"step": 0, "module": run.task.step.state_dict()})
+    return before
+
+
+def _validated(run: Run, step: int) -> dict[str, float]:
+    """Metrics and losses of the validation items; those of the untrained model are kept."""
+    embedded, evaluation = _measured(run, "validation")
+    if not step:
+        _save(run, "validation-before", embedded, evaluation)
+    metrics = _metrics(run, embedded, evaluation)
+    append_retrieved(run.folder, step, evaluation)
+    return metrics
+
+
+def _averaged(run: Run) -> dict[str, float]:
+    """The metrics of the average of the weights."""
+    assert run.average is not None
+    with run.average.in_place():
+        return dict(_measured(run, "validation")[1].metrics)
 
 
 def _keep(run: Run) -> dict[str, Any]:

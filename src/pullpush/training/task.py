@@ -26,6 +26,7 @@ from pullpush.runs.log import go_on
 from pullpush.training.costs import costs_of
 from pullpush.training.criteria import make_criteria
 from pullpush.training.learned_state import hold_what_learns
+from pullpush.training.ranks import Asked, Ranks
 from pullpush.training.reranking import named_rerank
 from pullpush.training.step import OTHER_IDS, Step, compare
 from pullpush.training.towers import CPU, SPLITS, TOWERS, Batch, ImageTower, TextTower, Tower
@@ -56,6 +57,7 @@ class Task:
         splits: the items of each split.
         costs: what learns, and the memory that this takes.
         notes: what a person should know before the first step.
+        ranks: of several processes, those that embed together, while they do.
 
     Raises:
         UserError: data without what a tower needs, a loss with class proxies for two towers.
@@ -81,6 +83,7 @@ class Task:
                 "siglip, triplet, circle or any other without proxies"
             )
         self.config, self.items = config, items
+        self.ranks: Ranks | None = None
         self.towers = [kind(config, items, rank, device, local_rank) for kind in kinds]
         self.first, last = self.towers[0], self.towers[-1]
         self.other = last if isinstance(last, TextTower) else None
@@ -203,17 +206,41 @@ class Task:
         return {"train/duplicates": float(twice.any(1).double().mean())}
 
     def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
-        return {tower.name: tower.embed(tower.entries(split), device, split) for tower in self.towers}
+        return {tower.name: self._embedded(Asked(place, split), device) for place, tower in enumerate(self.towers)}
 
     def embed_texts(self, split: str, device: torch.device) -> dict[str, Tensor]:
-        return {tower.name: tower.embed(tower.entries(split), device, split) for tower in self.towers[1:]}
+        towers = list(enumerate(self.towers))[1:]
+        return {tower.name: self._embedded(Asked(place, split), device) for place, tower in towers}
 
     def can_see(self, views: Sequence[View]) -> list[View]:
         return [view for view in views if self.first.can_see(view)] if isinstance(self.first, ImageTower) else []
 
     def embed_views(self, split: str, views: Sequence[View], device: torch.device) -> dict[View, Tensor]:
         assert isinstance(self.first, ImageTower)
-        return self.first.embed_views(self.first.entries(split), views, device)
+        if self.ranks is None:
+            return self.first.embed_views(self.first.entries(split), views, device)
+        return dict(zip(views, self.ranks.embed(Asked(0, split, tuple(views))).unbind(1), strict=True))
+
+    def _embedded(self, asked: Asked, device: torch.device) -> Tensor:
+        if self.ranks is not None:
+            return self.ranks.embed(asked)
+        tower = self.towers[asked.tower]
+        return tower.embed(tower.entries(asked.split), device, asked.split)
+
+    def count(self, asked: Asked) -> int:
+        return len(self.towers[asked.tower].entries(asked.split))
+
+    def part(self, asked: Asked, places: Tensor, device: torch.device) -> Tensor:
+        tower = self.towers[asked.tower]
+        if not len(places):
+            return torch.zeros(0, *[len(asked.views)] * bool(asked.views), tower.encoder.dim)
+        entries = tower.entries(asked.split)[places]
+        if not asked.views:
+            # What is kept of these entries is not kept of the whole split.
+            return tower.embed(entries, device, f"{asked.split} from {int(places[0])} of {len(places)}")
+        assert isinstance(tower, ImageTower)
+        each = tower.embed_views(entries, asked.views, device)
+        return torch.stack([each[view] for view in asked.views], 1)
 
     def evaluate(
         self, split: str, embedded: Mapping[str, Tensor], seen: tuple[Tensor, Tensor] | None = None
@@ -244,7 +271,7 @@ class Task:
         # Batches as in training, of as many classes as there are here.
         classes = min(self.sampler.classes, len(items.labels.unique()))
         batches = list(ClassBalancedSampler(items.labels, classes, self.sampler.samples, seed=self.sampler.seed))
-        plain = self.all_pairs.to(device)
+        plain = self.all_pairs.to(device).eval()  # in training the ranks' batches would be joined
         plain.learned.load_state_dict(self.criterion.learned.state_dict())
 
         def loss(criterion: Criterion, batches: Sequence[slice | list[int]]) -> float:

@@ -1,8 +1,10 @@
 """What the loop and its callbacks need of that which is trained."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 import torch
@@ -17,6 +19,9 @@ from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.rerank import Rerank
 from pullpush.evaluation import CrossModal, Evaluation
 from pullpush.training.costs import Costs
+
+if TYPE_CHECKING:
+    from pullpush.training.ranks import Asked, Ranks
 
 __all__ = ["Trainable"]
 
@@ -38,6 +43,7 @@ class Trainable(Protocol):
         shown: the metrics that are printed at the end.
         followed: those that are printed at each validation; log.jsonl has all.
         chosen_by: the one by which the best weights are chosen.
+        ranks: of several processes, those that embed together, while they do.
     """
 
     items: Items
@@ -48,6 +54,7 @@ class Trainable(Protocol):
     costs: Costs
     notes: list[str]
     views: Views
+    ranks: Ranks | None
 
     @property
     def step(self) -> nn.Module: ...
@@ -80,6 +87,12 @@ class Trainable(Protocol):
 
     def embed_texts(self, split: str, device: torch.device) -> dict[str, Tensor]:
         """The same without the items: what `evaluate` needs beside `seen`."""
+
+    def count(self, asked: Asked) -> int:
+        """How many entries are asked for."""
+
+    def part(self, asked: Asked, places: Tensor, device: torch.device) -> Tensor:
+        """What is asked for, of the entries at these places among them; on the CPU."""
 
     def can_see(self, views: Sequence[View]) -> list[View]:
         """Those of the views that the encoder takes; none where it doesn't take images."""
