@@ -355,6 +355,26 @@ def test_trackers_take_what_the_log_takes(small: Options, tmp_path: Path) -> Non
     assert not (run / "tensorboard").exists()
 
 
+def test_mlflow_takes_what_the_log_takes(small: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a store of its own, beside the run folder; a run that goes on stays one run."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    pytest.importorskip("pytorch_lightning", reason="MLflow's logger comes with the extra mlflow")
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow")
+    stopping = lambda run, step: os.kill(os.getpid(), signal.SIGTERM) if step == 4 else None  # noqa: E731
+    with pytest.raises(Stopped):
+        train(**{**small, "trackers": ["mlflow"], "steps": 8}, out=str(tmp_path / "run"), callbacks=[stopping])
+    run = train(resume=tmp_path / "run", quiet=True)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("pullpush")
+    (held,) = client.search_runs([experiment.experiment_id])
+    assert (held.info.run_name, held.info.status, held.data.params["steps"]) == ("run", "FINISHED", "8")
+    losses = {line["step"]: line["train/loss"] for line in read_log(run / "log.jsonl") if "train/loss" in line}
+    for point in client.get_metric_history(held.info.run_id, "train/loss"):
+        assert point.value == pytest.approx(losses.pop(point.step))
+    assert not losses
+    assert "validation/recall1" in held.data.metrics
+
+
 @pytest.mark.parametrize("name", ["nowhere", "os.path.join", "no_such_package.Logger"])
 def test_an_unknown_tracker_is_named_before_anything_is_made(small: Options, tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=f"--trackers {name} "):

@@ -18,6 +18,7 @@ SHORT = {
     "encoder": "encoder.name",
     "text": "text.name",
     "tune": "encoder.tune",
+    "track": "trackers",
     "loss": "loss.name",
     "miner": "miner.name",
     "memory": "memory.size",

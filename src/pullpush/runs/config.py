@@ -111,8 +111,8 @@ class Config(Checked):
         gate: keep the untrained model where the validation classes show no gain over it.
         checkpoint_every: steps between checkpoints.
         tensorboard: write TensorBoard's logs beside log.jsonl.
-        trackers: who else takes the numbers: csv, comet, mlflow, neptune, wandb (with the packages `lightning` and
-            theirs), or the full name of a class of Fabric's `Logger`.
+        trackers: who else takes the numbers: csv, comet, mlflow, neptune, wandb (with `pytorch-lightning` and
+            their packages), or the full name of a class of Fabric's `Logger`; --track for short.
         report: draw the report at the end.
         nmi: cluster the test embeddings too; of many classes that takes seconds.
         table: measure on the test what the model finds in each way that it can be used, and what that costs.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +26,34 @@ __all__ = ["TRACKERS", "Trackers", "tracker"]
 # What people type, and the class that it stands for; any other class is named in full.
 TRACKERS = {
     "csv": "lightning_fabric.loggers.CSVLogger",
-    "comet": "lightning.pytorch.loggers.CometLogger",
-    "mlflow": "lightning.pytorch.loggers.MLFlowLogger",
-    "neptune": "lightning.pytorch.loggers.NeptuneLogger",
-    "wandb": "lightning.pytorch.loggers.WandbLogger",
+    "comet": "pytorch_lightning.loggers.CometLogger",
+    "mlflow": "pytorch_lightning.loggers.MLFlowLogger",
+    "neptune": "pytorch_lightning.loggers.NeptuneLogger",
+    "wandb": "pytorch_lightning.loggers.WandbLogger",
 }
+
+
+def _mlflow(run: Run) -> dict[str, Any]:
+    """One store for the runs of a folder, unless MLFLOW_TRACKING_URI names another; a run that goes on stays one."""
+    from mlflow import MlflowClient
+
+    warnings.filterwarnings("ignore", "MLFlow only allows")  # @ in names, said once a metric
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.folder.resolve().parent / 'mlflow.db'}"
+    own: dict[str, Any] = {"experiment_name": "pullpush", "run_name": run.folder.name, "tracking_uri": uri}
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("pullpush")
+    if experiment is None:
+        return own
+    name = run.folder.name.replace("'", "")
+    begun = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'", max_results=1)
+    return own | ({"run_id": begun[0].info.run_id} if begun and run.step else {})
+
+
+OPTIONS: dict[str, Callable[[Run], dict[str, Any]]] = {
+    "mlflow": _mlflow,
+    "wandb": lambda run: {"project": "pullpush", "name": run.folder.name},
+}
+"""What trackers are given beside the folder, where their own defaults would mix up runs."""
 
 
 class Trackers(Callback):
@@ -44,13 +69,16 @@ class Trackers(Callback):
     """
 
     def __init__(self, names: Sequence[str] = (), loggers: Sequence[Logger] = (), tensorboard: bool = False) -> None:
-        self.kinds, self.loggers, self.tensorboard = [tracker(name) for name in names], list(loggers), tensorboard
+        self.kinds = {name: tracker(name) for name in names}
+        self.loggers, self.tensorboard = list(loggers), tensorboard
 
     def on_setup(self, run: Run) -> None:
-        """Makes the trackers with their own defaults; those that write files write into the run folder."""
+        """Makes the trackers; those that write files write into the run folder."""
         places = {"root_dir": str(run.folder), "save_dir": str(run.folder)}
-        own = [{name: place for name, place in places.items() if name in of(kind).options} for kind in self.kinds]
-        loggers = [*(kind(**options) for kind, options in zip(self.kinds, own, strict=True)), *self.loggers]
+        loggers = list(self.loggers)
+        for name, kind in self.kinds.items():
+            own = {place: folder for place, folder in places.items() if place in of(kind).options}
+            loggers.append(kind(**own, **(OPTIONS[name](run) if name in OPTIONS else {})))
         for logger in loggers:
             with suppress(NotImplementedError):  # csv has no place for them
                 logger.log_hyperparams(run.config.values())
@@ -65,7 +93,7 @@ class Trackers(Callback):
     def on_train_end(self, run: Run) -> None:
         with _on_the_disk(run):
             for logger in run.fabric.loggers:
-                logger.finalize("success" if run.step == run.config.steps else "aborted")
+                logger.finalize("success" if run.step == run.config.steps else "failed")
 
 
 def tracker(name: str) -> type[Logger]:
