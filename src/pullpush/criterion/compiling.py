@@ -23,19 +23,25 @@ INDUCTOR: dict[str, str | int | bool | Callable[..., Any]] = {
 
 
 class Compiled:
-    """A function, compiled as one graph at its first call; as it is, with a line in the log, where that can't be done.
+    """A function, compiled at its first call; as it is, with a line in the log, where that can't be done.
 
     A second size of batch makes the sizes symbolic, so that no third one compiles again.
+
+    Args:
+        function: is called in its place.
+        what: it is, for the log.
+        whole: as one graph, as the criterion needs it; else with breaks where something can't be compiled.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], what: str = "criterion", whole: bool = True) -> None:
+        self.function, self.what, self.whole = function, what, whole
         # Calls checkpointing within a compiled graph experimental, once a process; it is tested here.
         logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
         # Each criterion counts its own recompilations.
         known = of(torch.compile).options
         own: Any = {"isolate_recompiles": True} if "isolate_recompiles" in known else {}
-        self.compiled: Callable[..., Any] | None = torch.compile(function, fullgraph=True, options=INDUCTOR, **own)
+        own |= {"fullgraph": True, "options": INDUCTOR} if whole else {}
+        self.compiled: Callable[..., Any] | None = torch.compile(function, **own)
 
     def __call__(self, *args: Any) -> Any:
         """`function(*args)`."""
@@ -45,15 +51,15 @@ class Compiled:
             except torch._dynamo.exc.BackendCompilerFailed as error:
                 inner = error.inner_exception  # of which torch 2.9 says nothing in its first line
                 reason = f"{type(inner).__name__}: {inner}".splitlines()[0]
-                log.warning("no compilation of the criterion, it runs as it is: %s", reason)
+                log.warning("no compilation of the %s, it runs as it is: %s", self.what, reason)
                 self.compiled = None
         return self.function(*args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Compiled":
-        return Compiled(self.function)
+        return Compiled(self.function, self.what, self.whole)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Compiled, (self.function,)
+        return Compiled, (self.function, self.what, self.whole)
 
 
 def computed_again(function: Callable[..., Any], *args: Any) -> Any:

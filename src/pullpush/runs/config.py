@@ -104,6 +104,7 @@ class Config(Checked):
         nodes: machines that train together, started by torchrun or a cluster; --devices says how many processes each
             has.
         compile: compile the criterion.
+        compile_encoder: compile the encoders (torch.compile), for the steps alone; the first steps take much longer.
         gradient_cache: embed the batch in chunks of so many, for batches larger than memory; 0 for all at once.
         validate_every: steps between evaluations on the validation classes; 0 for eight in a run.
         on_collapse: where the embeddings have collapsed and find less than the untrained model: stop after saving, only
@@ -143,6 +144,7 @@ class Config(Checked):
     devices: Annotated[int, Bound(1, 64)] = 1
     nodes: Annotated[int, Bound(1, 4096)] = 1
     compile: bool = False
+    compile_encoder: bool = False
     gradient_cache: Whole = 0
     validate_every: Whole = 0
     on_collapse: Literal["stop", "warn", "restart"] = "stop"

@@ -101,6 +101,8 @@ def train(
     trackers = Trackers(config.trackers, loggers, config.tensorboard)
     if config.gradient_cache and config.processes > 1:
         raise UserError("the gradient cache runs in one process: leave out --gradient_cache, or --devices and --nodes")
+    if config.gradient_cache and config.compile_encoder:
+        raise UserError("the gradient cache takes no compiled encoder: leave out --gradient_cache or --compile_encoder")
     heard, monitor = [as_callback(each) for each in callbacks], Monitor()
     first: Any = [Pace()] if config.minutes else []
     watching = [FirstBadTensor(), monitor, *heard, Results(), Checkpoints(), OnCollapse(monitor)]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pullpush.criterion import Criterion, cached_step, chunked
+from pullpush.criterion.compiling import Compiled
 
 __all__ = ["OTHER_IDS", "Step", "compare"]
 
@@ -21,14 +22,19 @@ class Step(nn.Module):
         encoders: by the name of their tower; each takes its inputs to embeddings [n, dim].
         criterion: embeddings, labels and ids to the loss, always in float32. Of two towers the embeddings of the first
             are the anchors, those of the second the references.
+        compile: the encoders are compiled, each at its first call here; elsewhere they run as they are.
     """
 
-    def __init__(self, encoders: Mapping[str, nn.Module], criterion: Criterion) -> None:
+    def __init__(self, encoders: Mapping[str, nn.Module], criterion: Criterion, compile: bool = False) -> None:
         super().__init__()
         self._names = list(encoders) if len(encoders) > 1 else ["encode"]
         for name, encode in zip(self._names, encoders.values(), strict=True):
             self.add_module(name, encode)
         self.criterion = criterion
+        self._calls: list[Callable[[Any], Tensor]] = [
+            Compiled(encode, f"encoder {name!r}", whole=False) if compile else encode
+            for name, encode in encoders.items()
+        ]
 
     @property
     def encoders(self) -> list[nn.Module]:
@@ -43,7 +49,7 @@ class Step(nn.Module):
             labels: int64 [n], or [n, 2] with two towers.
             ids: of the items, int64 [n].
         """
-        return self.loss([encode(x) for encode, x in zip(self.encoders, inputs, strict=True)], labels, ids)
+        return self.loss([encode(x) for encode, x in zip(self._calls, inputs, strict=True)], labels, ids)
 
     def loss(self, embeddings: Sequence[Tensor], labels: Tensor, ids: Tensor) -> Tensor:
         """The loss of the embeddings of each tower."""

@@ -116,7 +116,8 @@ class Task:
         self.criterion, self.all_pairs = make_criteria(config, classes, self.ids, others)
         self.costs = costs_of([*(tower.encoder for tower in self.towers), self.criterion])
         self.notes += [*(note for tower in self.towers for note in tower.notes), *self.sampler.notes, str(self.costs)]
-        self.step = Step({tower.name: tower.encode for tower in self.towers}, self.criterion)
+        encoders = {tower.name: tower.encode for tower in self.towers}
+        self.step = Step(encoders, self.criterion, config.compile_encoder)
         if any(tower.encoder.lora for tower in self.towers):
             hold_what_learns(self.step)
 
