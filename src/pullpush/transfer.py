@@ -1,12 +1,13 @@
 """Tensors from the CPU to a device and back, while both go on with their work."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["fetched", "moved"]
+__all__ = ["arriving", "fetched", "moved"]
 
 # Kinds of devices that copy from pinned memory while they compute.
 PINNED = {"cuda"}
@@ -37,3 +38,14 @@ def fetched(tensor: Tensor) -> Callable[[], Tensor]:
         return copy
 
     return wait
+
+
+def arriving(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The parts on the CPU, in their order. A GPU has begun the next one before the last one is waited for."""
+    waiting: deque[Callable[[], Tensor]] = deque()
+    for part in parts:
+        waiting.append(fetched(part))
+        if len(waiting) > int(part.device.type in PINNED):
+            yield waiting.popleft()()
+    for last in waiting:
+        yield last()

@@ -12,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from pullpush.data.items import Items
+from pullpush.encoders import load
 from pullpush.errors import UserError
 from pullpush.runs.options import config_from
-from pullpush.training import feature_cache
+from pullpush.training import feature_cache, train
 from pullpush.training.feature_cache import cached_features
 from pullpush.training.items import make_items
 from pullpush.training.towers import ImageTower
@@ -148,7 +150,7 @@ import torch
 torch.set_num_threads(1)  # no thread pool, so that forking is safe
 
 from pullpush.encoders import ImageEncoder
-from pullpush.training import feature_cache
+from pullpush.training import feature_cache, train
 from pullpush.training.towers import image
 
 from tests.support.killing import WRITES, killed_before, spread
@@ -236,3 +238,13 @@ def test_features_in_bfloat16_are_kept_apart_and_nearly_the_same(
     assert torch.equal(half, half.bfloat16().float())
     centred = [x - plain.mean(0) for x in (plain, half)]
     assert torch.cosine_similarity(*centred).mean() > 0.99
+
+
+def test_in_bfloat16_the_test_is_of_the_model_as_it_is_used(small: Options, tmp_path: Path) -> None:
+    """The encoder learns in bfloat16; what is tested is the model, which computes in float32."""
+    run = train(**{**small, "steps": 2, "precision": "bf16", "nmi": False, "out": str(tmp_path / "run")}, quiet=True)
+    test = Items.load(run / "items.parquet").split("test")
+    tested = np.load(run / "embeddings" / "test-after.npy")
+    found = load(run).embed([test.path(row) for row in range(len(test))])
+    np.testing.assert_allclose(found, tested, atol=1e-5)
+    assert not np.array_equal(tested, torch.from_numpy(tested).bfloat16().float().numpy())

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pullpush import transfer
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer
 from pullpush.data.sources import open_items
 from pullpush.maths import losses, miners, regularizers
@@ -62,6 +63,30 @@ def test_whoever_waits_is_seen(found: Found) -> None:
     for wait in free:
         wait()
     assert found() == []
+
+
+def test_the_next_part_is_begun_before_the_last_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU; on the CPU each comes at once."""
+
+    def order(pinned: set[str]) -> list[str]:
+        said = list[str]()
+
+        def parts() -> Iterator[Tensor]:
+            for number in range(3):
+                said.append(f"begun {number}")
+                yield torch.full((2,), number)
+
+        def fetched(part: Tensor) -> Callable[[], Tensor]:
+            return lambda: part
+
+        monkeypatch.setattr(transfer, "PINNED", pinned)
+        monkeypatch.setattr(transfer, "fetched", fetched)
+        said += [f"there {int(part[0])}" for part in transfer.arriving(parts()) if said.append("waited") is None]
+        return said
+
+    assert order(set())[:3] == ["begun 0", "waited", "begun 1"]
+    assert order({"cpu"})[:4] == ["begun 0", "begun 1", "waited", "begun 2"]
+    assert order({"cpu"})[-3:] == ["there 0", "there 1", "there 2"]
 
 
 def waits_of(criterion: nn.Module, found: Found, *, steps: int = 3) -> list[str]:

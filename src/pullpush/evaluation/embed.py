@@ -1,6 +1,6 @@
 """Embeddings of a whole dataset, in its order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from pullpush.errors import UserError
 from pullpush.modes import evaluating
+from pullpush.transfer import arriving, moved
 
 __all__ = ["Embedded", "embed"]
 
@@ -48,24 +49,31 @@ def embed(
     Raises:
         UserError: for an empty dataset.
     """
+    first = next(encoder.parameters(), None)
+    target = torch.device(device or (first.device if first is not None else "cpu"))
     if not isinstance(dataset, DataLoader):
         # a generator of its own: the loader would draw its base seed from the global one
         seeded = torch.Generator().manual_seed(0)
-        dataset = DataLoader(dataset, batch_size=batch_size, num_workers=workers, generator=seeded)
+        options: Any = {"num_workers": workers, "generator": seeded, "pin_memory": target.type == "cuda"}
+        dataset = DataLoader(dataset, batch_size=batch_size, **options)
     total = len(dataset.dataset)
     if not total:
         raise UserError("the dataset to embed is empty; check its split or its filter.")
-    first = next(encoder.parameters(), None)
-    target = torch.device(device or (first.device if first is not None else "cpu"))
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts, labels, ids = list[Tensor](), list[Tensor](), list[Tensor]()
+
+    def computed() -> Iterator[Tensor]:
+        for images, label, one in dataset:
+            labels.append(torch.as_tensor(label))
+            ids.append(torch.as_tensor(one))
+            yield encoder(moved(images, target)).float()
+
     done = 0
     with evaluating(encoder), torch.inference_mode():
-        for images, labels, ids in dataset:
-            embeddings = encoder(images.to(target, non_blocking=True))
-            parts.append((embeddings.float().cpu(), torch.as_tensor(labels), torch.as_tensor(ids)))
-            done += len(embeddings)
+        for part in arriving(computed()):
+            parts.append(part)
+            done += len(part)
             if progress:
                 progress(done, total)
-    embeddings, labels, ids = (torch.cat(part) for part in zip(*parts, strict=True))
     # clones, since tensors made in inference mode cannot enter autograd
-    return Embedded(embeddings.clone(), labels.long().clone(), ids.long().clone())
+    embeddings, numbers, own = (torch.cat(each).clone() for each in (parts, labels, ids))
+    return Embedded(embeddings, numbers.long(), own.long())

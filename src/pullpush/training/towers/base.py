@@ -1,6 +1,5 @@
 """What every tower is: an encoder, with its inputs or with the features of its frozen backbone."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -18,7 +17,7 @@ from pullpush.modes import evaluating
 from pullpush.progress import counted
 from pullpush.runs.config import Config
 from pullpush.training.feature_cache import cached_features, gathered
-from pullpush.transfer import fetched, moved
+from pullpush.transfer import arriving, moved
 
 __all__ = ["SPLITS", "Batch", "Tower", "start_rows"]
 
@@ -180,17 +179,15 @@ class Tower:
     def _computed(
         self, encode: Callable[[Any], Tensor], chunks: Iterable[Any], total: int, device: torch.device, done: int = 0
     ) -> Iterator[Tensor]:
-        """`encode` of each chunk, float32 [some, ...], on the CPU. A GPU has the next chunk before it is waited for."""
-        most = int(device.type == "cuda")
-        ahead: deque[Callable[[], Tensor]] = deque()
-        with evaluating(self.encoder):
+        """`encode` of each chunk, float32 [some, ...], on the CPU."""
+
+        def parts() -> Iterator[Tensor]:
             for chunk in counted(chunks, f"embedding {self.name}s", total, f"{self.name}s", done=done):
                 with torch.inference_mode():
-                    ahead.append(fetched(encode(moved(chunk, device)).float()))
-                if len(ahead) > most:
-                    yield ahead.popleft()()
-            for last in ahead:
-                yield last()
+                    yield encode(moved(chunk, device)).float()
+
+        with evaluating(self.encoder):
+            yield from arriving(parts())
 
     def _features(self) -> Tensor:
         """Of all entries, so that runs with other splits find them too."""
