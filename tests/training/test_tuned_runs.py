@@ -168,3 +168,19 @@ def test_a_run_says_what_learns_and_what_it_takes(small: Options, what: str) -> 
     assert task.costs.bytes == sum(each.nbytes for each in held)
     assert task.costs.learned == sum(p.numel() for p in learned)
     assert str(task.costs) in task.notes
+
+
+@pytest.mark.parametrize("pool", ["mean", "gem", "attention"])
+def test_a_pooling_is_trained_on_cached_features_as_without_a_cache(small: Options, pool: str, tmp_path: Path) -> None:
+    own = {**small["encoder"], "pool": pool, "tune": "head", "size": 64}
+    folder = run(small, tmp_path / "run", encoder=own)
+    model = load(folder / "model").image
+    start, best = (load_checkpoint(folder / name)["module"] for name in (START, BEST))
+    pools = {name for name in best if ".pool." in name}
+    assert {name for name in pools if not best[name].equal(start[name])} == pools
+    assert bool(pools) == (pool != "mean")
+    after = np.load(folder / "embeddings/test-after.npy")
+    rows = RunFolder(folder).items.split("test")
+    with torch.no_grad():
+        embedded = model(model.prepare(list(rows.table["path"]))).numpy()
+    np.testing.assert_allclose(embedded, after, atol=1e-5)

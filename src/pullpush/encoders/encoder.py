@@ -141,6 +141,7 @@ class Encoder(nn.Module):
         self.dim = width if head == "none" else dim
         self.name, self.head_name, self.normalize, self.freeze = name, head, normalize, freeze
         self.hidden, self.dropout = hidden, dropout
+        self.pool: nn.Module | None = None
         backbone.requires_grad_(not freeze)
 
     @classmethod
@@ -177,9 +178,13 @@ class Encoder(nn.Module):
         """The output of the backbone, `[n, width]`: what a frozen encoder needs to compute only once."""
         raise NotImplementedError
 
+    def pooled(self, features: Tensor) -> Tensor:
+        """What the head takes, `[n, width]`: the features themselves, unless `pool` learns."""
+        return features
+
     def from_features(self, features: Tensor) -> Tensor:
         """Embeddings `[n, dim]` of features `[n, width]`."""
-        embeddings: Tensor = self.head(features)
+        embeddings: Tensor = self.head(self.pooled(features))
         return normalize(embeddings) if self.normalize else embeddings
 
     def forward(self, inputs: Any) -> Tensor:
@@ -225,7 +230,8 @@ class Encoder(nn.Module):
             (f"backbone/{number}", {each: named[each] for each in names}, rate * layer_decay ** (len(groups) - number))
             for number, names in enumerate(groups, 1)
         ] or [("backbone", named, rate)]
-        head = ("head", dict(self.head.named_parameters()), lr)
+        pool = {} if self.pool is None else {f"pool.{each}": p for each, p in self.pool.named_parameters()}
+        head = ("head", {**pool, **dict(self.head.named_parameters())}, lr)
         return [group for each in (*parts, head) for group in _groups(*each, weight_decay)]
 
     def config(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def explain(encoder: ImageEncoder, a: Tensor, b: Tensor, pixels: bool = False) -
     ICML 2017.
     """
     with torch.no_grad():
-        first, second = (encoder.head(encoder.features(x)).double()[0] for x in (a, b))
+        first, second = (encoder.head(encoder.pooled(encoder.features(x))).double()[0] for x in (a, b))
         score = float(normalize(first) @ normalize(second))
     lengths = (first.norm() * second.norm()).clamp_min(1e-30)
     sides = [_parts(encoder, x, to / lengths, score, pixels) for x, to in ((a, second), (b, first))]
@@ -83,21 +83,20 @@ def _parts(encoder: ImageEncoder, x: Tensor, direction: Tensor, score: float, pi
     """What each place of one image adds to the score, and how that was found."""
     backbone, head = encoder.backbone, encoder.head
     forward_features: Callable[[Tensor], Tensor] = backbone.forward_features  # type: ignore[assignment]
-    forward_head: Callable[[Tensor], Tensor] = backbone.forward_head  # type: ignore[assignment]
     x = x.contiguous(memory_format=torch.channels_last)
-    if not pixels and getattr(backbone, "global_pool", "avg") not in ("token", "map"):
+    if not pixels and encoder.reads_places:
         with torch.no_grad():
             last = forward_features(x)
-            features = encoder.features(x)
+            features = encoder.pooled(encoder.features(x))
         places = _places(backbone, last)
         if places is not None:
             if isinstance(head, nn.Linear | nn.Identity) and _close(places.mean((0, 1)), features[0]):
                 return _outputs(head, places) @ direction / places[..., 0].numel(), EXACT
-            gradients = _along(last, lambda part: head(forward_head(part)), direction)
+            gradients = _along(last, lambda part: head(encoder.from_last(part)), direction)
             grid = _places(backbone, gradients)
             assert grid is not None
             return _filled(grid.sum(-1), score), ON_MAP
-    parts = _along(x, lambda part: head(backbone(part)), direction).sum(1)[0]
+    parts = _along(x, lambda part: head(encoder.pooled(encoder.features(part))), direction).sum(1)[0]
     side = next((n for n in (16, 8, 4, 2) if len(parts) % n == 0 and len(parts) // n >= CELLS), 1)
     cells = parts.unflatten(1, (-1, side)).unflatten(0, (-1, side)).sum((1, 3))
     return _filled(cells, score), ON_PIXELS

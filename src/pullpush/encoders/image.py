@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pullpush.bounds import Bound, Dim, Part, Seed, Whole, checked
 from pullpush.encoders.backbones import image_backbone, own_size
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Head, Stored, make_head, seeded
+from pullpush.encoders.pooling import Pool, Pooling, learned_pool
 from pullpush.encoders.small_maps import quick_on_small_maps
 from pullpush.encoders.stages import freeze_stages
 from pullpush.encoders.weights import Loaded
@@ -32,7 +33,7 @@ FIELDS: Fields = {
     **dict.fromkeys(("mean", "std"), list),
     "dropout": float,
 }
-OPTIONAL: dict[str, type] = {"fit": str, "architecture": dict}
+OPTIONAL: dict[str, type] = {"fit": str, "architecture": dict, "pool": str}
 BOUNDS = {"dim": (0, 1 << 16), "hidden": (0, 1 << 16), "size": (1, 1 << 12)}
 USUAL = 64
 
@@ -53,6 +54,8 @@ class ImageEncoder(Encoder):
             trained.
         seed: of the random values of the head (and of the backbone with `weights="none"`).
         architecture: of a backbone that its name does not rebuild, from its bundle.
+        pool: how the places of an image become one vector: the backbone's own way (`auto`), its class token, their
+            mean, or learned with the head (`pooling.GeM`, `pooling.AttentionPool`).
 
     Raises:
         UserError: an unknown model, head or size, or weights that cannot be had.
@@ -78,6 +81,7 @@ class ImageEncoder(Encoder):
         normalize: bool = True,
         seed: Seed = 0,
         architecture: Mapping[str, Any] | None = None,
+        pool: Pool = "auto",
     ) -> None:
         size = size or own_size(name) or USUAL
         with seeded(seed):
@@ -86,6 +90,8 @@ class ImageEncoder(Encoder):
                 raise UserError(f"{name!r} is used as it is and not trained: train a model of another library")
             width = _output_width(backbone, name, size)
             super().__init__(name, backbone, width, dim, head, hidden, dropout, freeze, normalize)
+        self.pool_name, self._pooling = pool, None if pool == "auto" else Pooling(backbone, pool, size, name)
+        self.pool = None if self._pooling is None else learned_pool(pool, self._pooling.width)
         self.loaded, self.frozen_stages = loaded, frozen_stages
         self.frozen_norm = frozen_norm and loaded.source != "none"
         self.preprocessing = Preprocessing(size, loaded.mean, loaded.std, loaded.fit)
@@ -111,9 +117,40 @@ class ImageEncoder(Encoder):
         return torch.zeros(1, 3, size, size, device=self.device)
 
     def features(self, inputs: Tensor) -> Tensor:
-        """The pooled output of the backbone, `[n, width]`."""
-        features: Tensor = self.backbone(inputs.contiguous(memory_format=torch.channels_last))
-        return features
+        """The pooled output of the backbone, `[n, width]`; where pooling is learned, its places one after another,
+        `[n, places * channels]`."""
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        if self._pooling is None:
+            features: Tensor = self.backbone(inputs)
+            return features
+        forward_features: Any = self.backbone.forward_features
+        return self._reduced(forward_features(inputs))
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """`[n, width]` of what `features` gives; see `Encoder.pooled`."""
+        if self.pool is None or self._pooling is None:
+            return features
+        return self._pooling.finished(self.pool(features.unflatten(-1, (-1, self._pooling.width))))
+
+    def from_last(self, last: Tensor) -> Tensor:
+        """What the head takes, of the last output of the backbone."""
+        if self._pooling is None:
+            forward_head: Any = self.backbone.forward_head
+            features: Tensor = forward_head(last)
+            return features
+        return self.pooled(self._reduced(last))
+
+    @property
+    def reads_places(self) -> bool:
+        """Whether the features are pooled over all places, and not those of a class token or another query's."""
+        own = getattr(self.backbone, "global_pool", "avg") not in ("token", "map")
+        return own if self.pool_name == "auto" else self.pool_name != "cls"
+
+    def _reduced(self, last: Tensor) -> Tensor:
+        assert self._pooling is not None
+        if self.pool is not None:
+            return self._pooling.places(last).flatten(1)
+        return self._pooling.finished(self._pooling.fixed(last))
 
     def title(self) -> str:
         """Its name and the size of its images."""
@@ -138,6 +175,7 @@ class ImageEncoder(Encoder):
             "mean": list(self.preprocessing.mean),
             "std": list(self.preprocessing.std),
             **({"fit": fit} if (fit := self.preprocessing.fit) != "crop" else {}),
+            **({"pool": self.pool_name} if self.pool_name != "auto" else {}),
             **({"architecture": own} if (own := getattr(self.backbone, "architecture", None)) else {}),
         }
 
@@ -154,6 +192,8 @@ class ImageEncoder(Encoder):
         fit = config.get("fit", "crop")
         if fit not in get_args(Fit):
             raise damaged(stored.bundle / CONFIG, f"fit is {fit!r}, not one of {', '.join(get_args(Fit))}", CURE)
+        if config.get("pool", "auto") not in get_args(Pool):
+            raise damaged(stored.bundle / CONFIG, f"pool is {config['pool']!r}, not one of {get_args(Pool)}", CURE)
         _check_shapes(stored)
         options = {key: value for key, value in config.items() if key not in ("mean", "std", "fit", "frozen_norm")}
         encoder = cls(**options, weights="none")
@@ -175,9 +215,10 @@ def _check_shapes(stored: Stored) -> None:
     with torch.device("meta"):
         backbone, _ = image_backbone(options["name"], "none", options["size"], options.get("architecture"))
         head = make_head(options["head"], first[-1], options["dim"], hidden=options["hidden"])
+        pool = learned_pool(options.get("pool", "auto"), int(getattr(backbone, "num_features", 1)))
     needed = {
         f"{part}.{name}": tuple(tensor.shape)
-        for part, module in (("backbone", backbone), ("head", head))
+        for part, module in (("backbone", backbone), ("head", head), ("pool", pool or nn.Identity()))
         for name, tensor in module.state_dict().items()
     }
     other = sorted(name for name in needed.keys() | held.keys() if needed.get(name) != held.get(name))

@@ -48,6 +48,8 @@ def read(model: Model, folder: Path) -> dict[str, Embed]:
 
 def save_backbone(encoder: ImageEncoder, folder: Path, with_head: bool) -> None:
     """Writes the backbone in timm's layout, with the linear head as its classifier or without one."""
+    if encoder.pool_name != "auto":
+        raise UserError(f"timm's layout has no place for --encoder.pool {encoder.pool_name}: export to onnx or torch")
     size, fit, state = encoder.preprocessing.size, encoder.preprocessing.fit, encoder.backbone.state_dict()
     network: Any = create(encoder.name, size, encoder.dim if with_head else 0)
     if with_head:

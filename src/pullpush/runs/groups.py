@@ -74,6 +74,9 @@ class EncoderConfig(Checked):
         name: any timm model, hf:FOLDER_OR_NAME of transformers, or open_clip:NAME:TAG or open_clip:FOLDER.
         dim: dimension of the embeddings.
         head: what stands between the backbone and the embedding.
+        pool: how the places of an image become one vector: the backbone's own way (auto), its class token (cls), their
+            mean, or learned: a generalised mean (gem), or attention. With tune head a learned one takes more cache and
+            memory: the features of all places.
         init: where the head linear starts: at the principal components of what the backbone makes of training images,
             half whitened (pca), or at a random projection.
         hidden: width of the head mlp.
@@ -98,6 +101,7 @@ class EncoderConfig(Checked):
     name: str = "tf_efficientnet_lite0"
     dim: Dim = 128
     head: Head = "linear"
+    pool: Literal["auto", "cls", "mean", "gem", "attention"] = "auto"
     init: Literal["pca", "random"] = "pca"
     hidden: Dim = 512
     dropout: Part = 0.0

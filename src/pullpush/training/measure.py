@@ -249,7 +249,7 @@ def _with_untrained(facts: Facts, config: Config, items: Items, sizes: tuple[int
                 normalise(squares(items, size, True, rows[at : at + 32], view.fit).to(device), view.mean, view.std)
                 for at in rows[::32]
             )
-            features = torch.cat([encoder.features(chunk).float().cpu() for chunk in chunks])
+            features = torch.cat([encoder.pooled(encoder.features(chunk)).float().cpu() for chunk in chunks])
         untrained[size] = evaluate(features, items.labels, nmi=False, neighbours=0).metrics["map@r"]
         seconds, larger = time.perf_counter() - since, min((each for each in sizes if each > size), default=size)
         left -= seconds

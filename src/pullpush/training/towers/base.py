@@ -111,6 +111,8 @@ class Tower:
         drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.config.seed))
         rows = rows[drawn[:count].sort().values]
         features = gathered(self._features_of(rows, count), count) if self.features is None else self.features[rows]
+        with torch.no_grad():
+            features = self.encoder.pooled(features.to(self.encoder.device)).float().cpu()
         principal(cast(nn.Linear, self.encoder.head), features)
 
     def table(self, split: str) -> pd.DataFrame:
@@ -219,7 +221,7 @@ class _Head(nn.Module):
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.head, self.from_features = encoder.head, encoder.from_features
+        self.head, self.pool, self.from_features = encoder.head, encoder.pool, encoder.from_features
 
     def forward(self, features: Tensor) -> Tensor:
         return self.from_features(features)

@@ -135,7 +135,8 @@ class ImageTower(Tower):
         return choice == "yes" or (choice == "auto" and needed < KEPT * available_bytes() / self.config.devices)
 
     def _features(self) -> Tensor:
-        about = f"{self.encoder.name} {self.encoder.preprocessing}"
+        kept = "" if (pool := self.encoder.pool_name) == "auto" else " places" if self.encoder.pool else f" {pool}"
+        about = f"{self.encoder.name} {self.encoder.preprocessing}{kept}"
         return self._kept_features(partial(features_key, items=self.items), about, len(self.items))
 
 
