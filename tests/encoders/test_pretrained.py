@@ -22,6 +22,7 @@ from pullpush.encoders import hub as hub_module
 from pullpush.errors import UserError
 from pullpush.export import export
 from tests.support.texts import small_text_model
+from tests.support.tiny_models import TINY, tiny_clip
 
 NAME = "timm:test_resnet"
 State = dict[str, Tensor]
@@ -145,6 +146,34 @@ def test_both_towers_of_a_folder_come_back(folder: Path, images: list[Image.Imag
     np.testing.assert_allclose(back.embed_text(["a cat", "dogs"]), ours.embed_text(["a cat", "dogs"]), atol=1e-5)
     with pytest.raises(UserError, match="used as it is and not trained"):
         ImageEncoder(f"sentence_transformers:{folder / 'st'}", size=32)
+
+
+@pytest.mark.parametrize("tiny", TINY)
+def test_models_of_transformers(tiny: str, images: list[Image.Image], tmp_path: Path) -> None:
+    """Both towers of a joint one; the same model is the same wherever it lies."""
+    name = f"hf:{TINY[tiny](tmp_path / 'model')}"
+    model = load(name)
+    joint = tiny in ("clip", "siglip")
+    assert list(model.encoders) == ["image", "text"][: 1 + joint]
+    assert model.preprocessing.size == 32
+    assert model.embed(images).shape == (3, model.dim)
+    assert model.source == name
+    shutil.copytree(tmp_path / "model", tmp_path / "moved")
+    assert load(f"hf:{tmp_path / 'moved'}").fingerprint == model.fingerprint
+
+
+def test_zero_shot_scores_are_those_of_clip(images: list[Image.Image], tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, CLIPModel
+
+    folder = tiny_clip(tmp_path / "clip")
+    own: Any = CLIPModel.from_pretrained(folder)
+    texts = ["a cat", "two dogs", ""]
+    model = load(f"hf:{folder}")
+    tokens = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        made = own(pixel_values=model.preprocessing(images).contiguous(), **tokens)
+        cosines = made.logits_per_image / own.logit_scale.exp()
+    np.testing.assert_allclose(model.embed(images) @ model.embed_text(texts).T, cosines, atol=1e-5)
 
 
 def test_a_fingerprint_is_of_the_weights_and_not_of_the_place(folder: Path, tmp_path: Path) -> None:

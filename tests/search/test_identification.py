@@ -16,7 +16,7 @@ from pullpush.cli.main import main
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.naming import Naming
 from pullpush.errors import UserError
-from pullpush.search import chances, enrolment
+from pullpush.search import chances, enrolment, version
 from pullpush.search.gallery import Gallery, gallery_of
 from tests.support.fake import COLOURS, FakeModel, picture
 
@@ -263,7 +263,13 @@ def test_where_no_two_have_a_class_the_prior_is_that_of_the_validation(people: P
 
 
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enrolment.bundle, "load", lambda path: FakeModel(decision=DECISION))
+    def loaded(path: str, weights: object = None) -> FakeModel:
+        made = FakeModel(decision=DECISION)
+        made.source = path
+        return made
+
+    for module in (enrolment, version):
+        monkeypatch.setattr(module, "load", loaded)
     (tmp_path / "b").mkdir()
     files = {"a, 1": "red", "2": "red", "b/1": "blue", "b/2": "blue", "ask": "red", "who": "white"}
     for seed, (name, colour) in enumerate(files.items()):

@@ -41,6 +41,7 @@ class FakeModel:
         self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
         self.dim, self.side, self.delay, self.calls = DIM, SIZE, delay, 0
         self.fit: Fit = "crop"
+        self.source, self.weights = "", ()
         self.text = object() if text else None
         seed = int.from_bytes(self.fingerprint.encode()[:4], "big")
         self._turn = np.random.default_rng(seed).standard_normal((48, DIM))

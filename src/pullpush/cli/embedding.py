@@ -18,6 +18,7 @@ __all__ = ["embed"]
 def embed(
     model: str,
     *,
+    weights: list[str] | None = None,
     data: str | None = None,
     out: str = "embeddings.npz",
     root: str | None = None,
@@ -29,7 +30,8 @@ def embed(
     """Embeddings of images, L2-normalised float32 unless said otherwise.
 
     Args:
-        model: a run folder or a model folder.
+        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
+        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
         data: any folder, one image, a manifest or a name; by default the test split of the run.
         out: FILE.npz (embeddings, ids, labels, classes, paths), FILE.npy (embeddings) or FILE.parquet; must not exist.
         root: folder of the download, for the benchmark data sets.
@@ -55,7 +57,7 @@ def embed(
         raise UserError(f"can't write {out!r}: the file must end with .npz, .npy or .parquet")
     if path.exists():
         raise UserError(f"{out!r} exists: choose another --out")
-    loaded = load(model)
+    loaded = load(model, weights=weights)
     if data is None:
         items = split_of(of_the_run(model), split or "test", model)
     else:

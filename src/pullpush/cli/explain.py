@@ -9,13 +9,23 @@ from pullpush.errors import UserError
 __all__ = ["explain"]
 
 
-def explain(model: str, a: str, b: str, *, out: str = "why.png", pixels: bool = False, json: bool = False) -> None:
+def explain(
+    model: str,
+    a: str,
+    b: str,
+    *,
+    weights: list[str] | None = None,
+    out: str = "why.png",
+    pixels: bool = False,
+    json: bool = False,
+) -> None:
     """Why two images match: heat maps of both, each of which sums to their cosine.
 
     Args:
-        model: a run folder or a model folder.
+        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
         a: an image.
         b: the other.
+        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
         out: the figure, a PNG.
         pixels: a finer map, which is always an approximation.
         json: print score, maps and method as JSON instead.
@@ -30,7 +40,7 @@ def explain(model: str, a: str, b: str, *, out: str = "why.png", pixels: bool = 
 
     if Path(out).suffix.lower() != ".png":
         raise UserError(f"can't write {out!r}: the figure is a PNG, give --out why.png")
-    pair = matches.pair_of(load(model), any_rgb(a, a), any_rgb(b, b), pixels)
+    pair = matches.pair_of(load(model, weights=weights), any_rgb(a, a), any_rgb(b, b), pixels)
     match = pair.match
     if json:
         maps = {"map_a": match.map_a.tolist(), "map_b": match.map_b.tolist()}

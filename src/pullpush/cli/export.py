@@ -10,11 +10,20 @@ __all__ = ["export"]
 Format = Literal["onnx", "openvino", "torch", "sentence-transformers", "hf"]
 
 
-def export(run: str, *, to: Format = "onnx", out: str | None = None, int8: bool = False, json: bool = False) -> None:
+def export(
+    model: str,
+    *,
+    weights: list[str] | None = None,
+    to: Format = "onnx",
+    out: str | None = None,
+    int8: bool = False,
+    json: bool = False,
+) -> None:
     """Writes a model for other programs, once it is seen to embed as the model does.
 
     Args:
-        run: a run folder, or a model folder.
+        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
+        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
         to: onnx, openvino, torch (torch.export), sentence-transformers, or hf (the layout of timm on the hub).
         out: the folder to write; by default exports/NAME-FORMAT.
         int8: eight bits for weights and activations of the image encoder, of onnx and openvino; training images tell
@@ -29,10 +38,13 @@ def export(run: str, *, to: Format = "onnx", out: str | None = None, int8: bool 
     from rich.console import Console
     from rich.table import Table
 
+    from pullpush.encoders.pretrained import is_library_name, short_name
     from pullpush.export import export as write
 
-    name = Path(run).resolve().name
-    exported = write(run, to, out or Path("exports") / f"{name}-{to}{'-int8' if int8 else ''}", int8=int8)
+    name = short_name(model) if is_library_name(model) else Path(model).resolve().name
+    exported = write(
+        model, to, out or Path("exports") / f"{name}-{to}{'-int8' if int8 else ''}", int8=int8, weights=weights
+    )
     if json:
         print(dumps(exported.values()))
         return

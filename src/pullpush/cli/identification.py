@@ -15,6 +15,7 @@ def enroll(
     classes: list[str],
     *,
     model: str | None = None,
+    weights: list[str] | None = None,
     more: bool = False,
     store: str | None = None,
     json: bool = False,
@@ -24,7 +25,8 @@ def enroll(
     Args:
         gallery: an index folder; where there is none, --model begins one.
         classes: NAME=IMAGE,IMAGE or NAME=FOLDER, as many as you like.
-        model: a run folder or a model folder, to begin an index.
+        model: a run folder, a model folder, or the name of a library's model (docs/models.md), to begin an index.
+        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
         more: the classes may be there already, and get these images besides.
         store: where the vectors lie on a server, its address; or the environment variable PULLPUSH_STORE.
         json: print {NAME: [ids of its images]}.
@@ -35,6 +37,7 @@ def enroll(
         pullpush enroll indexes/people alice=another.jpg --more
     """
     from pullpush import search
+    from pullpush.encoders import load
 
     named: dict[str, list[str]] = {}
     for each in classes:
@@ -42,7 +45,10 @@ def enroll(
         if name in named:
             raise UserError(f"the class {name!r} is given twice; give all its images at once: {name}=IMAGE,IMAGE")
         named[name] = images
-    ids = search.enroll(gallery, named, model, more=more, store=store)
+    if weights and not model:
+        raise UserError("--weights is of a --model of a library: name that too")
+    begun = load(model, weights=weights) if model and weights else model
+    ids = search.enroll(gallery, named, begun, more=more, store=store)
     if json:
         print(dumps(ids))
         return

@@ -16,8 +16,9 @@ __all__ = ["index", "search", "serve"]
 
 
 def index(
-    run: str,
+    model: str,
     *,
+    weights: list[str] | None = None,
     images: str | None = None,
     data: str | None = None,
     out: str | None = None,
@@ -30,10 +31,11 @@ def index(
     """Builds an index of images, or updates it: only new, changed and removed files are looked at.
 
     Args:
-        run: a run folder or a model folder.
+        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
+        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
         images: a folder of images.
         data: a data set's name or a manifest, instead of a folder.
-        out: the index folder; by default indexes/NAME of the run.
+        out: the index folder; by default indexes/NAME of the run or model.
         store: {stores}; faiss alone chooses by size.
         dim: dimensions of the embeddings; by default all, or those of an existing index. Fewer are the first ones of a
             model that was trained for them, else principal components (docs/small-embeddings.md).
@@ -46,7 +48,9 @@ def index(
         pullpush index runs/demo --images photos/ --out indexes/photos
         pullpush index runs/demo --images photos/ --dim 64 --store faiss:int8
         pullpush index runs/demo --images photos/ --store milvus://localhost:19530/photos
+        pullpush index --model open_clip:FOLDER --images photos/    search by words without training
     """
+    from pullpush.encoders import load
     from pullpush.search import build_index
 
     source = images or data
@@ -54,7 +58,7 @@ def index(
         raise UserError("give what to index: --images FOLDER or --data NAME")
     print(
         build_index(
-            run,
+            load(model, weights=weights),
             source,
             out,
             store=store,
@@ -86,7 +90,7 @@ def search(
 
     Args:
         index: an index folder.
-        text: words to search for; needs a model that was trained with texts.
+        text: words to search for; needs a model with texts.
         image: image files.
         like: ids of items in the index.
         minus: texts or ids to move away from.

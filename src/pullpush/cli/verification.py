@@ -14,7 +14,7 @@ from pullpush.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from pullpush.encoders import Decision
+    from pullpush.encoders import Decision, Model
 
 __all__ = ["verify"]
 
@@ -43,6 +43,7 @@ class Given(NamedTuple):
 def verify(
     model: str,
     *,
+    weights: list[str] | None = None,
     data: str | None = None,
     root: str | None = None,
     split: Literal["", "train", "validation", "test"] = "",
@@ -55,7 +56,9 @@ def verify(
     """Same or different: how well a threshold on the cosine tells pairs of one class from all others.
 
     Args:
-        model: a run folder, a model folder, or embeddings that `pullpush embed` saved, FILE.npz.
+        model: a run folder, a model folder, the name of a library's model (docs/models.md), or embeddings that
+            `pullpush embed` saved, FILE.npz.
+        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
         data: a name, a folder of classes, or a manifest; by default what the run was tested on.
         root: folder of the download, for the benchmark data sets.
         split: train, validation or test; by default the test split of the run or of the data, else all items.
@@ -73,6 +76,7 @@ def verify(
     """
     from rich.console import Console
 
+    from pullpush.encoders import load
     from pullpush.evaluation import reliability
     from pullpush.evaluation import verify as over_all_pairs
     from pullpush.evaluation.verification import FARS
@@ -80,10 +84,10 @@ def verify(
     if out is not None and Path(out).suffix.lower() != ".png":
         raise UserError(f"can't write {out!r}: the figure is a PNG, give --out verified.png")
     if Path(model).suffix.lower() == ".npz":
-        _refuse(model, {"data": data, "root": root, "split": split, "options": options})
+        _refuse(model, {"weights": weights, "data": data, "root": root, "split": split, "options": options})
         given = _saved(model)
     else:
-        given = _embedded(model, data, root, split, options, views)
+        given = _embedded(load(model, weights=weights), model, data, root, split, options, views)
     found = over_all_pairs(
         given.queries, given.labels, given.ids, groups=given.groups or None, fars=tuple(far or FARS), **given.against()
     )
@@ -111,13 +115,18 @@ def verify(
 
 
 def _embedded(
-    model: str, data: str | None, root: str | None, split: str, options: dict[str, Any] | None, views: str
+    loaded: "Model",
+    model: str,
+    data: str | None,
+    root: str | None,
+    split: str,
+    options: dict[str, Any] | None,
+    views: str,
 ) -> Given:
     """Of images, by a model."""
-    from pullpush.encoders import Views, load
+    from pullpush.encoders import Views
     from pullpush.runs.verified import groups_of
 
-    loaded = load(model)
     if views == "none":
         loaded.views = Views()
     queries, gallery, items = embed_readable(loaded, asked(model, data, root, split, options))

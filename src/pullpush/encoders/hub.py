@@ -1,12 +1,12 @@
 """The model hub, asked once and briefly whether it is there, so that nobody waits through its retries."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import huggingface_hub
 from huggingface_hub import constants
 
-__all__ = ["hub_or_cache", "hub_reachable"]
+__all__ = ["cache_only", "hub_or_cache", "hub_reachable"]
 
 
 def hub_reachable(timeout: float = 5.0) -> bool:
@@ -24,8 +24,15 @@ def hub_or_cache() -> Iterator[None]:
 
     The hub's own client retries for 20 s and more a file before it looks into its cache.
     """
+    with nullcontext() if not constants.HF_HUB_OFFLINE and hub_reachable() else cache_only():
+        yield
+
+
+@contextmanager
+def cache_only() -> Iterator[None]:
+    """Within it, nothing is downloaded."""
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not hub_reachable()
+    constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:

@@ -107,7 +107,7 @@ def short_name(source: str) -> str:
         path = Path(source)
         return (path.parent if path.name == "model" else path).name
     owner, _, name = source.partition(":")
-    return f"{owner}-{Path(name).name}"
+    return f"{owner}-{Path(name).name.replace(':', '-')}"
 
 
 def fingerprint(encoders: Sequence[Encoder]) -> str:
@@ -151,9 +151,11 @@ def _listed(weights: Weights | None) -> tuple[str, ...]:
 
 
 def _absolute(name: str) -> str:
-    """The same name from wherever it is read."""
-    owner, _, own = name.partition(":")
-    return f"{owner}:{os.path.abspath(own)}" if Path(own).exists() else name
+    """The same name from wherever it is read: `LIBRARY:FOLDER`, or `open_clip:MODEL:FILE`."""
+    for said, own in (name.split(":", 1), name.rsplit(":", 1)):
+        if Path(own).exists():
+            return f"{said}:{os.path.abspath(own)}"
+    return name
 
 
 def _ways(said: str) -> str:

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pullpush.encoders.model import Model
+from pullpush.encoders.pretrained import is_library_name, short_name
 from pullpush.export.check import Check
 from pullpush.runs.reader import Missing, RunFolder, or_else
 
@@ -82,7 +83,7 @@ TOGETHER = {
 
 def card(model: Model, to: str, int8: bool, run: RunFolder | None, check: Check) -> str:
     """README.md: what it is, how it is used, what it finds, on what it was trained, and what it is not for."""
-    name = run.name if run else "a pullpush model"
+    name = run.name if run else short_name(model.source) or "a pullpush model"
     return "\n".join(
         [
             _front(model, to),
@@ -96,7 +97,7 @@ def card(model: Model, to: str, int8: bool, run: RunFolder | None, check: Check)
             _found(run),
             _compared(to, int8, check),
             "## Trained on\n",
-            _trained(run),
+            _trained(run, model),
             "## Intended use, and limits\n",
             _limits(),
         ]
@@ -176,7 +177,9 @@ def _compared(to: str, int8: bool, check: Check) -> str:
     return text + "\n"
 
 
-def _trained(run: RunFolder | None) -> str:
+def _trained(run: RunFolder | None, model: Model) -> str:
+    if run is None and is_library_name(model.source):
+        return f"It was not trained by pullpush: these are the weights of `{model.source}`.\n"
     if run is None:
         return "The run that made the model is not known.\n"
     try:

@@ -13,6 +13,7 @@ from PIL import Image
 from pullpush.encoders import load
 from pullpush.encoders.graph import graphs_of
 from pullpush.encoders.model import Model
+from pullpush.encoders.pretrained import Weights
 from pullpush.encoders.runtimes import LEAST, RuntimeName, functions_of, runtime, share, tokens_of, write_graphs
 from pullpush.errors import UserError
 from pullpush.export import hf, sentence_transformers
@@ -61,6 +62,7 @@ def export(
     *,
     int8: bool = False,
     replace: bool = False,
+    weights: Weights | None = None,
 ) -> Exported:
     """Writes a model for other programs, once its embeddings are seen to be those of the model.
 
@@ -72,12 +74,13 @@ def export(
     Embeddings are those of images seen once, without test views. With the run, its test is embedded by the export too.
 
     Args:
-        path: a run folder, or a model folder.
+        path: a run folder, a model folder, or the name of a library's model.
         to: the format.
         out: the folder to write.
         int8: of `onnx` and `openvino`: weights and activations of the image encoder as integers of eight bits, their
             ranges told by the run's training images.
         replace: whether to write in the place of another.
+        weights: the weights of a library's model, as of `encoders.load`.
 
     Returns:
         Exported: with the check.
@@ -93,7 +96,7 @@ def export(
     folder, run = Path(out), run_of(Path(path))
     if folder.exists() and not replace:
         raise UserError(f"'{folder}' exists already and is kept: choose another --out or remove it")
-    model = load(path)
+    model = load(path, weights=weights)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(folder) as partial:

@@ -14,6 +14,7 @@ from PIL import Image
 from pullpush.data.items import Items
 from pullpush.encoders import load
 from pullpush.encoders.model import Model
+from pullpush.encoders.pretrained import short_name
 from pullpush.errors import UserError
 from pullpush.images import open_rgb
 from pullpush.progress import showing, work
@@ -79,7 +80,7 @@ def build_index(
     """Builds an index of `source`, or brings the one in `out` up to date: only new and changed images are embedded.
 
     Args:
-        model: A run folder, a model bundle, or a loaded `Model`.
+        model: A run folder, a model bundle, the name of a library's model (`open_clip:FOLDER`), or a loaded `Model`.
         source: A folder of images, the name of a data set, a manifest, or `Items`.
         out: The index folder; by default `indexes/NAME of the run`.
         store: `faiss` (the default; the kind is chosen by size) or the address of another store (docs/search.md). An
@@ -104,9 +105,8 @@ def build_index(
     """
     started = time.perf_counter()
     loaded = (load(model) if isinstance(model, str | os.PathLike) else model).reduced(dim)
-    name = os.path.abspath(model) if isinstance(model, str | os.PathLike) else ""
-    run = Path(name).parent if Path(name).name == "model" else Path(name)
-    index = Path(out) if out is not None else INDEXES / (run.name or "index")
+    name = loaded.source
+    index = Path(out) if out is not None else INDEXES / (short_name(name) or "index")
     with showing(progress), work("reading the source"):
         items, wanted, label = read_source(source)
     with layout.writer(index, create=True, tidy=drop_leftovers):
@@ -130,6 +130,7 @@ def build_index(
             fingerprint=loaded.fingerprint,
             dim=loaded.dim,
             model=name or known.model,
+            weights=list(loaded.weights) if name else known.weights,
             text=loaded.text is not None,
             source=label,
             store=store or known.store or DEFAULT,

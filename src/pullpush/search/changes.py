@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pullpush.encoders import load
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
 from pullpush.files import sync
@@ -20,7 +19,7 @@ from pullpush.search.errors import BadQuery, NoItem
 from pullpush.search.layout import Manifest
 from pullpush.search.staging import keep, staged
 from pullpush.search.thumbnails import thumbnail
-from pullpush.search.version import Draft, Opened, drop_leftovers, fitting, opened, owner, write
+from pullpush.search.version import Draft, Opened, drop_leftovers, fitting, model_of, opened, owner, write
 
 __all__ = ["Ready", "add", "put", "remove", "tidy"]
 
@@ -70,8 +69,8 @@ def add(
     """
     index = Path(index)
     decoded = [to_rgb(image) if isinstance(image, Image.Image) else open_rgb(image) for image in images]
-    manifest = opened(index, Opened).manifest
-    loaded = fitting(index, manifest, model if model is not None else load(manifest.model))
+    version = opened(index, Opened)
+    loaded = model_of(version) if model is None else fitting(index, version.manifest, model)
     vectors = loaded.embed(decoded)
     with staged(index) as folder:
         ready = [

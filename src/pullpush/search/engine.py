@@ -15,7 +15,6 @@ from pullpush.encoders.decision import Decision
 from pullpush.encoders.model import Model, Role
 from pullpush.encoders.rerank import Rerank
 from pullpush.encoders.runtimes import RuntimeName, with_runtime
-from pullpush.errors import UserError
 from pullpush.search import layout
 from pullpush.search.errors import BadQuery, NoIndex
 from pullpush.search.gallery import Identity
@@ -24,7 +23,7 @@ from pullpush.search.layout import Manifest
 from pullpush.search.lookup import Lookup, find
 from pullpush.search.published import Version
 from pullpush.search.query import ImageLike, SearchQuery, asked_rerank, check, listed, mix
-from pullpush.search.version import fitting, opened
+from pullpush.search.version import fitting, model_of, opened
 
 __all__ = ["Engine", "open_index"]
 
@@ -234,12 +233,7 @@ class Engine:
             self.refresh()
 
     def _load_model(self) -> Model:
-        path = self.manifest.model
-        if not path:
-            raise UserError(
-                f"{self.index} was built with a model that had no path; give it: open({str(self.index)!r}, model=...)"
-            )
-        model = fitting(self.index, self.manifest, load(path))
+        model = model_of(self.version)
         return model if self.runtime is None else with_runtime(model, self.runtime)
 
     def _open(self) -> Version:
@@ -257,7 +251,7 @@ def open_index(
 
     Args:
         index: the folder.
-        model: the model or its path, where it is no longer where it was when the index was built.
+        model: the model, its path or its name, where it is no longer where it was when the index was built.
         store: where the vectors lie on a server, its address; by default that of the environment variable
             PULLPUSH_STORE, never the one that the index names.
         runtime: what computes embeddings in the place of eager PyTorch: `onnx` or `openvino`, several times as fast.

@@ -18,7 +18,7 @@ from pullpush.search.layout import Manifest
 from pullpush.search.staging import keep, staged
 from pullpush.search.stores import DEFAULT
 from pullpush.search.thumbnails import thumbnail
-from pullpush.search.version import Opened, fitting, opened
+from pullpush.search.version import Opened, fitting, model_of, opened
 
 __all__ = ["LONGEST", "check_name", "enroll", "put_classes"]
 
@@ -140,15 +140,15 @@ def _model_of(
     """The model, and the record of an index that is to be begun."""
     loaded = load(model) if isinstance(model, str | os.PathLike) else model
     if (index / layout.POINTER).exists():
-        manifest = opened(index, Opened).manifest
-        return fitting(index, manifest, loaded if loaded is not None else load(manifest.model)), None
+        version = opened(index, Opened)
+        return model_of(version) if loaded is None else fitting(index, version.manifest, loaded), None
     if loaded is None:
         raise UserError(f"there is no index in {index}; name the model to begin one with: --model RUN")
-    path = os.path.abspath(model) if isinstance(model, str | os.PathLike) else ""
     return loaded, Manifest(
         fingerprint=loaded.fingerprint,
         dim=loaded.dim,
-        model=path,
+        model=loaded.source,
+        weights=list(loaded.weights),
         text=loaded.text is not None,
         source=SOURCE,
         store=store or DEFAULT,

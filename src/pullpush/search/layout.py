@@ -71,7 +71,8 @@ class Manifest:
         version: its number, from 1.
         uid: of the index, the same in all its versions.
         fingerprint, dim: of the model.
-        model: its path, "" where it had none.
+        model: its path or its name, "" where it had none.
+        weights: the files of weights that were given with its name.
         text: whether it has a text tower.
         source, store: what was given.
         count: items.
@@ -100,6 +101,7 @@ class Manifest:
     calibration: dict[str, Any] = field(default_factory=dict)
     decision: dict[str, Any] = field(default_factory=dict)
     rerank: dict[str, Any] = field(default_factory=dict)
+    weights: list[str] = field(default_factory=list)
     unreadable: list[list[str]] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import hexdigits
@@ -12,7 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from pullpush.encoders import load
+from pullpush.encoders.hub import cache_only
 from pullpush.encoders.model import Model
+from pullpush.encoders.pretrained import is_library_name
 from pullpush.errors import UserError
 from pullpush.evaluation.projection import place, project
 from pullpush.files import damaged, read_text, write_text
@@ -25,7 +28,7 @@ from pullpush.search.layout import Manifest
 from pullpush.search.source import COLUMNS
 from pullpush.search.stores import Change, Store, Vectors, open_store, trusted
 
-__all__ = ["TABLE", "Draft", "Opened", "drop_leftovers", "fitting", "opened", "owner", "write"]
+__all__ = ["TABLE", "Draft", "Opened", "drop_leftovers", "fitting", "model_of", "opened", "owner", "write"]
 
 TABLE, REMOVED, UID = "items.parquet", "removed.npy", "uid"
 MAPPED = 100_000
@@ -122,6 +125,24 @@ def fitting(index: Path, manifest: Manifest, model: Model, dim: int | None = Non
             f"again with rebuild."
         )
     return fits
+
+
+def model_of(version: Opened) -> Model:
+    """The model of a published version, loaded from where it was when that was written.
+
+    Nothing is downloaded because an index that was made elsewhere says so.
+
+    Raises:
+        UserError: it had no path, it is gone, or is another one now.
+    """
+    manifest = version.manifest
+    if not manifest.model:
+        raise UserError(
+            f"{version.index} was built with a model that had no path; give it: open({str(version.index)!r}, model=...)"
+        )
+    ours = not is_library_name(manifest.model) or origin.made_here(manifest, version.folder)
+    with nullcontext() if ours else cache_only():
+        return fitting(version.index, manifest, load(manifest.model, weights=manifest.weights or None))
 
 
 def owner(index: Path) -> str:
