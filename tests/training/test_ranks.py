@@ -1,8 +1,10 @@
 """Several processes train as one: what they find is what one finds, and each embeds its share."""
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from pullpush.errors import UserError
 from pullpush.runs.log import read_log
 from pullpush.training import train
+from pullpush.training.ranks import together
 from tests.support import alone
 
 Options = dict[str, Any]
@@ -135,3 +138,55 @@ def test_processes_that_are_not_there_are_said(
     with pytest.raises(UserError, match=r"--devices 1 on 3 machines \(--nodes\) is not to be had here"):
         train(**shared, device="cpu", nodes=3, out=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+class Meeting:
+    """What two ranks, here threads, have of Fabric."""
+
+    def __init__(self) -> None:
+        self.barrier, self.said = threading.Barrier(2, timeout=20), None
+
+
+class Rank:
+    world_size = 2
+
+    def __init__(self, meeting: Meeting, rank: int) -> None:
+        self.meeting, self.is_global_zero = meeting, rank == 0
+
+    def broadcast(self, value: Any) -> Any:
+        if self.is_global_zero:
+            self.meeting.said = value
+        self.meeting.barrier.wait()
+        value = self.meeting.said
+        self.meeting.barrier.wait()
+        return value
+
+
+def test_all_have_the_result_of_the_first_and_its_error() -> None:
+    """Nobody waits for ever for a process that could not do its work."""
+
+    def all_of(work: Callable[[], Any]) -> list[Any]:
+        meeting, found = Meeting(), dict[int, Any]()
+
+        def rank(number: int) -> None:
+            run: Any = SimpleNamespace(fabric=Rank(meeting, number), task=SimpleNamespace(encoders=[], ranks=None))
+            try:
+                found[number] = together(run, work)
+            except UserError as error:
+                found[number] = str(error)
+            assert run.task.ranks is None
+
+        threads = [threading.Thread(target=rank, args=[number]) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [found[0], found[1]]
+
+    def failing() -> None:
+        raise UserError("an image can't be read")
+
+    called = list[int]()
+    assert all_of(lambda: called.append(1) or {"map@r": 0.5}) == [{"map@r": 0.5}] * 2
+    assert called == [1]
+    assert all_of(failing) == ["an image can't be read"] * 2

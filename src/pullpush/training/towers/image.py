@@ -63,7 +63,7 @@ class ImageTower(Tower):
             batches: Iterable[tuple[Tensor, Tensor]] = ((rows, pixels[rows]) for rows in map(torch.tensor, sampler))
         else:
             decode = partial(_rows_and_squares, items, side, view.fit)
-            batches = in_workers(decode, sampler, self._workers(), pinned=torch.cuda.is_available())
+            batches = in_workers(decode, sampler, self._workers(), self._pinned)
         for step, (rows, images) in enumerate(batches, first):
             yield Batch(images, rows, self._train[rows], step)
 
@@ -89,7 +89,7 @@ class ImageTower(Tower):
                 rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
                 workers = self._workers() if len(rows) > FEW else 0
                 decode = partial(squares, items, view.size, True, fit=view.fit)
-                return in_workers(decode, rows, workers, torch.cuda.is_available())
+                return in_workers(decode, rows, workers, self._pinned)
             pixels = load_pixels(items, view.size, fit=view.fit)
             self._held[again] = pixels
         chunks: Iterable[Tensor] = pixels.split(IMAGES)
@@ -115,7 +115,7 @@ class ImageTower(Tower):
         side = max(view.side(own.size) for view in views)
         rows = [range(len(items))[start : start + IMAGES] for start in range(0, len(items), IMAGES)]
         decode, workers = partial(squares, items, side, True, fit=own.fit), self._workers() if len(rows) > FEW else 0
-        chunks = in_workers(decode, rows, workers, torch.cuda.is_available())
+        chunks = in_workers(decode, rows, workers, self._pinned)
 
         def encode(images: Tensor) -> Tensor:
             each = embed_each(self.encoder, images, views)
@@ -123,6 +123,11 @@ class ImageTower(Tower):
 
         embedded = gathered(self._computed(encode, chunks, len(items), device), len(items))
         return dict(zip(views, embedded.unbind(1), strict=True))
+
+    @property
+    def _pinned(self) -> bool:
+        """Whether images are decoded into memory from which a GPU copies while it computes."""
+        return self.encoder.device.type == "cuda"
 
     def _workers(self) -> int:
         """Processes that decode ahead, of this rank."""
