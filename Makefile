@@ -3,6 +3,7 @@
 # make icons: the data set `iconify`, fetched and drawn once.
 # make check: lint, types, stubs, layers, which git runs before each commit after `.venv/bin/pre-commit install`.
 # make quick: the tests of what changed, nearest first, under two minutes.   make coverage: all tests, and the lines of src that they run.
+# make wheel [EXTRAS_TRIED='base train']: sdist and wheel into dist/, tried in bare environments, each extra alone.
 # make lowest [TESTS=tests/search]: the tests with the lowest version of everything that pyproject.toml allows.
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ EXTRAS := all,bench,dev
 LOWEST := .venv-lowest
 TESTS := tests
 
-.PHONY: demo icons test check quick coverage bench lab docs lowest clean
+.PHONY: demo icons test check quick coverage bench lab docs wheel lowest clean
 
 demo: $(VENV)/.installed
 	@if [ -f runs/demo/checkpoints/last.pt ]; then $(BIN)/pullpush train --resume runs/demo; \
@@ -49,6 +50,9 @@ lab: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python docs/build.py
 
+wheel: $(VENV)/.installed
+	$(BIN)/python tools/wheel.py $(EXTRAS_TRIED)
+
 lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
 
@@ -65,4 +69,4 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build *.egg-info src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info src/*.egg-info

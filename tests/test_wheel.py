@@ -1,9 +1,15 @@
 """What `pip install` brings."""
 
+import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
+
+import pullpush
 
 ROOT = Path(__file__).parents[1]
 LISTED = """
@@ -27,3 +33,24 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     files = {str(each.relative_to(source)) for each in (source / "pullpush").rglob("*") if each.is_file()}
     assert {"pullpush/py.typed", "pullpush/server/page/app.js", "pullpush/recipes/sop-xbm.yaml"} <= files
     assert set(done.stdout.splitlines()) == files
+
+
+def test_one_version_in_one_place() -> None:
+    """The package says it; what installs and what cites it read or repeat it."""
+    version = re.search(r'^__version__ = "(.+)"$', (ROOT / "src/pullpush/__init__.py").read_text(), re.MULTILINE)
+    assert version is not None
+    assert importlib.metadata.version("pullpush") == version[1] == pullpush.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version[1]
+    assert f"## {version[1]} " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_workflows_and_forms_can_be_read() -> None:
+    files = [*(ROOT / ".github").rglob("*.yml")]
+    assert {"release.yml", "test.yml", "bug.yml", "wish.yml"} == {each.name for each in files}
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for file in files:
+        held = yaml.safe_load(file.read_text())
+        for job in held.get("jobs", {}).values():
+            for step in job["steps"]:
+                words = step.get("run", "").split()
+                assert words[:1] != ["make"] or words[1] in targets, (file.name, step)
