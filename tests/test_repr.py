@@ -1,9 +1,14 @@
 """What objects print of themselves in a session: a line or a few, never whole arrays. The engine's is in search."""
 
+import base64
+import io
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import pullpush
 from pullpush.criterion import Regularizer, Sum
@@ -95,3 +100,32 @@ def test_evaluations() -> None:
     )
     both = evaluate_image_text(np.eye(4), range(4), np.eye(4), range(4), ks=(1, 2))
     assert repr(both) == "CrossModal(image_to_text/recall@1=1.0000, text_to_image/recall@1=1.0000)"
+
+
+def test_what_a_notebook_shows(tmp_path) -> None:
+    """Tables with the numbers, names of others as text, images of the items."""
+    Image.new("RGB", (200, 100), "red").save(tmp_path / "a.png")
+    rows = pd.DataFrame({"path": [str(tmp_path / "a.png"), str(tmp_path / "gone.png")], "label": [0, 1]})
+    items = pullpush.Items(rows.assign(split=["train", ""]), ["<b>&", "gone"], "two", ["a <note>"])
+    shown = items._repr_html_()
+    assert "<td>train</td><td>1</td><td>1</td>" in shown
+    assert "<p>a &lt;note&gt;</p>" in shown
+    assert "&lt;b&gt;&amp;</figcaption>" in shown
+    assert "<b>" not in shown
+    (image,) = re.findall(r"data:image/png;base64,([^\"]+)", shown)  # what can't be read is left out
+    assert Image.open(io.BytesIO(base64.b64decode(image))).size == (72, 36)
+
+    x, labels = np.eye(4)[[0, 0, 1, 2, 2, 3]] + 0.01, np.array([0, 0, 1, 2, 2, 2])
+    evaluation = pullpush.evaluate(x, labels, nmi=False)
+    assert f"<td>recall@1</td><td>{evaluation.metrics['recall@1']:.4f}</td>" in evaluation._repr_html_()
+    assert "the classes that find least" in evaluation._repr_html_()
+    both = evaluate_image_text(x, labels, x, labels)
+    assert f"{both.metrics['text_to_image/recall@1']:.4f}" in both._repr_html_()
+
+    findings = pullpush.diagnose(np.ones((64, 8)), np.arange(64) // 4)
+    assert f"<td>{findings[0].severity}</td><td>{findings[0].finding}</td>" in findings._repr_html_()
+    assert findings[0].advice.split()[0] in findings[0]._repr_html_()
+    assert "nothing is wrong" in type(findings)()._repr_html_()
+    html = pullpush.Criterion("circle", margin=0.4, memory=_memory())._repr_html_()
+    assert "<td>loss</td><td>circle(margin=0.4, scale=80.0, per=&#x27;anchor&#x27;)</td>" in html
+    assert "<td>memory</td><td>CrossBatchMemory(size=100" in html

@@ -26,6 +26,7 @@ from pullpush.maths.reduce import widen
 from pullpush.maths.relations import same_ancestor, same_class, same_text
 from pullpush.maths.similarity import SIMILARITIES, normalize
 from pullpush.names import look_up
+from pullpush.notebook import table
 
 __all__ = ["Criterion"]
 
@@ -198,6 +199,13 @@ class Criterion(nn.Module):
         ids = self.unnamed - first - torch.arange(count, device=device)
         self.unnamed -= count * self._ranks
         return ids
+
+    def _repr_html_(self) -> str:
+        """What it compares and how, a row a part."""
+        parts = {"loss": repr(self.loss), "similarity": getattr(self.similarity, "__name__", "of your own")}
+        parts |= {"relation": repr(self.relation), "miner": repr(self.miner)}
+        parts |= {name: repr(each) for name in ("memory", "proxies") if (each := getattr(self, name)) is not None}
+        return table([{"": name, "Criterion": what} for name, what in parts.items()])
 
     def extra_repr(self) -> str:
         """The loss with its options, and what else is chosen; memory and proxies print themselves."""

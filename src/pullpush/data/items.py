@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +20,15 @@ from pullpush.escape import readable
 from pullpush.files import check_fields, damaged, replacing
 from pullpush.files.tables import from_arrow, path_column, read_arrow, to_arrow
 from pullpush.images import open_rgb
+from pullpush.notebook import lines, table, thumbnails
 
 __all__ = ["BOX", "SPLITS", "Items", "crop"]
 
 SPLITS = ("train", "validation", "test")
 ROLES = ("query", "gallery", "both")
 BOX = ("x_1", "y_1", "x_2", "y_2")
+SHOWN = 12
+"""Images that a notebook shows."""
 
 
 @dataclass(eq=False)
@@ -72,6 +76,18 @@ class Items:
         rest = f", {counts['']} in no split" if splits and "" in counts else ""
         classes = self.table["label"].nunique()
         return f"Items({self.name!r}, {len(self)} items of {classes} classes{f': {splits}{rest}' if splits else ''})"
+
+    def _repr_html_(self) -> str:
+        """Counts, notes, and images of a few classes."""
+        counts = self.table.groupby("split", sort=False)["label"].agg(["size", "nunique"])
+        splits = [{"split": split or "none", "items": n, "classes": k} for split, (n, k) in counts.iterrows()]
+        first = self.table.reset_index(drop=True).drop_duplicates("label")
+        rows = first.sample(min(SHOWN, len(first)), random_state=0).index
+        images = []
+        for row in rows:
+            with suppress(UserError):  # `pullpush data` says which can't be read
+                images.append((self.open(row), self.classes[self.table["label"].iat[row]]))
+        return lines([repr(self), *self.notes]) + table(splits) + thumbnails(images)
 
     def select(self, mask: Any) -> Self:
         """The items under a boolean mask, or those at the given row numbers. Ids and labels stay."""

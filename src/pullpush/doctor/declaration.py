@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from pullpush.doctor.measures import RESULTS, SIDES, WHEN, Measures
 from pullpush.doctor.objective import Objective
+from pullpush.notebook import lines, table
 
 __all__ = [
     "RESULTS",
@@ -17,6 +18,7 @@ __all__ = [
     "Declaration",
     "Figure",
     "Finding",
+    "Findings",
     "Measures",
     "Objective",
     "Severity",
@@ -77,8 +79,22 @@ class Finding:
         """The evidence in words."""
         return ", ".join(f"{words(name)} {shown(value)}" for name, value in self.evidence.items())
 
+    def _repr_html_(self) -> str:
+        return Findings([self])._repr_html_()
+
     def __str__(self) -> str:
         return f"{self.severity}: {self.finding} ({self.seen}). {self.advice}"
+
+
+class Findings(list[Finding]):
+    """Findings, worst first."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {"severity": each.severity, "finding": each.finding, "evidence": each.seen, "advice": each.advice}
+            for each in self
+        ]
+        return table(rows) or lines(["nothing is wrong, as far as was looked"])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pullpush.doctor.declaration import SEVERITIES, Finding
+from pullpush.doctor.declaration import SEVERITIES, Finding, Findings
 from pullpush.doctor.findings import FINDINGS
 from pullpush.doctor.measures import Measures, measure_cells, measure_duplicates, measure_sides
 from pullpush.doctor.objective import Objective
@@ -23,17 +23,17 @@ __all__ = ["diagnose", "examine", "explained_by", "ranked"]
 ROWS = 1024
 
 
-def examine(measures: Mapping[str, float], objective: Objective) -> list[Finding]:
+def examine(measures: Mapping[str, float], objective: Objective) -> Findings:
     """All findings, as `ranked` gives them."""
     known = Measures(measures)
     return ranked(finding for declared in FINDINGS.values() if (finding := declared(known, objective)))
 
 
-def ranked(findings: Iterable[Finding]) -> list[Finding]:
+def ranked(findings: Iterable[Finding]) -> Findings:
     """Worst first, without those that another one explains."""
     by_name = {finding.finding: finding for finding in findings}
     left = [finding for name, finding in by_name.items() if not explained_by(name, by_name)]
-    return sorted(left, key=lambda finding: SEVERITIES.index(finding.severity))
+    return Findings(sorted(left, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def explained_by(name: str, others: Collection[str]) -> str:
@@ -52,7 +52,7 @@ def diagnose(
     similarity: str | None = None,
     seed: int = 0,
     **options: Any,
-) -> list[Finding]:
+) -> Findings:
     """What is wrong with embeddings, worst first; an empty list where nothing is.
 
         for finding in pullpush.diagnose(images, labels, references=texts, reference_labels=labels, loss="n_pair"):

@@ -5,6 +5,7 @@ from typing import Any
 
 from pullpush.evaluation.evaluate import Evaluation, evaluate
 from pullpush.evaluation.metrics import METRICS, metric_of
+from pullpush.notebook import table
 
 __all__ = ["KS", "NEAREST", "CrossModal", "evaluate_image_text"]
 
@@ -31,6 +32,9 @@ class CrossModal:
     def with_images(self, images: Evaluation) -> "CrossModal":
         """The same, with what images find among themselves; its metrics keep their names."""
         return replace(self, metrics=self.metrics | images.metrics, images=images)
+
+    def _repr_html_(self) -> str:
+        return table([{"metric": name, "value": float(value)} for name, value in self.metrics.items()])
 
     def __repr__(self) -> str:
         firsts = dict.fromkeys(next(n for n in self.metrics if n.startswith(way)) for way in ("image", "text"))

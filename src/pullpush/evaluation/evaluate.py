@@ -16,10 +16,12 @@ from pullpush.evaluation.metrics.nmi import nmi as nmi_of
 from pullpush.evaluation.ranks import Side, measure, unique_rows
 from pullpush.evaluation.rerank import rerank as reranked_by
 from pullpush.evaluation.rerank import rerank_of
+from pullpush.notebook import lines, table
 
 __all__ = ["FACTS", "KS", "Evaluation", "column_of", "evaluate", "sides", "summarised"]
 
 KS = (1, 2, 4, 8, 10, 100)
+WORST = 5
 FACTS = ("label", "id", "category", "positives", "rank", "nearest_positive", "nearest_negative")
 """Columns of `per_query` that are no metric."""
 
@@ -68,6 +70,13 @@ class Evaluation:
         left = f", {self.left_out} left out" if self.left_out else ""
         of = f"{len(self.per_query) - self.repeated} queries of {self.per_query['label'].nunique()} classes{left}"
         return f"Evaluation({', '.join(shown)}; {of}, {self.protocol})"
+
+    def _repr_html_(self) -> str:
+        metrics = table([{"metric": name, "value": float(value)} for name, value in self.metrics.items()])
+        shown = [name for name in ("recall@1", "map@r") if name in self.per_class]
+        worst = self.per_class.sort_values(shown, kind="stable").head(WORST) if shown else self.per_class.head(0)
+        rows = [{"class": label, "queries": int(row["queries"]), **row[shown]} for label, row in worst.iterrows()]
+        return lines([repr(self), *self.notes]) + metrics + table(rows, "the classes that find least")
 
 
 def evaluate(

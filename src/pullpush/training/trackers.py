@@ -13,6 +13,7 @@ from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from pullpush.errors import UserError
+from pullpush.extras import EXTRAS, need
 from pullpush.files import unwritable
 from pullpush.runs.log import go_on
 from pullpush.signatures import of
@@ -105,6 +106,8 @@ def tracker(name: str) -> type[Logger]:
     Raises:
         UserError: there is no such class, or its package is not installed.
     """
+    if name in EXTRAS:
+        need(name)
     module, _, kind = TRACKERS.get(name, name).rpartition(".")
     try:
         cls: Any = vars(importlib.import_module(module)).get(kind) if module else None
