@@ -22,7 +22,10 @@ from pullpush.encoders import ImageEncoder, TextEncoder, load, save
 from pullpush.encoders import hub as hub_module
 from pullpush.encoders.backbones import own_size, text_backbone
 from pullpush.encoders.explain import explain
+from pullpush.encoders.graph import graphs_of
+from pullpush.encoders.model import Model
 from pullpush.errors import UserError
+from pullpush.training.feature_cache import texts_key
 from tests.support.tiny_open_clip import KINDS, TEXT, VISION, tiny_open_clip
 
 SIDES = {"vit": 32, "quick": 32, "resnet": 64, "convnet": 64, "siglip": 160, "coca": 32, "bert": 32}
@@ -195,6 +198,16 @@ def test_the_tokenizer_of_transformers_gives_the_same_tokens(folders: Callable[[
         torch.testing.assert_close(ours({"input_ids": given})["sentence_embedding"], wanted, atol=1e-5, rtol=1e-5)
 
 
+def test_an_exported_text_tower_takes_any_number_of_tokens(folders: Callable[[str], str]) -> None:
+    encoder = texts_of(folders("vit"), normalize=True)
+    (graph,) = graphs_of(Model([encoder], ""))
+    made = torch.export.export(graph.module, graph.example, dynamic_shapes=graph.dynamic()).module()
+    for words in (["a cat"], WORDS):
+        with torch.no_grad():
+            found = made(encoder.tokenize(words)["input_ids"])
+            torch.testing.assert_close(found, encoder(words), atol=1e-5, rtol=1e-5)
+
+
 def test_names_and_tags_are_the_librarys(named: Callable[..., None], folders: Callable[[str], str]) -> None:
     wanted = images_of(folders("vit"))
     named("ours")
@@ -206,6 +219,8 @@ def test_names_and_tags_are_the_librarys(named: Callable[..., None], folders: Ca
     named("ours", quick_gelu=True, mean=(0.1, 0.2, 0.3), interpolation="bilinear")
     with torch.no_grad():  # with the activations that its weights were trained with
         assert not torch.allclose(images_of("tiny")(x), wanted(x), atol=1e-4)
+    for one, other in ((images_of("tiny"), wanted), (texts_of("tiny"), texts_of(folders("vit")))):
+        assert texts_key(one.backbone, "", WORDS) != texts_key(other.backbone, "", WORDS)  # of one state dict
     loaded = images_of("tiny").loaded
     assert (loaded.mean, loaded.fit) == ((0.1, 0.2, 0.3), "crop bilinear")
     named("one", "other")

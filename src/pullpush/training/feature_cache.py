@@ -219,7 +219,8 @@ def _about(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def features_key(backbone: nn.Module, about: str, items: Items) -> str:
-    """A hash of the backbone's weights, what is said `about` it, and path, box, size and time of each image's file.
+    """A hash of the backbone's weights and architecture, what is said `about` it, and path, box, size and time of each
+    image's file.
 
     A change of any of these makes a new key; the file of an image in an archive is the archive.
     """
@@ -240,6 +241,9 @@ def _size_and_time(file: str) -> list[int] | None:
 
 def _key(backbone: nn.Module, about: str, seen: Iterable[Any]) -> str:
     digest = hashlib.sha256(about.encode())
+    built_by = getattr(backbone, "architecture", None)  # such as activations, which no weight tells
+    if built_by is not None:
+        digest.update(json.dumps(built_by, sort_keys=True).encode())
     for name, tensor in backbone.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     for each in seen:

@@ -20,6 +20,7 @@ from pullpush.images import Fit
 from pullpush.names import did_you_mean
 
 __all__ = [
+    "FOLDER",
     "Source",
     "about",
     "built",

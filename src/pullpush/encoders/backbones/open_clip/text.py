@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pullpush.encoders.backbones.open_clip.loading import (
+    FOLDER,
     Source,
     built,
     loaded,
@@ -19,6 +21,7 @@ from pullpush.encoders.backbones.open_clip.loading import (
     quietly,
     source_of,
 )
+from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.files import read_json
 from pullpush.files.tensors import read_safetensors
@@ -74,7 +77,11 @@ class Text(nn.Module):
         Longer texts end where the context of the model ends.
         """
         tokens: Tensor = self.tokens_of(list(texts))
-        return {"input_ids": tokens[:, : int(tokens.argmax(1).max()) + 1] if self.cut and len(tokens) else tokens}
+        return {
+            "input_ids": tokens[:, : int(tokens.argmax(1).max()) + 1].contiguous()
+            if self.cut and len(tokens)
+            else tokens
+        }
 
     def forward(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Adds `sentence_embedding` [n, width] to the tokens."""
@@ -83,17 +90,23 @@ class Text(nn.Module):
         return {**inputs, "sentence_embedding": made[0] if isinstance(made, tuple) else made}
 
     def _causal(self, tokens: Tensor) -> Tensor:
-        """The tower's own `forward`, with its mask cut to the tokens that there are."""
+        """The tower's own `forward`, of as many tokens as there are; written so that exports take any number."""
         tower: Any = self.tower
-        x, mask = tower._embeds(tokens)
-        length = tokens.shape[1]
-        x = tower.ln_final(tower.transformer(x, attn_mask=mask[:length, :length]))
-        pooled: Tensor = x[torch.arange(len(x), device=x.device), tokens.argmax(1)]
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        x = tower.token_embedding(tokens) + tower.positional_embedding[places]
+        mask = torch.full((tokens.shape[1],) * 2, -torch.inf, device=x.device, dtype=x.dtype).triu(1)
+        x = tower.ln_final(tower.transformer(x, attn_mask=mask))
+        pooled: Tensor = x[torch.arange(x.shape[0], device=x.device), tokens.argmax(1)]
         own = tower.text_projection
         if own is None:
             return pooled
         projected: Tensor = own(pooled) if isinstance(own, nn.Linear) else pooled @ own
         return projected
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What builds it again, with its weights and tokenizer."""
+        return {**self.about, "temperature": self.temperature, "bias": self.bias}
 
     def get_embedding_dimension(self) -> int:
         """The width of the embedding."""
@@ -114,7 +127,7 @@ class Text(nn.Module):
         """Writes the tower alone, with its tokenizer; `text` reads it."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        about = {**self.about, "temperature": self.temperature, "bias": self.bias}
+        about = self.architecture
         own = getattr(self.tokens_of, "tokenizer", None)
         if own is not None:
             if fast := getattr(own, "backend_tokenizer", None):  # or the length of its last call would be saved
@@ -147,7 +160,7 @@ def _read(folder: Path) -> Text:
 def _tokenizer(source: Source) -> Any:
     """The tokenizer of a model, as open_clip chooses it."""
     try:
-        with quietly():
+        with hub_or_cache() if not source.name.startswith(FOLDER) else nullcontext(), quietly():
             return open_clip().get_tokenizer(source.name)
     except Exception as error:  # packages of tokenizers fail in many ways
         lines = str(error).strip().splitlines() or [type(error).__name__]
