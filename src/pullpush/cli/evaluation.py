@@ -1,7 +1,10 @@
 """pullpush evaluate"""
 
+import sys
 from dataclasses import dataclass
 from json import dumps
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from pullpush.cli import terminal
@@ -11,6 +14,7 @@ from pullpush.cli.reranking import in_words, reranking_of, timed, tried
 from pullpush.cli.retrieval import print_ways
 from pullpush.errors import UserError
 from pullpush.escape import printable
+from pullpush.extras import need
 from pullpush.files import write_text
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ class Measured:
         votes: accuracy of the classes that the nearest vote for, by name.
         enrolled: few-shot accuracy and identification, a row a number of enrolled images.
         small: of smaller embeddings.
+        between: metrics between images and texts, where there are texts and a model of both.
     """
 
     plain: "tuple[Evaluation, float]"
@@ -43,11 +48,13 @@ class Measured:
     votes: "Mapping[str, float]"
     enrolled: "Sequence[Mapping[str, Any]]"
     small: "Sequence[Compressed]"
+    between: "Mapping[str, float]"
 
     def values(self) -> dict[str, Any]:
         """As JSON has it."""
         result, seconds = self.reranked
         values = {"protocol": result.protocol, "left_out": result.left_out, **result.metrics, **self.votes}
+        values |= self.between
         values["identification"] = self.enrolled
         if self.small:
             values["compression"] = [each.values() for each in self.small]
@@ -69,6 +76,8 @@ class Measured:
         result, seconds = self.reranked
         console, seconds_without = Console(), self.plain[1]
         console.print(terminal.table(title, self._rows()))
+        if self.between:
+            console.print(_between(self.between))
         if self.enrolled:
             title = "shots: images of a class that are enrolled, the others ask who they are"
             console.print(terminal.table(title, map(_enrolled_row, self.enrolled)))
@@ -94,6 +103,7 @@ class Measured:
 def evaluate(
     model: str,
     *,
+    weights: list[str] | None = None,
     data: str | None = None,
     root: str | None = None,
     split: Literal["", "train", "validation", "test"] = "",
@@ -104,13 +114,16 @@ def evaluate(
     table: bool = False,
     views: Literal["auto", "none"] = "auto",
     per_class: str | None = None,
+    out: str | None = None,
     json: bool = False,
 ) -> None:
-    """Retrieval metrics of a run or model.
+    """Retrieval metrics of a run or model, also of one that was not trained here.
 
     Args:
-        model: a run folder or a model folder.
-        data: a name, a folder of classes, or a manifest; by default what the run was trained and tested on.
+        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
+        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
+        data: a name, a folder of classes, a manifest, or a run folder for its test; by default what the run was
+            trained and tested on. Where the data have texts and the model embeds them, both directions are measured.
         root: folder of the download, for the benchmark data sets.
         split: train, validation or test; by default the test split of the run or of the data, else all items.
         options: further options of the reader.
@@ -123,32 +136,56 @@ def evaluate(
             they find on its test, and what they cost (docs/retrieval.md).
         views: the test views of the model (auto), or images as they are.
         per_class: write a CSV with the metrics of each class to this file.
+        out: write a folder as of a run, of this evaluation alone, with its report; `pullpush compare` takes it beside
+            runs.
         json: print JSON instead of a table.
 
     Examples:
         pullpush evaluate runs/demo                     the test split of the run
         pullpush evaluate runs/demo --data emoji --split test
         pullpush evaluate runs/demo --data photos/ --json
+        pullpush evaluate hf:FOLDER --data photos/ --out runs/as-it-is     a model that was not trained here
         pullpush evaluate runs/demo --rerank auto
         pullpush evaluate runs/demo --compression       bytes of an item against what is found
         pullpush evaluate runs/demo --table             what each way to use the model finds and costs
         pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test
     """
+    from rich.console import Console
+
     from pullpush.encoders import Views, load
     from pullpush.evaluation import evaluate_items
     from pullpush.evaluation.open_set import naming
+    from pullpush.evaluation.texts import has_classes, with_texts
+    from pullpush.runs.evaluated import check_new
 
-    loaded = load(model)
+    if out is not None:
+        need("report")
+        check_new(Path(out))
+    began = perf_counter()
+    loaded = load(model, weights=weights)
     if views == "none":
         loaded.views = Views()
     if table:
-        if data or split or options:
-            raise UserError("--table is of the test of a run: leave out --data, --split and --options")
+        if data or split or options or out:
+            raise UserError("--table is of the test of a run: leave out --data, --split, --options and --out")
         print_ways(loaded, model, rerank, json)
         return
     reranking, chosen = reranking_of(rerank, loaded, model)
     queries, embeddings, items = embed_readable(loaded, asked(model, data, root, split, options))
     asking = None if loaded.views.plain else queries
+    described = with_texts(loaded, items, embeddings, asking)
+    between = {} if described is None else described.found.metrics
+
+    def keep(result: "Evaluation | None", votes: "Mapping[str, Any]") -> None:
+        if out is not None:
+            said = {"model": model, "weights": weights, "data": data, "root": root, "split": split, "options": options}
+            seconds = round(perf_counter() - began, 1)
+            _keep(Path(out), said, items, embeddings, result, described, naming=votes, seconds=seconds)
+
+    if described is not None and not has_classes(items):
+        keep(None, {})
+        print(dumps(between)) if json else Console().print(_between(between))
+        return
     plain = reranked = timed(lambda: evaluate_items(embeddings, items, nmi=nmi and not reranking, queries=asking))
     if reranking:
         reranked = timed(lambda: evaluate_items(embeddings, items, nmi=False, rerank=reranking, queries=asking))
@@ -156,12 +193,30 @@ def evaluate(
         _write_per_class(reranked[0], items, per_class)
     small = compressed_rows(loaded, model, embeddings, items, asking) if compression else []
     votes = naming(embeddings, *(items.table[name].to_numpy() for name in ("label", "id")))
+    keep(plain[0], votes)
     enrolled = votes.pop("identification", [])
-    measured = Measured(plain, reranked, reranking, chosen, votes, enrolled, small)
+    measured = Measured(plain, reranked, reranking, chosen, votes, enrolled, small, between)
     if json:
         print(dumps(measured.values()))
         return
     measured.show(f"{model} on {items.name}: {len(items)} items, protocol {plain[0].protocol}")
+
+
+def _keep(folder: Path, *evaluated: Any, **metrics: Any) -> None:
+    from pullpush.reports.layout import draw
+    from pullpush.runs.evaluated import save_evaluated
+
+    save_evaluated(folder, *evaluated, **metrics)
+    page, _ = draw(folder)
+    print(f"report: {page}", file=sys.stderr)
+
+
+def _between(metrics: "Mapping[str, float]") -> Any:
+    """A row a metric, a column a direction."""
+    ways = {"text_to_image": "text to image", "image_to_text": "image to text"}
+    names = dict.fromkeys(name.partition("/")[2] for name in metrics)
+    rows = [{"metric": name, **{ways[way]: f"{metrics[f'{way}/{name}']:.4f}" for way in ways}} for name in names]
+    return terminal.table("between images and texts", rows)
 
 
 def _write_per_class(result: "Evaluation", items: "Items", path: str) -> None:

@@ -32,6 +32,8 @@ def asked(model: str, data: str | None, root: str | None, split: str, options: d
     from pullpush.data.sources import open_items
 
     items = of_the_run(model)
+    if data is not None and Path(data, "items.parquet").is_file():  # those of another run
+        return split_of(of_the_run(data), split or "test", data)
     if data is None or (items and items.name == data and not options):
         return split_of(items, split or "test", model)
     items = open_items(data, root=root, **(options or {}))
@@ -45,7 +47,7 @@ def split_of(items: "Items | None", split: str, what: str) -> "Items":
         UserError: there are none.
     """
     if items is None:
-        raise UserError(f"{what!r} is the folder of a model and not of a run, so say on what: --data photos/")
+        raise UserError(f"{what!r} is a model and not a run, so say on what: --data photos/")
     chosen = items.split(split) if split else items
     if split and not len(chosen):
         there = ", ".join(f"--split {name}" for name in ("train", "validation", "test") if len(items.split(name)))

@@ -31,6 +31,8 @@ Weights = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A file of weights, or several that hold the parts of a model; or a word: `auto`, `timm`, `none`."""
 
 AS_IT_IS: Any = {"head": "none", "freeze": True}
+USUAL_SIZE = 224
+"""Of images, where a model does not say."""
 WORDS = ("auto", "timm", "none")
 CLASSIFIERS = (1000, 11821, 21841, 21843)
 """Outputs of ImageNet's classifiers, which make no embeddings."""
@@ -176,13 +178,13 @@ def _ways(said: str) -> str:
 
 def _image(name: str, known: About, files: Sequence[str]) -> ImageEncoder:
     if not files or (len(files) == 1 and files[0] in WORDS):
-        return ImageEncoder(name, weights=files[0] if files else "auto", size=known.size, **AS_IT_IS)
+        return ImageEncoder(name, weights=files[0] if files else "auto", size=known.size or USUAL_SIZE, **AS_IT_IS)
     if not name.startswith("timm:"):
         raise UserError(f"{name!r} holds its own weights; a weights file is of a model of timm: timm:NAME")
     missing = next((file for file in files if not Path(file).is_file()), None)
     if missing is not None:
         raise UserError(f"no weights file at '{missing}'")
-    encoder = ImageEncoder(name, weights="none", size=known.size, **AS_IT_IS)
+    encoder = ImageEncoder(name, weights="none", size=known.size or USUAL_SIZE, **AS_IT_IS)
     where = Path(files[0])
     own = encoder.preprocessing
     loaded, left = fill(encoder.backbone, name, read_all(list(map(Path, files))), where, own.mean, own.std, own.fit)

@@ -46,7 +46,7 @@ POINTS = 2000
 def retrieval(context: Context) -> Block:
     """Queries drawn at random, and what they find before and after."""
     rows = grids.random_rows(context.test, list(context.evaluations.values()))
-    headings = [f"nearest references {when} training" for when in context.evaluations]
+    headings = [f"nearest references, {context.said(when)}" for when in context.evaluations]
     return context.figure(
         "retrieval",
         partial(grids.draw_rows, rows, headings, f"What queries of {context.queried} find"),
@@ -181,7 +181,7 @@ def similarity(context: Context) -> Block:
     for when in context.evaluations:
         embeddings = context.run.embeddings("test", when)
         positive, negative = (histograms.similarities(embeddings, p) for p in (pairs.positive, pairs.negative))
-        panels.append((f"{when} training", positive, negative))
+        panels.append((context.said(when), positive, negative))
     same = ", the same before and after" if len(panels) > 1 else ""
     return context.figure(
         "similarities",
@@ -194,15 +194,15 @@ def similarity(context: Context) -> Block:
 
 def class_recall(context: Context) -> Block:
     """Recall@1 over the classes."""
-    panels = [(f"{when} training", each.per_class["recall@1"]) for when, each in context.evaluations.items()]
-    recall = panels[-1][1]
+    panels = [(context.said(when), each.per_class["recall@1"]) for when, each in context.evaluations.items()]
+    recall, when = panels[-1][1], context.said("after").capitalize()
     none = int((recall == 0).sum())
     return context.figure(
         "class_recall",
         partial(histograms.draw_class_recall, panels),
         alt="Distribution of recall@1 over classes",
-        caption=f"After training, in {int((recall == 1).sum()):,} of {len(recall):,} classes every query finds "
-        f"its own class first{f', in {none:,} none does' if none else ''}.",
+        caption=f"{when}, in {int((recall == 1).sum()):,} of {len(recall):,} classes every query "
+        f"finds its own class first{f', in {none:,} none does' if none else ''}.",
     )
 
 
@@ -216,7 +216,8 @@ def categories(context: Context) -> Block:
         [str(name), f"{row['classes']:,.0f}", f"{row['queries']:,.0f}", *(f"{row[w]:.3f}" for w in whens)]
         for name, row in frame.iterrows()
     ]
-    head = ["category", "classes", "queries", *(f"recall@1 {w}" for w in whens)]
+    head = ["category", "classes", "queries"]
+    head += [f"recall@1 {w}" for w in whens] if context.run.trained else ["recall@1"]
     return Block(
         heading="By category", head=head, rows=rows, caption="Queries search among all references of the test split."
     )
@@ -229,8 +230,12 @@ def maps(context: Context) -> Block:
     unseen = make_map(context.test, context.run.embeddings("test", "after"))
     panels: list[tuple[str, Map]] = []
     try:
+        if not context.run.trained:
+            raise Absent("there are no training classes")
         training = make_map(context.run.split("train"), context.run.embeddings("train", "after"))
         panels.append(("Training classes", training))
+    except Absent:
+        pass
     except Missing as missing:
         context.notes.append(f"The map of the training classes was left out: {missing}")
     panels.append((context.queried[0].upper() + context.queried[1:], unseen))
@@ -240,7 +245,7 @@ def maps(context: Context) -> Block:
         "maps",
         partial(draw_maps, panels),
         alt="Maps of the embeddings of " + " and of ".join(title for title, _ in panels),
-        caption=f"{unseen.method} of the embeddings after training, {shown} items"
+        caption=f"{unseen.method} of the embeddings, {context.said('after')}, {shown} items"
         + (f"; up to {COLORED} classes drawn at random are coloured, the others grey." if many else ".")
         + (" Distances between far groups on such a map mean little." if unseen.method == "UMAP" else ""),
     )
@@ -286,6 +291,11 @@ def how(context: Context) -> Block:
         lines.append(
             f"{learned['learned']:,} of the {learned['parameters']:,} parameters of the model were trained; weights, "
             f"gradients and the optimiser's state took {learned['bytes'] / 1e6:,.0f} MB."
+        )
+    if not context.run.trained:
+        lines.append(
+            "The model was not trained here. Nobody knows here what it was trained on: these images or their classes "
+            "may have been among it."
         )
     if kept := kept_sentence(metrics):
         lines.append(kept)

@@ -25,6 +25,8 @@ MOST = 10_000
 
 def small_embeddings(context: Context) -> Block:
     """What is found with fewer dimensions, and fewer bytes for each."""
+    if not context.run.trained:
+        raise Absent("there are no training embeddings, which fewer dimensions are fitted on")
     test, trained = context.test, context.run.matrix("train-after")
     if len(test) > MOST or trained.shape[1] <= 32 or not context.labelled:
         raise Absent("too many items, embeddings that are small, or no classes")

@@ -57,6 +57,10 @@ class Context:
         """What the test split is to the model, in words that stand after "of"."""
         return or_else(lambda: self.run.queried, "the test split")
 
+    def said(self, when: str) -> str:
+        """When the embeddings are of: "before training", "after training", or of a model that was not trained here."""
+        return f"{when} training" if self.run.trained else "not trained here"
+
     def curves(self, keys: Mapping[str, str]) -> list[Curve]:
         """What was logged under these keys, by the name of each.
 

@@ -77,6 +77,8 @@ def metrics(context: Context) -> Block:
     if not keys:
         raise Absent("no metrics between images and texts")
     whens = [when for when, values in columns.items() if any(key in values for key in keys)]
+    if not context.run.trained:
+        columns, whens = {context.said("after"): columns["after"]}, [context.said("after")]
     rows = [[title_of(key), *(_number(key, columns[when].get(key)) for when in whens)] for key in keys]
     ranks = (
         " The rank is that of the nearest match, from 1; of tied ones it is the expected rank, so ties never help."
@@ -93,6 +95,8 @@ def metrics(context: Context) -> Block:
 
 def curves(context: Context) -> Block:
     """Recall in both directions over the steps."""
+    if not context.run.trained:
+        raise Absent("there were no steps")
     keys = {f"validation/{way}/recall@{k}": f"{name}, recall@{k}" for way, name in WAYS.items() for k in (1, 10)}
     logged, best, title = context.curves(keys), context.known_metrics.get("best_step"), "Images and texts in validation"
     return context.figure(

@@ -88,6 +88,8 @@ def diagnose_run(path: Path | str) -> Diagnosis:
         UserError: no run folder, or a file in it is damaged.
     """
     run, not_seen, notes = RunFolder(Path(path)), list[str](), list[str]()
+    if not run.trained:
+        raise UserError(f"{str(run.path)!r} is an evaluation of a model that was not trained here: nothing to diagnose")
     objective, history = _objective(run), _history(run)
     findings, live = replay(_lines(run, not_seen), objective, history), _said_live(run)
     findings |= {name: finding for name, finding in live.items() if FINDINGS[name].live}

@@ -13,7 +13,12 @@ from pullpush.reports.style import Theme, label, legend_below, subplots
 
 __all__ = ["LEAST", "WHEN", "draw_errors", "draw_pairs", "draw_reliability"]
 
-WHEN = {"before": "before training", "after": "after training", "views": "after, with test views"}
+WHEN = {
+    "before": "before training",
+    "after": "after training",
+    "views": "after, with test views",
+    "as it is": "not trained here",
+}
 LEAST = 1e-5
 """Rates that are drawn."""
 
@@ -21,7 +26,7 @@ LEAST = 1e-5
 def draw_errors(found: Mapping[str, Verification], theme: Theme) -> Figure:
     """False rejects over false accepts, these on a logarithmic scale; `found` by a key of `WHEN`."""
     figure, axes = subplots(width=5.6, height=3.9)
-    colors = {"before": theme.before, "after": theme.after, "views": theme.ink}
+    colors = {"before": theme.before, "after": theme.after, "views": theme.ink, "as it is": theme.after}
     for when, each in found.items():
         _det(axes, each, "--" if when == "views" else "-", colors[when], WHEN[when])
     _of_rates(axes, "Same or different", "false reject rate")

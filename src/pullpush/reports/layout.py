@@ -34,6 +34,7 @@ class Result(Block):
     metrics: Sequence[MetricRow]
     main: MetricRow | None
     queried: str
+    trained: bool = True
 
     @property
     def compared(self) -> bool:
@@ -138,9 +139,16 @@ def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
     bad = kept_sentence(metrics) if metrics.get("kept") == "start" else WORSE if main and main.worse else ""
     page = Page(
         "report",
-        context.run.name,
+        context.run.name if context.run.trained else f"{context.run.name}, not trained here",
         STANDS_OUT.format(lead, bad) if bad else lead,
-        [*([Section("", [Result(metrics=rows, main=main, queried=queried)])] if rows else []), *sections],
+        [
+            *(
+                [Section("", [Result(metrics=rows, main=main, queried=queried, trained=context.run.trained)])]
+                if rows
+                else []
+            ),
+            *sections,
+        ],
         [*context.run.notes, *context.notes, *([] if rows else [NO_METRICS]), AGAIN],
     )
     path = page.write(context.run.path / "report.html", f"then draw it again: pullpush report {run}")
@@ -149,7 +157,12 @@ def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
 
 def build(context: Context) -> list[Section]:
     """Every section that has something in it; for what is damaged or not there, a note is left."""
-    wanted = [each for each in SECTIONS if not each.needs or (context.run.path / each.needs).is_file()]
+    wanted = [
+        each
+        for each in SECTIONS
+        if (not each.needs or (context.run.path / each.needs).is_file())
+        and (context.run.trained or each.id != "training")
+    ]
     sections = []
     with work("drawing the report", sum(len(each.parts) for each in wanted), "parts") as current:
         for each in wanted:
@@ -172,6 +185,8 @@ def sentence(run: RunFolder, metrics: Mapping[str, Any], rows: list[MetricRow], 
     loss, seconds = metrics.get("loss"), metrics.get("seconds")
     steps = or_else(lambda: f"{int(run.log.index.max()):,} steps", "training")
     start = f"After {steps}" + (f" with the loss {loss}" if loss else "") + (f" on {data}" if data else "")
+    if not run.trained:
+        start = f"{metrics.get('evaluated')}, not trained here" + (f", on {data}" if data else "")
     start += f" ({duration(seconds)})" if isinstance(seconds, int | float) else ""
     main = main_row(rows)
     if main is None or main.after is None:

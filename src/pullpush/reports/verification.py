@@ -24,10 +24,11 @@ def errors(context: Context) -> Block:
     found = _found(context)
     last = list(found.values())[-1]
     eer = ", ".join(f"{WHEN[when]} {each.metrics['eer']:.3f}" for when, each in found.items())
+    curves = "a curve before training and one after" if context.run.trained else "a curve"
     return context.figure(
         "verification",
         partial(draw_errors, found),
-        alt="False reject rate over false accept rate, a curve before training and one after",
+        alt=f"False reject rate over false accept rate, {curves}",
         caption=f"Each point is a threshold on the cosine: the share of the {last.negatives:,} pairs of different "
         f"classes that it accepts, and of the {last.positives:,} pairs of one class that it refuses. Lower is better. "
         f"The dot is the equal error rate: {eer}.",
@@ -60,6 +61,8 @@ def error_table(context: Context) -> Block:
     known = {when: measured[when] for when in WHEN if measured.get(when)}
     if not known:
         raise Absent("the run did not measure verification")
+    if not context.run.trained:
+        known = {"as it is": known["after"]}
     last = list(known.values())[-1]
     names = [name for name in last if f"{name}_low" in last]
     rows = [[_named(name), *(_with_interval(values, name) for values in known.values())] for name in names]
@@ -78,7 +81,10 @@ def _found(context: Context) -> dict[str, Verification]:
         raise Absent("too many items, or no classes")
     found = {when: or_else(partial(verification_of, context.run, when), None) for when in WHEN}
     there = {when: each for when, each in found.items() if each is not None}
-    if "after" not in there or not np.isfinite(there["after"].metrics["eer"]):
+    if not context.run.trained and "after" in there:
+        there["as it is"] = there.pop("after")
+    after = there.get("after", there.get("as it is"))
+    if after is None or not np.isfinite(after.metrics["eer"]):
         raise Absent("the test items were not embedded")
     return there
 

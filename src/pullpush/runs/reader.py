@@ -98,6 +98,11 @@ class RunFolder:
         return (self.path / "metrics.json").exists()
 
     @cached_property
+    def trained(self) -> bool:
+        """Whether it was trained here: an evaluation of another model has such a folder too (`runs/evaluated.py`)."""
+        return or_else(lambda: "evaluated" not in self.metrics, True)
+
+    @cached_property
     def config(self) -> dict[str, Any]:
         """config.yaml as nested values; of a run that was restarted with other options, these."""
         return self._read(RESTARTED if (self.path / RESTARTED).exists() else "config.yaml", read_yaml)
@@ -181,7 +186,10 @@ class RunFolder:
 
     @cached_property
     def queried(self) -> str:
-        """What the test split is to the model: "unseen classes", "seen classes", "unseen images", "the test split"."""
+        """What the test split is to the model: "unseen classes", "seen classes", "unseen images", "the test split"; of
+        one that was not trained here "the data", as nobody knows which classes it has seen."""
+        if not self.trained:
+            return "the data"
         if not self.labelled:
             return "unseen images"
         kinds = {"unseen": "unseen classes", "seen": "seen classes", "mixed": "the test split"}

@@ -41,7 +41,8 @@ class Compared:
     def facts(self) -> dict[str, Any]:
         """Of metrics.json: the loss, steps, the weights that were kept, seconds; None where not known."""
         metrics = or_else(lambda: self.run.metrics, {})
-        return {name: metrics.get(name) for name in ("loss", "steps", "kept", "best_step", "seconds")}
+        facts = {name: metrics.get(name) for name in ("loss", "steps", "kept", "best_step", "seconds")}
+        return facts if self.run.trained else facts | {"kept": "not trained here"}
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,9 @@ def _grouped(compared: Sequence[Compared], items: Items, counted: NDArray[np.boo
 
 
 def _options(folders: Sequence[RunFolder]) -> dict[str, list[Any]]:
-    """The options that are not the same in all runs."""
+    """The options that are not the same in all runs; none where a model was not trained here."""
+    if not all(run.trained for run in folders):
+        return {}
     values = [or_else(lambda run=run: dotted(run.config), {}) for run in folders]  # type: ignore[misc]
     names = [name for name in dict.fromkeys(n for each in values for n in each) if name not in NO_OPTIONS]
     listed = {name: [each.get(name) for each in values] for name in names}
@@ -289,6 +292,8 @@ def _options(folders: Sequence[RunFolder]) -> dict[str, list[Any]]:
 
 def _findings(run: RunFolder) -> list[str]:
     """`critical: collapse`, worst first."""
+    if not run.trained:
+        return ["not looked at, as it was not trained here"]
     return [f"{each.severity}: {each.finding.replace('_', ' ')}" for each in diagnose_run(run.path).findings]
 
 

@@ -96,8 +96,11 @@ def _metrics(comparison: Comparison) -> list[Block]:
     values = [[title_of(key), *(_with_interval(comparison.score(key, run).after) for run in runs)] for key in keys]
     before = [[title_of(key), *(_number(comparison.score(key, run).before) for run in runs)] for key in keys]
     known = [row for row in before if set(row[1:]) != {NONE}]
+    trained = all(each.run.trained for each in comparison.runs)
     return [
-        Block(heading="After training", head=head, rows=values, wide=True),
+        Block(
+            heading="After training" if trained else "After training, or as it is", head=head, rows=values, wide=True
+        ),
         Block(
             heading=f"Difference to {comparison.runs[0].name}",
             head=[head[0], *head[2:]],
@@ -226,6 +229,8 @@ def _runs(comparison: Comparison) -> Block:
 
 
 def _options(comparison: Comparison) -> list[Block]:
+    if not all(each.run.trained for each in comparison.runs):
+        return []
     if not comparison.options:
         return [Block(text=["All options are the same."])]
     rows = [[name, *map(_value, values)] for name, values in comparison.options.items()]
