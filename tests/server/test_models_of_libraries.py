@@ -23,6 +23,7 @@ from pullpush.server.middleware import Rules
 from pullpush.server.service import Service
 from tests.support.fake import write_folder
 from tests.support.tiny_models import tiny_clip
+from tests.support.tiny_open_clip import tiny_open_clip
 
 TEXTS = ["red", "a green square", "it is blue"]
 
@@ -130,6 +131,19 @@ def test_an_index_of_others_downloads_nothing(copy: Path, monkeypatch: pytest.Mo
     with pytest.raises(UserError, match="'nobody/model' is neither a folder nor cached"):
         search.open(copy / "index").query(text="red")
     assert asked
+
+
+def test_open_clip_by_a_name_without_an_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index is called by the model, and finds it again from wherever it is searched."""
+    write_folder(tmp_path / "images", each=2)
+    tiny_open_clip(tmp_path / "clip", "vit")
+    monkeypatch.chdir(tmp_path)
+    assert main(["index", "--model", "open_clip:clip", "--images", "images", "--projection", "none"]) == 0
+    monkeypatch.chdir("/")
+    hits = search.open(tmp_path / "indexes" / "open_clip-clip").query(text="red", k=12)
+    model = load(f"open_clip:{tmp_path / 'clip'}")
+    own = model.embed([hit.path for hit in hits]) @ model.embed_text("red")[0]
+    np.testing.assert_allclose([hit.score for hit in hits], own, atol=1e-5)
 
 
 def test_images_alone_with_a_file_of_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
