@@ -46,13 +46,13 @@ ENCODERS = {
 }
 TUNES: dict[str, dict[str, Any]] = {
     "head": {"encoder.tune": "head"},
-    "lora": {"encoder.tune": "lora"},
+    "lora": {"encoder.tune": "lora", "lora.lr_scale": 1.0},
     "last-stages 2": {"encoder.tune": "last-stages"},
     "all": {"encoder.tune": "all"},
 }
 MORE: dict[str, dict[str, Any]] = {
     "auto (all but 3 stages)": {},
-    "lora, 4 x the rate": {"encoder.tune": "lora", "optimizer.backbone_scale": 4.0},
+    "lora, 4 x the rate": {"encoder.tune": "lora", "lora.lr_scale": 4.0},
 }
 """Further settings of the first encoder."""
 

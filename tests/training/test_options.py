@@ -54,6 +54,7 @@ ZERO = {
     "encoder.size",
     "encoder.frozen_stages",
     "lora.dropout",
+    "lora.lr_scale",
     "text.dropout",
     "text.lr_scale",
     "batch.classes",

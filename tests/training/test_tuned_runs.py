@@ -111,8 +111,9 @@ def test_of_a_run_of_adapters_the_base_stays_and_the_model_is_whole(
     model = load(folder / "model").image
     assert model.backbone.state_dict().keys() == base.keys()
     groups = config_from(small | {"tune": "lora"})
-    names = [group["name"] for group in Task(groups, make_items(groups.data, groups.seed)).parameter_groups()]
-    assert names == ["backbone/lora", "head/weights", "head/biases_and_norms"]
+    made = Task(groups, make_items(groups.data, groups.seed)).parameter_groups()
+    rates = {group["name"]: pytest.approx(group["lr"] / groups.optimizer.lr) for group in made}
+    assert rates == {"backbone/lora": 4.0, "head/weights": 1.0, "head/biases_and_norms": 1.0}
     after = np.load(folder / "embeddings/test-after.npy")
     rows = RunFolder(folder).items.split("test")
     embedded = model.from_features(model.features(model.prepare(list(rows.table["path"])))).detach().numpy()

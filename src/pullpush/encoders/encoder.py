@@ -213,7 +213,7 @@ class Encoder(nn.Module):
         """Groups for a `torch.optim` optimiser, each with `name`, `params`, `lr` and `weight_decay`.
 
         Biases and norm parameters (all tensors of at most one dimension) do not decay. Adapters are a group of their
-        own. Frozen parameters and empty groups are left out.
+        own, at `lora.lr_scale` times the rate. Frozen parameters and empty groups are left out.
 
         Args:
             lr: learning rate of the head.
@@ -232,7 +232,8 @@ class Encoder(nn.Module):
         ] or [("backbone", named, rate)]
         pool = {} if self.pool is None else {f"pool.{each}": p for each, p in self.pool.named_parameters()}
         head = ("head", {**pool, **dict(self.head.named_parameters())}, lr)
-        return [group for each in (*parts, head) for group in _groups(*each, weight_decay)]
+        adapters = 1.0 if self.lora is None else self.lora.lr_scale
+        return [group for each in (*parts, head) for group in _groups(*each, weight_decay, adapters)]
 
     def config(self) -> dict[str, Any]:
         """What `rebuild` needs, as plain JSON values."""
@@ -279,13 +280,13 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def _groups(
-    name: str, parameters: Mapping[str, nn.Parameter], lr: float, weight_decay: float
+    name: str, parameters: Mapping[str, nn.Parameter], lr: float, weight_decay: float, adapter_scale: float
 ) -> Iterator[dict[str, Any]]:
     trained = {each: p for each, p in parameters.items() if p.requires_grad}
     adapters = [trained.pop(each) for each in list(trained) if is_adapter(each)]
     decayed, plain = ([p for p in trained.values() if (p.ndim > 1) == wide] for wide in (True, False))
     if adapters:
-        yield {"name": f"{name}/lora", "params": adapters, "lr": lr, "weight_decay": weight_decay}
+        yield {"name": f"{name}/lora", "params": adapters, "lr": lr * adapter_scale, "weight_decay": weight_decay}
     if decayed:
         yield {"name": f"{name}/weights", "params": decayed, "lr": lr, "weight_decay": weight_decay}
     if plain:

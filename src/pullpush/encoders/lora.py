@@ -37,12 +37,15 @@ class Lora:
         dropout: share of the inputs of A that is dropped in training.
         modules: `all`: every `Linear`, `MultiheadAttention`, and convolution of one pixel without groups; `attention`:
             those of them in whose name stands attn or attention; `mlp`: the others.
+        lr_scale: learning rate of A and B, as a multiple of the backbone's: B starts at zero, and the change of a
+            weight is a product of both.
     """
 
     rank: Count = 8
     alpha: Annotated[float, Bound(1e-6, 1e6)] = 16.0
     dropout: Part = 0.0
     modules: Modules = "all"
+    lr_scale: Annotated[float, Bound(0, 1e3)] = 4.0
 
 
 @checked

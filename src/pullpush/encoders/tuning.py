@@ -76,5 +76,7 @@ def checkpoint_gradients(encoder: Encoder) -> None:
             getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
         else:
             raise ValueError("it has no such function")
+    except UserError:  # of a backbone that says it itself
+        raise
     except (AssertionError, ValueError) as error:
         raise UserError(f"{encoder.name!r} can't checkpoint gradients ({error}): leave it out") from error

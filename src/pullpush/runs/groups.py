@@ -184,12 +184,14 @@ class LoraConfig(Checked):
         dropout: share of the inputs of an adapter that are dropped in training.
         modules: those that have one: all linear maps, attentions and convolutions of one pixel without groups; those of
             them with attention in their name; or the others (mlp).
+        lr_scale: learning rate of the adapters, as a multiple of the backbone's.
     """
 
     rank: Annotated[int, Bound(1, 4096)] = 8
     alpha: Annotated[float, Bound(1e-6, 1e6)] = 16.0
     dropout: Part = 0.0
     modules: Literal["all", "attention", "mlp"] = "all"
+    lr_scale: NonNegative = 4.0
 
 
 @dataclass
