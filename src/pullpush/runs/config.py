@@ -29,6 +29,7 @@ else:  # help shows the options of a run without torch
     Loss = Miner = Any
 
 __all__ = [
+    "JOINT_DEFAULTS",
     "LOSS",
     "RESTARTED",
     "TEXT_DEFAULTS",
@@ -189,6 +190,7 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "encoder.dim": 256,
     "encoder.hidden": 1024,
     "encoder.dropout": 0.2,
+    "text.name": "all-MiniLM-L6-v2",
     "text.hidden": 1024,
     "text.dropout": 0.2,
     "data.test": 0.25,
@@ -197,6 +199,10 @@ TEXT_DEFAULTS: dict[str, Any] = {
     "optimizer.weight_decay": 0.05,
     "steps": 300,
 }
+
+
+# What a joint model with both its towers takes instead, beside its own dimensions and temperature.
+JOINT_DEFAULTS: dict[str, Any] = {"encoder.head": "linear", "text.head": "linear"}
 
 
 def left_open(config: Config) -> list[str]:

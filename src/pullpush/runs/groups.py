@@ -78,7 +78,8 @@ class EncoderConfig(Checked):
             mean, or learned: a generalised mean (gem), or attention. With tune head a learned one takes more cache and
             memory: the features of all places.
         init: where the head linear starts: at the principal components of what the backbone makes of training images,
-            half whitened (pca), or at a random projection.
+            half whitened (pca), or at a random projection. Of a joint model with both its towers pca is where its own
+            space is kept.
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.
         weights: auto (the installed package, else the library's own), none, timm, or a file.
@@ -131,7 +132,8 @@ class TextConfig(Checked):
     """The text encoder, with task image-text.
 
     Args:
-        name: any sentence-transformers model, or LIBRARY:NAME, such as open_clip:ViT-B-32:openai.
+        name: any sentence-transformers model, or LIBRARY:NAME, such as open_clip:ViT-B-32:openai; auto is the encoder's
+            own tower where that is a joint model (CLIP, SigLIP), else all-MiniLM-L6-v2.
         head: what stands between the backbone and the embedding.
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.
@@ -146,7 +148,7 @@ class TextConfig(Checked):
         memory: whose embeddings the cross-batch memory keeps.
     """
 
-    name: str = "all-MiniLM-L6-v2"
+    name: str = "auto"
     head: Head = "mlp"
     hidden: Dim = 512
     dropout: Part = 0.0

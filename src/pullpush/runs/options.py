@@ -1,5 +1,6 @@
 """Options of a run by name: from the command line, from YAML, from a mapping. All are checked by their types."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from pullpush.errors import UserError
 from pullpush.files import read_yaml
 from pullpush.names import look_up
 from pullpush.runs.checked import PROG, SHORT
-from pullpush.runs.config import LOSS, MINER, TEXT_DEFAULTS, TEXT_LOSS, Config, with_texts
+from pullpush.runs.config import JOINT_DEFAULTS, LOSS, MINER, TEXT_DEFAULTS, TEXT_LOSS, Config, with_texts
 from pullpush.runs.groups import DataConfig
 from pullpush.signatures import Option, Signature, of, one, room, summary
 from pullpush.words import Said, typed, unknown
@@ -117,9 +118,11 @@ def config_of(values: Mapping[str, Said]) -> Config:
     Raises:
         UserError: an unknown option, or a value of the wrong type or out of its bounds.
     """
-    loss, miner, source, task = choices(values)
+    loss, miner, source, task, brought = choices(values)
     values = {**values, **said({"loss": loss, "miner": miner})}
-    known = options_of(loss, miner, source, task)
+    if _text(values, "text.name") == "auto":
+        del values["text.name"]
+    known = options_of(loss, miner, source, task, brought)
     for name, each in values.items():
         if name not in known:
             own = ", ".join(f"{each.shown}{option[len(name) :]}" for option in known if option.startswith(f"{name}."))
@@ -139,15 +142,45 @@ def config_of(values: Mapping[str, Said]) -> Config:
     return Config(**nested)
 
 
-def choices(values: Mapping[str, Said]) -> tuple[str, str, str, str]:
-    """The loss, the miner, the source of the data and the task: they bring options or defaults of their own."""
+def choices(values: Mapping[str, Said]) -> tuple[str, str, str, str, dict[str, Any]]:
+    """The loss, the miner, the source of the data and the task, which bring options or defaults of their own; and the
+    defaults that the encoder brings."""
     task = _text(values, "task", Config.task)
     loss = _text(values, "loss.name", TEXT_LOSS if with_texts(task) else LOSS)
-    return loss, _text(values, "miner.name", MINER), _text(values, "data.source", DataConfig.source), task
+    source = _text(values, "data.source", DataConfig.source)
+    return loss, _text(values, "miner.name", MINER), source, task, _of_joint(values) if with_texts(task) else {}
 
 
-def sections(loss: str, miner: str, source: str, task: str = Config.task) -> dict[str, dict[str, Option]]:
-    """The options of a run by the title under which help shows them.
+def _of_joint(values: Mapping[str, Said]) -> dict[str, Any]:
+    """The defaults of a run with both towers of a joint model, empty where its encoder is none.
+
+    The space of the two towers is kept: linear heads of as many dimensions, which start as the identity, and the loss
+    at the temperature of the checkpoint. Options that say all of this, as those of a run do, are not looked behind.
+    """
+    name, text = _text(values, "encoder.name"), _text(values, "text.name", "auto")
+    if ":" not in name or text not in ("auto", name):
+        return {}
+    if text == name and {"encoder.dim", *JOINT_DEFAULTS} <= values.keys():
+        return {}
+    from pullpush.encoders.backbones import joint
+
+    found = joint(name)
+    if found is None:
+        return {}
+    own: dict[str, Any] = {**JOINT_DEFAULTS, "text.name": name, "encoder.dim": found.dim}
+    if _text(values, "encoder.head") == "none":
+        own["text.head"] = "none"
+    if found.temperature is not None:
+        own |= {"loss.temperature": found.temperature, "loss.log_scale": -math.log(found.temperature)}
+    if found.bias is not None:
+        own["loss.bias"] = found.bias
+    return own
+
+
+def sections(
+    loss: str, miner: str, source: str, task: str = Config.task, own: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Option]]:
+    """The options of a run by the title under which help shows them; `own` defaults are those of the encoder.
 
     Raises:
         UserError: there is no such loss or miner.
@@ -172,16 +205,18 @@ def sections(loss: str, miner: str, source: str, task: str = Config.task) -> dic
         shown[title] = {f"{name}.{each}": option for each, option in options.items()}
     numbers = [name.removeprefix("loss.") for name, o in shown["the loss"].items() if isinstance(o.default, float)]
     run["learn"] = run["learn"]._replace(annotation=Literal["auto", "none", *numbers])
-    usual = TEXT_DEFAULTS if with_texts(task) else {}
+    usual = {**(TEXT_DEFAULTS if with_texts(task) else {}), **(own or {})}
     return {
         title: {name: option._replace(default=usual.get(name, option.default)) for name, option in options.items()}
         for title, options in shown.items()
     }
 
 
-def options_of(loss: str, miner: str, source: str, task: str = Config.task) -> dict[str, Option]:
-    """The options of a run by name."""
-    return {n: option for group in sections(loss, miner, source, task).values() for n, option in group.items()}
+def options_of(
+    loss: str, miner: str, source: str, task: str = Config.task, own: Mapping[str, Any] | None = None
+) -> dict[str, Option]:
+    """The options of a run by name; see `sections`."""
+    return {n: option for group in sections(loss, miner, source, task, own).values() for n, option in group.items()}
 
 
 def _text(values: Mapping[str, Said], name: str, default: str = "") -> str:

@@ -17,6 +17,7 @@ from pullpush.encoders import View, Views, bundle
 from pullpush.encoders.compression import Compression
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.rerank import Rerank
+from pullpush.encoders.towers import keep_space
 from pullpush.errors import UserError
 from pullpush.evaluation import CrossModal, Evaluation, evaluate_image_text, evaluate_items
 from pullpush.evaluation.protocols import protocol_for
@@ -93,6 +94,11 @@ class Task:
                 f"--matryoshka {','.join(map(str, config.matryoshka))}: prefixes are shorter than the embeddings, "
                 f"which have {self.encoder.dim} dimensions; give fewer, or a larger --encoder.dim"
             )
+        own = self.config.encoder.name
+        joint = getattr(self.encoder.backbone, "temperature", None) is not None
+        self.joint = self.other is not None and config.text.name == own and joint
+        if self.joint:
+            self.notes.append(f"images and texts go through the two towers of {own!r}, whose space is where they start")
         self.splits = {name: items.split(name) for name in SPLITS}
         self.views = self._said_views()
         named_rerank(config.rerank)  # what is no re-ranking ends before the first step
@@ -123,6 +129,11 @@ class Task:
 
     def start(self) -> None:
         """Sets the heads to where they start; a run that goes on has weights of its own."""
+        if self.joint and self.config.encoder.init == "pca":
+            heads = [tower.encoder.head for tower in self.towers if isinstance(tower.encoder.head, nn.Linear)]
+            short = any(head.out_features < head.in_features for head in heads)
+            keep_space(heads, [tower.drawn_features() for tower in self.towers] if short else [])
+            return
         for tower in self.towers:
             tower.start()
 

@@ -104,16 +104,18 @@ class Tower:
 
     def start(self) -> None:
         """Sets the head to where it starts, if that depends on the data. Of the labels nothing is read."""
+        if start_rows(self.config, self.encoder, len(self._train)):
+            principal(cast(nn.Linear, self.encoder.head), self.drawn_features())
+
+    def drawn_features(self) -> Tensor:
+        """Features of the training entries by which a linear head starts, drawn by the seed, [n, width]."""
         rows = self._train
         count = start_rows(self.config, self.encoder, len(rows))
-        if not count:
-            return
         drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.config.seed))
         rows = rows[drawn[:count].sort().values]
         features = gathered(self._features_of(rows, count), count) if self.features is None else self.features[rows]
         with torch.no_grad():
-            features = self.encoder.pooled(features.to(self.encoder.device)).float().cpu()
-        principal(cast(nn.Linear, self.encoder.head), features)
+            return self.encoder.pooled(features.to(self.encoder.device)).float().cpu()
 
     def table(self, split: str) -> pd.DataFrame:
         """A row an embedding of a split, in their order: `label` and `id` of what it belongs to."""

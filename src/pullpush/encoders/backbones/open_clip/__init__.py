@@ -5,8 +5,8 @@ or a folder as open_clip writes it for the hub: open_clip_config.json with the w
 `encode_image` or `encode_text`, before it is brought to length 1.
 """
 
-from pullpush.encoders.backbones.open_clip.loading import about, own_size
+from pullpush.encoders.backbones.open_clip.loading import about, joint, own_size
 from pullpush.encoders.backbones.open_clip.text import text
 from pullpush.encoders.backbones.open_clip.vision import image
 
-__all__ = ["about", "image", "own_size", "text"]
+__all__ = ["about", "image", "joint", "own_size", "text"]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from pullpush.encoders.backbones.backbone import About
+from pullpush.encoders.backbones.backbone import About, Joint
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.extras import need
@@ -24,6 +24,7 @@ __all__ = [
     "Source",
     "about",
     "built",
+    "joint",
     "loaded",
     "logit",
     "open_clip",
@@ -93,6 +94,12 @@ class Source(NamedTuple):
 def about(name: str) -> About:
     """Both towers in one space, of the size that the configuration says."""
     return About(("image", "text"), own_size(name))
+
+
+def joint(name: str) -> Joint:
+    """What joins the two towers, by the weights that the name says."""
+    source = source_of(name)
+    return Joint(int(source.config["embed_dim"]), *logit(loaded(source, source.side, "auto")))
 
 
 def own_size(name: str) -> int:
