@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,6 +19,8 @@ from pullpush.errors import UserError
 from pullpush.export import Exported, export
 from pullpush.training import train
 from tests.support.texts import small_text_model
+from tests.support.tiny_models import TINY
+from tests.support.tiny_open_clip import tiny_open_clip
 
 FORMATS = ("onnx", "openvino", "torch", "sentence-transformers", "hf")
 
@@ -172,3 +174,75 @@ def test_views_of_other_sizes_have_graphs_of_their_own(
     if weights:
         values = 4 * sum(parameter.numel() for parameter in model.image.parameters())
         assert (exported.folder / weights).stat().st_size == pytest.approx(values, rel=0.05)
+
+
+def _encoder(kind: type[Any], name: str, **options: Any) -> Any:
+    """With a head whose bias is not zero."""
+    encoder = kind(name, dim=16, **{"head": "linear"} | options)
+    if encoder.head_name == "linear":
+        torch.nn.init.normal_(encoder.head.bias, std=0.1, generator=torch.Generator().manual_seed(1))
+    return encoder
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_image_models_of_transformers_in_layouts_of_the_hub(tmp_path: Path, name: str) -> None:
+    """Each is compared as it is written, read by its own library alone; a head without a place is refused."""
+    encoder = _encoder(ImageEncoder, f"hf:{TINY[name](tmp_path / name)}", size=32)
+    save(tmp_path / "model", encoder)
+    assert export(tmp_path / "model", "sentence-transformers", tmp_path / "st").check.cosine["image"] > 0.9999
+    if name in ("clip", "dinov2", "vit", "convnext"):
+        assert export(tmp_path / "model", "hf", tmp_path / "hf").check.cosine["image"] > 0.9999
+    else:
+        with pytest.raises(UserError, match=r"the head of this model has no place .* sentence-transformers, onnx,"):
+            export(tmp_path / "model", "hf", tmp_path / "hf")
+        save(tmp_path / "plain", _encoder(ImageEncoder, encoder.name, size=32, head="none"))
+        assert export(tmp_path / "plain", "hf", tmp_path / "hf").check.cosine["image"] > 0.9999
+
+
+def test_a_joint_model_of_transformers_stays_one(tmp_path: Path, images: list[Image.Image]) -> None:
+    """CLIP with heads: in the layout of transformers, by the code of its card, and in that of sentence-transformers."""
+    name = f"hf:{TINY['clip'](tmp_path / 'clip')}"
+    encoders = _encoder(ImageEncoder, name, size=32), _encoder(TextEncoder, name)
+    save(tmp_path / "model", *encoders)
+    model, said = load(tmp_path / "model"), dict[str, Any]()
+    exported = export(tmp_path / "model", "hf", tmp_path / "hf")
+    square = images[0].resize((32, 32))
+    square.save(tmp_path / "cat.png")
+    code = (exported.folder / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    exec(
+        code.replace('"FOLDER"', repr(str(exported.folder))).replace('"cat.png"', repr(str(tmp_path / "cat.png"))), said
+    )
+    np.testing.assert_allclose(said["images"], model.embed([square]), atol=1e-3)
+    np.testing.assert_allclose(said["texts"], model.embed_text(["a cat"]), atol=1e-4)
+    whole = export(tmp_path / "model", "sentence-transformers", tmp_path / "st")
+    assert (whole.folder / "1_Normalize").is_dir()
+    assert min(whole.check.cosine.values()) > 0.9999
+
+
+def test_towers_of_siglip_keep_their_padding(tmp_path: Path) -> None:
+    name = f"hf:{TINY['siglip'](tmp_path / 'siglip')}"
+    save(tmp_path / "plain", *(_encoder(kind, name, head="none") for kind in (ImageEncoder, TextEncoder)))
+    for to in ("hf", "sentence-transformers"):
+        assert min(export(tmp_path / "plain", to, tmp_path / to).check.cosine.values()) > 0.9999  # type: ignore[arg-type]
+    save(tmp_path / "model", *(_encoder(kind, name) for kind in (ImageEncoder, TextEncoder)))
+    with pytest.raises(UserError, match=r"no place behind a SiglipTextModel .* export it --to onnx, openvino or torch"):
+        export(tmp_path / "model", "sentence-transformers", tmp_path / "out")
+
+
+def test_joint_towers_as_graphs(tmp_path: Path, images: list[Image.Image]) -> None:
+    """int64 tokens in: CLIP of transformers by ONNX Runtime, SigLIP of open_clip by torch.export."""
+    texts = ["a red fruit", "one", "a longer one of words"]
+    names = {
+        "onnx": f"hf:{TINY['clip'](tmp_path / 'hf')}",
+        "torch": f"open_clip:{tiny_open_clip(tmp_path / 'oc', 'siglip')}",
+    }
+    for to, name in names.items():
+        folder, runtime = tmp_path / to, cast(Any, to)
+        save(folder / "model", _encoder(ImageEncoder, name), _encoder(TextEncoder, name))
+        export(folder / "model", runtime, folder / "out")
+        model, other = load(folder / "model"), run_by(load(folder / "model"), functions_of(runtime, folder / "out"))
+        np.testing.assert_allclose(other.embed(images), model.embed(images), atol=1e-4)
+        np.testing.assert_allclose(other.embed_text(texts), model.embed_text(texts), atol=1e-4)
+    save(tmp_path / "image", model.image)
+    with pytest.raises(UserError, match=r"image models of open_clip have no place .* onnx, openvino or torch"):
+        export(tmp_path / "image", "sentence-transformers", tmp_path / "st")

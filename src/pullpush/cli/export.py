@@ -24,7 +24,8 @@ def export(
     Args:
         model: a run folder, a model folder, or the name of a library's model (docs/models.md).
         weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
-        to: onnx, openvino, torch (torch.export), sentence-transformers, or hf (the layout of timm on the hub).
+        to: onnx, openvino, torch (torch.export), sentence-transformers, or hf (the layout of timm or of transformers on
+            the hub, as the model is of one of them).
         out: the folder to write; by default exports/NAME-FORMAT.
         int8: eight bits for weights and activations of the image encoder, of onnx and openvino; training images tell
             their ranges.

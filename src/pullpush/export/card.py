@@ -6,6 +6,7 @@ from typing import Any
 from pullpush.encoders.model import Model
 from pullpush.encoders.pretrained import is_library_name, short_name
 from pullpush.export.check import Check
+from pullpush.export.transformers import output_of
 from pullpush.runs.reader import Missing, RunFolder, or_else
 
 __all__ = ["card"]
@@ -30,6 +31,10 @@ images = np.stack([preprocess("cat.png")])
 {code}
 ```
 """
+SQUARES = (
+    "Images that are not square are cut a little otherwise than in training: give the central square where each digit "
+    "counts.\n"
+)
 CROP = """\
     side = min(image.size)
     left, top = ((length - side) / 2 for length in image.size)
@@ -59,8 +64,8 @@ model = SentenceTransformer("FOLDER")
 embeddings = model.encode([{given}])
 ```
 
-Images that are not square are cut a little otherwise than in training: give the central square where each digit counts.
-""",
+"""
+    + SQUARES,
     "hf": """\
 ```python
 import timm
@@ -71,8 +76,8 @@ transform = timm.data.create_transform(**timm.data.resolve_data_config(model=mod
 embeddings = torch.nn.functional.normalize(model(torch.stack([transform(image)])))
 ```
 
-Images that are not square are cut a little otherwise than in training: give the central square where each digit counts.
-""",
+"""
+    + SQUARES,
 }
 
 TOGETHER = {
@@ -80,19 +85,51 @@ TOGETHER = {
     "openvino": ", and all read their weights from `image.bin`: `read_model('image-SIZE.xml', 'image.bin')`",
 }
 
+JOINT = """\
+```python
+import torch
+from PIL import Image
+from transformers import AutoModel, AutoProcessor
 
-def card(model: Model, to: str, int8: bool, run: RunFolder | None, check: Check) -> str:
-    """README.md: what it is, how it is used, what it finds, on what it was trained, and what it is not for."""
+model, processor = AutoModel.from_pretrained("FOLDER").eval(), AutoProcessor.from_pretrained("FOLDER")
+with torch.inference_mode():
+    images = model.get_image_features(**processor(images=Image.open("cat.png"), return_tensors="pt")).pooler_output
+    texts = model.get_text_features(**processor(text=["a cat"], padding=PADDING, return_tensors="pt")).pooler_output
+images, texts = (torch.nn.functional.normalize(each) for each in (images, texts))
+```
+
+"""
+TOWER = """\
+```python
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, KIND
+
+model, processor = KIND.from_pretrained("FOLDER").eval(), AutoImageProcessor.from_pretrained("FOLDER")
+with torch.inference_mode():
+    embeddings = model(**processor(Image.open("cat.png"), return_tensors="pt")).OUTPUT.flatten(1)
+embeddings = torch.nn.functional.normalize(embeddings)
+```
+
+"""
+
+
+def card(model: Model, to: str, int8: bool, run: RunFolder | None, check: Check, kind: str | None = None) -> str:
+    """README.md: what it is, how it is used, what it finds, on what it was trained, and what it is not for.
+
+    Args:
+        kind: the class of transformers that reads it, where that library does.
+    """
     name = run.name if run else short_name(model.source) or "a pullpush model"
     return "\n".join(
         [
-            _front(model, to),
+            _front(model, to, kind),
             f"# {name}\n",
             f"An embedding model of {' and '.join(f'{kind}s' for kind in model.encoders)}: what is alike lies close, "
             f"by cosine. Trained and exported with pullpush {version('pullpush')}, fingerprint "
             f"`{model.fingerprint[:16]}`.\n",
             "## Use\n",
-            _use(model, to),
+            _of_transformers(model, kind) if kind else _use(model, to),
             "## What it finds\n",
             _found(run),
             _compared(to, int8, check),
@@ -104,8 +141,15 @@ def card(model: Model, to: str, int8: bool, run: RunFolder | None, check: Check)
     )
 
 
-def _front(model: Model, to: str) -> str:
-    library = {"sentence-transformers": "sentence-transformers", "hf": "timm", "onnx": "onnx"}.get(to)
+def _of_transformers(model: Model, kind: str) -> str:
+    if model.text is None:
+        return TOWER.replace("KIND", kind).replace("OUTPUT", output_of(kind)) + SQUARES
+    return JOINT.replace("PADDING", repr(model.text.backbone.padding)) + SQUARES
+
+
+def _front(model: Model, to: str, kind: str | None) -> str:
+    of_hub = "transformers" if kind else "timm"
+    library = {"sentence-transformers": "sentence-transformers", "hf": of_hub, "onnx": "onnx"}.get(to)
     lines = ["---", *([f"library_name: {library}"] if library else []), "pipeline_tag: feature-extraction", "tags:"]
     tags = ["pullpush", "metric-learning", "embeddings", *(f"{kind}-retrieval" for kind in model.encoders)]
     return "\n".join([*lines, *(f"- {tag}" for tag in tags), "---", ""])

@@ -16,7 +16,7 @@ from pullpush.encoders.model import Model
 from pullpush.encoders.pretrained import Weights
 from pullpush.encoders.runtimes import LEAST, RuntimeName, functions_of, runtime, share, tokens_of, write_graphs
 from pullpush.errors import UserError
-from pullpush.export import hf, sentence_transformers
+from pullpush.export import hf, sentence_transformers, transformers
 from pullpush.export.card import card
 from pullpush.export.check import Check, Embed, check, of_split, run_of
 from pullpush.export.int8 import IMAGES, quantize
@@ -69,7 +69,8 @@ def export(
     - `onnx`, `openvino`, `torch` (`torch.export`): a graph for each encoder. That of images takes float32 `[n, 3, size,
       size]` of values 0 to 1 (`Model.preprocess`) and holds the normalisation; all end with embeddings of length 1.
     - `sentence-transformers`: a folder for `SentenceTransformer(folder).encode(...)`, of images, texts or both.
-    - `hf`: the layout of timm on the hub, of an image encoder with a linear head or none.
+    - `hf`: the layout of the library that the image model is of, timm or transformers, with a linear head or none; of
+      the two towers of a joint model of transformers (CLIP, SigLIP) that of the whole model.
 
     Embeddings are those of images seen once, without test views. With the run, its test is embedded by the export too.
 
@@ -102,7 +103,8 @@ def export(
         with replacing_folder(folder) as partial:
             embeds = _written(model, to, partial, of_split(run, "train", IMAGES) if int8 else None)
             checked = check(model, embeds, run, LEAST_INT8 if int8 else LEAST)
-            (partial / "README.md").write_text(card(model, to, int8, run, checked), encoding="utf-8")
+            kind = transformers.kind_of(partial) if to == "hf" else None
+            (partial / "README.md").write_text(card(model, to, int8, run, checked, kind), encoding="utf-8")
             size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
     except OSError as error:
         raise unwritable(folder, error, "then export again") from error

@@ -1,5 +1,6 @@
-"""The layout of timm on the Hugging Face hub: `timm.create_model("local-dir:FOLDER", pretrained=True)`.
+"""The layout of the library that an image model is of, for the Hugging Face hub.
 
+That of timm is read by `timm.create_model("local-dir:FOLDER", pretrained=True)`; see `transformers.py` for the other.
 The linear head is the classifier of the timm model, so that its output is the embedding before it is brought to
 length 1.
 """
@@ -17,25 +18,50 @@ from pullpush.encoders.backbones.timm import create
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
+from pullpush.export import transformers
 from pullpush.export.check import Embed
 
-__all__ = ["read", "save_backbone", "write"]
+__all__ = ["check_library", "read", "save_backbone", "write"]
+
+GRAPHS = "onnx, openvino or torch"
 
 
 def write(model: Model, folder: Path) -> None:
     """Writes the image encoder.
 
     Raises:
-        UserError: its head is not linear, or the model has texts: neither has a place there.
+        UserError: its head is not linear, the backbone is of a library without such a layout, or the model has texts
+            too and is no joint model of transformers: that has no place there.
     """
-    if set(model.encoders) != {"image"} or model.image.head_name == "mlp":
-        what = "a model of other encoders than that of images" if set(model.encoders) != {"image"} else "an mlp head"
-        raise UserError(f"{what} has no place in timm's layout; export it --to sentence-transformers or --to onnx")
-    save_backbone(model.image, folder, with_head=model.image.head_name == "linear")
+    pair = transformers.is_own_pair(model)
+    what = "" if pair or set(model.encoders) == {"image"} else "a model of other encoders than that of images"
+    if what or any(encoder.head_name == "mlp" for encoder in model.encoders.values()):
+        raise UserError(
+            f"{what or 'an mlp head'} has no place in --to hf; export it --to sentence-transformers, {GRAPHS}"
+        )
+    check_library(model.image, "hf")
+    if pair:
+        assert model.text is not None
+        transformers.write_pair(model.image, model.text, folder)
+    elif transformers.is_own(model.image):
+        transformers.write(model.image, folder)
+    else:
+        save_backbone(model.image, folder, with_head=model.image.head_name == "linear")
+
+
+def check_library(encoder: ImageEncoder, to: str) -> None:
+    """Raises `UserError` where the backbone is neither of timm nor of transformers, or its pooling is not its own."""
+    owner, colon, _ = encoder.name.partition(":")
+    if colon and owner not in ("timm", "hf"):
+        raise UserError(f"image models of {owner} have no place in --to {to}; export it --to {GRAPHS}")
+    if encoder.pool_name != "auto":
+        raise UserError(f"--encoder.pool {encoder.pool_name} has no place in --to {to}; export it --to {GRAPHS}")
 
 
 def read(model: Model, folder: Path) -> dict[str, Embed]:
     """What embeds with the export alone, of images that are preprocessed."""
+    if transformers.is_own(model.image):
+        return transformers.read(folder, model.preprocessing)
     network: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     own = model.preprocessing
 
@@ -48,10 +74,8 @@ def read(model: Model, folder: Path) -> dict[str, Embed]:
 
 def save_backbone(encoder: ImageEncoder, folder: Path, with_head: bool) -> None:
     """Writes the backbone in timm's layout, with the linear head as its classifier or without one."""
-    if encoder.pool_name != "auto":
-        raise UserError(f"timm's layout has no place for --encoder.pool {encoder.pool_name}: export to onnx or torch")
     size, fit, state = encoder.preprocessing.size, encoder.preprocessing.fit, encoder.backbone.state_dict()
-    network: Any = create(encoder.name, size, encoder.dim if with_head else 0)
+    network: Any = create(encoder.name.removeprefix("timm:"), size, encoder.dim if with_head else 0)
     if with_head:
         classifier = network.get_classifier()
         if not isinstance(classifier, nn.Linear) or classifier.in_features != encoder.width:

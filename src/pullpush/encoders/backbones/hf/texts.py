@@ -12,7 +12,7 @@ from pullpush.encoders.backbones import sentence_transformers
 from pullpush.encoders.backbones.hf.loading import config_of, lacking, loading, refuse_random, transformers, where
 from pullpush.extras import need
 
-__all__ = ["Words", "has_tower", "text"]
+__all__ = ["Words", "has_tower", "padding_of", "text"]
 
 # Of joint models whose text tower stands alone: its class, and how texts are filled up to one length.
 TOWERS = {
@@ -57,6 +57,11 @@ def has_tower(config: Any) -> bool:
 
 def _family(config: Any) -> str:
     return str(config.model_type).removesuffix("_text_model")
+
+
+def padding_of(family: str) -> str:
+    """How texts are filled up to one length by a family of joint models."""
+    return TOWERS[family][1]
 
 
 class Words(nn.Module):
