@@ -17,7 +17,7 @@ from pullpush.data.sources import open_items
 from pullpush.data.synthetic import make_tree
 from pullpush.encoders import ImageEncoder, save
 from pullpush.evaluation import evaluate_image_text
-from pullpush.reports import layout
+from pullpush.reports import layout, projection
 from pullpush.runs.reader import RunFolder
 from pullpush.studies.compare import compare
 from pullpush.studies.compare_page import draw_comparison
@@ -44,7 +44,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluated(root: Path) -> Path:
     """The folder of an evaluation, drawn."""
     words = ["--data", str(root / "photos"), "--out", str(root / "as-it-is")]
-    assert main(["evaluate", f"hf:{root / 'clip'}", *words]) == 0
+    with pytest.MonkeyPatch.context() as patch:  # UMAP takes many seconds to begin
+        patch.setattr(projection, "project", lambda x, seed: (np.asarray(x[:, :2]), "two columns"))
+        assert main(["evaluate", f"hf:{root / 'clip'}", *words]) == 0
     return root / "as-it-is"
 
 
