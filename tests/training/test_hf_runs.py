@@ -217,3 +217,12 @@ def test_fewer_dimensions_keep_the_cosines_of_both_towers(
     lost = (x @ x.T - kept @ kept.T).norm()
     drawn = torch.linalg.qr(torch.randn(24, 12, generator=torch.Generator().manual_seed(0)))[0]
     assert lost < (x @ x.T - (x @ drawn) @ (x @ drawn).T).norm()
+
+
+def test_without_heads_the_towers_alone_are_trained(pairs: Options, tiny: Callable[[str], str], tmp_path: Path) -> None:
+    own = {"name": tiny("clip"), "head": "none", "tune": "last-stages", "last_stages": 1}
+    run = train(**{**pairs, "encoder": own}, out=str(tmp_path / "run"))
+    start, last = (load_checkpoint(run / name)["module"] for name in (START, LAST))
+    changed = {name for name in last if not torch.equal(last[name], start[name])}
+    assert any("backbone" in name for name in changed)
+    assert not any(".head." in name for name in last)

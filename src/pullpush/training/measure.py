@@ -213,7 +213,9 @@ def _with_speed(facts: Facts, config: Config, size: int, device: torch.device) -
     def step(inputs: Tensor, embed: Callable[[Tensor], Tensor]) -> None:
         with autocast:
             embeddings = embed(inputs)
-        criterion(embeddings.float(), labels).backward()
+        loss = criterion(embeddings.float(), labels)
+        if loss.requires_grad:  # with the head none nothing learns where the backbone is frozen
+            loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         _wait(device)
