@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
@@ -257,3 +258,65 @@ def test_gradient_checkpointing_counts_no_statistics_twice() -> None:
     assert not encoder.frozen_norm  # random weights
     with pytest.raises(UserError, match="would count each batch twice"):
         checkpoint_gradients(encoder)
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_an_adapter_is_kept_apart_from_its_base(kind: str, tmp_path: Path) -> None:
+    """A few kilobytes, which give the embeddings of the merged model on the same base, in peft's own hands too."""
+    encoder, inputs = _with_base(kind, tmp_path)
+    base = copy.deepcopy(encoder.backbone)
+    tune(encoder, "lora", lora=Lora(rank=2, keep="adapter"))
+    with torch.no_grad():
+        for name, parameter in encoder.backbone.named_parameters():
+            if ".lora_B" in name:
+                parameter.normal_(std=0.1)
+    wanted = encoder.eval()(inputs)
+    save(tmp_path / "model", encoder)
+    read = load(tmp_path / "model").encoders[kind]
+    torch.testing.assert_close(read(inputs), wanted, rtol=0, atol=1e-5)
+    assert (wanted - _with_base(kind, tmp_path)[0].eval()(inputs)).abs().max() > 1e-3
+    folder = tmp_path / "model" / kind
+    assert {each.name for each in folder.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    kept = sum(each.stat().st_size for each in (tmp_path / "model").rglob("*") if each.is_file())
+    assert kept < 0.5 * sum(each.numel() * 4 for each in base.parameters())
+
+    tensors = load_file(folder / "adapter_model.safetensors")
+    peft = pytest.importorskip("peft", reason="the extra lora")
+    theirs = peft.PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+    for name, value in read.backbone.named_parameters():
+        torch.testing.assert_close(value, dict(theirs.named_parameters())[name], rtol=0, atol=1e-6)
+    save_file({name: value[:1] for name, value in tensors.items()}, folder / "adapter_model.safetensors")
+    with pytest.raises(UserError, match="damaged"):
+        load(tmp_path / "model")
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
+    encoder, _ = _with_base("image", tmp_path)
+    tune(encoder, "lora", lora=Lora(keep="adapter"))
+    save(tmp_path / "model", encoder)
+    other = ImageEncoder(TINY, weights="none", size=32, seed=1)
+    torch.save(other.backbone.state_dict(), tmp_path / "base.pth")
+    with pytest.raises(UserError, match="trained on other weights than those"):
+        load(tmp_path / "model")
+    with pytest.raises(UserError, match="random weights fit nothing"):
+        tune(ImageEncoder(TINY, weights="none", size=32), "lora", lora=Lora(keep="adapter"))
+    learning = ImageEncoder("test_resnet", weights="none", size=32)
+    torch.save(learning.backbone.state_dict(), tmp_path / "resnet.pth")
+    learning = ImageEncoder("test_resnet", weights=str(tmp_path / "resnet.pth"), size=32, frozen_norm=False)
+    with pytest.raises(UserError, match="learn statistics"):
+        tune(learning, "lora", lora=Lora(keep="adapter"))
+
+
+TINY = "test_vit"
+
+
+def _with_base(kind: str, folder: Path) -> tuple[Encoder, Any]:
+    """An encoder whose backbone lies in a file or a folder, and something that it takes."""
+    if kind == "text":
+        if not (folder / "text").exists():
+            small_text_model(folder / "text")
+        return TextEncoder(str(folder / "text"), dim=4, head="linear", freeze=False), ["one", "and two more"]
+    if not (folder / "base.pth").exists():
+        torch.save(ImageEncoder(TINY, weights="none", size=32).backbone.state_dict(), folder / "base.pth")
+    encoder = ImageEncoder(TINY, weights=str(folder / "base.pth"), size=32, dim=4)
+    return encoder, torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

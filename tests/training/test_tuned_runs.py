@@ -85,6 +85,22 @@ def test_with_texts_the_image_tower_is_frozen_unless_something_is_said() -> None
     assert not parse(["--task", "image-text", "--encoder.freeze", "false"]).encoder.frozen
 
 
+def test_a_run_in_which_nothing_learns_is_refused(small: Options, tmp_path: Path) -> None:
+    options = {"encoder": {**small["encoder"], "tune": "head", "head": "none", "size": 0}}
+    with pytest.raises(UserError, match=r"nothing would learn.*pullpush evaluate timm:test_efficientnet"):
+        run(small, tmp_path / "run", **options)
+
+
+def test_a_model_of_an_adapter_is_a_run_s_like_any_other(small: Options, tmp_path: Path) -> None:
+    base = tmp_path / "base.pth"
+    torch.save(image_encoder(config_from(small), 32).backbone.state_dict(), base)
+    encoder = {**small["encoder"], "tune": "lora", "weights": str(base)}
+    folder = run(small, tmp_path / "run", encoder=encoder, lora={"keep": "adapter"}, gate=False)
+    embedded = load(folder).embed(list(RunFolder(folder).items.split("test").table["path"]))
+    np.testing.assert_allclose(embedded, np.load(folder / "embeddings/test-after.npy"), atol=1e-5)
+    assert (folder / "model/image/adapter_model.safetensors").stat().st_size < base.stat().st_size / 4
+
+
 def test_a_strange_word_is_told() -> None:
     with pytest.raises(UserError, match="last-stages"):
         parse(["--tune", "last"])

@@ -4,6 +4,7 @@ model.safetensors   the encoders; of the text encoder, the head; the mean and th
 config.json         version, fingerprint, the encoders' options with the preprocessing, `extra`; where there are some,
                     the `views` and the `rerank`, and where one was fitted the `decision`
 text/               the transformer, as sentence-transformers saves it (only with a text encoder)
+image/, text/       with adapters that are kept apart: these, as peft saves them, instead of the backbone
 
 An encoder of another kind stands in config.json under `encoders`, and its files, where it has some, in KIND/.
 """

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pullpush.bounds import Dim, Part, checked
 from pullpush.data.items import Items
+from pullpush.encoders.adapter import write_adapter
 from pullpush.encoders.lora import Lora, is_adapter, merged
 from pullpush.encoders.stages import stages
 from pullpush.encoders.weights import Loaded
@@ -119,6 +120,8 @@ class Encoder(nn.Module):
     loaded: Loaded | None = None
     frozen_stages: int = 0
     lora: Lora | None = None
+    base: str = ""
+    """With adapters that are kept apart, the checksum of the backbone that they belong to."""
     """How the adapters of the backbone were made, where it has some (`tuning.tune`)."""
     computed: Callable[[Any], Tensor] | None = None
     """What computes the embeddings in the place of the modules: another runtime (`runtimes.with_runtime`)."""
@@ -247,16 +250,26 @@ class Encoder(nn.Module):
             "normalize": self.normalize,
         }
 
+    @property
+    def adapted(self) -> dict[str, str]:
+        """What `config` says of adapters that are kept apart: the checksum of their base, and its weights."""
+        return {"base": self.base, "weights": ""} if self.base else {}
+
     def saved_state(self) -> dict[str, Tensor]:
         """The tensors that a bundle keeps, the adapters as a part of the weights; what `save_backbone` writes is not
         among them."""
         if self.lora is None:
             return self.state_dict()
         own = {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
+        if self.base:
+            return own
         return own | {f"backbone.{name}": value for name, value in merged(self.backbone).state_dict().items()}
 
     def save_backbone(self, folder: Path) -> None:
-        """Writes the backbone into a new folder, where it has a format of its own."""
+        """Writes the backbone into a new folder, where it has a format of its own, or its adapters where these are kept
+        apart."""
+        if self.base:
+            write_adapter(self.backbone, folder)
 
     @classmethod
     def rebuild(cls, stored: Stored) -> Self:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pullpush.bounds import Bound, Dim, Part, Seed, Whole, checked
+from pullpush.encoders.adapter import with_adapter
 from pullpush.encoders.backbones import image_backbone, own_size
 from pullpush.encoders.encoder import CONFIG, CURE, WEIGHTS, Encoder, Head, Stored, make_head, seeded
 from pullpush.encoders.pooling import Pool, Pooling, learned_pool
@@ -33,7 +35,7 @@ FIELDS: Fields = {
     **dict.fromkeys(("mean", "std"), list),
     "dropout": float,
 }
-OPTIONAL: dict[str, type] = {"fit": str, "architecture": dict, "pool": str}
+OPTIONAL: dict[str, type] = {"fit": str, "architecture": dict, "pool": str, "adapter": dict}
 BOUNDS = {"dim": (0, 1 << 16), "hidden": (0, 1 << 16), "size": (1, 1 << 12)}
 USUAL = 64
 
@@ -92,7 +94,7 @@ class ImageEncoder(Encoder):
             super().__init__(name, backbone, width, dim, head, hidden, dropout, freeze, normalize)
         self.pool_name, self._pooling = pool, None if pool == "auto" else Pooling(backbone, pool, size, name)
         self.pool = None if self._pooling is None else learned_pool(pool, self._pooling.width)
-        self.loaded, self.frozen_stages = loaded, frozen_stages
+        self.loaded, self.frozen_stages, self.weights = loaded, frozen_stages, weights
         self.frozen_norm = frozen_norm and loaded.source != "none"
         self.preprocessing = Preprocessing(size, loaded.mean, loaded.std, loaded.fit)
         if loaded.source != "none":
@@ -177,7 +179,14 @@ class ImageEncoder(Encoder):
             **({"fit": fit} if (fit := self.preprocessing.fit) != "crop" else {}),
             **({"pool": self.pool_name} if self.pool_name != "auto" else {}),
             **({"architecture": own} if (own := getattr(self.backbone, "architecture", None)) else {}),
+            **({"adapter": self.adapted} if self.base else {}),
         }
+
+    @property
+    def adapted(self) -> dict[str, str]:
+        """See `Encoder.adapted`."""
+        file = Path(self.weights)
+        return {"base": self.base, "weights": str(file.resolve()) if file.is_file() else self.weights}
 
     @classmethod
     def rebuild(cls, stored: Stored) -> Self:
@@ -194,9 +203,18 @@ class ImageEncoder(Encoder):
             raise damaged(stored.bundle / CONFIG, f"fit is {fit!r}, not one of {', '.join(get_args(Fit))}", CURE)
         if config.get("pool", "auto") not in get_args(Pool):
             raise damaged(stored.bundle / CONFIG, f"pool is {config['pool']!r}, not one of {get_args(Pool)}", CURE)
-        _check_shapes(stored)
-        options = {key: value for key, value in config.items() if key not in ("mean", "std", "fit", "frozen_norm")}
-        encoder = cls(**options, weights="none")
+        adapter = config.get("adapter")
+        if adapter is None:
+            _check_shapes(stored)
+        # with adapters the backbone is that of its library, and not built from what the bundle says of it
+        left_out = ("mean", "std", "fit", "frozen_norm", "adapter", *(["architecture"] if adapter else []))
+        options = {key: value for key, value in config.items() if key not in left_out}
+        encoder = cls(**options, weights="none" if adapter is None else str(adapter.get("weights")))
+        if adapter is not None:
+            folder = stored.bundle / cls.kind
+            encoder.backbone = with_adapter(encoder.backbone, folder, str(adapter.get("base")), encoder.name)
+            own = {f"backbone.{name}": value for name, value in encoder.backbone.state_dict().items()}
+            stored = stored._replace(tensors={**stored.tensors, **own})
         encoder.preprocessing = Preprocessing(config["size"], tuple(config["mean"]), tuple(config["std"]), fit)
         encoder.frozen_norm = config["frozen_norm"]
         encoder.load_state_dict(stored.tensors)

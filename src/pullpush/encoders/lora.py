@@ -39,6 +39,7 @@ class Lora:
             those of them in whose name stands attn or attention; `mlp`: the others.
         lr_scale: learning rate of A and B, as a multiple of the backbone's: B starts at zero, and the change of a
             weight is a product of both.
+        keep: what a bundle holds: the `merged` weights, or the `adapter` and which base it belongs to.
     """
 
     rank: Count = 8
@@ -46,6 +47,7 @@ class Lora:
     dropout: Part = 0.0
     modules: Modules = "all"
     lr_scale: Annotated[float, Bound(0, 1e3)] = 4.0
+    keep: Literal["merged", "adapter"] = "merged"
 
 
 @checked

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pullpush.bounds import Dim, Part, Seed, checked
+from pullpush.encoders.adapter import with_adapter
 from pullpush.encoders.backbones.backbone import TEXT, text_backbone
 from pullpush.encoders.backbones.sentence_transformers import no_progress_bars
 from pullpush.encoders.encoder import Encoder, Head, Stored, seeded
@@ -89,8 +90,14 @@ class TextEncoder(Encoder):
         """The tensors of the head alone."""
         return {key: value for key, value in self.state_dict().items() if key.startswith("head.")}
 
+    def config(self) -> dict[str, Any]:
+        """See `Encoder.config`."""
+        return {**super().config(), **({"adapter": self.adapted} if self.base else {})}
+
     def save_backbone(self, folder: Path) -> None:
-        """Writes the transformer with its tokenizer, as its library reads it."""
+        """Writes the transformer with its tokenizer, as its library reads it; see `Encoder.save_backbone`."""
+        if self.base:
+            return super().save_backbone(folder)
         self.tokenize([""])  # tokenizers save the padding of their last call: let it be the same for all
         backbone: Any = self.backbone if self.lora is None else merged(self.backbone)
         with no_progress_bars():
@@ -99,6 +106,13 @@ class TextEncoder(Encoder):
     @classmethod
     def rebuild(cls, stored: Stored) -> Self:
         """The encoder of a bundle; see `Encoder.rebuild`."""
+        options = dict(stored.config)
+        if (adapter := options.pop("adapter", None)) is not None:
+            encoder = cls(**options)
+            folder = stored.bundle / cls.kind
+            encoder.backbone = with_adapter(encoder.backbone, folder, str(adapter.get("base")), encoder.name)
+            encoder.head.load_state_dict({key.removeprefix("head."): value for key, value in stored.tensors.items()})
+            return encoder
         said = stored.config["name"].rpartition(":")[0] or TEXT
         encoder = cls(**{**stored.config, "name": f"{said}:{stored.bundle / cls.kind}"})
         encoder.name = stored.config["name"]

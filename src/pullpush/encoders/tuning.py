@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pullpush.encoders.adapter import checksum
 from pullpush.encoders.encoder import Encoder, seeded
 from pullpush.encoders.lora import Lora, add_adapters
 from pullpush.encoders.stages import freeze_stages, stages
@@ -42,10 +43,28 @@ def tune(encoder: Encoder, what: Tune, last_stages: int = 2, lora: Lora | None =
         freeze_stages(encoder.backbone, count, encoder.name)
     elif what == "lora":
         encoder.lora = lora or Lora()
+        if encoder.lora.keep == "adapter":
+            encoder.base = _base(encoder)
         with seeded(seed):
             add_adapters(encoder.backbone, encoder.lora, encoder.example(), encoder.name)
     encoder.frozen_stages = count
     encoder.train()
+
+
+def _base(encoder: Encoder) -> str:
+    """The checksum of the backbone, to which adapters that are kept apart belong.
+
+    Raises:
+        UserError: nobody else has this backbone, or more of it changes than its adapters.
+    """
+    if encoder.loaded is not None and encoder.loaded.source == "none":
+        raise UserError("adapters of random weights fit nothing that others have: give --lora.keep merged")
+    if any(isinstance(each, _BatchNorm) and each.training for each in encoder.train().backbone.modules()):
+        raise UserError(
+            f"batch norms of {encoder.name!r} learn statistics, which have no place in an adapter: keep those of the "
+            "weights (frozen_norm), or give --lora.keep merged"
+        )
+    return checksum(encoder.backbone)
 
 
 def checkpoint_gradients(encoder: Encoder) -> None:

@@ -187,6 +187,8 @@ class LoraConfig(Checked):
         modules: those that have one: all linear maps, attentions and convolutions of one pixel without groups; those of
             them with attention in their name; or the others (mlp).
         lr_scale: learning rate of the adapters, as a multiple of the backbone's.
+        keep: what the model holds: the weights with the adapters in them (merged), or the adapters alone, a few MB, and
+            which base they belong to (adapter).
     """
 
     rank: Annotated[int, Bound(1, 4096)] = 8
@@ -194,6 +196,7 @@ class LoraConfig(Checked):
     dropout: Part = 0.0
     modules: Literal["all", "attention", "mlp"] = "all"
     lr_scale: NonNegative = 4.0
+    keep: Literal["merged", "adapter"] = "merged"
 
 
 @dataclass

@@ -89,6 +89,12 @@ class Task:
         self.first, last = self.towers[0], self.towers[-1]
         self.other = last if isinstance(last, TextTower) else None
         self.encoder = self.first.encoder
+        if not any(each.requires_grad for tower in self.towers for each in tower.encode.parameters()):
+            name = config.encoder.name
+            raise UserError(
+                "nothing would learn: the backbone is frozen and --encoder.head is none; give a head, another --tune, "
+                f"or see what the model finds as it is: pullpush evaluate {name if ':' in name else f'timm:{name}'}"
+            )
         if config.matryoshka and max(config.matryoshka) >= self.encoder.dim:
             raise UserError(
                 f"--matryoshka {','.join(map(str, config.matryoshka))}: prefixes are shorter than the embeddings, "
