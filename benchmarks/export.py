@@ -11,19 +11,39 @@ import numpy as np
 import torch
 
 from benchmarks.measure import compare, result
-from pullpush.encoders import ImageEncoder
+from pullpush.data.synthetic import make_tree
+from pullpush.encoders import ImageEncoder, save
 from pullpush.encoders.graph import graphs_of
 from pullpush.encoders.model import Model
 from pullpush.encoders.runtimes import functions_of, write_graphs
 from pullpush.encoders.runtimes.openvino import convert
 from pullpush.export.int8 import quantize
+from pullpush.search import build_index
+from pullpush.search.engine import open_index
 
 SIZES, BATCHES = (64, 224), (1, 32)
 
 
 def run() -> list[dict[str, Any]]:
     """Medians in ms."""
-    return [row for size in SIZES for row in _of_size(size)]
+    return [row for size in SIZES for row in (*_of_size(size), *_of_queries(size))]
+
+
+def _of_queries(size: int) -> list[dict[str, Any]]:
+    """A whole query by an image, from its file to its hits: decoded, preprocessed, embedded, searched."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tree = make_tree("folder", folder / "images")
+        save(folder / "model", ImageEncoder(size=size))
+        build_index(folder / "model", tree, folder / "index", projection="none")
+        eager = open_index(folder / "index")
+        asked = eager.query(like=0, k=1)[0].path
+        rows = []
+        for runtime in ("onnx", "openvino"):
+            engine = open_index(folder / "index", runtime=runtime)  # type: ignore[arg-type]
+            mine, other = compare(partial(engine.query, image=asked), partial(eager.query, image=asked), repeats=15)
+            rows.append(result(f"export/{runtime}/{size}px, a whole query/eager", 1e3 * mine, 1e3 * other, "ms"))
+    return rows
 
 
 def _of_size(size: int) -> list[dict[str, Any]]:

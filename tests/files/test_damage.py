@@ -111,6 +111,7 @@ DRAWN = "drawn for people, and drawn again by the same verb"
 UNREAD: dict[str, dict[str, str]] = {
     "run": {
         ".lock": "empty but for a process number; the lock is the system's",
+        "retrieved.jsonl": "for the board, whose page goes on without what it cannot read",
         "embeddings/validation-before.npy": "for other programs; the gate reads the neighbours that follow from it",
     },
     "described": {

@@ -1,6 +1,7 @@
 """The loop on real images: what it leaves behind, and that an interruption changes nothing."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -373,6 +374,7 @@ def test_mlflow_takes_what_the_log_takes(small: Options, tmp_path: Path, monkeyp
         assert point.value == pytest.approx(losses.pop(point.step))
     assert not losses
     assert "validation/recall1" in held.data.metrics
+    assert not logging.getLogger("pullpush").disabled
 
 
 @pytest.mark.parametrize("name", ["nowhere", "os.path.join", "no_such_package.Logger"])

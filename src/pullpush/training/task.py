@@ -89,7 +89,8 @@ class Task:
         self.first, last = self.towers[0], self.towers[-1]
         self.other = last if isinstance(last, TextTower) else None
         self.encoder = self.first.encoder
-        if not any(each.requires_grad for tower in self.towers for each in tower.encode.parameters()):
+        learns = any(each.requires_grad for tower in self.towers for each in tower.encode.parameters())
+        if isinstance(self.first, ImageTower) and not learns:
             name = config.encoder.name
             raise UserError(
                 "nothing would learn: the backbone is frozen and --encoder.head is none; give a head, another --tune, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +76,10 @@ class Trackers(Callback):
 
     def on_setup(self, run: Run) -> None:
         """Makes the trackers; those that write files write into the run folder."""
+        with _loggers_kept():
+            run.fabric.loggers[:] = self._made(run)  # instead of those of a run that is begun again
+
+    def _made(self, run: Run) -> list[Logger]:
         places = {"root_dir": str(run.folder), "save_dir": str(run.folder)}
         loggers = list(self.loggers)
         for name, kind in self.kinds.items():
@@ -85,7 +90,7 @@ class Trackers(Callback):
                 logger.log_hyperparams(run.config.values())
         if self.tensorboard:
             loggers.append(TensorBoardLogger(run.folder, "tensorboard", "", purge_step=run.step + 1))
-        run.fabric.loggers[:] = loggers  # instead of those of a run that is begun again
+        return loggers
 
     def on_log(self, run: Run, step: int, numbers: Mapping[str, float]) -> None:
         with _on_the_disk(run):
@@ -121,6 +126,16 @@ def tracker(name: str) -> type[Logger]:
             f"--trackers {name} is no tracker: give {known}, or the full name of a class of Fabric's `Logger`"
         )
     return cls
+
+
+@contextmanager
+def _loggers_kept() -> Iterator[None]:
+    """A store of MLflow that is made sets up logging anew, which silences all loggers that are there."""
+    known = logging.root.manager.loggerDict.values()
+    before = [each for each in known if isinstance(each, logging.Logger) and not each.disabled]
+    yield
+    for each in before:
+        each.disabled = False
 
 
 @contextmanager
