@@ -1,5 +1,6 @@
 """One look at a tile of cosines: which pairs matter, counted at their places."""
 
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -78,8 +79,13 @@ def compiled() -> Callable[[Floats, Scan, int, Ints, Bools], Taken]:
     except RuntimeError:  # there is no folder to keep it in
         kernel = njit(nogil=True)(_kernel)
 
+    local = threading.local()
+
     def scanned(tile: Floats, wanted: Scan, least: int, counts: Ints, mask: Bools) -> Taken:
-        row, room = mask.view(np.uint8)[0, : -(-tile.shape[1] // 8) * 8], np.empty((2, tile.size), np.int32)
+        room = getattr(local, "room", None)
+        if room is None or room.shape[1] < tile.size:
+            room = local.room = np.empty((2, tile.size), np.int32)
+        row = mask.view(np.uint8)[0, : -(-tile.shape[1] // 8) * 8]
         row[tile.shape[1] :] = 0
         found, reached = kernel(tile, *wanted.edges, least, counts, row, *room)
         return room[0, :found].astype(np.int64), room[1, :found].astype(np.int64), reached
@@ -92,7 +98,7 @@ def _kernel(
 ) -> tuple[int, int]:
     """Fills `index` and `places`, and gives how many it has filled and how many pairs reach `high`. `mask` is room for
     a row: eight bytes at a time say that there is nothing, which is the rule."""
-    words = mask.view(np.uint64)
+    words, scale = mask.view(np.uint64), np.float32(GRID)
     found, reached = 0, 0
     for i in range(tile.shape[0]):
         row: Any = tile[i]
@@ -106,7 +112,7 @@ def _kernel(
             if words[word]:
                 for j in range(8 * word, 8 * word + 8):
                     if mask[j]:
-                        number = np.rint(row[j] * np.float32(GRID))
+                        number = np.rint(row[j] * scale)
                         at = int(min(max(number, np.float32(-GRID)), np.float32(GRID))) + GRID
                         counts[at] += 1
                         if at >= least:

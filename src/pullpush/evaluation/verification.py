@@ -167,9 +167,12 @@ def pairs_of(queries: Side, references: Side) -> Sides:
     Raises:
         UserError: no pair of one class, or none of different ones.
     """
-    (rows, labels), (columns, gallery_labels) = _ordered(queries), _ordered(references)
+    one = references is queries
+    rows, labels = _ordered(queries)
+    columns, gallery_labels = (rows, labels) if one else _ordered(references)
     known = np.union1d(labels, gallery_labels)
-    space = knn.prepare(queries.embeddings[rows], references.embeddings[columns], "cosine")
+    x = queries.embeddings[rows]
+    space = knn.prepare(x, x if one else references.embeddings[columns], "cosine")
     own = np.full(len(rows), -1)
     if queries.ids is not None and references.ids is not None:
         own = knn.positions(queries.ids[rows], references.ids[columns])
@@ -181,7 +184,7 @@ def pairs_of(queries: Side, references: Side) -> Sides:
         raise UserError("all items are of one class, so nothing is different; give at least two classes")
     return Sides(
         space.queries,
-        space.queries if references is queries else space.gallery,
+        space.queries if one else space.gallery,
         np.searchsorted(known, labels),
         np.searchsorted(known, gallery_labels),
         len(known),
