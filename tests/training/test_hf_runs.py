@@ -68,10 +68,8 @@ def test_every_family_trains(small: Options, tiny: Callable[[str], str], kind: s
     np.testing.assert_allclose(embeddings, np.load(run / "embeddings" / "test-after.npy"), atol=1e-5)
 
 
-def test_resumed_ends_the_same(small: Options, tiny: Callable[[str], str], tmp_path: Path) -> None:
-    """Of DINOv3, which in training draws the scale of its positions."""
-    options = options_of(small, tiny("dinov3"), tune="all")
-    whole = train(**options, out=str(tmp_path / "whole"))
+def cut_and_resumed(options: Options, folder: Path) -> None:
+    """A run that fails after its second step, and goes on."""
 
     class Enough(Exception):
         pass
@@ -81,8 +79,16 @@ def test_resumed_ends_the_same(small: Options, tiny: Callable[[str], str], tmp_p
             raise Enough
 
     with pytest.raises(Enough):
-        train(**options, out=str(tmp_path / "cut"), callbacks=(stop,))
-    train(resume=tmp_path / "cut")
+        train(**options, out=str(folder), callbacks=(stop,))
+    train(resume=folder)
+
+
+def test_resumed_ends_the_same(small: Options, tiny: Callable[[str], str], tmp_path: Path) -> None:
+    """Of DINOv3, which in training draws the scale of its positions."""
+    options = options_of(small, tiny("dinov3"), tune="all")
+    whole = train(**options, out=str(tmp_path / "whole"))
+
+    cut_and_resumed(options, tmp_path / "cut")
     for name in (LAST, BEST):
         one, other = (load_checkpoint(run / name)["module"] for run in (whole, tmp_path / "cut"))
         assert all(torch.equal(one[each], other[each]) for each in one)
@@ -150,16 +156,7 @@ def test_both_towers_are_trained_and_resumed_to_the_bit(
     options = {**pairs, "encoder": {"name": tiny("clip"), "tune": "all"}, "text": {"tune": "all"}}
     whole = train(**options, out=str(tmp_path / "whole"))
 
-    class Enough(Exception):
-        pass
-
-    def stop(run: Any, step: int) -> None:
-        if step == 2:
-            raise Enough
-
-    with pytest.raises(Enough):
-        train(**options, out=str(tmp_path / "cut"), callbacks=(stop,))
-    train(resume=tmp_path / "cut")
+    cut_and_resumed(options, tmp_path / "cut")
     one, other = (load_checkpoint(run / LAST)["module"] for run in (whole, tmp_path / "cut"))
     assert all(torch.equal(one[each], other[each]) for each in one)
     start = load_checkpoint(whole / START)["module"]

@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
 
-from pullpush.board.state import PAGES, folders, items_of, run_state, summary
+from pullpush.board.state import PAGES, folders, is_run, items_of, run_state, summary
 from pullpush.errors import UserError
+from pullpush.runs.reader import RunFolder
 from pullpush.server.connections import Connections
 from pullpush.server.error_answers import add_errors
 from pullpush.server.metrics import Metrics
@@ -73,7 +74,11 @@ def _add_runs(app: FastAPI, root: Path) -> None:
     @app.get("/api/runs")
     def runs() -> dict[str, Any]:
         """All runs, those that were changed last first, and where the search is."""
-        return {"folder": root.resolve().name, "search": app.state.search, "runs": [*map(summary, folders(root))]}
+        return {
+            "folder": root.resolve().name,
+            "search": app.state.search,
+            "runs": [summary(RunFolder(each)) for each in folders(root)],
+        }
 
     @app.get("/api/runs/{name}")
     def run(name: str) -> dict[str, Any]:
@@ -100,10 +105,9 @@ def _folder(root: Path, name: str) -> Path:
     Raises:
         HTTPException: there is none.
     """
-    found = next((each for each in folders(root) if each.name == name), None)
-    if found is None:
+    if not is_run(root, name):
         raise HTTPException(404, "there is no such run")
-    return found
+    return root / name
 
 
 @lru_cache(2048)

@@ -17,7 +17,7 @@ from pullpush.files import read_jsonl, read_text
 from pullpush.runs.reader import RunFolder, or_else
 from pullpush.runs.retrieved import RETRIEVED
 
-__all__ = ["PAGES", "folders", "items_of", "run_state", "summary"]
+__all__ = ["PAGES", "folders", "is_run", "items_of", "run_state", "summary"]
 
 State = Literal["preparing", "training", "testing", "finished", "stopped"]
 
@@ -36,14 +36,19 @@ PAGES = ("report.html", "diagnosis.html")
 
 def folders(root: Path) -> list[Path]:
     """The runs in a folder, those that were changed last first; links that lead elsewhere are left out."""
-    inside = root.resolve()
-    found = [each for each in root.iterdir() if (each / "config.yaml").is_file() and each.resolve().parent == inside]
-    return sorted(found, key=_changed, reverse=True)
+    return sorted((each for each in root.iterdir() if is_run(root, each.name)), key=_changed, reverse=True)
 
 
-def summary(folder: Path) -> dict[str, Any]:
+def is_run(root: Path, name: str) -> bool:
+    """Whether there is a run of this name in a folder, and not elsewhere by a link."""
+    folder = root / name
+    within = folder.name == name and folder.resolve().parent == root.resolve()
+    return within and (folder / "config.yaml").is_file()
+
+
+def summary(run: RunFolder) -> dict[str, Any]:
     """A row of the list of runs."""
-    run = RunFolder(folder)
+    folder = run.path
     steps, config = _steps(run), or_else(lambda: run.config, {})
     metrics = or_else(lambda: run.metrics, {})
     step = or_else(lambda: int(run.log.index.max()), 0)
@@ -67,7 +72,7 @@ def run_state(folder: Path) -> dict[str, Any]:
     """A run as its page shows it."""
     run = RunFolder(folder)
     return {
-        **summary(folder),
+        **summary(run),
         "curves": or_else(lambda: _curves(run.log), {}),
         "problems": _findings(run),
         "retrieved": _retrieved(folder),

@@ -1,6 +1,7 @@
 """Adapters of a backbone on disk, in the layout of peft: a few MB beside a base that lies elsewhere."""
 
 import hashlib
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from torch import nn
 from pullpush.encoders.lora import merged
 from pullpush.errors import UserError
 from pullpush.extras import need
-from pullpush.files.tensors import read_safetensors
+from pullpush.files.tensors import hash_tensors, read_safetensors
 
-__all__ = ["CONFIG", "TENSORS", "checksum", "with_adapter", "write_adapter"]
+__all__ = ["TENSORS", "checksum", "with_adapter", "write_adapter"]
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+TENSORS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """Before the names of modules in peft's files."""
 CURE = "restore it from a copy, or write the model again from its run"
@@ -23,8 +24,7 @@ CURE = "restore it from a copy, or write the model again from its run"
 def checksum(backbone: nn.Module) -> str:
     """sha256 of the parameters of a backbone without adapters, their names among them."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(backbone.named_parameters()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    hash_tensors(digest, sorted(backbone.named_parameters(), key=itemgetter(0)))
     return digest.hexdigest()
 
 

@@ -120,9 +120,9 @@ class Encoder(nn.Module):
     loaded: Loaded | None = None
     frozen_stages: int = 0
     lora: Lora | None = None
+    """How the adapters of the backbone were made, where it has some (`tuning.tune`)."""
     base: str = ""
     """With adapters that are kept apart, the checksum of the backbone that they belong to."""
-    """How the adapters of the backbone were made, where it has some (`tuning.tune`)."""
     computed: Callable[[Any], Tensor] | None = None
     """What computes the embeddings in the place of the modules: another runtime (`runtimes.with_runtime`)."""
 
@@ -248,12 +248,13 @@ class Encoder(nn.Module):
             "dropout": self.dropout,
             "freeze": self.freeze,
             "normalize": self.normalize,
+            **({"adapter": self.adapted} if self.base else {}),
         }
 
     @property
     def adapted(self) -> dict[str, str]:
         """What `config` says of adapters that are kept apart: the checksum of their base, and its weights."""
-        return {"base": self.base, "weights": ""} if self.base else {}
+        return {"base": self.base, "weights": ""}
 
     def saved_state(self) -> dict[str, Tensor]:
         """The tensors that a bundle keeps, the adapters as a part of the weights; what `save_backbone` writes is not

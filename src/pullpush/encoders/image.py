@@ -179,7 +179,6 @@ class ImageEncoder(Encoder):
             **({"fit": fit} if (fit := self.preprocessing.fit) != "crop" else {}),
             **({"pool": self.pool_name} if self.pool_name != "auto" else {}),
             **({"architecture": own} if (own := getattr(self.backbone, "architecture", None)) else {}),
-            **({"adapter": self.adapted} if self.base else {}),
         }
 
     @property

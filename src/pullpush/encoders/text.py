@@ -90,10 +90,6 @@ class TextEncoder(Encoder):
         """The tensors of the head alone."""
         return {key: value for key, value in self.state_dict().items() if key.startswith("head.")}
 
-    def config(self) -> dict[str, Any]:
-        """See `Encoder.config`."""
-        return {**super().config(), **({"adapter": self.adapted} if self.base else {})}
-
     def save_backbone(self, folder: Path) -> None:
         """Writes the transformer with its tokenizer, as its library reads it; see `Encoder.save_backbone`."""
         if self.base:
@@ -106,15 +102,13 @@ class TextEncoder(Encoder):
     @classmethod
     def rebuild(cls, stored: Stored) -> Self:
         """The encoder of a bundle; see `Encoder.rebuild`."""
-        options = dict(stored.config)
-        if (adapter := options.pop("adapter", None)) is not None:
+        options, folder = dict(stored.config), stored.bundle / cls.kind
+        if (adapter := options.pop("adapter", None)) is None:
+            said = options["name"].rpartition(":")[0] or TEXT
+            encoder = cls(**{**options, "name": f"{said}:{folder}"})
+            encoder.name = options["name"]
+        else:
             encoder = cls(**options)
-            folder = stored.bundle / cls.kind
             encoder.backbone = with_adapter(encoder.backbone, folder, str(adapter.get("base")), encoder.name)
-            encoder.head.load_state_dict({key.removeprefix("head."): value for key, value in stored.tensors.items()})
-            return encoder
-        said = stored.config["name"].rpartition(":")[0] or TEXT
-        encoder = cls(**{**stored.config, "name": f"{said}:{stored.bundle / cls.kind}"})
-        encoder.name = stored.config["name"]
         encoder.head.load_state_dict({key.removeprefix("head."): value for key, value in stored.tensors.items()})
         return encoder

@@ -59,12 +59,17 @@ def _base(encoder: Encoder) -> str:
     """
     if encoder.loaded is not None and encoder.loaded.source == "none":
         raise UserError("adapters of random weights fit nothing that others have: give --lora.keep merged")
-    if any(isinstance(each, _BatchNorm) and each.training for each in encoder.train().backbone.modules()):
+    if _learns_statistics(encoder):
         raise UserError(
             f"batch norms of {encoder.name!r} learn statistics, which have no place in an adapter: keep those of the "
             "weights (frozen_norm), or give --lora.keep merged"
         )
     return checksum(encoder.backbone)
+
+
+def _learns_statistics(encoder: Encoder) -> bool:
+    """Whether batch norms of the backbone do so in training, in which the encoder is then."""
+    return any(isinstance(each, _BatchNorm) and each.training for each in encoder.train().backbone.modules())
 
 
 def checkpoint_gradients(encoder: Encoder) -> None:
@@ -82,7 +87,7 @@ def checkpoint_gradients(encoder: Encoder) -> None:
     # transformers has a new name for it; a text model of sentence-transformers holds one of transformers
     names = ("activation_checkpointing", "gradient_checkpointing")
     held = [(each, name) for each in backbone.modules() for name in names if hasattr(each, f"{name}_enable")]
-    if any(isinstance(module, _BatchNorm) and module.training for module in encoder.train().backbone.modules()):
+    if _learns_statistics(encoder):
         raise UserError(
             "gradient checkpointing would count each batch twice in the statistics of the batch norms of "
             f"{encoder.name!r}: keep those of the weights (frozen_norm), or leave it out"

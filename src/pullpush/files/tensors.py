@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,9 +10,15 @@ from torch import Tensor
 
 from pullpush.files.text import CURE, Fields, check_fields, damaged, regular
 
-__all__ = ["read_checkpoint", "read_safetensors", "read_torch"]
+__all__ = ["hash_tensors", "read_checkpoint", "read_safetensors", "read_torch"]
 
 LONGEST_HEADER = 16 << 20  # bytes; a header has about 100 a tensor
+
+
+def hash_tensors(digest: Any, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Adds names and bytes of tensors, one after another, to a digest of hashlib."""
+    for name, tensor in tensors:
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
 
 
 def read_safetensors(path: str | os.PathLike[str], cure: str = CURE) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ __all__ = [
     "Unreadable",
     "any_rgb",
     "decode",
+    "fit_of",
     "open_rgb",
     "opened",
     "resize_and_center",
@@ -178,6 +179,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def fit_of(squash: bool, bilinear: bool) -> Fit:
+    """The fit by its two parts."""
+    if squash:
+        return "squash bilinear" if bilinear else "squash"
+    return "crop bilinear" if bilinear else "crop"
 
 
 def resize_and_center(image: Image.Image, size: int, fit: Fit = "crop") -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ from pullpush.errors import UserError
 from pullpush.files import locked, replacing
 from pullpush.files.arrays import read_npy
 from pullpush.files.cache import cache_folder
+from pullpush.files.tensors import hash_tensors
 from pullpush.images.files import file_of
 from pullpush.names import fresh
 from pullpush.progress import work
@@ -244,8 +245,7 @@ def _key(backbone: nn.Module, about: str, seen: Iterable[Any]) -> str:
     built_by = getattr(backbone, "architecture", None)  # such as activations, which no weight tells
     if built_by is not None:
         digest.update(json.dumps(built_by, sort_keys=True).encode())
-    for name, tensor in backbone.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    hash_tensors(digest, backbone.state_dict().items())
     for each in seen:
         digest.update(json.dumps(each).encode())
     return digest.hexdigest()[:32]

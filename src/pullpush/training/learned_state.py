@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pullpush.errors import UserError
+from pullpush.files.tensors import hash_tensors
 
 __all__ = ["hold_what_learns"]
 
@@ -44,6 +45,5 @@ def hold_what_learns(module: nn.Module) -> None:
 
 def _checksum(tensors: Mapping[str, Tensor]) -> Tensor:
     digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    hash_tensors(digest, tensors.items())
     return torch.tensor([int.from_bytes(digest.digest()[at : at + 8], "little", signed=True) for at in range(0, 32, 8)])

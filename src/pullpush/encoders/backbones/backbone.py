@@ -18,6 +18,7 @@ the module makes `sentence_embedding` `[n, width]` of them; `get_embedding_dimen
 """
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ __all__ = [
     "libraries",
     "library",
     "own_size",
+    "scale_of",
     "text_backbone",
 ]
 
@@ -71,6 +73,12 @@ class Joint(NamedTuple):
     dim: int
     temperature: float | None = None
     bias: float | None = None
+
+
+def scale_of(tensors: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The temperature and the bias of a joint model, which multiplies cosines by `exp(logit_scale)`."""
+    scale, bias = (tensors.get(name) for name in ("logit_scale", "logit_bias"))
+    return None if scale is None else math.exp(-scale.item()), None if bias is None else bias.item()
 
 
 class Library(Protocol):

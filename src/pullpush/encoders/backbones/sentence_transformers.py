@@ -17,7 +17,7 @@ from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.extras import need
 from pullpush.files import read_json
-from pullpush.images import Fit
+from pullpush.images import Fit, fit_of
 
 __all__ = ["about", "image", "no_progress_bars", "own_size", "text"]
 
@@ -113,8 +113,7 @@ def _preprocessing(processor: Any) -> tuple[int, tuple[float, ...], tuple[float,
         squashed = not getattr(processor, "do_center_crop", False) and "shortest_edge" not in sides
         bilinear = int(processor.resample) == Image.Resampling.BILINEAR
         side, mean, std = next(iter(sides.values())), processor.image_mean, processor.image_std
-    fits: tuple[Fit, ...] = ("crop", "crop bilinear", "squash", "squash bilinear")
-    return int(side), tuple(mean), tuple(std), fits[2 * squashed + bilinear]
+    return int(side), tuple(mean), tuple(std), fit_of(squashed, bilinear)
 
 
 def text(name: str) -> Any:

@@ -14,7 +14,7 @@ from pullpush.encoders.backbones.backbone import About
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.encoders.weights import Loaded, by_position, load_file, read_weights
 from pullpush.errors import UserError
-from pullpush.images import Fit
+from pullpush.images import Fit, fit_of
 from pullpush.names import did_you_mean
 
 __all__ = ["about", "check_name", "create", "image", "own_size"]
@@ -84,9 +84,7 @@ def _about(name: str) -> PretrainedCfg:
 
 
 def _fit(about: PretrainedCfg) -> Fit:
-    if about.interpolation == "bilinear":
-        return "squash bilinear" if about.crop_mode == "squash" else "crop bilinear"
-    return "squash" if about.crop_mode == "squash" else "crop"
+    return fit_of(about.crop_mode == "squash", about.interpolation == "bilinear")
 
 
 def create(name: str, size: int, classes: int = 0, **options: Any) -> nn.Module:

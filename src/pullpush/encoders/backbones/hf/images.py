@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from pullpush.encoders.backbones.backbone import scale_of
 from pullpush.encoders.backbones.hf.loading import (
     config_of,
     lacking,
     loading,
     refuse_random,
-    scale_of,
     transformers,
     where,
 )
@@ -22,6 +22,7 @@ from pullpush.encoders.backbones.hf.vision import FAMILIES, OTHER, Vision, check
 from pullpush.encoders.weights import Loaded, read_weights
 from pullpush.errors import UserError
 from pullpush.extras import need
+from pullpush.images import fit_of
 
 __all__ = ["image", "own_size", "trained_size", "vision_of"]
 
@@ -134,7 +135,7 @@ def _expected(processor: Any) -> dict[str, Any]:
     if processor is None:
         return {"mean": (0.5,) * 3, "std": (0.5,) * 3}
     crop = getattr(processor, "do_center_crop", False) or not getattr(processor.size, "height", None)
-    fit = ("crop" if crop else "squash") + (" bilinear" if processor.resample == BILINEAR else "")
+    fit = fit_of(not crop, processor.resample == BILINEAR)
     if not processor.do_normalize:
         return {"mean": (0.0,) * 3, "std": (1.0,) * 3, "fit": fit}
     scale = 255 * processor.rescale_factor if processor.do_rescale else 255

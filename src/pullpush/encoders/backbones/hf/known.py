@@ -9,9 +9,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from pullpush.encoders.backbones import sentence_transformers
-from pullpush.encoders.backbones.backbone import About, Joint
+from pullpush.encoders.backbones.backbone import About, Joint, scale_of
 from pullpush.encoders.backbones.hf.images import trained_size
-from pullpush.encoders.backbones.hf.loading import config_of, loading, scale_of, transformers, where
+from pullpush.encoders.backbones.hf.loading import config_of, loading, transformers, where
 from pullpush.encoders.backbones.hf.texts import has_tower
 from pullpush.encoders.weights import read_weights
 from pullpush.extras import need

@@ -1,7 +1,6 @@
 """What is loaded with transformers: quietly, without code that comes with it, and whole."""
 
 import importlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.names import few
 
-__all__ = ["config_of", "lacking", "loading", "refuse_random", "scale_of", "transformers", "where"]
+__all__ = ["config_of", "lacking", "loading", "refuse_random", "transformers", "where"]
 
 
 def transformers(module: str = "") -> Any:
@@ -61,12 +60,6 @@ def config_of(name: str, how: Mapping[str, Any]) -> Any:
             f"{name!r} takes images of any shape as lists of patches (NaFlex); give a SigLIP 2 of one resolution"
         )
     return config
-
-
-def scale_of(tensors: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """The temperature and the bias of a joint model, which multiplies cosines by `exp(logit_scale)`."""
-    scale, bias = (tensors.get(name) for name in ("logit_scale", "logit_bias"))
-    return None if scale is None else math.exp(-scale.item()), None if bias is None else bias.item()
 
 
 def lacking(info: Mapping[str, Any]) -> list[str]:

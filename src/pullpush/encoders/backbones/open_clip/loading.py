@@ -3,7 +3,6 @@
 import copy
 import importlib
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from pullpush.encoders.backbones.backbone import About, Joint
+from pullpush.encoders.backbones.backbone import About, Joint, scale_of
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.extras import need
 from pullpush.files import read_json
-from pullpush.images import Fit
+from pullpush.images import Fit, fit_of
 from pullpush.names import did_you_mean
 
 __all__ = [
@@ -79,10 +78,7 @@ class Source(NamedTuple):
     @property
     def fit(self) -> Fit:
         """How its images become squares."""
-        squash = self.preprocess["resize_mode"] == "squash"
-        if self.preprocess["interpolation"] == "bilinear":
-            return "squash bilinear" if squash else "crop bilinear"
-        return "squash" if squash else "crop"
+        return fit_of(self.preprocess["resize_mode"] == "squash", self.preprocess["interpolation"] == "bilinear")
 
     @property
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -181,10 +177,10 @@ def built(name: str, config: Mapping[str, Any]) -> Any:
 
 
 def logit(model: nn.Module) -> tuple[float, float | None]:
-    """The temperature and the bias of a joint model, which multiplies cosines by `exp(logit_scale)`."""
-    scale, bias = (getattr(model, name, None) for name in ("logit_scale", "logit_bias"))
-    assert scale is not None
-    return math.exp(-scale.item()), None if bias is None else bias.item()
+    """`scale_of` a joint model, which has a temperature here."""
+    temperature, bias = scale_of(dict(model.named_parameters()))
+    assert temperature is not None
+    return temperature, bias
 
 
 def quick_gelu(tower: nn.Module) -> bool:
