@@ -46,6 +46,7 @@ def test_without_a_compiler_it_runs_as_it_is(caplog: pytest.LogCaptureFixture) -
     def none(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no compiler here")
 
+    torch._dynamo.reset()  # past its limit for one function, which other tests may reach, it asks no compiler
     module = torch.nn.Linear(3, 2)
     encode = compiling.Compiled(module, "encoder 'image'", whole=False)
     encode.compiled = torch.compile(module, backend=none)
