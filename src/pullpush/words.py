@@ -16,6 +16,8 @@ __all__ = ["Said", "call", "help_of", "typed", "unknown"]
 
 # What may stand behind an option that needs no value; any other word does not belong to it.
 TRUTHS = ("true", "false", "yes", "no")
+# How many examples stand before the options; the others stand behind them.
+FIRST = 4
 # How an option begins: -1 and - are none.
 OPTION = re.compile("--|-[a-zA-Z](=|$)")
 
@@ -68,37 +70,58 @@ def unknown(shown: str, known: Collection[str], prog: str, where: str = "") -> U
     return UserError(f"unknown option {shown}{where}: {hint}")
 
 
-def help_of(usage: str, about: str, options: Mapping[str, Mapping[str, Option]], examples: str) -> str:
-    """A page of help: the options of each section by its title, and examples, each line a command."""
+def help_of(usage: str, about: str, examples: str, options: Mapping[str, Mapping[str, Option]], notes: str = "") -> str:
+    """A page of help, what a newcomer needs first: what the verb does, examples, each line a command, then the options
+    of each section by its title, the examples that are left, and notes."""
     width = min(shutil.get_terminal_size().columns, 120)
+    names = [f"  {_typed(name, option)}" for section in options.values() for name, option in section.items()]
+    column = min(30, 2 + max(map(len, names), default=0))
     sections = [
-        "\n".join([f"{title}:", *(_line(name, option, width) for name, option in section.items())])
+        "\n".join([f"{title}:", *(_line(name, option, column, width) for name, option in section.items())])
         for title, section in options.items()
         if section
     ]
-    parts = [f"usage: {usage}", textwrap.fill(about, width), *sections, f"examples:\n{textwrap.indent(examples, '  ')}"]
+    lines = examples.splitlines()
+    first, others = "\n  ".join(["examples:", *lines[:FIRST]]), "\n  ".join(["more examples:", *lines[FIRST:]])
+    more = [others] if lines[FIRST:] else []
+    after = textwrap.fill(notes, width, break_on_hyphens=False)
+    parts = [f"usage: {usage}", textwrap.fill(about, width), first, *sections, *more, after]
     return "\n\n".join(filter(None, parts))
 
 
-def _line(name: str, option: Option, width: int) -> str:
-    hyphens = "" if option.default is REQUIRED else "-" if len(name) == 1 else "--"
-    facts = [] if option.annotation is str else [describe(option.annotation)]
-    if option.default not in (REQUIRED, None, ()):
-        facts.append(f"default: {str(option.default).lower() if isinstance(option.default, bool) else option.default}")
-    text = f"{option.help} ({'; '.join(facts)})" if facts else option.help
-    start, indent = f"  {hyphens}{name}", " " * 30
-    wrapped = textwrap.fill(text, max(width, 60), initial_indent=indent, subsequent_indent=indent)
-    return start + wrapped[len(start) :] if len(start) < 29 else f"{start}\n{wrapped}"
+def _typed(name: str, option: Option) -> str:
+    return name if option.default is REQUIRED else f"-{name}" if len(name) == 1 else f"--{name}"
 
 
-def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: str = "", more: str = "") -> Any:
+def _line(name: str, option: Option, column: int, width: int) -> str:
+    """An option as it is typed, what it is for, what it may be and what it is where nothing is said."""
+    kind, default = describe(option.annotation).replace("'', ", "").replace("'", ""), option.default
+    if default is None:
+        kind = kind.removesuffix(" or none")
+    several = kind.startswith("a list, each ")
+    kind = kind.removeprefix("a list, each ")
+    facts = [] if kind in ("text", "text or text") else [kind]
+    if several and default is not REQUIRED:
+        facts.append("may be repeated")
+    if default not in (REQUIRED, None, (), ""):
+        facts.append(f"default: {str(default).lower() if isinstance(default, bool) else default}")
+    about = option.help.rstrip(".")
+    text = f"{about} ({'; '.join(facts)})" if facts else about
+    start, indent = f"  {_typed(name, option)}", " " * column
+    wrapped = textwrap.fill(
+        text, max(width, 60), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+    return start + wrapped[len(start) :] if len(start) < column else f"{start}\n{wrapped}"
+
+
+def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: str = "", notes: str = "") -> Any:
     """Calls `function` with a command line: its options in any order, with their names or, where it takes them by
     place, without.
 
     Hyphens and underscores in options are the same; a yes-or-no option may stand alone (--json); an option that is a
     list may be repeated, and the last that goes by place takes all words that are left; one of a single letter may have
     one hyphen (-k 5). The option `several` is the text of all words behind it. A function with `**options` gets those
-    that it does not know as `Said`. Help ends with `more`.
+    that it does not know as `Said`. Help ends with `notes`.
 
     Raises:
         UserError: unknown options, with the nearest right name; missing or wrong values.
@@ -109,10 +132,9 @@ def call(function: Callable[..., Any], argv: Sequence[str], prog: str, several: 
     required = {name: option for name, option in options.items() if option.default is REQUIRED}
     by_place = [name for name, option in options.items() if not option.by_name]
     if "--help" in argv or "-h" in argv:
-        usage = " ".join(_place(name, options[name]) for name in by_place)
+        usage = " ".join([prog, *(_place(name, options[name]) for name in by_place), "[--OPTION VALUE ...]"])
         shown = {"arguments": required, "options": {k: v for k, v in options.items() if k not in required}}
-        examples = section(signature.doc, "Examples") + more
-        print(help_of(f"{prog} {usage} [--OPTION VALUE ...]", summary(signature.doc), shown, examples))
+        print(help_of(usage, summary(signature.doc), section(signature.doc, "Examples"), shown, notes))
         sys.exit(0)
     said, words = typed(argv, [name for name, option in options.items() if option.annotation is bool])
     others = {name: said.pop(name) for name in [*said] if name not in options}

@@ -48,7 +48,7 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if verb == "train":
         said, others = typed(rest)
         if "--help" not in rest:
-            resume, _ = said.pop("resume", None), said.pop("live", None)
+            resume, _, _ = (said.pop(name, None) for name in ("resume", "live", "quiet"))
             assert not (resume and (said or others))
             options.config_of(options.merged(said, others))
         return
@@ -80,15 +80,50 @@ def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "read_yaml", lambda path, **more: read(path, **more) if path.exists() else {})
 
 
-@pytest.mark.parametrize("words", [[verb] for verb in VERBS] + [["study", kind] for kind in KINDS], ids=" ".join)
+HELPED = [[verb] for verb in VERBS] + [["study", kind] for kind in KINDS]
+
+
+@pytest.mark.parametrize("words", HELPED, ids=" ".join)
 @pytest.mark.usefixtures("no_files")
-def test_every_example_of_every_help_is_taken(
+def test_help_begins_with_what_the_verb_does_and_examples_that_are_taken(
     words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = list(commands(helped(capsys, *words).partition("examples:")[2]))
-    assert shown
-    for each in shown:
+    usage, about, examples, options, *others = helped(capsys, *words).split("\n\n")
+    verb = f"pullpush {' '.join(words)}"
+    assert usage.startswith(f"usage: {verb} ")
+    assert re.match(r"[A-Z].{20,}\.$", about, re.DOTALL)
+    assert examples.startswith("examples:\n")
+    assert re.match(r"(most used|arguments|options|kinds):\n", options)
+    first = list(commands(examples))
+    more = [each for part in others if part.startswith("more examples:\n") for each in commands(part)]
+    assert len(first) >= 2
+    assert all(f"pullpush {' '.join(each)}".startswith(verb) for each in first)
+    assert len({tuple(each) for each in (*first, *more)}) == len(first) + len(more)
+    for each in (*first, *more):
         check(each, monkeypatch)
+
+
+def test_the_first_screen_of_train_shows_the_most_used_options(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    help_ = helped(capsys, "train")
+    screen = help_.splitlines()[:24]
+    assert all(len(line) <= 80 for line in screen)
+    shown = [line.split()[0] for line in help_.splitlines() if line.startswith("  --")]
+    assert shown[:4] == ["--data", "--out", "--minutes", "--steps"]
+    assert sum(line.startswith("  --") for line in screen) == 4
+    assert len(shown) == len(set(shown)) > 100
+    known = set(options.options_of("multi_similarity", "none", "emoji"))
+    full = {options.SHORT.get(name, name) for name in (each[2:] for each in shown)}
+    assert full - known == {"config", "resume", "live", "quiet"}
+    assert known <= full
+
+
+def test_every_option_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in HELPED:
+        for name, text in re.findall(r"^  (-{1,2}\S+)\s+(.*(?:\n {6,}\S.*)*)", helped(capsys, *words), re.MULTILINE):
+            assert len(re.sub(r"\s\([^()]*\)$", "", text)) > 12, (words, name)
 
 
 @pytest.mark.usefixtures("no_files")

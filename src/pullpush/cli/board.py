@@ -17,20 +17,22 @@ Port = Annotated[int, Bound(0, 65_535)]
 def board(
     runs: str = "runs", *, host: str = "127.0.0.1", port: Port = 8000, token: str | None = None, browser: bool = False
 ) -> None:
-    """A page of all runs in a folder, while they train and afterwards: curves, what they find, findings, reports.
+    """Serves a page of all runs in a folder, while they train and afterwards: curves, what they find, what is wrong,
+    reports. It only reads.
 
-    It only reads. Marked runs are drawn side by side; pullpush compare says whether they differ.
+    Marked runs are drawn side by side; pullpush compare says whether they differ.
 
     Args:
-        runs: the folder of the runs, or of one.
-        host: the address to listen at; 0.0.0.0 lets other machines in.
+        runs: the folder with the runs, or the folder of one run.
+        host: the address to listen at; 0.0.0.0 lets other machines in, which needs a token.
         port: the port; 0 takes a free one.
-        token: what clients must send, 8 or more letters and digits; needed where others are let in. Better given in the
-            environment variable PULLPUSH_TOKEN, as the list of processes shows the command line to all.
-        browser: open the page.
+        token: a password of 8 or more letters and digits that browsers and clients must send; needed where other
+            machines are let in. Safer in the environment variable PULLPUSH_TOKEN than on the command line, which
+            other users of this machine can see.
+        browser: open the page in the browser.
 
     Examples:
-        pullpush board
+        pullpush board                         the runs in runs/, at http://127.0.0.1:8000
         pullpush board runs/ --port 8080 --browser
     """
     from pullpush.board import board as run
@@ -41,17 +43,17 @@ def board(
 def demo(
     *, out: str = "runs/demo", port: Port = 8000, browser: bool = True, steps: Count | None = None, serve: bool = True
 ) -> None:
-    """From nothing to a search page: trains on the built-in emoji data, which is shown while it goes, and serves the
-    search of what was trained.
+    """Trains a model on built-in images with a live page in the browser, then opens a page to search with it. Takes
+    about five minutes.
 
     A demo that was stopped goes on; one that is done is shown, and its search served.
 
     Args:
-        out: the run folder.
-        port: of the page; the search has the next one.
-        browser: open the page.
-        steps: of training; by default those of the recipe.
-        serve: build the index and serve its search at the end, until Ctrl-C.
+        out: the folder to write the run to.
+        port: the port of the live page; the search page gets the next one.
+        browser: open the pages in the browser.
+        steps: how long to train; by default as long as the default recipe does.
+        serve: build an index at the end and serve its search page until Ctrl-C.
 
     Examples:
         pullpush demo                   about five minutes on two cores

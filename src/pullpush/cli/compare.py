@@ -9,13 +9,15 @@ __all__ = ["compare"]
 
 
 def compare(runs: list[str], *, out: str = "compare.html", json: bool = False) -> None:
-    """Runs side by side, on the test items that they have in common: metrics with paired intervals, queries won and
-    lost, options that differ.
+    """Sets runs side by side and says which finds more, and whether the difference is more than chance. Writes a page
+    with metrics, queries won and lost, and the options that differ.
+
+    Only the test items that they have in common count, with paired intervals.
 
     Args:
         runs: two run folders or more; differences are to the first.
-        out: the page.
-        json: print JSON too.
+        out: the page to write.
+        json: print JSON instead of a sentence; the page is written as well.
 
     Examples:
         pullpush compare runs/circle runs/triplet

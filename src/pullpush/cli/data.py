@@ -26,23 +26,22 @@ def data(
     split: bool = True,
     seed: Seed = 0,
 ) -> None:
-    """A table of what is in a data set, problems first.
+    """Shows what is in a data set before anything is trained: problems first, then classes, splits, formats and sizes.
 
     Args:
-        data: a name, a folder of classes, or a manifest.
-        root: folder of the download, for the benchmark data sets.
-        options: further options of the reader, such as '{skin_tones: true}'.
-        look: decode every image.
-        make: write a small tree in the layout `data` with real images to this new folder instead.
-        split: show the splits that a run with this seed would make.
-        seed: of the splits.
+        data: a folder with a sub-folder for each class, a CSV or Parquet file, or a name: {names}.
+        root: the folder to which a benchmark data set (sop, cub, ...) was downloaded.
+        options: more options of the data set, such as '{skin_tones: true}' of emoji.
+        look: open every image, to find those that cannot be read.
+        make: instead, write a small data set of that name to this new folder, to try things out.
+        split: show which classes a run with this seed would train on, and which it would be tested on.
+        seed: the seed of that split.
 
     Examples:
-        pullpush data emoji
         pullpush data photos/
-        pullpush data sop --root downloads/sop     counts against the published numbers
+        pullpush data emoji                        the built-in data
+        pullpush data sop --root downloads/sop     its counts beside the published ones
         pullpush data sop --make small/sop         a small tree in that layout, to try things out
-        Names: {names}
     """
     from pullpush.data.check import inspect, summary
     from pullpush.data.sources import compare_with_published, open_items

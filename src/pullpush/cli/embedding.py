@@ -27,25 +27,28 @@ def embed(
     dim: int | None = None,
     dtype: Literal["float32", "float16", "int8", "binary"] = "float32",
 ) -> None:
-    """Embeddings of images, L2-normalised float32 unless said otherwise.
+    """Writes the embeddings of images, a vector of length 1 for each, to a file for other programs.
 
     Args:
-        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
-        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
-        data: any folder, one image, a manifest or a name; by default the test split of the run.
-        out: FILE.npz (embeddings, ids, labels, classes, paths), FILE.npy (embeddings) or FILE.parquet; must not exist.
-        root: folder of the download, for the benchmark data sets.
-        split: train, validation or test; by default the test split of the run, of other data all items.
-        options: further options of the reader.
-        dim: dimensions; by default all. Fewer are the first ones of a model that was trained for them, else principal
-            components.
-        dtype: float32, float16, int8 (compared by cosine), or binary: a bit for each, eight in a byte.
+        model: the folder of a run (runs/NAME) or of a model, or another library's model by its name, such as
+            timm:resnet50 or hf:NAME (docs/models.md).
+        weights: a file of weights to load into another library's model, or one of its parts.
+        data: what to embed: a folder of images, one image, a CSV or Parquet file, or the name of a data set; by
+            default the test of the run.
+        out: the file, which must not exist: FILE.npz (embeddings, ids, labels, classes, paths), FILE.npy (embeddings
+            alone) or FILE.parquet (a row for each image).
+        root: the folder to which a benchmark data set (sop, cub, ...) was downloaded.
+        split: which part of the data; by default the test of the run, and all of other data.
+        options: more options of the data set, such as '{skin_tones: true}' of emoji.
+        dim: numbers in a vector; by default all that the model has. Fewer are its first ones where it was trained for
+            that (--matryoshka), else principal components (docs/small-embeddings.md).
+        dtype: the type of each number; int8 takes a byte (compare by cosine), binary one bit, eight in a byte.
 
     Examples:
         pullpush embed runs/demo --data photos/ --out photos.npz
-        pullpush embed runs/demo --data photos/ --dim 64 --dtype int8 --out photos.npy
         pullpush embed runs/demo --data photo.jpg --out photo.npy
         pullpush embed runs/demo --data items.csv --out items.parquet
+        pullpush embed runs/demo --data photos/ --dim 64 --dtype int8 --out photos.npy
     """
     import numpy as np
 

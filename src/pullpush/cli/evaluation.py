@@ -117,37 +117,41 @@ def evaluate(
     out: str | None = None,
     json: bool = False,
 ) -> None:
-    """Retrieval metrics of a run or model, also of one that was not trained here.
+    """Measures how well a model finds: each image asks for the others of its class. Prints recall@1, MAP@R and more.
+
+    docs/numbers.md says what they mean. The model may be one that was not trained here.
 
     Args:
-        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
-        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
-        data: a name, a folder of classes, a manifest, or a run folder for its test; by default what the run was
-            trained and tested on. Where the data have texts and the model embeds them, both directions are measured.
-        root: folder of the download, for the benchmark data sets.
-        split: train, validation or test; by default the test split of the run or of the data, else all items.
-        options: further options of the reader.
-        nmi: cluster the embeddings too, where the ranking is as it is.
-        rerank: none; auto, the best on the run's validation classes, or the best of one method there: expand, augment,
-            both, reciprocal; or what to do, such as expand=3,augment=3 or reciprocal=6 (docs/reranking.md).
-        compression: what smaller embeddings find too: fewer dimensions, and fewer bytes for each
-            (docs/small-embeddings.md).
-        table: of a run, all ways to use its model in one table: untrained, trained, with views, re-ranked, small; what
-            they find on its test, and what they cost (docs/retrieval.md).
-        views: the test views of the model (auto), or images as they are.
+        model: the folder of a run (runs/NAME) or of a model, or another library's model by its name, such as
+            timm:resnet50 or hf:NAME (docs/models.md).
+        weights: a file of weights to load into another library's model, or one of its parts.
+        data: what to measure on: a folder with a sub-folder for each class, a CSV or Parquet file, the name of a data
+            set, or the folder of a run for its test; by default the test of the run. Where there are texts and the
+            model embeds them, text to image and image to text are measured too.
+        root: the folder to which a benchmark data set (sop, cub, ...) was downloaded.
+        split: which part of the data; by default the test of the run or of the data, else all of it.
+        options: more options of the data set, such as '{skin_tones: true}' of emoji.
+        nmi: cluster the embeddings too, which takes seconds where there are many classes; not with --rerank.
+        rerank: put what is found into a better order: auto takes the way that is best on the run's validation classes;
+            expand, augment, both or reciprocal the best of that kind; or say it in full, such as expand=3,augment=3
+            or reciprocal=6 (docs/reranking.md).
+        compression: measure smaller embeddings too, of fewer dimensions and fewer bytes (docs/small-embeddings.md).
+        table: measure all ways to use the model of a run in one table (untrained, trained, with views, re-ranked,
+            small): what each finds, and what it costs (docs/retrieval.md).
+        views: embed each image at the scales that training has chosen (auto), or once, as it is (none).
         per_class: write a CSV with the metrics of each class to this file.
-        out: write a folder as of a run, of this evaluation alone, with its report; `pullpush compare` takes it beside
-            runs.
+        out: write a folder with this evaluation and its report, which pullpush compare can set beside runs.
         json: print JSON instead of a table.
 
     Examples:
-        pullpush evaluate runs/demo                     the test split of the run
-        pullpush evaluate runs/demo --data emoji --split test
-        pullpush evaluate runs/demo --data photos/ --json
-        pullpush evaluate hf:FOLDER --data photos/ --out runs/as-it-is     a model that was not trained here
+        pullpush evaluate runs/demo                       on the test images of the run
+        pullpush evaluate runs/demo --data photos/        on other images, a folder for each class
+        pullpush evaluate timm:resnet50 --data photos/    a model that was not trained here
+        pullpush evaluate runs/demo --table               what each way to use the model finds and costs
+        pullpush evaluate runs/demo --data emoji --split test --json
+        pullpush evaluate hf:FOLDER --data photos/ --out runs/as-it-is     with a report
         pullpush evaluate runs/demo --rerank auto
-        pullpush evaluate runs/demo --compression       bytes of an item against what is found
-        pullpush evaluate runs/demo --table             what each way to use the model finds and costs
+        pullpush evaluate runs/demo --compression         bytes of an item against what is found
         pullpush evaluate runs/sop/model --data sop --root downloads/Stanford_Online_Products --split test
     """
     from rich.console import Console

@@ -19,16 +19,19 @@ def explain(
     pixels: bool = False,
     json: bool = False,
 ) -> None:
-    """Why two images match: heat maps of both, each of which sums to their cosine.
+    """Draws why two images match: a heat map over each shows how much every place adds to their similarity.
+
+    Each map sums to the cosine of the two.
 
     Args:
-        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
-        a: an image.
-        b: the other.
-        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
-        out: the figure, a PNG.
-        pixels: a finer map, which is always an approximation.
-        json: print score, maps and method as JSON instead.
+        model: the folder of a run (runs/NAME) or of a model, or another library's model by its name, such as
+            timm:resnet50 or hf:NAME (docs/models.md).
+        a: an image file.
+        b: the other image file.
+        weights: a file of weights to load into another library's model, or one of its parts.
+        out: the figure to write, a PNG.
+        pixels: draw a finer map, by single pixels, which is always an approximation.
+        json: print score, maps and method as JSON instead of drawing.
 
     Examples:
         pullpush explain runs/demo one.png other.png --out why.png

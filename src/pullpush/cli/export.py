@@ -19,16 +19,17 @@ def export(
     int8: bool = False,
     json: bool = False,
 ) -> None:
-    """Writes a model for other programs, once it is seen to embed as the model does.
+    """Writes the model in a format that other programs read, and checks that it embeds as the model does.
 
     Args:
-        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
-        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
-        to: onnx, openvino, torch (torch.export), sentence-transformers, or hf (the layout of timm or of transformers on
-            the hub, as the model is of one of them).
+        model: the folder of a run (runs/NAME) or of a model, or another library's model by its name, such as
+            timm:resnet50 or hf:NAME (docs/models.md).
+        weights: a file of weights to load into another library's model, or one of its parts.
+        to: the format; torch is that of torch.export, and hf the folder that timm or transformers load, whichever
+            the model is from.
         out: the folder to write; by default exports/NAME-FORMAT.
-        int8: eight bits for weights and activations of the image encoder, of onnx and openvino; training images tell
-            their ranges.
+        int8: compute the image encoder in eight bits, which is smaller and faster and a little less exact; onnx and
+            openvino only.
         json: print JSON instead of a table.
 
     Examples:

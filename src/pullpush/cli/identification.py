@@ -20,16 +20,19 @@ def enroll(
     store: str | None = None,
     json: bool = False,
 ) -> None:
-    """Adds classes to an index without training, each from one image or a few.
+    """Adds classes, such as people or products, to an index: each from one image or a few, without training.
+
+    Afterwards pullpush identify says which of them an image shows.
 
     Args:
-        gallery: an index folder; where there is none, --model begins one.
+        gallery: the folder of an index; a new one needs --model.
         classes: NAME=IMAGE,IMAGE or NAME=FOLDER, as many as you like.
-        model: a run folder, a model folder, or the name of a library's model (docs/models.md), to begin an index.
-        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
-        more: the classes may be there already, and get these images besides.
-        store: where the vectors lie on a server, its address; or the environment variable PULLPUSH_STORE.
-        json: print {NAME: [ids of its images]}.
+        model: the model of a new index: the folder of a run (runs/NAME) or of a model, or another library's model by
+            its name, such as timm:resnet50 or hf:NAME (docs/models.md).
+        weights: a file of weights to load into another library's model, or one of its parts.
+        more: add images to classes that are there already.
+        store: the address of the server that holds the vectors, if one does; or set PULLPUSH_STORE.
+        json: print JSON instead of text: {NAME: [ids of its images]}.
 
     Examples:
         pullpush enroll indexes/people alice=alice.jpg bob=bob-1.jpg,bob-2.jpg --model runs/demo
@@ -64,15 +67,16 @@ def identify(
     store: str | None = None,
     json: bool = False,
 ) -> None:
-    """Who each image shows: the closest class of an index, or unknown where none is close enough.
+    """Says which class of an index each image shows, such as who it is, or unknown where none is close enough.
 
     Args:
-        gallery: an index folder.
+        gallery: the folder of an index (pullpush enroll or pullpush index makes one).
         images: image files.
-        far: the false accept rate, the share of images of those who are not enrolled that may be given a name; by
-            default 0.01 or, where that cannot be told, the smallest that can, up to 0.1.
-        store: where the vectors lie on a server, its address; or the environment variable PULLPUSH_STORE.
-        json: print a list of {image, name, closest, probability, score, threshold, far}; name is null for unknown.
+        far: how many strangers may be given a name by mistake, as a share (the false accept rate); by default 0.01, or
+            where the index is too small to tell, the smallest that it can tell, up to 0.1.
+        store: the address of the server that holds the vectors, if one does; or set PULLPUSH_STORE.
+        json: print JSON instead of a table: a list of {image, name, closest, probability, score, threshold, far}; name
+            is null for unknown.
 
     Examples:
         pullpush identify indexes/people photo.jpg

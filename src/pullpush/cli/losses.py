@@ -13,14 +13,14 @@ __all__ = ["losses"]
 
 
 def losses(*, name: str | None = None) -> None:
-    """All losses, miners and regularisers with their options, or one of the losses in full.
+    """Lists all losses, miners and regularisers with their options, or shows one loss in full with its formula.
 
     Args:
-        name: a loss.
+        name: the loss to show in full.
 
     Examples:
         pullpush losses
-        pullpush losses --name circle
+        pullpush losses --name circle       its formula, its options and its paper
     """
     rooms = {
         "losses": room("pullpush.maths.losses"),

@@ -46,6 +46,9 @@ LONG = ("train", "evaluate", "verify", "embed", "data", "compare", "report", "di
 # Verbs that read their command lines themselves; the others are functions with options.
 OWN_WORDS = ("train", "study", "tune")
 
+ABOUT = """\
+Deep metric learning: trains models that bring images of one class close together, shows how well they find what
+belongs together, also of classes that they have never seen, and searches with them."""
 EXAMPLES = """\
 examples:
   pullpush demo                                   from nothing to a search page, in five minutes
@@ -113,5 +116,4 @@ def _run(words: list[str]) -> int:
 
 def _help() -> str:
     verbs = "\n".join(f"  {verb:<10}{what}" for verb, (_, _, what) in VERBS.items())
-    about = "usage: pullpush VERB [options]\n\nDeep metric learning: train, evaluate, report, search."
-    return f"{about}\n\nverbs:\n{verbs}\n\n{EXAMPLES}"
+    return f"usage: pullpush VERB [--OPTION VALUE ...]\n\n{ABOUT}\n\n{EXAMPLES}\nverbs:\n{verbs}"

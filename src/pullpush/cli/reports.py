@@ -15,11 +15,11 @@ STYLES = {"critical": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def report(run: str, *, window: Window = 50) -> None:
-    """Draws plots and report.html of a run from what its folder holds.
+    """Draws the figures and the report of a run again, as RUN/report.html, without training.
 
     Args:
-        run: a run folder.
-        window: steps in the moving average of the curves.
+        run: the folder of a run.
+        window: smooth the curves over so many steps.
 
     Examples:
         pullpush report runs/demo
@@ -37,12 +37,12 @@ def report(run: str, *, window: Window = 50) -> None:
 
 
 def diagnose(run: str, *, json: bool = False, page: bool = True) -> None:
-    """What is wrong with a run, with the evidence and the cure, from what its folder holds.
+    """Says what is wrong with a run, with the evidence and the option that mends it, and writes RUN/diagnosis.html.
 
     Args:
-        run: a run folder; it may be unfinished.
+        run: the folder of a run, which may be unfinished.
         json: print JSON instead of text.
-        page: write RUN/diagnosis.html too.
+        page: write RUN/diagnosis.html.
 
     Examples:
         pullpush diagnose runs/demo

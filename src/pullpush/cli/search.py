@@ -28,27 +28,28 @@ def index(
     rebuild: bool = False,
     batch_size: Annotated[int, Bound(1, 4096)] = 64,
 ) -> None:
-    """Builds an index of images, or updates it: only new, changed and removed files are looked at.
+    """Builds a search index of images, or brings one up to date: only new and changed images are embedded.
 
     Args:
-        model: a run folder, a model folder, or the name of a library's model (docs/models.md).
-        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
-        images: a folder of images.
-        data: a data set's name or a manifest, instead of a folder.
-        out: the index folder; by default indexes/NAME of the run or model.
-        store: {stores}; faiss alone chooses by size.
-        dim: dimensions of the embeddings; by default all, or those of an existing index. Fewer are the first ones of a
-            model that was trained for them, else principal components (docs/small-embeddings.md).
-        projection: of the map on the page: umap, pca or none.
-        rebuild: embed everything anew.
+        model: the folder of a run (runs/NAME) or of a model, or another library's model by its name, such as
+            timm:resnet50 or hf:NAME (docs/models.md).
+        weights: a file of weights to load into another library's model, or one of its parts.
+        images: a folder of images, with folders inside it or not.
+        data: instead of a folder, a CSV or Parquet file or the name of a data set.
+        out: the folder of the index; by default indexes/NAME, by the name of the run or model.
+        store: what holds the vectors: {stores}. faiss chooses its kind by the number of images.
+        dim: numbers in a vector; by default all that the model has, or as many as the index that is there. Fewer make
+            a smaller index (docs/small-embeddings.md).
+        projection: how the map on the search page is computed; none leaves it out.
+        rebuild: embed every image again, as with another model.
         batch_size: images embedded at a time.
 
     Examples:
-        pullpush index runs/demo --data emoji
         pullpush index runs/demo --images photos/ --out indexes/photos
+        pullpush index runs/demo --data emoji
+        pullpush index open_clip:FOLDER --images photos/     to search by words, without training
         pullpush index runs/demo --images photos/ --dim 64 --store faiss:int8
         pullpush index runs/demo --images photos/ --store milvus://localhost:19530/photos
-        pullpush index --model open_clip:FOLDER --images photos/    search by words without training
     """
     from pullpush.encoders import load
     from pullpush.search import build_index
@@ -86,28 +87,29 @@ def search(
     store: str | None = None,
     json: bool = False,
 ) -> None:
-    """The closest items of an index.
+    """Finds the images of an index that are closest to a text, to an image, or to images of the index.
 
     Args:
-        index: an index folder.
-        text: words to search for; needs a model with texts.
-        image: image files.
-        like: ids of items in the index.
-        minus: texts or ids to move away from.
-        k: this many; those that are of the query's class with a chance below 10%, or where that cannot be told, that
-            are hardly closer than what nonsense finds, are marked as weak.
-        where: only items with these values, such as category=food.
-        cut_off: leave out hits with less closeness; 0.2 leaves out what is hardly closer than nonsense.
-        min_probability: leave out hits that are of the query's class with a lower probability, 0 to 1.
-        rerank: put the hits into a better order: auto, as the model's validation classes have chosen, or what to do,
-            such as expand=3,augment=3 or reciprocal=6.
-        store: where the vectors lie on a server, its address ({servers}); or the environment variable PULLPUSH_STORE.
-            The address in the index is not used.
-        json: print a list of {id, score, closeness, probability, weak, path, label, text}.
+        index: the folder of an index (pullpush index makes one).
+        text: words to search for; the model must be one of images and texts.
+        image: an image file to search for.
+        like: the id of an image in the index to search for.
+        minus: a text or an id to move away from.
+        k: how many to show. Those that are hardly closer than what a senseless query finds, or are of the query's
+            class with a probability below 10%, are marked as weak.
+        where: only items with this value, such as category=food.
+        cut_off: leave out hits with less closeness, which is 0 for what a senseless query finds and 1 for a good
+            answer; 0.2 leaves out the weak ones.
+        min_probability: leave out hits that are of the query's class with a lower probability, from 0 to 1.
+        rerank: put the hits into a better order: auto, as training has chosen, or say how, such as
+            expand=3,augment=3 or reciprocal=6 (docs/reranking.md).
+        store: the address of the server that holds the vectors, if one does ({servers}); or set PULLPUSH_STORE. The
+            address in the index is not used.
+        json: print JSON instead of a table: a list of {id, score, closeness, probability, weak, path, label, text}.
 
     Examples:
-        pullpush search indexes/demo --image cat.png -k 5
-        pullpush search indexes/demo "smiling cat" --where category=Smileys --json
+        pullpush search indexes/demo --image cat.png
+        pullpush search indexes/demo "smiling cat" -k 5 --where category=Smileys --json
         pullpush search indexes/demo --like 12 --minus 40 --minus glasses
         pullpush search indexes/demo --image cat.png --rerank auto
     """
@@ -180,26 +182,27 @@ def serve(
     timeout: Annotated[float, Bound(0.1, 86_400, unit="seconds")] = 30.0,
     runtime: Literal["onnx", "openvino"] | None = None,
 ) -> None:
-    """An HTTP API and a page for an index.
+    """Serves a search page and an HTTP API for an index, until Ctrl-C.
 
     Args:
-        index: an index folder; by default the one in indexes/ that was built last.
-        host: the address to listen at; 0.0.0.0 lets other machines in.
-        port: the port.
-        token: what clients must send, 8 or more letters and digits; needed where others are let in. Better given in the
-            environment variable PULLPUSH_TOKEN, as the list of processes shows the command line to all.
-        names: further host names that requests may use, as a proxy's; may be repeated.
-        store: where the vectors lie on a server, its address ({servers}); or the environment variable PULLPUSH_STORE.
-            The address in the index is not used.
-        images: a folder whose images are shown in full; may be repeated. Needed for an index that was built by another
-            user or on another machine, of which only thumbnails are shown otherwise.
-        read_only: no adding and removing.
-        queue: requests that may be under way at once; the next ones get 429.
-        timeout: seconds for one request.
-        runtime: what computes embeddings in the place of PyTorch, several times as fast: onnx or openvino.
+        index: the folder of an index; by default the one in indexes/ that was built last.
+        host: the address to listen at; 0.0.0.0 lets other machines in, which needs a token.
+        port: the port; 0 takes a free one.
+        token: a password of 8 or more letters and digits that browsers and clients must send; needed where other
+            machines are let in. Safer in the environment variable PULLPUSH_TOKEN than on the command line, which
+            other users of this machine can see.
+        names: another host name by which the server is reached, as behind a proxy.
+        store: the address of the server that holds the vectors, if one does ({servers}); or set PULLPUSH_STORE. The
+            address in the index is not used.
+        images: a folder whose images are shown in full, needed only for an index that was built by another user or on
+            another machine, which shows thumbnails otherwise.
+        read_only: nobody may add or remove images.
+        queue: how many requests may be under way at once; the next ones get the status 429.
+        timeout: the longest that one request may take.
+        runtime: compute embeddings by this program instead of PyTorch, several times as fast.
 
     Examples:
-        pullpush serve                                  the index that was built last
+        pullpush serve                                 the index that was built last, at http://127.0.0.1:8000
         pullpush serve indexes/photos --port 8080
         PULLPUSH_TOKEN=LETTERSANDDIGITS pullpush serve indexes/photos --host 0.0.0.0
     """

@@ -9,19 +9,22 @@ from typing import Annotated, Any
 from pullpush.bounds import Bound, Count, Positive, Share, Window
 from pullpush.errors import UserError
 from pullpush.names import did_you_mean, look_up
-from pullpush.signatures import of, section
-from pullpush.words import Said, call, typed
+from pullpush.signatures import REQUIRED, Option, of, section, summary
+from pullpush.words import Said, call, help_of, typed
 
 __all__ = ["study", "tune"]
 
 Seeds = Annotated[int, Bound(1, 1000)]
 Jobs = Annotated[int, Bound(1, 256)]
 
-FOLLOW = """
-
-Any option of `pullpush train` may follow and holds for all runs; --LOSS.OPTION VALUE, such as --circle.scale 64, for
-the runs of one loss. The backbone is frozen unless --encoder.freeze false. The same command goes on with a study that
-was stopped; finished runs are not repeated, their figures are drawn again; a larger --trials prolongs a search."""
+USAGE = "pullpush study {margin,losses,grid,memory,drift} [--OPTION VALUE ...]"
+ABOUT = """\
+Trains many runs that differ in a few options, several times each with other seeds, and draws them on one page with \
+intervals. Say which kind of study; pullpush study losses --help has the options of that kind."""
+FOLLOW = """\
+Any option of pullpush train may follow and holds for all runs; --LOSS.OPTION VALUE, such as --circle.scale 64, holds \
+for the runs of one loss. Only the head is trained unless --encoder.freeze false. The same command goes on with what \
+was stopped and does not repeat finished runs; a larger --trials prolongs a search."""
 
 
 def study(argv: list[str]) -> int:
@@ -34,8 +37,10 @@ def study(argv: list[str]) -> int:
         "drift": _drift,
     }
     if not argv or argv[0] in ("-h", "--help"):
-        examples = "\n".join(section(of(kind).doc, "Examples") for kind in kinds.values())
-        print(f"usage: pullpush study {{{','.join(kinds)}}} [options]\n\nexamples:\n{examples}{FOLLOW}")
+        about = {name: of(kind) for name, kind in kinds.items()}
+        examples = "\n".join(section(each.doc, "Examples").partition("\n")[0] for each in about.values())
+        shown = {name: Option(REQUIRED, str, summary(each.doc)) for name, each in about.items()}
+        print(help_of(USAGE, ABOUT, examples, {"kinds": shown}, FOLLOW))
         sys.exit(0)
     _call(look_up("study", argv[0], kinds, "see pullpush study -h"), argv[1:], f"pullpush study {argv[0]}")
     return 0
@@ -57,7 +62,7 @@ def _call(verb: Callable[..., None], argv: list[str], prog: str) -> None:
         hint = did_you_mean(name, own, "", "--{}", 0.75)
         if hint and name not in (*own, *others):
             raise UserError(f"unknown option {said.shown}: {hint}")
-    call(verb, argv, prog, several="over", more=FOLLOW)
+    call(verb, argv, prog, several="over", notes=FOLLOW)
 
 
 def _study(runs: list[Any], out: str, jobs: int, draw: Callable[..., Path], *options: Any) -> None:
@@ -120,17 +125,20 @@ def _margin(
     out: str = "studies/margin",
     **options: Said,
 ) -> None:
-    """Trains each loss at each margin: test recall@1 and MAP@R over the margin, loss curves, table.csv, page.html.
+    """Trains each loss at each margin, and draws what is found on the test over the margin.
+
+    Also loss curves, table.csv and page.html.
 
     Args:
-        losses: names of losses that have a margin.
-        margins: FIRST:LAST:STEP, both ends included, or A,B,C.
-        seeds: repeats; the first seed is --seed.
-        jobs: processes.
-        window: steps in the moving average of the curves.
-        out: folder of the study.
+        losses: names of losses that have a margin, joined by commas.
+        margins: the margins to try: FIRST:LAST:STEP, both ends included, or A,B,C.
+        seeds: how often each is repeated, with other seeds from --seed on.
+        jobs: how many runs train at the same time.
+        window: smooth the curves over so many steps.
+        out: the folder of the study.
 
     Examples:
+        pullpush study margin --losses circle --margins 0.2,0.4,0.6
         pullpush study margin --losses circle,triplet --margins 0.4:1.0:0.1 --steps 1000 --seeds 3 --out studies/margin
     """
     from pullpush.studies import draw_margin, margin_runs
@@ -154,20 +162,21 @@ def _losses(
     out: str = "studies/losses",
     **options: Said,
 ) -> None:
-    """Losses beside each other: convergence, the gap to validation, pairs, maps, time, final metrics.
+    """Trains losses side by side, to see which finds most, how fast each learns, and what a step costs.
 
     All train with the same miner (multi_similarity, unless --miner says otherwise), as the question whether validation
     without it makes the gap asks for one.
 
     Args:
-        losses: names.
-        seeds: repeats; the first seed is --seed.
-        jobs: processes; times of steps are comparable with one only.
-        window: steps in the moving average of the curves.
-        target: validation recall@1 whose steps and seconds are told; 0 for what every run reaches.
-        out: folder of the study.
+        losses: names of losses (pullpush losses lists them), joined by commas.
+        seeds: how often each is repeated, with other seeds from --seed on.
+        jobs: how many runs train at the same time; times are comparable with 1 only.
+        window: smooth the curves over so many steps.
+        target: tell how soon each reaches this recall@1 on the validation classes; 0 takes what every run reaches.
+        out: the folder of the study.
 
     Examples:
+        pullpush study losses --losses circle,triplet --steps 100 --seeds 1     a first look
         pullpush study losses --losses circle,triplet,multi_similarity --seeds 3 --out studies/losses
     """
     from pullpush.studies.losses import draw_losses, losses_runs
@@ -177,15 +186,16 @@ def _losses(
 
 
 def _grid(over: str = "", seeds: Seeds = 1, jobs: Jobs = 1, out: str = "studies/grid", **options: Said) -> None:
-    """Every combination of the values of some options.
+    """Trains every combination of the values of some options.
 
     Args:
-        over: OPTION=A,B,C or OPTION=FIRST:LAST:STEP, several of them.
-        seeds: repeats; the first seed is --seed.
-        jobs: processes.
-        out: folder of the study.
+        over: the options and their values: OPTION=A,B,C or OPTION=FIRST:LAST:STEP, one or several of them.
+        seeds: how often each is repeated, with other seeds from --seed on.
+        jobs: how many runs train at the same time.
+        out: the folder of the study.
 
     Examples:
+        pullpush study grid --over optimizer.lr=0.0001,0.001 --data photos/
         pullpush study grid --over batch.classes=8,16,32 memory.size=0,4096 --loss contrastive --out studies/grid
     """
     from pullpush.studies.grid import draw_grid, grid_runs, settings_of
@@ -208,21 +218,22 @@ def _memory(
     out: str = "studies/memory",
     **options: Said,
 ) -> None:
-    """Recall@1 over the batch size with and without the cross-batch memory, over its size, and what it costs.
+    """Trains with and without the cross-batch memory at several batch sizes, to see what it finds and costs.
 
     The memory's loss is added to the batch's (--memory.combine sum), as in its paper.
 
     Args:
-        losses: names; sizes and half precision are tried with the first.
-        batches: items in a batch, A,B,C or FIRST:LAST:STEP.
-        ratios: sizes of the memory as shares of the training set; the largest is the one over batch sizes.
-        at: batch at which sizes of the memory are compared.
+        losses: names of losses, joined by commas; sizes and half precision are tried with the first.
+        batches: how many items are in a batch: A,B,C or FIRST:LAST:STEP.
+        ratios: sizes of the memory as shares of the training set; batch sizes are compared at the largest.
+        at: the batch at which sizes of the memory are compared.
         samples: items of each class in a batch.
-        seeds: repeats; the first seed is --seed.
-        jobs: processes; times of steps are comparable with one only.
-        out: folder of the study.
+        seeds: how often each is repeated, with other seeds from --seed on.
+        jobs: how many runs train at the same time; times are comparable with 1 only.
+        out: the folder of the study.
 
     Examples:
+        pullpush study memory --losses contrastive --batches 16,64 --seeds 1
         pullpush study memory --batches 8,16,32,64,128 --steps 500 --seeds 3 --out studies/memory
     """
     from pullpush.studies.memory import HALF, batch_settings, draw_memory, memory_runs
@@ -251,17 +262,20 @@ def _drift(
     out: str = "studies/drift",
     **options: Said,
 ) -> None:
-    """How far embeddings of the same items move in 10, 100 and 1,000 steps, along training.
+    """Measures how far embeddings of the same items move in 10, 100 and 1,000 steps, from the start of training on.
+
+    It advises when a cross-batch memory may begin.
 
     Args:
-        losses: names.
-        seeds: repeats; the first seed is --seed.
-        jobs: processes.
-        age: steps that an embedding stays in the memory, for the advice on its start: 10, 100 or 1000.
-        tolerance: mean squared change that is taken as little.
-        out: folder of the study.
+        losses: names of losses, joined by commas.
+        seeds: how often each is repeated, with other seeds from --seed on.
+        jobs: how many runs train at the same time.
+        age: how many steps an embedding stays in the memory, for the advice on its start: 10, 100 or 1000.
+        tolerance: the mean squared change that counts as little.
+        out: the folder of the study.
 
     Examples:
+        pullpush study drift --losses contrastive,triplet --steps 300
         pullpush study drift --losses contrastive --steps 3000 --encoder.freeze false --out studies/drift
     """
     from pullpush.studies.drift import check_age, draw_drift, drift_runs
@@ -278,14 +292,18 @@ def _tune(
     out: str = "studies/tune",
     **options: Said,
 ) -> None:
-    """Searches options of a run by Optuna; the best MAP@R on the validation classes wins.
+    """Searches for the best options of a run: trains with one setting after the other and keeps what finds most on the
+    validation classes.
+
+    By Optuna; the best MAP@R on the validation classes wins.
 
     Args:
-        over: OPTION=LOW:HIGH or OPTION=LOW:HIGH:log, several of them.
-        trials: runs in all, those of earlier calls included.
-        out: folder of the search; its storage is tune.db.
+        over: the options and their ranges: OPTION=LOW:HIGH or OPTION=LOW:HIGH:log, one or several of them.
+        trials: how many runs in all, those of earlier calls included.
+        out: the folder of the search; its storage is tune.db.
 
     Examples:
+        pullpush tune --data photos/ --trials 10            the learning rate
         pullpush tune --loss circle --over optimizer.lr=1e-4:1e-2:log loss.margin=0.1:0.8 --trials 30 --out studies/tune
     """
     from pullpush.studies.tune import draw_tune, ranges_of

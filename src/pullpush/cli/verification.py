@@ -53,25 +53,30 @@ def verify(
     out: str | None = None,
     json: bool = False,
 ) -> None:
-    """Same or different: how well a threshold on the cosine tells pairs of one class from all others.
+    """Measures how well a model tells whether two images are of the same class, by a threshold on their cosine.
+
+    All pairs are looked at. docs/verification.md says what the rates mean.
 
     Args:
-        model: a run folder, a model folder, the name of a library's model (docs/models.md), or embeddings that
-            `pullpush embed` saved, FILE.npz.
-        weights: of an image model of a library: the file of its weights, or the files of its parts; may be repeated.
-        data: a name, a folder of classes, or a manifest; by default what the run was tested on.
-        root: folder of the download, for the benchmark data sets.
-        split: train, validation or test; by default the test split of the run or of the data, else all items.
-        options: further options of the reader.
-        far: a false accept rate, above 0 and below 1; may be repeated. By default 1e-2, 1e-3, 1e-4 and 1e-5.
-        views: the test views of the model (auto), or images as they are.
-        out: a figure, FILE.png: ROC, DET, the cosines of both kinds of pairs, and whether the probabilities hold.
+        model: the folder of a run (runs/NAME) or of a model, another library's model by its name, such as
+            timm:resnet50 or hf:NAME (docs/models.md), or embeddings that pullpush embed has saved, FILE.npz.
+        weights: a file of weights to load into another library's model, or one of its parts.
+        data: what to measure on: a folder with a sub-folder for each class, a CSV or Parquet file, or the name of a
+            data set; by default the test of the run.
+        root: the folder to which a benchmark data set (sop, cub, ...) was downloaded.
+        split: which part of the data; by default the test of the run or of the data, else all of it.
+        options: more options of the data set, such as '{skin_tones: true}' of emoji.
+        far: a false accept rate to show a threshold for: the share of pairs of different classes that are taken for
+            the same; by default 1e-2, 1e-3, 1e-4 and 1e-5.
+        views: embed each image at the scales that training has chosen (auto), or once, as it is (none).
+        out: draw a figure to FILE.png: both kinds of errors at every threshold (ROC, DET), the cosines of both kinds
+            of pairs, and whether the probabilities hold.
         json: print JSON instead of tables.
 
     Examples:
-        pullpush verify runs/demo
-        pullpush verify runs/demo --far 0.001 --json
+        pullpush verify runs/demo                      on the test images of the run
         pullpush verify runs/demo --data photos/ --out verified.png
+        pullpush verify runs/demo --far 0.001 --json
         pullpush verify embeddings.npz
     """
     from rich.console import Console

@@ -73,51 +73,51 @@ class Config(Checked):
     """A run.
 
     Args:
-        task: what is embedded, images alone or with texts (image-text), which has other defaults: --task image-text
-            --help; another kind of encoder likewise.
+        task: what is trained on: images, images with their texts, or vectors of another model; each has defaults of
+            its own, which --task image-text --help shows.
         data: what to train on.
         encoder: the image encoder.
         text: the text encoder, with task image-text.
-        lora: the adapters of both, with tune lora.
+        lora: the adapters of both, with --encoder.tune lora.
         batch: the batch sampler.
         loss: `losses.circle(margin=0.4)`, its name, or a mapping of its name and options.
-        learn: a positive option of the loss that is learned from its value on, such as temperature (at least 0.01) or
-            scale (at most 100); none; auto is the temperature with task image-text and none else.
-        similarity: instead of the one of the loss's paper.
-        matryoshka: dimensions of prefixes of the embeddings that are trained too, such as 64,32, each at the cost of
-            the loss once more.
+        learn: train this option of the loss too, from its value on, such as temperature (never below 0.01) or scale
+            (never above 100); auto learns the temperature with --task image-text and nothing else.
+        similarity: how two embeddings are compared; by default as in the loss's paper.
+        matryoshka: train shorter embeddings too, such as 64,32: the first 64 and the first 32 numbers of each can then
+            be used alone. Each costs the loss once more.
         miner: the same, of `miners`; none keeps all pairs.
         memory: the cross-batch memory; `MemoryConfig(size=0.5)`, a mapping, or its size.
         optimizer: AdamW.
         average: averages of weights.
         views: test views.
-        rerank: auto lets the validation classes choose how the hits of a search are re-ranked where somebody asks for
-            that; also the best of one method there (expand, augment, both, reciprocal), what to do, such as
-            "expand=3,augment=3", or none.
-        steps: optimiser steps; with minutes as many as fit.
-        minutes: time for all that the command does, reading and report too; size, freezing, batch and steps follow,
-            unless they are said, from the data and from what they cost on this machine; 0 for no limit.
-        seed: of everything that is drawn.
-        out: the run folder; by default runs/DATA-LOSS-TIME.
-        precision: bf16 computes the encoder in bfloat16; auto does with minutes on a GPU that knows it, and 32 else.
-        device: cpu, cuda, mps, or whatever is there (auto).
-        devices: processes that train together on each machine.
-        nodes: machines that train together, started by torchrun or a cluster; --devices says how many processes each
-            has.
-        compile: compile the criterion.
-        compile_encoder: compile the encoders (torch.compile), for the steps alone; the first steps take much longer.
-        gradient_cache: embed the batch in chunks of so many, for batches larger than memory; 0 for all at once.
-        validate_every: steps between evaluations on the validation classes; 0 for eight in a run.
-        on_collapse: where the embeddings have collapsed and find less than the untrained model: stop after saving, only
-            warn, or restart once from the last healthy weights with the options that the doctor advises.
-        gate: keep the untrained model where the validation classes show no gain over it.
-        checkpoint_every: steps between checkpoints.
-        tensorboard: write TensorBoard's logs beside log.jsonl.
-        trackers: who else takes the numbers: csv, comet, mlflow, neptune, wandb (with `pytorch-lightning` and
-            their packages), or the full name of a class of Fabric's `Logger`; --track for short.
+        rerank: how the hits of a search are put into a better order when somebody asks for that: auto chooses on the
+            validation classes; expand, augment, both or reciprocal chooses the best of that kind; or say it in full,
+            such as expand=3,augment=3; or none (docs/reranking.md).
+        steps: how long to train: the number of batches; more steps take longer and mostly find more.
+        minutes: how long the whole command may take, report included, instead of --steps. Image size, batch and what
+            learns then follow from the images and this machine, unless they are said; 0 for no limit.
+        seed: the start of the random numbers; another seed gives another split and another run.
+        out: the folder to write the run to; by default runs/DATA-LOSS-TIME.
+        precision: bf16 computes the encoder in bfloat16, which is faster on a GPU; auto does so with --minutes on a
+            GPU that can.
+        device: where to compute; auto takes a GPU if there is one.
+        devices: how many GPUs (or processes) train together on each machine.
+        nodes: how many machines train together, started by torchrun or a cluster.
+        compile: compile the loss (torch.compile); the first steps take longer, the others less.
+        compile_encoder: compile the encoders in training (torch.compile); the first steps take much longer.
+        gradient_cache: for batches larger than memory: embed so many items at a time; 0 for all at once.
+        validate_every: measure on the validation classes after every so many steps; 0 for eight times in a run.
+        on_collapse: what to do when the model has lost all that it knew (all embeddings look alike): stop after
+            saving, only warn, or restart once from the last good weights with the options that the doctor advises.
+        gate: keep the untrained model where training shows no gain on the validation classes.
+        checkpoint_every: save the state after every so many steps, to go on from with --resume.
+        tensorboard: write logs for TensorBoard beside log.jsonl.
+        trackers: other programs that take the numbers (or --track): csv, comet, mlflow, neptune, wandb, each with its
+            package, or the full name of a class of Fabric's Logger.
         report: draw the report at the end.
-        nmi: cluster the test embeddings too; of many classes that takes seconds.
-        table: measure on the test what the model finds in each way that it can be used, and what that costs.
+        nmi: cluster the test embeddings too, which takes seconds where there are many classes.
+        table: measure on the test what each way to use the model finds, and what it costs (docs/retrieval.md).
     """
 
     task: Task = "image"

@@ -34,22 +34,25 @@ def _agree(group: str, tune: Tune, freeze: bool | None) -> None:
 
 @dataclass
 class DataConfig(Checked):
-    """What to train on.
+    """The data.
 
     Args:
-        source: a name (`pullpush data --help` lists them), a folder of classes, or a CSV or Parquet manifest.
-        root: folder of the download, for the benchmark data sets.
-        options: further options of the reader, such as {skin_tones: true} for emoji.
-        test: share of the classes kept for the test, where the data bring no split.
-        validation: share of the classes kept for validation (of the training classes where the data bring a test).
-        folds: with k > 1, the test classes are one k-th of all and `fold` says which.
+        source: what to train on: a folder with a sub-folder for each class, a CSV or Parquet file, or the name of a
+            data set (pullpush data --help lists them).
+        root: the folder to which a benchmark data set (sop, cub, ...) was downloaded.
+        options: more options of the data set, such as {skin_tones: true} for emoji.
+        test: the share of the classes to test on, which are not trained on; data that bring a split keep theirs.
+        validation: the share of the classes to choose the best weights by, which are not trained on either.
+        folds: for cross-validation: the test is one of so many equal parts of the classes, and --data.fold says which;
+            0 for none.
         fold: which of the folds is the test.
-        long_tail: with r > 1, training classes are thinned out: the largest has r times the items of the smallest.
-        on_bad_item: stop before the first step when an image can't be read, or skip it.
-        check: decode every image once before training.
-        workers: processes that decode images ahead of the steps where they are not kept in memory: as many as there are
-            cores (auto), or a number; 0 decodes in the training process. The run is the same for any number.
-        cache: keep decoded images in memory: yes, no, or where they take less than half of what is free (auto).
+        long_tail: thin out the training classes until the largest has so many times the items of the smallest, to see
+            what that does; 0 for none.
+        on_bad_item: when an image cannot be read, stop before training, or skip it.
+        check: open every image once before training, to find those that cannot be read.
+        workers: processes that read images ahead, where they are not kept in memory: as many as there are cores
+            (auto); 0 reads in the training process. The result is the same for any number.
+        cache: keep the images in memory once they are read; auto does where they take less than half of what is free.
     """
 
     source: str = "emoji"
@@ -68,35 +71,35 @@ class DataConfig(Checked):
 
 @dataclass
 class EncoderConfig(Checked):
-    """The image encoder.
+    """The image encoder (a pretrained network, the backbone, and a head that makes the embedding).
 
     Args:
-        name: any timm model, hf:FOLDER_OR_NAME of transformers, or open_clip:NAME:TAG or open_clip:FOLDER.
-        dim: dimension of the embeddings.
-        head: what stands between the backbone and the embedding.
-        pool: how the places of an image become one vector: the backbone's own way (auto), its class token (cls), their
-            mean, or learned: a generalised mean (gem), or attention. With tune head a learned one takes more cache and
-            memory: the features of all places.
-        init: where the head linear starts: at the principal components of what the backbone makes of training images,
-            half whitened (pca), or at a random projection. Of a joint model with both its towers pca is where its own
-            space is kept.
+        name: the pretrained network: any name of timm, hf:FOLDER_OR_NAME of transformers, or open_clip:NAME:TAG or
+            open_clip:FOLDER of open_clip.
+        dim: how many numbers an embedding has.
+        head: what makes the embedding of what the backbone gives.
+        pool: how what the backbone says of each place of an image becomes one vector: in its own way (auto), by its
+            class token (cls), by the mean, or learned: a generalised mean (gem) or attention. With --encoder.tune head
+            the learned ones take more memory.
+        init: where a linear head starts: at the principal components of the features of training images (pca), which
+            keeps the space of a joint model, or at random.
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.
-        weights: auto (the installed package, else the library's own), none, timm, or a file.
-        size: side of the image in pixels; 0 is what the model is built for (a ViT, a CLIP model), and of one that takes
-            any size follows the images: 64 for icons, more for photographs, 192 with task image-text.
-        tune: what learns beside the head: nothing (head: features of the backbone are computed once and cached), the
-            last stages of the backbone, low-rank adapters of it (lora), or all of it. auto is what freeze and
-            frozen_stages say.
-        last_stages: how many, with tune last-stages; what follows the last block counts to it.
-        freeze: train the head only, as tune head does. none is false, unless the minutes are too few for the whole
-            backbone.
-        frozen_stages: with tune auto so many first stages of the backbone (the stem is the first) do not learn; they
-            cost the most.
+        weights: where the pretrained weights come from: the installed package, else the library (auto), the library
+            (timm), a file, or none to start from random weights.
+        size: width and height to which images are scaled. More shows more and takes longer. 0 is what the model is
+            built for, or where any size will do, 64 for icons, more for photographs, 192 with --task image-text.
+        tune: what learns: the head alone, which is fastest; the last stages of the backbone too; low-rank adapters
+            (lora); or all. auto is all but the first stages (--encoder.frozen_stages), or what --encoder.freeze says.
+        last_stages: how many stages learn, with --encoder.tune last-stages.
+        freeze: train the head alone, as --encoder.tune head does; by default only where --minutes are too few for
+            more.
+        frozen_stages: with --encoder.tune auto, how many of the first stages of the backbone do not learn, which saves
+            time; the stem is the first.
         frozen_norm: keep the batch-norm statistics of the pretrained backbone.
-        gradient_checkpointing: keep less of a forward pass in memory, and compute it once more for the gradients.
-        augment: random crops and colours in training; not with cached features.
-        flip: mirror half of the training images, where left and right mean the same.
+        gradient_checkpointing: take less memory and more time for a step.
+        augment: vary images in training by random crops and colours; not where the head alone learns.
+        flip: mirror half of the training images; false where left and right differ in meaning, as in writing.
     """
 
     name: str = "tf_efficientnet_lite0"
@@ -129,22 +132,22 @@ class EncoderConfig(Checked):
 
 @dataclass
 class TextConfig(Checked):
-    """The text encoder, with task image-text.
+    """The text encoder, with --task image-text.
 
     Args:
-        name: any sentence-transformers model, or LIBRARY:NAME, such as open_clip:ViT-B-32:openai; auto is the encoder's
-            own tower where that is a joint model (CLIP, SigLIP), else all-MiniLM-L6-v2.
-        head: what stands between the backbone and the embedding.
+        name: the text model: any of sentence-transformers, or LIBRARY:NAME, such as open_clip:ViT-B-32:openai; auto is
+            that of the image encoder where it has one (CLIP, SigLIP), else all-MiniLM-L6-v2.
+        head: what makes the embedding of what the text model gives.
         hidden: width of the head mlp.
         dropout: share of the values that the head mlp drops in training.
-        tune: what learns beside the head; see encoder.tune. auto is what freeze says.
-        last_stages: how many, with tune last-stages: layers of the transformer.
-        freeze: train the head only, as tune head does; none is true.
-        gradient_checkpointing: as of the image encoder.
-        lr_scale: learning rate of the backbone where it is not frozen, as a share of the head's.
-        relation: an image and a text belong together where they are of one class, or of one item only.
-        duplicates: another item with the same text in the batch is a positive, or left out (mask), or kept out
-            of the batch by the sampler (apart), or a negative all the same.
+        tune: what learns, as --encoder.tune; auto is what --text.freeze says.
+        last_stages: how many layers of the transformer learn, with --text.tune last-stages.
+        freeze: train the head alone; by default it does.
+        gradient_checkpointing: take less memory and more time for a step.
+        lr_scale: learning rate of the text model where it learns, as a share of the head's.
+        relation: an image and a text belong together where they are of one class, or only where they are of one item.
+        duplicates: what another item in the batch with the same text is: a positive, neither (mask), kept out of the
+            batch (apart), or a negative all the same.
         memory: whose embeddings the cross-batch memory keeps.
     """
 
@@ -178,17 +181,17 @@ class TextConfig(Checked):
 
 @dataclass
 class LoraConfig(Checked):
-    """Low-rank adapters of a backbone, with tune lora: W' = W + alpha / rank * B A, and only A and B learn.
+    """Low-rank adapters, with --encoder.tune lora (W' = W + alpha / rank * B A, and only A and B learn).
 
     Args:
-        rank: of the change of a weight.
-        alpha: its scale is alpha / rank.
+        rank: rank of the change of a weight: more can learn more.
+        alpha: scale of the change, which is alpha / rank.
         dropout: share of the inputs of an adapter that are dropped in training.
-        modules: those that have one: all linear maps, attentions and convolutions of one pixel without groups; those of
-            them with attention in their name; or the others (mlp).
+        modules: which layers have an adapter: all (linear maps, attentions, convolutions of one pixel without groups),
+            those with attention in their name, or the others (mlp).
         lr_scale: learning rate of the adapters, as a multiple of the backbone's.
-        keep: what the model holds: the weights with the adapters in them (merged), or the adapters alone, a few MB, and
-            which base they belong to (adapter).
+        keep: what the model holds in the end: all weights, with the adapters in them (merged), or the adapters alone,
+            a few MB, with the name of the model that they belong to (adapter).
     """
 
     rank: Annotated[int, Bound(1, 4096)] = 8
@@ -201,13 +204,13 @@ class LoraConfig(Checked):
 
 @dataclass
 class BatchConfig(Checked):
-    """The batch sampler: classes x samples.
+    """The batch (classes x samples).
 
     Args:
-        classes: classes in a batch; 0 follows the data: 32 (256 with task image-text), or all where there are fewer.
-        samples: items of each class; 0 follows the data: 4 (1 with task image-text), or the size of the largest class
-            where that is smaller.
-        short: classes with fewer items than `samples` are repeated or dropped.
+        classes: how many classes are in a batch; 0 takes 32 (256 with --task image-text), or all where there are fewer.
+        samples: how many images of each class are in a batch; 0 takes 4 (1 with --task image-text), or as many as the
+            largest class has.
+        short: where a class has fewer items than --batch.samples, repeat some of them, or drop the class.
     """
 
     classes: Annotated[int, Bound(0, 10**6)] = 0
@@ -220,20 +223,21 @@ class MemoryConfig(Checked):
     """The cross-batch memory.
 
     Args:
-        size: places of the cross-batch memory; 0 for none, up to 1 as a share of the training set.
-        fill: at start_step, fill it with embeddings of a seeded draw of training items by the model as it is then.
-        layout: "queue" is first in, first out. "table" has one place an item, refreshed whenever the item is seen, of
-            which the `size` most recent are compared with.
-        combine: "sum": L(batch, batch) + weight * L(batch, memory). "joint": one loss over the columns of batch and
-            memory together. "memory": L(batch, memory), and L(batch, batch) as long as the memory is empty.
-        weight: of the memory's part in "sum".
-        compensate: "moments" takes the motion that all embeddings have in common out of what is held, "mean" that of
-            their mean alone, "none" nothing.
-        tolerance: largest drift of what is read, as measured on items seen again, from 0 to about 1 (nothing is left of
-            where an item was); 0 reads all.
-        start_step: batches until the memory is written and read: embeddings drift fast at first.
-        enqueue: "after" the loss, or "before" it: then anchors meet their batch in the memory too, never themselves.
-        storage: "float32", "bfloat16", "float16", "float64"; half precision halves the bytes.
+        size: how many embeddings of earlier batches the loss compares with too (a cross-batch memory); 0 for none, up
+            to 1 as a share of the training set.
+        fill: at --memory.start_step, fill it with embeddings of training items by the model as it is then.
+        layout: what is kept: "queue", what was seen last, or "table", the last embedding of each item, of which the
+            most recent are compared with.
+        combine: how it joins the loss. "sum": L(batch, batch) + weight * L(batch, memory). "joint": one loss over batch
+            and memory together. "memory": L(batch, memory), and L(batch, batch) as long as the memory is empty.
+        weight: weight of the memory's part in "sum".
+        compensate: older embeddings are moved as the model has moved since: by what all have in common (moments), by
+            their mean alone (mean), or not at all (none).
+        tolerance: leave out embeddings that have drifted farther than this since they were stored, as is measured on
+            items seen again, from 0 to about 1 (nothing is left of where an item was); 0 keeps all.
+        start_step: how many batches to wait, as embeddings change fast at first.
+        enqueue: put a batch into the memory after its loss, or before it, which compares with it there too.
+        storage: type of the numbers; half precision halves the bytes.
     """
 
     size: Annotated[float, Bound(0, 1e8)] = 0.0
@@ -250,11 +254,11 @@ class MemoryConfig(Checked):
 
 @dataclass
 class AverageConfig(Checked):
-    """Averages of weights, which the validation classes choose where they are better.
+    """Averages of weights (kept where the validation classes show that they are better).
 
     Args:
-        ema: steps that a moving average of the weights reaches back, up to 1 as a share of all steps; 0 for none. From
-            half of the steps on it is validated beside the weights themselves.
+        ema: how many steps a moving average of the weights reaches back, up to 1 as a share of all steps; 0 for none.
+            It is validated from half of the steps on.
         blend: at the end, try averages of the untrained and the best weights.
     """
 
@@ -264,15 +268,15 @@ class AverageConfig(Checked):
 
 @dataclass
 class ViewsConfig(Checked):
-    """Test views: an image is embedded at several scales and mirrored, and the mean is its embedding.
+    """Test views (an image is embedded at several scales and mirrored, and the mean is its embedding).
 
     Args:
-        choose: auto takes those that the validation classes choose, where they show a gain (mirrored ones where
-            training has encoder.flip); none takes an image as it is.
-        query: the views of a query, such as 1 and "1.25 flip", instead of a choice.
-        gallery: those of what is searched; the query's, where only these are said.
-        query_cost: the most that a query may cost, as a multiple of the time for the plain view.
-        gallery_cost: the same of an item of the gallery, which is embedded once.
+        choose: auto takes the views that find more on the validation classes, if any do; none embeds an image once,
+            as it is.
+        query: the views of an image that is searched with, such as "1, 1.25 flip", instead of a choice.
+        gallery: the views of the images that are searched; by default those of --views.query.
+        query_cost: how many times the plain time the embedding of a query may take.
+        gallery_cost: the same for an image that is searched, which is embedded once.
     """
 
     choose: Literal["auto", "none"] = "auto"
@@ -284,16 +288,17 @@ class ViewsConfig(Checked):
 
 @dataclass
 class OptimizerConfig(Checked):
-    """AdamW with a linear warm-up and a cosine decay.
+    """The optimizer (AdamW with a linear warm-up and a cosine decay).
 
     Args:
-        lr: learning rate of the head at its highest.
+        lr: highest learning rate of the head.
         backbone_scale: learning rate of the backbone, as a share of the head's.
-        layer_decay: each block of the backbone nearer to the input has its rate times so much; 1 for the same rate.
+        layer_decay: each block of the backbone nearer to the input learns at so many times the rate of the next; 1 for
+            the same rate.
         criterion_scale: learning rate of proxies and other learned options of the loss, as a multiple of the head's.
-        weight_decay: decoupled; biases and norms have none.
+        weight_decay: how strongly weights are pulled to 0; biases and norms are not.
         warmup: share of the steps in which the rate rises.
-        clip: largest norm of the gradient; 0 for no limit.
+        clip: largest norm of a gradient; 0 for no limit.
     """
 
     lr: Annotated[float, Bound(0, 100)] = 5e-4

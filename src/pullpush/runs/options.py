@@ -35,6 +35,13 @@ __all__ = [
 RECIPES = Path(str(files("pullpush"))) / "recipes"
 FILE = f"a YAML file or a recipe ({', '.join(sorted(path.stem for path in RECIPES.glob('*.yaml')))})"
 
+# What of the options of the run itself is shown apart from them, by title.
+APART = {
+    "while it trains": ("validate_every", "on_collapse", "checkpoint_every", "tensorboard", "trackers"),
+    "after training": ("gate", "rerank", "nmi", "table", "report"),
+    "the machine": ("device", "precision", "devices", "nodes", "gradient_cache", "compile", "compile_encoder"),
+    "the loss": ("learn", "similarity", "matryoshka"),
+}
 # Two ways to say one thing: the one that is said last counts.
 ONE_OF = [(f"{tower}.tune", f"{tower}.freeze") for tower in ("encoder", "text")]
 
@@ -191,11 +198,12 @@ def sections(
     for name, option in of(Config).options.items():
         if name in kinds:
             choice = look_up(name, loss if name == "loss" else miner, kinds[name], f"see {PROG} --help")
-            title, options = f"the {name}", {"name": Option(choice.name, str, f"one of: {', '.join(kinds[name])}")}
+            title, options = f"the {name}", {"name": Option(choice.name, str, f"one of {', '.join(kinds[name])}")}
             options |= choice.own()
         elif isinstance(option.annotation, type) and is_dataclass(option.annotation):
             about = of(option.annotation)
-            title, options = summary(about.doc).rstrip(".").lower(), dict(about.options)
+            words = summary(about.doc).rstrip(".")
+            title, options = words[0].lower() + words[1:], dict(about.options)
             if name == "data":
                 options = {**options, **one(place_of(source)).own(), **options}
                 del options["options"]
@@ -205,6 +213,8 @@ def sections(
         shown[title] = {f"{name}.{each}": option for each, option in options.items()}
     numbers = [name.removeprefix("loss.") for name, o in shown["the loss"].items() if isinstance(o.default, float)]
     run["learn"] = run["learn"]._replace(annotation=Literal["auto", "none", *numbers])
+    for title, names in APART.items():
+        shown[title] = {**shown.get(title, {}), **{name: run.pop(name) for name in names}}
     usual = {**(TEXT_DEFAULTS if with_texts(task) else {}), **(own or {})}
     return {
         title: {name: option._replace(default=usual.get(name, option.default)) for name, option in options.items()}

@@ -37,11 +37,10 @@ def read_emoji(
     That gives 1,853 classes and 12,428 images without skin tones.
 
     Args:
-        skin_tones: Whether the sequences with a skin tone belong to the data.
-        vendors: The vendors to read (default: all seven); a list or a comma-separated string.
-        held_out: Vendors that training must not see: `split_by_class` keeps them in the test only, as queries against
-            the drawings of the others.
-        language: The language of the texts (`text`: name, then aliases); where a name is missing, English.
+        skin_tones: take the emoji with a skin tone too, each as a class of its own.
+        vendors: whose drawings to read, such as Google,Apple; by default all seven.
+        held_out: vendors whose drawings are in the test only, as queries against those of the others.
+        language: the language of the texts (a name, then aliases); where a name is missing, English.
 
     Raises:
         UserError: a package is missing, a vendor or a language is unknown.
