@@ -3,6 +3,7 @@
 # make icons: the data set `iconify`, fetched and drawn once.
 # make check: lint, types, stubs, layers, which git runs before each commit after `.venv/bin/pre-commit install`.
 # make quick: the tests of what changed, nearest first, under two minutes.   make coverage: all tests, and the lines of src that they run.
+# make site: the documentation as a site in site/, which needs no network.
 # make wheel [EXTRAS_TRIED='base train']: sdist and wheel into dist/, tried in bare environments, each extra alone.
 # make lowest [TESTS=tests/search]: the tests with the lowest version of everything that pyproject.toml allows.
 PYTHON ?= python3
@@ -12,7 +13,7 @@ EXTRAS := all,bench,dev
 LOWEST := .venv-lowest
 TESTS := tests
 
-.PHONY: demo icons test check quick coverage bench lab docs wheel lowest clean
+.PHONY: demo icons test check quick coverage bench lab docs site wheel lowest clean
 
 demo: $(VENV)/.installed
 	@if [ -f runs/demo/checkpoints/last.pt ]; then $(BIN)/pullpush train --resume runs/demo; \
@@ -50,6 +51,9 @@ lab: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python docs/build.py
 
+site: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 wheel: $(VENV)/.installed
 	$(BIN)/python tools/wheel.py $(EXTRAS_TRIED)
 
@@ -69,4 +73,4 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist *.egg-info src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info src/*.egg-info

@@ -55,6 +55,7 @@ PROTOCOLS = {
         ),
     )
 }
+"""By name: which items are queries, and which are their gallery, as the benchmarks have it."""
 
 
 def protocol_for(items: Items) -> Protocol:

@@ -27,6 +27,7 @@ from pullpush.names import did_you_mean
 __all__ = ["Exported", "Format", "export"]
 
 Format = Literal["onnx", "openvino", "torch", "sentence-transformers", "hf"]
+"""What a model can be written as."""
 LEAST_INT8 = 0.8
 """The least cosine of eight bits; recall@1 is held to the same as of the others."""
 
