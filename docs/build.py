@@ -1,5 +1,5 @@
 """Writes docs/losses/: a page a loss from its docstring, with a picture of its gradient; and the tables of findings in
-docs/doctor.md and of metrics in docs/evaluation.md. `make docs` runs it.
+docs/doctor.md and of metrics in docs/evaluation.md, and docs/numbers.md. `make docs` runs it.
 
 `python docs/build.py NAME ...` draws the pictures of these losses alone; the pages are written anyhow.
 """
@@ -11,7 +11,7 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 
-from pullpush import losses, miners, regularizers
+from pullpush import glossary, losses, miners, regularizers
 from pullpush.doctor.declaration import SEVERITIES
 from pullpush.doctor.findings import FINDINGS
 from pullpush.evaluation.metrics import METRICS
@@ -121,6 +121,7 @@ def main() -> None:
     for name, written in (("doctor", findings), ("evaluation", metrics)):
         table = HERE / f"{name}.md"
         table.write_text(written(table.read_text(encoding="utf-8")), encoding="utf-8")
+    (HERE / "numbers.md").write_text(glossary.source(), encoding="utf-8")
     folder = HERE / "losses"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = ["# Losses\n", "Written by `make docs` from the docstrings. `pullpush losses` prints the same.\n"]

@@ -105,6 +105,7 @@ def test_over_http(address: str) -> None:
     report = httpx.get(f"{address}/runs/done/report.html")
     assert "sandbox allow-scripts" in report.headers["content-security-policy"]
     assert "a report" in report.text
+    assert "What do these numbers mean?" in httpx.get(f"{address}/numbers").text
 
 
 @pytest.mark.parametrize(

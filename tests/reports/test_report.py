@@ -234,4 +234,4 @@ def test_pictures_that_cannot_be_opened_and_metrics_of_one_side_only(
     assert {p.stem for p in (run / "plots").glob("*.png")} == PLOTS
     assert "50.0% of the queries" in text
     assert "NMI" in text
-    assert "recall@2" not in text
+    assert "recall@2" not in text.rpartition("What do these numbers mean?")[0]

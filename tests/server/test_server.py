@@ -234,6 +234,7 @@ def test_token_and_read_only(built: Path, tmp_path: Path) -> None:
     with running(built, tmp_path / "log", token="s0mesecret", read_only=True) as server:
         with httpx.Client(base_url=server.url, timeout=30) as client:
             assert client.get("/").status_code == 200
+            assert "What do these numbers mean?" in client.get("/numbers").text
             assert client.get("/health").status_code == 200
             for path in (
                 "/api/index",

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
+from pullpush import glossary
 from pullpush.board.state import PAGES, folders, is_run, items_of, run_state, summary
 from pullpush.errors import UserError
 from pullpush.runs.reader import RunFolder
@@ -57,6 +58,10 @@ def _add_pages(app: FastAPI, root: Path) -> None:
     @app.get("/favicon.ico")
     async def icon() -> Response:
         return Response(status_code=204, headers=KEPT)
+
+    @app.get("/numbers")
+    async def numbers() -> HTMLResponse:
+        return HTMLResponse(glossary.page(), headers=FRESH)
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from markupsafe import Markup
 
+from pullpush import glossary
 from pullpush.progress import duration, work
 from pullpush.reports import blocks, compression, cross_modal, retrieval, verification
 from pullpush.reports.context import Context
@@ -45,6 +46,15 @@ class Result(Block):
     def viewed(self) -> bool:
         """Whether any is known with test views."""
         return any(row.views is not None for row in self.metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glossary(Block):
+    """What the numbers mean, a group at a time, folded."""
+
+    template: ClassVar[str] = "glossary.html"
+
+    groups: Mapping[str, Markup]
 
 
 class Chapter(NamedTuple):
@@ -148,11 +158,16 @@ def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
                 else []
             ),
             *sections,
+            *([Section(glossary.TITLE, [_glossary()], "numbers")] if rows else []),
         ],
         [*context.run.notes, *context.notes, *([] if rows else [NO_METRICS]), AGAIN],
     )
     path = page.write(context.run.path / "report.html", f"then draw it again: pullpush report {run}")
     return path, list(context.run.damaged)
+
+
+def _glossary() -> Glossary:
+    return Glossary(groups={title: Markup(glossary.html(text)) for title, text in glossary.groups().items()})
 
 
 def build(context: Context) -> list[Section]:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from starlette.formparsers import MultiPartParser
 
+from pullpush import glossary
 from pullpush.server.api import ROUTERS
 from pullpush.server.api.dependencies import IMMUTABLE
 from pullpush.server.api_docs import api_docs_page
@@ -73,6 +74,10 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/docs", include_in_schema=False)
     async def documentation() -> HTMLResponse:
         return HTMLResponse(api_docs_page(app.openapi()))
+
+    @app.get("/numbers", include_in_schema=False)
+    async def numbers() -> HTMLResponse:
+        return HTMLResponse(glossary.page(), headers=FRESH)
 
     @app.get("/health", tags=["index"], summary="Whether the server lives")
     async def health() -> dict[str, Any]:

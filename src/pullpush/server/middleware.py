@@ -31,8 +31,9 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 COOKIE = "pullpush"
-OPEN_PATHS = ("/", "/favicon.ico", "/page/app.js", "/page/style.css", "/api/session", "/health")
-"""What is answered without the token: the page itself (which then asks for it) and whether the server lives."""
+OPEN_PATHS = ("/", "/favicon.ico", "/page/app.js", "/page/style.css", "/api/session", "/health", "/numbers")
+"""What is answered without the token: the page itself (which then asks for it), what its numbers mean, and whether the
+server lives."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PORTS = {"http": 80, "https": 443}
 GONE = 499
