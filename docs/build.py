@@ -1,15 +1,16 @@
-"""Writes docs/losses/: a page a loss from its docstring, with a picture of its gradient; and the tables of findings in
-docs/doctor.md and of metrics in docs/evaluation.md, and docs/numbers.md. `make docs` runs it.
+"""Writes docs/losses/: a page a loss from its docstring, with a picture of its gradient, light and dark; the tables of
+findings in docs/doctor.md and of metrics in docs/evaluation.md, and docs/numbers.md. `make docs` runs it.
 
 `python docs/build.py NAME ...` draws the pictures of these losses alone; the pages are written anyhow.
 """
 
+import io
 import sys
 from pathlib import Path
 
-import matplotlib
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pullpush import glossary, losses, miners, regularizers
 from pullpush.doctor.declaration import SEVERITIES
@@ -73,8 +74,10 @@ def draw(loss: Loss, path: Path) -> None:
         axes.legend()
         return drawn
 
-    with matplotlib.rc_context({"savefig.dpi": 100}):
-        save(figure, path)
+    drawing = save(figure, path, write=False)
+    for to, drawn in ((path, drawing.light), (path.with_stem(f"{path.stem}-dark"), drawing.dark)):
+        small = Image.open(io.BytesIO(drawn)).convert("RGB").quantize(64)  # a third of the bytes
+        small.save(to, optimize=True)
 
 
 def page(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What mkdocs.yml leaves to Python: pages from outside of docs/, and stars in its navigation."""
+"""What mkdocs.yml leaves to Python: pages from outside of docs/, stars in its navigation, and images of two themes."""
 
 import re
 from fnmatch import fnmatch
@@ -7,8 +7,10 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
+IMAGE = re.compile(r'<img [^>]*src="([^"]+?)(\.\w+)"[^>]*>')
 OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 
@@ -38,3 +40,17 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, name, content=outside(name)))
     config.nav = expanded(config.nav, [file.src_uri for file in files.documentation_pages()])
     return files
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Where an image has a twin NAME-dark beside it, the dark theme shows that one."""
+    folder = Path(config.docs_dir, page.file.src_uri).parent
+
+    def both(image: re.Match[str]) -> str:
+        source, suffix = image.groups()
+        if not (folder / f"{source}-dark{suffix}").exists():
+            return image[0]
+        twins = (f"{source}{suffix}#only-light", f"{source}-dark{suffix}#only-dark")
+        return "".join(image[0].replace(source + suffix, twin) for twin in twins)
+
+    return IMAGE.sub(both, html)

@@ -10,11 +10,6 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import pytest
-
-pytest.importorskip("mkdocs")
-
-from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -56,16 +51,6 @@ def hooks() -> ModuleType:
 def leaves(nav: Any) -> Iterator[str]:
     for each in nav.values() if isinstance(nav, dict) else nav:
         yield from [each] if isinstance(each, str) else leaves(each)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.delenv("SITE_URL", raising=False)
-        build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True))
-    return folder
 
 
 def broken(folder: Path) -> list[str]:
