@@ -60,6 +60,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "default": {},
     "frozen": {"encoder": {"freeze": True}},
     "image-text": {"task": "image-text"},
+    "head": {"encoder": {"tune": "head"}},
+    "lora": {"encoder": {"tune": "lora"}},
     "triplet": {"loss": {"name": "triplet", "kind": "hard"}, "memory": 4096, "encoder.frozen_stages": 0},
     "cured": {
         "loss": {"name": "nt_xent", "temperature": 0.07},

@@ -26,6 +26,7 @@ __all__ = [
     "Value",
     "advise",
     "finding",
+    "freeze",
     "lower_rate",
     "possible",
     "shown",
@@ -40,7 +41,6 @@ Value = bool | float | str
 # An option that does nothing while another one has this value.
 IDLE_WHILE: dict[str, tuple[tuple[str, Value], ...]] = {
     "encoder.augment": (("encoder.freeze", True), ("encoder.tune", "head")),
-    "encoder.freeze": (("encoder.tune", "head"),),
     "encoder.frozen_stages": (
         ("encoder.freeze", True),
         ("encoder.weights", "none"),
@@ -241,6 +241,13 @@ def typed(options: Mapping[str, Value]) -> str:
 def lower_rate(objective: Objective, by: float = 10, most: float = 1.0) -> dict[str, Value]:
     """The learning rate divided by so much, and at most `most`; nothing where it is not known."""
     return {} if objective.lr is None else {"optimizer.lr": float(f"{min(most, objective.lr / by):.0e}")}
+
+
+def freeze(objective: Objective, frozen: bool) -> dict[str, Value]:
+    """The option that freezes the backbone, or lets it learn, in the words in which the run says what learns."""
+    if objective.run.get("encoder.tune", "auto") == "auto":
+        return {"encoder.freeze": frozen}
+    return {"encoder.tune": "head" if frozen else "all"}
 
 
 def _helps(objective: Objective, name: str, value: Value) -> bool:

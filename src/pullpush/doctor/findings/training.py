@@ -2,7 +2,18 @@
 
 from math import ceil, nan
 
-from pullpush.doctor.declaration import RESULTS, WHEN, Cure, Curves, Measures, Objective, Symptom, finding, lower_rate
+from pullpush.doctor.declaration import (
+    RESULTS,
+    WHEN,
+    Cure,
+    Curves,
+    Measures,
+    Objective,
+    Symptom,
+    finding,
+    freeze,
+    lower_rate,
+)
 
 __all__ = [
     "classes_never_drawn",
@@ -60,7 +71,7 @@ def weights_not_loaded(m: Measures, o: Objective) -> Symptom | None:
         cures = [
             Cure("{}", {"encoder.weights": "auto"}),
             Cure("give a file of this very model: {}", {"encoder.weights": "FILE"}),
-            *([Cure("let the backbone learn: {}", {"encoder.freeze": False})] if frozen else []),
+            *([Cure("let the backbone learn: {}", freeze(o, False))] if frozen else []),
         ]
         note = "A frozen backbone learns nothing that its weights do not bring." if frozen else ""
         evidence = {"tensors_missing": m["weights_missing"], "tensors_loaded": m["weights_loaded"]}
@@ -161,7 +172,7 @@ def worse_than_start(m: Measures, o: Objective) -> Symptom | None:
     if is_worse(m[f"{name}_before"], m[f"{name}_after"]):
         cures = [
             Cure("a lower learning rate: {}", lower_rate(o)),
-            Cure("the head alone: {}", {"encoder.freeze": True}),
+            Cure("the head alone: {}", freeze(o, True)),
             Cure("use the pretrained backbone without training"),
         ]
         evidence = m.some(*(f"{name}_{when}" for name in RESULTS for when in WHEN))
@@ -184,7 +195,7 @@ def no_gain(m: Measures, o: Objective) -> Symptom | None:
         return None
     slower = [
         Cure("a lower learning rate: {}", lower_rate(o, 3)),
-        Cure("the head alone: {}", {"encoder.freeze": True}),
+        Cure("the head alone: {}", freeze(o, True)),
     ]
     longer = [
         Cure("more steps: {}", {"steps": 2 * o.steps} if o.steps else {}),
