@@ -7,13 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from pullpush import words as words_module
-from pullpush.cli import main, studies
+from pullpush.cli import main, studies, terminal
 from pullpush.cli.main import VERBS
 from pullpush.errors import UserError
 from pullpush.runs import options
@@ -23,6 +25,13 @@ from pullpush.words import typed
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("src/pullpush/recipes/*.yaml")]
 KINDS = ("margin", "losses", "grid", "memory", "drift")
+
+
+def test_a_title_that_is_wider_than_its_table_stays_in_one_line() -> None:
+    title = "timm:tf_efficientnet_lite0 on stamps: 791 items"
+    console = Console(width=80, file=StringIO())
+    console.print(terminal.table(title, [{"metric": "recall@1", "value": "0.71"}]))
+    assert console.file.getvalue().splitlines()[0] == title  # type: ignore[attr-defined]
 
 
 def helped(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pullpush.escape import printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
     from rich.text import Text
 
 __all__ = ["plain", "table"]
@@ -20,14 +20,15 @@ def plain(text: object, style: str = "") -> "Text":
     return Text(printable(text), style)
 
 
-def table(title: str, rows: Iterable[Mapping[str, object]]) -> "Table":
-    """Rows with the same columns, numbers on the right; names are not broken."""
+def table(title: str, rows: Iterable[Mapping[str, object]]) -> "Group":
+    """Rows with the same columns under a title, which may be wider; numbers on the right; names are not broken."""
+    from rich.console import Group
     from rich.table import Table
 
-    shown = Table(title=plain(title), title_justify="left")
+    shown = Table()
     for row in rows:
         for column, value in row.items() if not shown.columns else ():
             right = isinstance(value, Number)
             shown.add_column(plain(column), justify="right" if right else "left", no_wrap=column == "name")
         shown.add_row(*(plain(f"{value:g}" if isinstance(value, float) else value) for value in row.values()))
-    return shown
+    return Group(plain(title, "italic"), shown)
