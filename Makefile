@@ -4,7 +4,7 @@
 # make check: lint, types, stubs, layers, which git runs before each commit after `.venv/bin/pre-commit install`.
 # make quick: the tests of what changed, nearest first, under two minutes.   make coverage: all tests, and the lines of src that they run.
 # make site: the documentation as a site in site/, which needs no network.
-# make wheel [EXTRAS_TRIED='base train']: sdist and wheel into dist/, tried in bare environments, each extra alone.
+# make wheel [EXTRAS_TRIED='base train']: sdist and wheel into dist/, used in bare environments, each extra alone.
 # make lowest [TESTS=tests/search]: the tests with the lowest version of everything that pyproject.toml allows.
 PYTHON ?= python3
 VENV := .venv
@@ -60,10 +60,10 @@ wheel: $(VENV)/.installed
 lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
 
-$(LOWEST)/.installed: pyproject.toml tools/lowest.py
+$(LOWEST)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python tools/lowest.py > $(LOWEST)/constraints.txt
-	$(LOWEST)/bin/python -m pip install --constraint $(LOWEST)/constraints.txt --editable '.[$(EXTRAS)]'
+	$(LOWEST)/bin/python -m pip install uv
+	$(LOWEST)/bin/uv pip install --python $(LOWEST) --resolution lowest-direct --editable '.[$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml

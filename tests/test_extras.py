@@ -1,5 +1,7 @@
 """Installed in rooms: torch alone gives the criterion and its parts; of what is missing one sentence says the cure."""
 
+import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from pullpush.cli.main import VERBS
 from pullpush.data.sources import open_items
 from pullpush.encoders import TextEncoder
 from pullpush.errors import UserError
-from pullpush.extras import EXTRAS, missing, need
+from pullpush.extras import EXTRAS, again, missing, need, requirement
 from pullpush.search.stores import declared, names, open_store
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -206,6 +208,44 @@ def test_a_run_without_the_packages_of_reports_says_how_to_get_its_report(
     monkeypatch.setattr("pullpush.training.loop.train", lambda config, **_: tmp_path)
     assert main(["train"]) == 0
     assert f"pip install 'pullpush[report]', then pullpush report {tmp_path}" in capsys.readouterr().out
+
+
+def test_uv_runs_the_demo_again_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`uvx pullpush demo`: uv says by the environment that it is there; its command line is shown and run."""
+    uv = tmp_path / "uv"
+    uv.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    uv.chmod(0o755)
+    code = "assert main(['demo', '--steps', '60', '--out', 'my runs']) == 0"
+    monkeypatch.setenv("UV", str(uv))
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    asked = ["tool", "run", "--python", version, "--from", requirement("demo")]
+    assert bare(code) == [*asked, "pullpush", "demo", "--steps", "60", "--out", "my runs"]
+    again("demo", ["demo"])  # all is there
+    monkeypatch.delenv("UV")
+    monkeypatch.setitem(sys.modules, "emoji", None)
+    assert main(["demo"]) == 2
+    assert "pip install 'pullpush[demo]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("origin", "end"),
+    [
+        (None, f"=={pullpush.__version__}"),
+        ({"url": "file:///a/pullpush.whl", "archive_info": {}}, " @ file:///a/pullpush.whl"),
+        (
+            {"url": "https://a.org/b.git", "vcs_info": {"vcs": "git", "commit_id": "12ab"}},
+            " @ git+https://a.org/b.git@12ab",
+        ),
+    ],
+)
+def test_an_extra_comes_from_where_pullpush_came(
+    origin: dict[str, object] | None, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = json.dumps(origin) if origin else None
+    monkeypatch.setattr(importlib.metadata.PathDistribution, "read_text", lambda self, name: held)
+    assert requirement("demo") == f"pullpush[demo]{end}"
 
 
 def test_the_losses_load_torch_and_nothing_heavier() -> None:

@@ -1,11 +1,14 @@
 """The extras of the installation: the packages that each brings, and the sentence where one of them is missing."""
 
 import importlib.util
+import os
+import shlex
+import sys
 from collections.abc import Sequence
 
 from pullpush.errors import UserError
 
-__all__ = ["EXTRAS", "missing", "need"]
+__all__ = ["EXTRAS", "again", "missing", "need", "requirement"]
 
 _TRAIN = (
     *("pandas", "pyarrow", "PIL", "torchvision", "timm", "safetensors", "lightning_fabric", "psutil"),
@@ -51,3 +54,31 @@ def need(extra: str, modules: Sequence[str] = ()) -> None:
     """
     if sentence := missing(extra, modules):
         raise UserError(sentence)
+
+
+def requirement(extra: str) -> str:
+    """This version with an extra, as pip and uv read it: by its number, or from where it was installed (PEP 610)."""
+    import importlib.metadata
+    import json
+
+    from pullpush import __version__
+
+    if not (origin := importlib.metadata.distribution("pullpush").read_text("direct_url.json")):
+        return f"pullpush[{extra}]=={__version__}"
+    held = json.loads(origin)
+    if "vcs_info" in held:
+        return f"pullpush[{extra}] @ {held['vcs_info']['vcs']}+{held['url']}@{held['vcs_info']['commit_id']}"
+    return f"pullpush[{extra}] @ {held['url']}"
+
+
+def again(extra: str, words: Sequence[str]) -> None:
+    """Where uv runs pullpush without the extra (`uvx pullpush demo`): says so, and lets uv run it with the extra.
+
+    uv names itself to what it runs by the environment variable UV. Does not return there; elsewhere it does nothing.
+    """
+    if not (uv := os.environ.get("UV")) or not missing(extra):
+        return
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    command = ["tool", "run", "--python", python, "--from", requirement(extra), "pullpush", *words]
+    print(f"pullpush: with the extra {extra}: uv {shlex.join(command)}", file=sys.stderr, flush=True)
+    os.execv(uv, [uv, *command])

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pullpush import __version__
 from pullpush.errors import UserError
 from pullpush.escape import printable
-from pullpush.extras import need
+from pullpush.extras import again, need
 from pullpush.names import did_you_mean
 from pullpush.progress import showing
 from pullpush.words import call
@@ -104,6 +104,8 @@ def _run(words: list[str]) -> int:
         raise UserError(f"unknown verb {verb!r}: {did_you_mean(verb, VERBS, 'see pullpush --help', cutoff=0.5)}")
     home, extra, _ = VERBS[verb]
     if extra and not {"-h", "--help"} & set(rest):
+        if verb == "demo":  # nothing of a user's is imported: any environment will do
+            again(extra, words)
         need(extra)
     module = importlib.import_module(f"pullpush.cli.{home}")
     function = vars(module)[verb]
