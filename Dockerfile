@@ -16,7 +16,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN pip install --no-cache-dir ".[${EXTRAS}]"
 RUN useradd --create-home --uid 10001 pullpush && mkdir -p /work && chown pullpush /work
-USER pullpush
+USER 10001
 WORKDIR /work
 EXPOSE 8000
 ENTRYPOINT ["pullpush"]

@@ -12,6 +12,7 @@ import yaml
 import pullpush
 
 ROOT = Path(__file__).parents[1]
+KINDS = ("Added", "Changed", "Deprecated", "Fixed", "Removed", "Security")
 LISTED = """
 from setuptools import Distribution
 
@@ -41,12 +42,26 @@ def test_one_version_in_one_place() -> None:
     assert version is not None
     assert importlib.metadata.version("pullpush") == version[1] == pullpush.__version__
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version[1]
-    assert f"## {version[1]} " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    """Keep a Changelog 1.1: what is not released yet first, versions by date below it, entries of one line by kind."""
+    _, *versions = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    headings = [version.splitlines()[0] for version in versions]
+    assert headings[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", each) for each in headings[1:])
+    dates = [each[-10:] for each in headings[1:]]
+    assert dates == sorted(dates, reverse=True)
+    for version in versions:
+        kinds = re.findall(r"^### (.+)", version, re.MULTILINE)
+        assert kinds == [each for each in KINDS if each in kinds]
+        for line in filter(None, version.splitlines()[1:]):
+            assert re.fullmatch(r"### .+|- .{,180}\.", line), line
 
 
 def test_workflows_and_forms_can_be_read() -> None:
     files = [*(ROOT / ".github").rglob("*.yml")]
-    assert {"release.yml", "test.yml", "bug.yml", "wish.yml"} == {each.name for each in files}
+    assert {"release.yml", "test.yml", "bug.yml", "wish.yml"} <= {each.name for each in files}
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for file in files:
         held = yaml.safe_load(file.read_text())
