@@ -245,6 +245,7 @@ def test_an_extra_comes_from_where_pullpush_came(
 ) -> None:
     held = json.dumps(origin) if origin else None
     monkeypatch.setattr(importlib.metadata.PathDistribution, "read_text", lambda self, name: held)
+    monkeypatch.setattr(importlib.metadata.PathDistribution, "version", pullpush.__version__)
     assert requirement("demo") == f"pullpush[demo]{end}"
 
 

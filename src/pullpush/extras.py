@@ -61,10 +61,9 @@ def requirement(extra: str) -> str:
     import importlib.metadata
     import json
 
-    from pullpush import __version__
-
-    if not (origin := importlib.metadata.distribution("pullpush").read_text("direct_url.json")):
-        return f"pullpush[{extra}]=={__version__}"
+    here = importlib.metadata.distribution("pullpush")
+    if not (origin := here.read_text("direct_url.json")):
+        return f"pullpush[{extra}]=={here.version}"
     held = json.loads(origin)
     if "vcs_info" in held:
         return f"pullpush[{extra}] @ {held['vcs_info']['vcs']}+{held['url']}@{held['vcs_info']['commit_id']}"
