@@ -5,6 +5,7 @@
 # make quick: the tests of what changed, nearest first, under two minutes.   make coverage: all tests, and the lines of src that they run.
 # make site: the documentation as a site in site/, which needs no network.
 # make wheel [EXTRAS_TRIED='base train']: sdist and wheel into dist/, used in bare environments, each extra alone.
+# make notebooks: executes examples/notebooks again, in place.
 # make lowest [TESTS=tests/search]: the tests with the lowest version of everything that pyproject.toml allows.
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ EXTRAS := all,bench,dev
 LOWEST := .venv-lowest
 TESTS := tests
 
-.PHONY: demo icons test check quick coverage bench lab docs site wheel lowest clean
+.PHONY: demo icons test check quick coverage bench lab docs site notebooks wheel lowest clean
 
 demo: $(VENV)/.installed
 	@if [ -f runs/demo/checkpoints/last.pt ]; then $(BIN)/pullpush train --resume runs/demo; \
@@ -53,6 +54,9 @@ docs: $(VENV)/.installed
 
 site: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python tools/notebooks.py
 
 wheel: $(VENV)/.installed
 	$(BIN)/python tools/wheel.py $(EXTRAS_TRIED)

@@ -1,5 +1,6 @@
 """What mkdocs.yml leaves to Python: pages from outside of docs/, stars in its navigation, and images of two themes."""
 
+import json
 import re
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,11 +13,37 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 IMAGE = re.compile(r'<img [^>]*src="([^"]+?)(\.\w+)"[^>]*>')
 OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md")
+NOTEBOOKS = ROOT / "examples" / "notebooks"
 
 
 def outside(name: str) -> str:
     """A page of the root folder, with links as from docs/."""
     return re.sub(r"\]\(docs/", "](", (ROOT / name).read_text(encoding="utf-8"))
+
+
+def notebook(path: Path) -> str:
+    """A notebook with its outputs as a page, with links as from docs/notebooks/."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"\]\(([\w-]+)\.ipynb\)", r"](\1.md)", source.replace("](../../docs/", "](../")))
+            continue
+        parts.append(f"```python\n{source}\n```")
+        parts += [shown(output.get("data", {}), output.get("text", ())) for output in cell["outputs"]]
+    return "\n\n".join(parts)
+
+
+def shown(data: dict[str, Any], printed: list[str]) -> str:
+    """One output: its image, else its HTML, else its text."""
+    if "image/png" in data:
+        return f'<img src="data:image/png;base64,{"".join(data["image/png"]).strip()}" alt="">'
+    if "text/html" in data:
+        html = re.sub(
+            r"<style.*?</style>|\bclass=\"dataframe\"|\bborder=\"1\"", "", "".join(data["text/html"]), flags=re.DOTALL
+        )
+        return f'<div class="output">{re.sub(r"\s*\n\s*", " ", html)}</div>'
+    return f"```text\n{''.join(data.get('text/plain', printed)).rstrip()}\n```"
 
 
 def expanded(nav: Any, pages: list[str]) -> Any:
@@ -38,8 +65,15 @@ def expanded(nav: Any, pages: list[str]) -> Any:
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for name in OUTSIDE:
         files.append(File.generated(config, name, content=outside(name)))
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=notebook(path)))
     config.nav = expanded(config.nav, [file.src_uri for file in files.documentation_pages()])
     return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """On the site the notebooks are pages beside the others."""
+    return re.sub(r"\]\(\.\./examples/notebooks/([\w-]+)\.ipynb\)", r"](notebooks/\1.md)", markdown)
 
 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -14,6 +14,7 @@ import pullpush
 from pullpush.criterion import Regularizer, Sum
 from pullpush.encoders.model import Model
 from pullpush.evaluation.cross_modal import evaluate_image_text
+from pullpush.search.hits import Hit, Hits
 
 MINER = {"name": "multi_similarity", "epsilon": 0.2}
 
@@ -108,7 +109,8 @@ def test_what_a_notebook_shows(tmp_path) -> None:
     rows = pd.DataFrame({"path": [str(tmp_path / "a.png"), str(tmp_path / "gone.png")], "label": [0, 1]})
     items = pullpush.Items(rows.assign(split=["train", ""]), ["<b>&", "gone"], "two", ["a <note>"])
     shown = items._repr_html_()
-    assert "<td>train</td><td>1</td><td>1</td>" in shown
+    left = ' style="text-align:left"'
+    assert f"<td{left}>train</td><td>1</td><td>1</td>" in shown
     assert "<p>a &lt;note&gt;</p>" in shown
     assert "&lt;b&gt;&amp;</figcaption>" in shown
     assert "<b>" not in shown
@@ -117,15 +119,22 @@ def test_what_a_notebook_shows(tmp_path) -> None:
 
     x, labels = np.eye(4)[[0, 0, 1, 2, 2, 3]] + 0.01, np.array([0, 0, 1, 2, 2, 2])
     evaluation = pullpush.evaluate(x, labels, nmi=False)
-    assert f"<td>recall@1</td><td>{evaluation.metrics['recall@1']:.4f}</td>" in evaluation._repr_html_()
+    shown = evaluation._repr_html_()
+    assert shown.index("<th>recall@1</th>") < shown.index(f"<td>{evaluation.metrics['recall@1']:.4f}</td>")
     assert "the classes that find least" in evaluation._repr_html_()
     both = evaluate_image_text(x, labels, x, labels)
     assert f"{both.metrics['text_to_image/recall@1']:.4f}" in both._repr_html_()
 
     findings = pullpush.diagnose(np.ones((64, 8)), np.arange(64) // 4)
-    assert f"<td>{findings[0].severity}</td><td>{findings[0].finding}</td>" in findings._repr_html_()
+    assert f"<td{left}>{findings[0].severity}</td><td{left}>{findings[0].finding}</td>" in findings._repr_html_()
     assert findings[0].advice.split()[0] in findings[0]._repr_html_()
     assert "nothing is wrong" in type(findings)()._repr_html_()
     html = pullpush.Criterion("circle", margin=0.4, memory=_memory())._repr_html_()
-    assert "<td>loss</td><td>circle(margin=0.4, scale=80.0, per=&#x27;anchor&#x27;)</td>" in html
-    assert "<td>memory</td><td>CrossBatchMemory(size=100" in html
+    assert f"<td{left}>loss</td><td{left}>circle(margin=0.4, scale=80.0, per=&#x27;anchor&#x27;)</td>" in html
+    assert f"<td{left}>memory</td><td{left}>CrossBatchMemory(size=100" in html
+
+    hits = [Hit(n, 0.5, str(tmp_path / name), "<i>", []) for n, name in enumerate(("a.png", "gone.png"))]
+    assert Hits(hits)._repr_html_().count("<figure") == 1
+    assert "&lt;i&gt; 0.50</figcaption>" in Hits(hits)._repr_html_()
+    assert Hits()._repr_html_() == "<p>Hits()</p>"
+    assert repr(Hits(hits)) == "Hits(<i> 0.50, <i> 0.50)"

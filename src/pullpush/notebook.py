@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from numbers import Number
 from typing import Any
 
 from pullpush.escape import readable
@@ -12,15 +13,18 @@ __all__ = ["lines", "table", "thumbnails"]
 
 SIDE = 72
 """Pixels of the longer side of an image."""
+LEFT = ' style="text-align:left"'
 
 
 def table(rows: Iterable[Mapping[str, Any]], caption: str = "") -> str:
-    """Rows as a table, a column a key of the first; numbers with four digits."""
+    """Rows as a table, a column a key of the first; numbers with four digits, words at the left of their column."""
     rows = list(rows)
     if not rows:
         return lines([caption]) if caption else ""
-    head = "".join(f"<th>{_text(name)}</th>" for name in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in rows[0])}</tr>" for row in rows)
+    sides = {name: "" if isinstance(value, Number) else LEFT for name, value in rows[0].items()}
+    head = "".join(f"<th{side}>{_text(name)}</th>" for name, side in sides.items())
+    cells = ("".join(f"<td{side}>{_cell(row.get(name))}</td>" for name, side in sides.items()) for row in rows)
+    body = "".join(f"<tr>{each}</tr>" for each in cells)
     title = f"<caption>{_text(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

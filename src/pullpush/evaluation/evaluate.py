@@ -72,7 +72,7 @@ class Evaluation:
         return f"Evaluation({', '.join(shown)}; {of}, {self.protocol})"
 
     def _repr_html_(self) -> str:
-        metrics = table([{"metric": name, "value": float(value)} for name, value in self.metrics.items()])
+        metrics = table([{name: float(value) for name, value in self.metrics.items()}])
         shown = [name for name in ("recall@1", "map@r") if name in self.per_class]
         worst = self.per_class.sort_values(shown, kind="stable").head(WORST) if shown else self.per_class.head(0)
         rows = [{"class": label, "queries": int(row["queries"]), **row[shown]} for label, row in worst.iterrows()]

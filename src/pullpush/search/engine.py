@@ -18,7 +18,7 @@ from pullpush.encoders.runtimes import RuntimeName, with_runtime
 from pullpush.search import layout
 from pullpush.search.errors import BadQuery, NoIndex
 from pullpush.search.gallery import Identity
-from pullpush.search.hits import Hit
+from pullpush.search.hits import Hit, Hits
 from pullpush.search.layout import Manifest
 from pullpush.search.lookup import Lookup, find
 from pullpush.search.published import Version
@@ -77,7 +77,7 @@ class Engine:
         cut_off: float | None = None,
         min_probability: float | None = None,
         rerank: Any = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """The `k` items closest to a weighted sum of texts, images and items, closest first. Those that are
         hardly closer than what nonsense finds are among them, and say so (`Hit.weak`).
 

@@ -1,11 +1,16 @@
 """A hit: an item of an index, and how close it is to a query."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from pullpush.errors import UserError
+from pullpush.escape import readable
+from pullpush.images import open_rgb
+from pullpush.notebook import lines, thumbnails
 from pullpush.search.calibration import WEAK
 
-__all__ = ["IMPROBABLE", "Hit"]
+__all__ = ["IMPROBABLE", "Hit", "Hits"]
 
 IMPROBABLE = 0.1
 """Hits below this probability are marked as weak."""
@@ -48,3 +53,22 @@ class Hit:
         """What `pullpush search --json` prints of it."""
         shown = ("id", "score", "closeness", "probability", "weak", "path", "label", "text")
         return {name: getattr(self, name) for name in shown}
+
+
+class Hits(list[Hit]):
+    """Hits, closest first."""
+
+    def __repr__(self) -> str:
+        return f"Hits({', '.join(_named(hit) for hit in self)})"
+
+    def _repr_html_(self) -> str:
+        """Their images, each with its class and its score."""
+        images = []
+        for hit in self:
+            with suppress(UserError):  # a file that is gone since
+                images.append((open_rgb(hit.path), _named(hit)))
+        return thumbnails(images) if images else lines([repr(self)])
+
+
+def _named(hit: Hit) -> str:
+    return f"{readable(hit.label)} {hit.score:.2f}".strip()

@@ -10,7 +10,7 @@ from pullpush.encoders.decision import Decision
 from pullpush.encoders.rerank import Rerank
 from pullpush.search import reranking
 from pullpush.search.calibration import closeness
-from pullpush.search.hits import Hit
+from pullpush.search.hits import Hits
 from pullpush.search.published import Version
 from pullpush.search.query import MOST, SearchQuery
 
@@ -37,9 +37,9 @@ class Lookup:
     decision: Decision | None = None
 
 
-def find(lookups: Sequence[Lookup]) -> list[list[Hit]]:
+def find(lookups: Sequence[Lookup]) -> list[Hits]:
     """The hits of each, closest first."""
-    hits: dict[int, list[Hit]] = {}
+    hits: dict[int, Hits] = {}
     groups: dict[Any, list[int]] = {}
     for place, each in enumerate(lookups):
         groups.setdefault((id(each.version), *sorted(each.query.where.items())), []).append(place)
@@ -50,7 +50,7 @@ def find(lookups: Sequence[Lookup]) -> list[list[Hit]]:
     return [hits[place] for place in range(len(lookups))]
 
 
-def _hits(asked: Lookup, scores: np.ndarray, rows: np.ndarray) -> list[Hit]:
+def _hits(asked: Lookup, scores: np.ndarray, rows: np.ndarray) -> Hits:
     """Those that are close and probable enough."""
     version, query = asked.version, asked.query
     near = closeness(scores, version.manifest.calibration["text" if query.only_texts else "image"])

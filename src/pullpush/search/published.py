@@ -14,7 +14,7 @@ from pullpush.search.chances import Chances, chances_of
 from pullpush.search.errors import NoItem
 from pullpush.search.exact import Rows
 from pullpush.search.gallery import Gallery, gallery_of
-from pullpush.search.hits import Hit
+from pullpush.search.hits import Hit, Hits
 from pullpush.search.stores import Vectors, open_store, trusted
 from pullpush.search.stores.base import FILTERS
 from pullpush.search.version import Opened
@@ -94,14 +94,12 @@ class Version(Opened):
         """The classes, among which somebody is identified. Raises: `BadQuery` where there are none."""
         return gallery_of(self.table, self.vectors)
 
-    def hits(
-        self, rows: np.ndarray, scores: np.ndarray, near: np.ndarray, chances: np.ndarray | None = None
-    ) -> list[Hit]:
+    def hits(self, rows: np.ndarray, scores: np.ndarray, near: np.ndarray, chances: np.ndarray | None = None) -> Hits:
         """The items in these rows of the table, with their scores, closeness and probabilities."""
         probabilities = [None] * len(rows) if chances is None else chances.tolist()
         columns = (*(column[rows] for column in self._shown), scores.tolist(), near.tolist(), probabilities)
         folder = str(self.index)
-        return [
+        return Hits(
             Hit(
                 int(item),
                 score,
@@ -114,4 +112,4 @@ class Version(Opened):
                 probability=chance,
             )
             for item, path, label, text, category, domain, score, close, chance in zip(*columns, strict=True)
-        ]
+        )
