@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 IMAGE = re.compile(r'<img [^>]*src="([^"]+?)(\.\w+)"[^>]*>')
 OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md")
 NOTEBOOKS = ROOT / "examples" / "notebooks"
+# What pandas says of the look of its tables, which is that of the site.
+STYLED = re.compile(r'<style.*?</style>| class="dataframe"| border="1"', re.DOTALL)
 
 
 def outside(name: str) -> str:
@@ -39,11 +41,10 @@ def shown(data: dict[str, Any], printed: list[str]) -> str:
     if "image/png" in data:
         return f'<img src="data:image/png;base64,{"".join(data["image/png"]).strip()}" alt="">'
     if "text/html" in data:
-        html = re.sub(
-            r"<style.*?</style>|\bclass=\"dataframe\"|\bborder=\"1\"", "", "".join(data["text/html"]), flags=re.DOTALL
-        )
-        return f'<div class="output">{re.sub(r"\s*\n\s*", " ", html)}</div>'
-    return f"```text\n{''.join(data.get('text/plain', printed)).rstrip()}\n```"
+        html = STYLED.sub("", "".join(data["text/html"]))
+        return f'<div class="output">{" ".join(line.strip() for line in html.splitlines())}</div>'
+    text = "".join(data.get("text/plain", printed)).rstrip()
+    return f"```text\n{text}\n```"
 
 
 def expanded(nav: Any, pages: list[str]) -> Any:
