@@ -18,10 +18,12 @@ from pullpush.reports.tables import metric_rows
 from pullpush.runs.folder import open_run
 from pullpush.runs.options import RECIPES, parse
 from pullpush.runs.reader import RunFolder as Run
+from tests.support.bare import BARE
 
 FAST = [
-    *("--encoder.weights", "none", "--encoder.size", "32", "--encoder.dim", "8", "--tensorboard", "false"),
-    *("--batch.classes", "2", "--batch.samples", "2", "--data.validation", "0.4", "--steps", "2", "--report", "false"),
+    *BARE,
+    *("--encoder.weights", "none", "--encoder.size", "32", "--encoder.dim", "8"),
+    *("--batch.classes", "2", "--batch.samples", "2", "--data.validation", "0.4", "--steps", "2"),
 ]
 RANKED = {
     "sop": (1, 10, 100, 1000),

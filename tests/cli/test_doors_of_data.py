@@ -12,10 +12,11 @@ from PIL import Image
 from pullpush.cli import main
 from pullpush.data.items import Items
 from pullpush.data.synthetic import make_tree
+from tests.support.bare import BARE
 
 FAST = [
-    *("--encoder.weights", "none", "--encoder.size", "32", "--steps", "2", "--tensorboard", "false"),
-    *("--report", "false"),
+    *BARE,
+    *("--encoder.weights", "none", "--encoder.size", "32", "--steps", "2"),
 ]
 
 

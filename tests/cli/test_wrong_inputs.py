@@ -11,10 +11,12 @@ from PIL import Image
 
 from pullpush.cli import main
 from pullpush.data.synthetic import make_tree
+from tests.support.bare import BARE
 
 FAST = [
+    *BARE,
     *("--encoder.weights", "none", "--encoder.size", "32", "--batch.classes", "2", "--batch.samples", "2"),
-    *("--data.test", "0.25", "--data.validation", "0", "--steps", "1", "--tensorboard", "false", "--report", "false"),
+    *("--data.test", "0.25", "--data.validation", "0", "--steps", "1"),
 ]
 
 
