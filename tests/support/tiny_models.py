@@ -11,6 +11,7 @@ import torch
 
 __all__ = [
     "TINY",
+    "tiny_bert",
     "tiny_clip",
     "tiny_convnext",
     "tiny_dinov2",
@@ -31,6 +32,18 @@ LAYERS: dict[str, Any] = {
 }
 VISION: dict[str, Any] = {**LAYERS, "image_size": SIZE, "patch_size": PATCH}
 STAGES: dict[str, Any] = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1], "initializer_range": 0.1}
+
+
+def tiny_bert(folder: Path) -> str:
+    """A text model that sentence-transformers opens with a mean over the tokens: letters, texts of up to 80, no
+    dropout."""
+    from transformers import BertConfig, BertModel
+
+    tokenizer = _letters()
+    tokenizer.model_max_length, tokenizer.model_input_names = 80, ["input_ids", "attention_mask"]
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=80, **LAYERS, **still)
+    return _written(folder, _seeded(BertModel, config), tokenizer)
 
 
 def tiny_clip(folder: Path, temperature: float = 0.02) -> str:
