@@ -22,6 +22,7 @@ from pullpush.data.synthetic import make_tree
 from pullpush.evaluation import evaluate
 from pullpush.evaluation.metrics import nmi
 from pullpush.runs.log import read_log
+from pullpush.training import display as display_module
 from pullpush.training.display import Display
 
 LINE = re.compile(r"checking images: \d+ of 40 images \(\d+%\), [\d.]+ images/s, \d+ s left")
@@ -140,6 +141,19 @@ def test_every_long_verb_says_what_it_does(
         assert {"reading" if what.startswith("reading") else what for what in begun} >= wanted, words
     said = capsys.readouterr()
     assert "\r" not in said.err
+    count, classes = 32, 8
+    plans = said.err.split("plan: ")[1:]
+    assert plans[0].startswith(f"train on {photos}: items for train 16 of 4 classes, for validation 8 of 2 classes")
+    for part in ("encoder tf_efficientnet_lite0 at 32 px, 128 dimensions", "loss multi_similarity(", "2 steps of"):
+        assert part in plans[0]
+    assert f"written to {run}" in plans[0]
+    assert plans[1].startswith(f"embed {count} items of {classes} classes of photos by {run}, 128 dimensions")
+    assert plans[2].startswith(f"index {count} images of {photos}: {count} new, 0 changed, 0 unchanged")
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--data", str(photos), "--nmi", "false", "--quiet"]) == 0
+    assert main(["index", str(run), "--images", str(photos), "--out", str(tmp_path / "index"), "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    capsys.readouterr()
     lines = [line for line in said.out.splitlines() if ": validation " in line]
     assert lines
     assert all(len(line) <= 100 for line in lines)
@@ -172,6 +186,27 @@ def test_lines_of_long_runs_are_not_wider_than_a_terminal(
     assert all(f"{name} 0.500" in said.out for name in followed)
     assert "training: 9,990 of 10,000 steps (99%)" in said.err
     assert all(len(line) <= 100 for line in (said.out + said.err).splitlines()), said
+
+
+def test_how_long_the_other_steps_take_is_told_once_from_those_that_were_timed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(display_module, "perf_counter", lambda: clock[0])
+    run: Any = SimpleNamespace(config=SimpleNamespace(steps=100, minutes=0, validate_every=10))
+    display = Display()
+    with progress.showing():
+        for step in range(1, 41):
+            clock[0] += 2.0
+            if step % 10 == 0:
+                display.on_validate(run, step)
+                clock[0] += 5.0
+            if step == 1 or step % 10 == 0:
+                display.on_look(run, step, step % 10 == 0)
+    # 90 steps of 2 s and 9 validations of 5 s
+    assert capsys.readouterr().out == (
+        "the other 90 steps take about 3 min 45 s with their validations; then come test and report\n"
+    )
 
 
 def test_ranking_and_clustering_say_how_far_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

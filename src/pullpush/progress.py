@@ -11,7 +11,7 @@ from typing import Any
 
 from pullpush.escape import printable
 
-__all__ = ["Work", "counted", "duration", "say", "showing", "work"]
+__all__ = ["Work", "counted", "duration", "plan", "say", "showing", "work"]
 
 # Seconds before the first line of a piece of work, and between lines.
 FIRST, EVERY = 1.0, 5.0
@@ -173,6 +173,17 @@ def say(sentence: str, style: str = "") -> None:
     shown = _display.console if isinstance(_display, _Bars) and sys.stdout.isatty() else None
     console = shown or Console(highlight=False, soft_wrap=True)
     console.print(printable(sentence), style=style, markup=False)
+
+
+def plan(*lines: str) -> None:
+    """What is about to be done, in a few lines on stderr, as is how far it is; nothing outside of `showing`."""
+    if _silenced or _display is None:
+        return
+    text = "\n      ".join(printable(line) for line in lines)
+    if isinstance(_display, _Bars):
+        _display.console.print(f"plan: {text}", markup=False)
+    else:
+        print(f"plan: {text}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pullpush.cli import terminal
 from pullpush.cli.compression import compressed_rows, shown_row
-from pullpush.cli.items import asked, embed_readable
+from pullpush.cli.items import asked, embed_readable, planned
 from pullpush.cli.reranking import in_words, reranking_of, timed, tried
 from pullpush.cli.retrieval import print_ways
 from pullpush.errors import UserError
 from pullpush.escape import printable
 from pullpush.extras import need
 from pullpush.files import write_text
+from pullpush.progress import plan, showing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,6 +117,7 @@ def evaluate(
     per_class: str | None = None,
     out: str | None = None,
     json: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Measures how well a model finds: each image asks for the others of its class. Prints recall@1, MAP@R and more.
 
@@ -142,6 +144,7 @@ def evaluate(
         per_class: write a CSV with the metrics of each class to this file.
         out: write a folder with this evaluation and its report, which pullpush compare can set beside runs.
         json: print JSON instead of a table.
+        quiet: print nothing but the result: neither the plan nor how far it is.
 
     Examples:
         pullpush evaluate runs/demo                       on the test images of the run
@@ -165,44 +168,47 @@ def evaluate(
     if out is not None:
         need("report")
         check_new(Path(out))
-    began = perf_counter()
-    loaded = load(model, weights=weights)
-    if views == "none":
-        loaded.views = Views()
-    if table:
-        if data or split or options or out:
-            raise UserError("--table is of the test of a run: leave out --data, --split, --options and --out")
-        print_ways(loaded, model, rerank, json)
-        return
-    reranking, chosen = reranking_of(rerank, loaded, model)
-    queries, embeddings, items = embed_readable(loaded, asked(model, data, root, split, options))
-    asking = None if loaded.views.plain else queries
-    described = with_texts(loaded, items, embeddings, asking)
-    between = {} if described is None else described.found.metrics
+    said = {"model": model, "weights": weights, "data": data, "root": root, "split": split, "options": options}
+    with showing(not quiet):
+        began = perf_counter()
+        loaded = load(model, weights=weights)
+        if views == "none":
+            loaded.views = Views()
+        if table:
+            if data or split or options or out:
+                raise UserError("--table is of the test of a run: leave out --data, --split, --options and --out")
+            print_ways(loaded, model, rerank, json)
+            return
+        reranking, chosen = reranking_of(rerank, loaded, model)
+        items = asked(model, data, root, split, options)
+        plan(*planned(loaded, model, items))
+        queries, embeddings, items = embed_readable(loaded, items)
+        asking = None if loaded.views.plain else queries
+        described = with_texts(loaded, items, embeddings, asking)
+        between = {} if described is None else described.found.metrics
 
-    def keep(result: "Evaluation | None", votes: "Mapping[str, Any]") -> None:
-        if out is not None:
-            said = {"model": model, "weights": weights, "data": data, "root": root, "split": split, "options": options}
-            seconds = round(perf_counter() - began, 1)
-            _keep(Path(out), said, items, embeddings, result, described, naming=votes, seconds=seconds)
+        def keep(result: "Evaluation | None", votes: "Mapping[str, Any]") -> None:
+            if out is not None:
+                seconds = round(perf_counter() - began, 1)
+                _keep(Path(out), said, items, embeddings, result, described, naming=votes, seconds=seconds)
 
-    if described is not None and not has_classes(items):
-        keep(None, {})
-        print(dumps(between)) if json else Console().print(_between(between))
-        return
-    plain = reranked = timed(lambda: evaluate_items(embeddings, items, nmi=nmi and not reranking, queries=asking))
-    if reranking:
-        reranked = timed(lambda: evaluate_items(embeddings, items, nmi=False, rerank=reranking, queries=asking))
-    if per_class:
-        _write_per_class(reranked[0], items, per_class)
-    small = compressed_rows(loaded, model, embeddings, items, asking) if compression else []
-    votes = naming(embeddings, *(items.table[name].to_numpy() for name in ("label", "id")))
-    keep(plain[0], votes)
-    enrolled = votes.pop("identification", [])
-    measured = Measured(plain, reranked, reranking, chosen, votes, enrolled, small, between)
-    if json:
-        print(dumps(measured.values()))
-        return
+        if described is not None and not has_classes(items):
+            keep(None, {})
+            print(dumps(between)) if json else Console().print(_between(between))
+            return
+        plain = reranked = timed(lambda: evaluate_items(embeddings, items, nmi=nmi and not reranking, queries=asking))
+        if reranking:
+            reranked = timed(lambda: evaluate_items(embeddings, items, nmi=False, rerank=reranking, queries=asking))
+        if per_class:
+            _write_per_class(reranked[0], items, per_class)
+        small = compressed_rows(loaded, model, embeddings, items, asking) if compression else []
+        votes = naming(embeddings, *(items.table[name].to_numpy() for name in ("label", "id")))
+        keep(plain[0], votes)
+        enrolled = votes.pop("identification", [])
+        measured = Measured(plain, reranked, reranking, chosen, votes, enrolled, small, between)
+        if json:
+            print(dumps(measured.values()))
+            return
     measured.show(f"{model} on {items.name}: {len(items)} items, protocol {plain[0].protocol}")
 
 

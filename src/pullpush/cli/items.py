@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pullpush.data.items import Items
     from pullpush.encoders.model import Model
 
-__all__ = ["asked", "embed_readable", "of_the_run", "split_of"]
+__all__ = ["asked", "embed_readable", "of_the_run", "planned", "split_of"]
 
 SHOWN = 10
 
@@ -53,6 +53,16 @@ def split_of(items: "Items | None", split: str, what: str) -> "Items":
         there = ", ".join(f"--split {name}" for name in ("train", "validation", "test") if len(items.split(name)))
         raise UserError(f"{what} has nothing in the split {split!r}: give {there or 'no --split'}, or other --data")
     return chosen
+
+
+def planned(model: "Model", name: str, items: "Items") -> list[str]:
+    """What embedding these items by a model means, in two lines."""
+    classes = items.table["label"].nunique()
+    lines = [f"embed {len(items):,} items of {classes:,} classes of {items.name} by {name}, {model.dim} dimensions"]
+    if "image" in model.encoders and not model.views.plain:
+        views = {role: ", ".join(map(str, model.views.of_role(role))) for role in ("query", "gallery")}
+        lines.append(f"each in test views: as a query {views['query']}; as what is searched {views['gallery']}")
+    return [*lines, "then rank all others for each, nearest first"]
 
 
 def embed_readable(model: "Model", items: "Items") -> "tuple[np.ndarray, np.ndarray, Items]":

@@ -9,6 +9,7 @@ from rich.table import Table
 from pullpush.bounds import Bound
 from pullpush.cli.terminal import plain
 from pullpush.errors import UserError
+from pullpush.progress import showing
 from pullpush.search.stores import declared, names
 from pullpush.search.stores.base import recall_in_words
 
@@ -27,6 +28,7 @@ def index(
     projection: Literal["umap", "pca", "none"] = "umap",
     rebuild: bool = False,
     batch_size: Annotated[int, Bound(1, 4096)] = 64,
+    quiet: bool = False,
 ) -> None:
     """Builds a search index of images, or brings one up to date: only new and changed images are embedded.
 
@@ -43,6 +45,7 @@ def index(
         projection: how the map on the search page is computed; none leaves it out.
         rebuild: embed every image again, as with another model.
         batch_size: images embedded at a time.
+        quiet: print nothing but the result: neither the plan nor how far it is.
 
     Examples:
         pullpush index runs/demo --images photos/ --out indexes/photos
@@ -57,8 +60,8 @@ def index(
     source = images or data
     if not source or (images and data):
         raise UserError("give what to index: --images FOLDER or --data NAME")
-    print(
-        build_index(
+    with showing(not quiet):
+        report = build_index(
             load(model, weights=weights),
             source,
             out,
@@ -67,9 +70,9 @@ def index(
             projection=projection,
             rebuild=rebuild,
             batch_size=batch_size,
-            progress=True,
+            progress=not quiet,
         )
-    )
+    print(report)
 
 
 def search(

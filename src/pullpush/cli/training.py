@@ -11,6 +11,7 @@ from typing import Any
 from pullpush.cli.reports import report
 from pullpush.errors import UserError
 from pullpush.extras import missing
+from pullpush.progress import showing
 from pullpush.signatures import Option
 from pullpush.words import help_of, typed
 
@@ -50,7 +51,7 @@ FIRST = (
 OWN = {
     "resume": Option(None, str, "the folder of a run that was stopped, to go on with it; no other option beside it"),
     "live": Option(False, bool, "show the run in the browser while it trains; pullpush board does so for any run"),
-    "quiet": Option(False, bool, "print nothing while it trains"),
+    "quiet": Option(False, bool, "print neither the plan nor how far it is, only where the report lies"),
 }
 
 
@@ -85,7 +86,7 @@ def train(argv: list[str]) -> int:
     folder = Path(config.out or run_folder(config))
     config.out = str(folder)
     first = not getattr(rank_zero_only, "rank", 0)  # of several processes that one shows and draws
-    with _shown(folder) if live and first else nullcontext():
+    with showing(not quiet), _shown(folder) if live and first else nullcontext():
         if resume and (folder / "metrics.json").exists():
             print(f"{resume} is finished; its report is drawn again")
         else:

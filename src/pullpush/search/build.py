@@ -17,7 +17,7 @@ from pullpush.encoders.model import Model
 from pullpush.encoders.pretrained import short_name
 from pullpush.errors import UserError
 from pullpush.images import open_rgb
-from pullpush.progress import showing, work
+from pullpush.progress import plan, showing, work
 from pullpush.search import layout
 from pullpush.search.embedding import Journal, embed, keys_of
 from pullpush.search.layout import INDEXES, Manifest
@@ -115,6 +115,14 @@ def build_index(
             loaded = fitting(index, old.manifest, loaded, dim)
         wanted, open_row = _wanted(index, items, wanted, old, rebuild)
         fresh, gone, before = _difference(old if not rebuild else None, wanted)
+        new = len(fresh) - len({key for key in wanted["key"].iloc[fresh]} & before)
+        named = store or (old.manifest.store if old is not None else DEFAULT)
+        with showing(progress):
+            plan(
+                f"index {len(wanted):,} images of {label}: {new:,} new, {len(fresh) - new:,} changed, "
+                f"{len(wanted) - len(fresh):,} unchanged",
+                f"{loaded.dim} dimensions, store {named}; written to {index}",
+            )
         journal = Journal(index / layout.BUILDING, loaded.fingerprint)
         embed(loaded, open_row, wanted, fresh, journal, batch_size, progress)
         keys = keys_of(wanted)
@@ -137,7 +145,8 @@ def build_index(
             unreadable=[[file, reason] for file, reason in bad],
         )
         if old is None or len(rows) or len(gone):
-            manifest = write(index, manifest, draft, old)
+            with showing(progress), work("writing the index"):
+                manifest = write(index, manifest, draft, old)
         journal.clear()
     changed = 0 if rebuild else len({keys[row][0] for row in rows} & before)
     removed = 0 if rebuild else len(gone) - changed

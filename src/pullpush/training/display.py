@@ -2,27 +2,67 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from pullpush import progress
+from pullpush.data.items import Items
 from pullpush.doctor.findings.training import is_worse
-from pullpush.progress import say
+from pullpush.progress import duration, say
+from pullpush.runs.config import Config
 from pullpush.runs.gain import kept_sentence
 from pullpush.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from pullpush.training.run import Run
 
-__all__ = ["Display"]
+__all__ = ["Display", "planned"]
+
+# Steps by whose time that of the others is told, and the seconds from which it is worth a line.
+TIMED, WORTH = 9, 10.0
+
+
+def planned(config: Config, items: Items, folder: Path) -> list[str]:
+    """What a run will do, in a few lines."""
+    parts = {name: items.split(name) for name in ("train", "validation", "test")}
+    there = {n: f"{len(p):,} of {p.table['label'].nunique():,} classes" for n, p in parts.items() if len(p)}
+    classes = min(config.batch.classes or config.usual_batch[0], parts["train"].table["label"].nunique())
+    encoder, samples = config.encoder, config.batch.samples or config.usual_batch[1]
+    size = f" at {encoder.size} px" if encoder.size else ""
+    compared = [str(config.loss), f"miner {config.miner.name}" if config.miner else "no miner"]
+    compared += [f"a memory of {config.memory.size:g}"] if config.memory.size else []
+    time = f"; it ends after about {config.minutes:g} min" if config.minutes else ""
+    return [
+        f"train on {config.data.source}: items {', '.join(f'for {n} {text}' for n, text in there.items())}",
+        f"encoder {encoder.name}{size}, {encoder.dim} dimensions: {_learning(config)}",
+        f"loss {', '.join(compared)}",
+        f"{config.steps:,} steps of at most {classes} classes x {samples}{time}",
+        f"written to {folder}",
+    ]
+
+
+def _learning(config: Config) -> str:
+    """What of the encoder learns."""
+    own = config.encoder
+    if own.frozen:
+        return "its head learns"
+    if own.tune in ("lora", "last-stages"):
+        return f"{'adapters' if own.tune == 'lora' else f'its last {own.last_stages} stages'} and its head learn"
+    fixed = own.frozen_stages if own.tune == "auto" else 0
+    return f"all but its first {fixed} stages learns" if fixed else "all of it learns"
 
 
 class Display(Callback):
-    """The progress of the steps, and a line a validation."""
+    """The progress of the steps, how long they will take, and a line a validation."""
 
     def __init__(self) -> None:
         self._recall, self._stack = "-", ExitStack()
+        self._from: tuple[int, float] | None = None
+        self._validating, self._validations, self._told = 0.0, 0, False
 
     def on_train_start(self, run: Run) -> None:
         self._work = self._stack.enter_context(progress.work("training", run.config.steps, "steps", run.step))
@@ -32,6 +72,27 @@ class Display(Callback):
             note = f"loss {numbers['train/loss']:.4f}, recall@1 {self._recall}"
             self._work.total = run.config.steps  # with minutes it changes
             self._work.advance(step - self._work.done, note)
+
+    def on_validate(self, run: Run, step: int) -> None:
+        self._validating -= perf_counter()
+
+    def on_look(self, run: Run, step: int, validated: bool) -> None:
+        """Says once how long the other steps will take, when the first ones were timed; the first one of all is not, as
+        images are decoded before it."""
+        now = perf_counter()
+        self._validating += now * validated
+        self._validations += validated
+        if self._from is None:
+            self._from, self._validating, self._validations = (step, now), 0.0, 0
+        elif not self._told and step - self._from[0] >= TIMED:
+            self._told = True
+            mean = (now - self._from[1] - self._validating) / (step - self._from[0])
+            left, every = run.config.steps - step, run.config.validate_every or max(1, run.config.steps // 8)
+            each = self._validating / max(self._validations, 1)
+            seconds = left * mean + math.ceil(left / every) * each
+            if seconds > WORTH and not run.config.minutes:
+                counted = "with their validations" if each else "without their validations"
+                say(f"the other {left:,} steps take about {duration(seconds)} {counted}; then come test and report")
 
     def on_validation(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         """Those that the task follows are shown, the first on the bar too."""

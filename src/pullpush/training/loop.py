@@ -31,7 +31,7 @@ from pullpush.training.averages import MovingAverage
 from pullpush.training.callbacks import Callback, Checkpoints, LogFile
 from pullpush.training.collapse import Collapse, OnCollapse
 from pullpush.training.cpu import flushed_denormals, keep_freed_memory
-from pullpush.training.display import Display
+from pullpush.training.display import Display, planned
 from pullpush.training.items import make_items, read_items
 from pullpush.training.measure import settle, settle_precision
 from pullpush.training.monitor import Monitor
@@ -163,6 +163,8 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
         if not going_on and fabric.is_global_zero:
             write_config(config, folder / "config.yaml", THEN)
             save_tables(folder, items, None)  # for whoever looks on; again once it is known what is trained on
+        if fabric.is_global_zero:
+            progress.plan(*planned(config, items, folder))
         task = _task(config, items, fabric)
         if last is None:
             task.start()
@@ -170,7 +172,6 @@ def _begin(config: Config, fabric: Fabric, folder: Path, going_on: bool, items: 
         if not going_on and fabric.is_global_zero:
             remove_run(folder)
         raise
-    say(f"{len(task.items)} items of {task.items.table['label'].nunique()} classes; run folder {folder}")
     for note in task.notes:
         say(note)
     run = _made(config, fabric, folder, task, since)
