@@ -78,7 +78,7 @@ class Task:
         for kind in kinds:
             items, remarks = kind.usable(config, items)
             self.notes += remarks
-        if len(kinds) > 1 and config.loss.traits.proxies:
+        if len(kinds) > 1 and config.loss.traits.proxies:  # before the towers compute features for an hour
             raise UserError(
                 f"loss {config.loss.name!r} compares with class proxies, not with texts: give --loss n_pair, nt_xent, "
                 "siglip, triplet, circle or any other without proxies"
@@ -89,6 +89,31 @@ class Task:
         self.first, last = self.towers[0], self.towers[-1]
         self.other = last if isinstance(last, TextTower) else None
         self.encoder = self.first.encoder
+        self._check()
+        own = config.encoder.name
+        joint = getattr(self.encoder.backbone, "temperature", None) is not None
+        self.joint = self.other is not None and config.text.name == own and joint
+        if self.joint:
+            self.notes.append(f"images and texts go through the two towers of {own!r}, whose space is where they start")
+        self.splits = {name: items.split(name) for name in SPLITS}
+        self.views = self._said_views()
+        named_rerank(config.rerank)  # what is no re-ranking ends before the first step
+        train = self.splits["train"]
+        self.ids = train.ids
+        self.labels: Tensor = torch.unique(train.labels, return_inverse=True)[1]  # 0 ... C - 1, as proxies need them
+        self.sampler = self._make_sampler(rank, world)
+        classes, others = int(self.labels.max()) + 1, None if self.other is None else self.ids + OTHER_IDS
+        self.criterion, self.all_pairs = make_criteria(config, classes, self.ids, others)
+        self.costs = costs_of([*(tower.encoder for tower in self.towers), self.criterion])
+        self.notes += [*(note for tower in self.towers for note in tower.notes), *self.sampler.notes, str(self.costs)]
+        encoders = {tower.name: tower.encode for tower in self.towers}
+        self.step = Step(encoders, self.criterion, config.compile_encoder)
+        if any(tower.encoder.lora for tower in self.towers):
+            hold_what_learns(self.step)
+
+    def _check(self) -> None:
+        """Raises `UserError` where nothing learns, or prefixes are as long as embeddings."""
+        config = self.config
         learns = any(each.requires_grad for tower in self.towers for each in tower.encode.parameters())
         if isinstance(self.first, ImageTower) and not learns:
             name = config.encoder.name
@@ -101,22 +126,13 @@ class Task:
                 f"--matryoshka {','.join(map(str, config.matryoshka))}: prefixes are shorter than the embeddings, "
                 f"which have {self.encoder.dim} dimensions; give fewer, or a larger --encoder.dim"
             )
-        own = self.config.encoder.name
-        joint = getattr(self.encoder.backbone, "temperature", None) is not None
-        self.joint = self.other is not None and config.text.name == own and joint
-        if self.joint:
-            self.notes.append(f"images and texts go through the two towers of {own!r}, whose space is where they start")
-        self.splits = {name: items.split(name) for name in SPLITS}
-        self.views = self._said_views()
-        named_rerank(config.rerank)  # what is no re-ranking ends before the first step
-        train = self.splits["train"]
-        self.ids = train.ids
-        self.labels: Tensor = torch.unique(train.labels, return_inverse=True)[1]  # 0 ... C - 1, as proxies need them
-        # With text.duplicates apart, items that read the same are never in one batch.
-        apart = None
+
+    def _make_sampler(self, rank: int, world: int) -> ClassBalancedSampler:
+        """With `text.duplicates` apart, items that read the same are never in one batch."""
+        config, apart = self.config, None
         if self.other is not None and config.text.duplicates == "apart":
             apart = [frozenset(self.other.keys[own].tolist()) for own in self.other.own]
-        self.sampler = ClassBalancedSampler.for_data(
+        return ClassBalancedSampler.for_data(
             self.labels,
             config.usual_batch,
             **vars(config.batch),
@@ -125,14 +141,6 @@ class Task:
             world=world,
             keys=apart,
         )
-        classes, others = int(self.labels.max()) + 1, None if self.other is None else self.ids + OTHER_IDS
-        self.criterion, self.all_pairs = make_criteria(config, classes, self.ids, others)
-        self.costs = costs_of([*(tower.encoder for tower in self.towers), self.criterion])
-        self.notes += [*(note for tower in self.towers for note in tower.notes), *self.sampler.notes, str(self.costs)]
-        encoders = {tower.name: tower.encode for tower in self.towers}
-        self.step = Step(encoders, self.criterion, config.compile_encoder)
-        if any(tower.encoder.lora for tower in self.towers):
-            hold_what_learns(self.step)
 
     def start(self) -> None:
         """Sets the heads to where they start; a run that goes on has weights of its own."""
