@@ -1,8 +1,9 @@
-"""Draws docs/images/search-*.webp: a real run on Fashion-MNIST (MIT licence), served and looked at in Chromium.
+"""Draws docs/images/: the board, the report and the search page in Chromium, each light and dark.
 
     python docs/screenshots.py FOLDER
 
-FOLDER takes the pictures, the run and the index; what is there already is used again.
+The board and the report are of the demo run, the searches of a run on Fashion-MNIST (MIT licence). FOLDER takes both
+runs, the images and the index; what is there already is used again.
 """
 
 import io
@@ -20,6 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from pullpush import search
+from pullpush.board import Board
 from pullpush.data.sources import open_items
 from pullpush.server.app import make_app
 from pullpush.server.middleware import Rules
@@ -43,12 +45,12 @@ SAID = {
 
 
 def make_data(folder: Path) -> Path:
-    """The first pictures of each class as PNG files, with a manifest; one class is the test, one the validation."""
+    """The first images of each class as PNG files, with a manifest; one class is the test, one the validation."""
     items, rows = open_items("fashion-mnist"), []
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     for label, name in enumerate(items.classes):
         for row in np.flatnonzero(items.labels.numpy() == label)[:EACH]:
-            path = folder / "pictures" / f"{row}.png"
+            path = folder / "images" / f"{row}.png"
             items.open(int(row)).resize((84, 84), Image.Resampling.LANCZOS).save(path)
             rows.append({"path": str(path), "label": name, "text": SAID[name]})
     pd.DataFrame(rows).to_csv(folder / "items.csv", index=False)
@@ -100,42 +102,54 @@ def serve(index: Path) -> tuple[uvicorn.Server, str]:
     return server, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
 
-def shot(browser: Browser, url: str, width: int, height: int, dark: bool, where: str = "") -> Image.Image:
-    """The page in a window of that size; `where` is clicked first."""
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, device_scale_factor=1.5, color_scheme="dark" if dark else "light"
-    )
-    page = context.new_page()
-    page.goto(url)
-    page.wait_for_selector("button.card img")
-    page.wait_for_load_state("networkidle")
-    if where:
-        page.click(where)
-        page.wait_for_selector("#legend button")
-    page.wait_for_timeout(800)
-    picture = Image.open(io.BytesIO(page.screenshot()))
-    context.close()
-    return picture.convert("RGB")
+def demo(folder: Path) -> tuple[Board, Path]:
+    """The demo run on a board."""
+    if not (folder / "demo" / "report.html").exists():
+        pullpush("train", "--out", str(folder / "demo"))
+    board = Board(folder / "demo", port=0)
+    threading.Thread(target=board.run, daemon=True).start()
+    return board, folder / "demo" / "report.html"
+
+
+def shoot(
+    browser: Browser, name: str, url: str, seen: str, width: int = 1080, height: int = 720, click: str = ""
+) -> None:
+    """NAME.webp and NAME-dark.webp: the page in a window of that size once `seen` is there, and `click` is clicked."""
+    for dark in (False, True):
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            device_scale_factor=1.5,
+            color_scheme="dark" if dark else "light",
+        )
+        page = context.new_page()
+        page.goto(url)
+        page.wait_for_selector(seen)
+        if click:
+            page.click(click)
+            page.wait_for_selector("#legend button")
+        page.wait_for_timeout(1500)  # thumbnails and transitions
+        image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        image.save(IMAGES / f"{name}{'-dark' if dark else ''}.webp", quality=85)
+        context.close()
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    board, report = demo(folder)
     server, url = serve(prepare(folder))
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         )
-        text = f"{url}/?text=a+shoe+for+running"
-        shot(browser, text, 1080, 720, dark=False).save(IMAGES / "search-light.webp", quality=85)
-        shot(browser, url, 1080, 720, dark=False, where="#tab-map").save(IMAGES / "search-map.webp", quality=85)
-        wide, phone = shot(browser, text, 1080, 720, dark=True), shot(browser, text, 400, 720, dark=True)
-        both = Image.new("RGB", (wide.width + phone.width + 30, wide.height), "white")
-        both.paste(wide, (0, 0))
-        both.paste(phone, (wide.width + 30, 0))
-        both.save(IMAGES / "search-dark-phone.webp", quality=85)
+        shoot(browser, "board", f"{board.address}/#{report.parent.name}", "#grid img", 1280, 830)
+        shoot(browser, "report", report.resolve().as_uri(), "img")
+        shoot(browser, "search", f"{url}/?text=a+shoe+for+running", "button.card img")
+        shoot(browser, "search-phone", f"{url}/?text=a+shoe+for+running", "button.card img", 400)
+        shoot(browser, "search-map", url, "button.card img", click="#tab-map")
         browser.close()
     server.should_exit = True
+    board.stop()
 
 
 if __name__ == "__main__":
