@@ -93,3 +93,18 @@ def test_search_finds_a_loss(disk: bool, site: Path, address: str, browser: Brow
     )
     assert [each for each in seen if not each.startswith("elsewhere: about:")] == []
     page.close()
+
+
+def test_what_is_wrong_with_a_page_would_be_seen(address: str, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 400, "height": 900})
+    seen = watched(page, address)
+    page.goto(f"{address}/index.html", wait_until="networkidle")
+    assert page.evaluate(WRONG) == seen == []
+    page.evaluate(
+        """() => document.querySelector("article").insertAdjacentHTML("beforeend",
+        '<div style="width: 900px">wide</div><img src="gone.png"><span class="arithmatex">raw</span>')"""
+    )
+    page.wait_for_load_state("networkidle")
+    assert [str(each).rpartition("/")[2] for each in page.evaluate(WRONG)] == ["gone.png", "raw", "916 px wide"]
+    assert f"404: {address}/gone.png" in seen
+    page.close()
