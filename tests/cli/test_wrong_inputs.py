@@ -32,8 +32,8 @@ def refused(capsys: pytest.CaptureFixture[str], argv: list[str], *said: str) -> 
     progress, start, message = f"\n{out.err}".partition("\npullpush: ")
     assert start
     assert "\npullpush: " not in message
-    # On a slow machine progress was told before.
-    assert all(re.search(r": .* (so far|left)\b", line) for line in progress.splitlines() if line)
+    # The plan was told before, and on a slow machine progress.
+    assert all(re.search(r"^plan: |^ {6}|: .* (so far|left)\b", line) for line in progress.splitlines() if line)
     assert "Traceback" not in out.err + out.out
     for words in said:
         assert words in out.err, out.err

@@ -143,7 +143,7 @@ def test_what_cant_be_compared_says_why(copies: tuple[Path, Path], tmp_path: Pat
     one, other = copies
     with pytest.raises(UserError, match="give two run folders"):
         compare(one)
-    with pytest.raises(UserError, match="Run folder not found"):
+    with pytest.raises(UserError, match="there is no run folder"):
         compare(one, tmp_path / "nowhere")
 
     items = Items.load(other / "items.parquet")

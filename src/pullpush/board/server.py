@@ -36,7 +36,7 @@ class Board:
         if (root / "config.yaml").is_file():
             root = root.resolve().parent
         if not root.is_dir():
-            raise UserError(f"there is no folder '{root}': give the one that holds the runs, such as runs/")
+            raise UserError(f"there is no folder '{root}': give the one that holds the runs: pullpush board runs/")
         local = host in LOOPBACK
         rules = Rules((*LOOPBACK, host) if local else None, token_of(token, "" if local else host))
         connections = Connections()

@@ -24,7 +24,7 @@ Written = list[tuple[int, int, str]]
 def find_tree(root: str | Path | None, name: str, below: Sequence[str], *marks: str) -> Path:
     """The folder that holds one of the files or folders `marks`: `root` itself or one of the usual ones `below` it."""
     if root is None:
-        raise UserError(f"{name} is read from your own download: name its folder with root (--root DIR)")
+        raise UserError(f"{name} is read from your own download: name its folder as root: --root FOLDER")
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"the folder {root} does not exist; root (--root DIR) names the folder of {name}")

@@ -96,4 +96,5 @@ def _unknown(name: str, path: Path) -> str:
         return f"{name} is a file; data are a folder of class folders or a manifest ({', '.join(MANIFESTS)})"
     hint = did_you_mean(name.lower().replace("_", "-"), PLACES, "", "{!r}")
     known = f"{hint} known data sets: {', '.join(PLACES)}".strip()
-    return f"there is no data set, folder or manifest called {name!r}; {known}"
+    cure = "or give a folder that is there, with a sub-folder for each class, or a CSV or Parquet file"
+    return f"there is no data set, folder or manifest called {name!r}; {known}; {cure}"

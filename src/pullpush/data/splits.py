@@ -161,9 +161,10 @@ def _draw(items: Items, seed: int, test: float, validation: float) -> Items:
     if len(classes) - n_test - n_validation < 2:
         drawn = _draw_items(labels.to_numpy(), seed, {"test": test, "validation": validation})
         if len(classes) < 2 or (test > 0 and "test" not in drawn):
+            cure = f"give --data.test {1 / len(classes):.2f} --data.validation 0, or " if len(classes) > 2 else ""
             raise UserError(
                 f"{items.name}: {len(classes)} classes are too few for --data.test {test:g} and --data.validation "
-                f"{validation:g}: at least 2 must stay for training; lower the shares or add classes"
+                f"{validation:g}: at least 2 must stay for training; {cure}add classes"
             )
         result = items.assign(split=drawn)
         result.notes.append(

@@ -46,8 +46,9 @@ def need_column(frame: pd.DataFrame, column: str, file: Path) -> None:
     names = [str(name) for name in frame.columns]
     if column not in names:
         hint = did_you_mean(column, names, "", "{!r}", 0.5)
-        cure = f"{hint} rename it to {column!r}; " if hint else ""
-        raise UserError(f"{file} has no column {column!r}; {cure}its columns: {', '.join(names)}")
+        there = f"its columns: {', '.join(names)}"
+        cure = f"{hint} rename it to {column!r}; {there}" if hint else f"{there}; rename one of them to {column!r}"
+        raise UserError(f"{file} has no column {column!r}; {cure}")
 
 
 def _known(first: list[str], separator: str) -> int:

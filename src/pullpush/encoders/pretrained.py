@@ -172,7 +172,8 @@ def _ways(said: str) -> str:
         return f"say which one of this library: {names}"
     return (
         f"neither a run folder nor a model folder ({CONFIG} is missing), nor the name of a library's model, which is "
-        f"one of {names}, where NAME can be a folder"
+        f"one of {names}, where NAME can be a folder; a run is made by: pullpush train --out "
+        f"{'runs/NAME' if Path(said).exists() else said}"
     )
 
 

@@ -135,7 +135,7 @@ def config_of(values: Mapping[str, Said]) -> Config:
             own = ", ".join(f"{each.shown}{option[len(name) :]}" for option in known if option.startswith(f"{name}."))
             if own:
                 raise UserError(f"{each.shown} has options of its own: {own}")
-            raise unknown(each.shown, known, PROG, f" of loss {loss!r}" if name.startswith("loss.") else "")
+            raise unknown(each.shown, [*SHORT, *known], PROG, f" of loss {loss!r}" if name.startswith("loss.") else "")
     for tuned, frozen in ONE_OF:
         if _text(values, tuned, "auto") != "auto":  # then the default of the other does not count
             known[frozen] = known[frozen]._replace(default=None)

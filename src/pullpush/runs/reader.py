@@ -86,7 +86,7 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
-            raise UserError(f"Run folder not found: {self.path}. Give the folder that `pullpush train --out` wrote.")
+            raise UserError(f"there is no run folder '{self.path}'; one is made by: pullpush train --out {self.path}")
 
     @property
     def name(self) -> str:

@@ -152,7 +152,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise UserError(f"cannot listen at {host}, port {port}: {error.strerror}; choose another port") from error
+        free = port + 1 if port < 65_535 else 0
+        raise UserError(
+            f"cannot listen at {host}, port {port}: {error.strerror}; choose another port: --port {free}"
+        ) from error
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         # What a client does not read waits here, and not in megabytes of the system.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, PART)

@@ -141,7 +141,9 @@ def compare(*runs: Path | str) -> Comparison:
         UserError: fewer than two, no run folder, an unfinished run, damaged files, or nothing in common.
     """
     if len(runs) < 2:
-        raise UserError(f"{len(runs)} runs can't be compared: give two run folders or more")
+        raise UserError(
+            f"{len(runs)} runs can't be compared: give two run folders or more: pullpush compare runs/ONE runs/OTHER"
+        )
     folders = [RunFolder(Path(run), cure=f"restore it from a copy, or leave {str(run)!r} out") for run in runs]
     names, notes = _names(folders), list[str]()
     common = common_items([_test(run) for run in folders], names)

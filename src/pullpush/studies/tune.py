@@ -56,7 +56,10 @@ def ranges_of(over: str) -> list[Range]:
         try:
             one = Range(option, float(low), float(rest[0]), rest[1:] == ["log"])
         except (ValueError, IndexError):
-            raise UserError(f"--over {word!r} is no OPTION=LOW:HIGH or OPTION=LOW:HIGH:log") from None
+            raise UserError(
+                f"--over {word!r} is no OPTION=LOW:HIGH or OPTION=LOW:HIGH:log: give for instance "
+                "optimizer.lr=1e-4:1e-2:log"
+            ) from None
         if one.low >= one.high or (one.log and one.low <= 0) or rest[1:] not in ([], ["log"]):
             raise UserError(f"--over {word!r}: LOW must be below HIGH, and above 0 on a logarithmic scale")
         ranges.append(one)

@@ -141,7 +141,8 @@ def _fabric(config: Config, listeners: Sequence[Any]) -> Fabric:
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         nodes = f" on {config.nodes} machines (--nodes)" if config.nodes > 1 else ""
         said = f"--device {config.device} with --devices {config.devices}{nodes}"
-        raise UserError(f"{said} is not to be had here: {error}") from error
+        why = str(error).rstrip(".")
+        raise UserError(f"{said} is not to be had here: {why}; leave it out to take what is there") from error
     return fabric
 
 

@@ -107,7 +107,12 @@ class Run:
         rate = learning_rate(at, self.config.steps, self.config.optimizer.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
-        loss = self._backward(self.task.prepare(batch, self.fabric.device))
+        try:
+            loss = self._backward(self.task.prepare(batch, self.fabric.device))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_too_large(error):
+                raise
+            raise self._too_large(step) from error
         norm = clip_gradients(self.module, self.config.optimizer.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -139,16 +144,32 @@ class Run:
             self.log(at, numbers)
         waiting.clear()
 
+    def _too_large(self, step: int) -> UserError:
+        """What to tell of a step that does not fit into memory."""
+        sampler = getattr(self.task, "sampler", None)
+        halved = f"--batch.classes {max(1, sampler.classes // 2)}" if sampler else "fewer --batch.classes"
+        saving = "" if self.config.gradient_cache else " or --gradient_cache 32,"
+        return UserError(
+            f"the memory is too small for a batch at step {step}: train with {halved},{saving} "
+            "a smaller --encoder.size, or --tune head"
+        )
+
     def _not_finite(self, step: int, numbers: Mapping[str, float]) -> UserError:
         """What to tell of a loss or a gradient that is no number."""
         self.tell("on_not_finite", step)
         loss, norm = numbers["train/loss"], numbers["gradient_norm"]
         first = f"; the first tensor with such a number is the {self.not_finite}" if self.not_finite else ""
         return UserError(
-            f"the loss is {loss} and the norm of its gradient {norm} at step {step}{first}: lower --optimizer.lr or "
-            "the scale of the loss, or look for broken images with `pullpush data`. "
-            f"The checkpoints in {str(self.folder)!r} are from before."
+            f"the loss is {loss} and the norm of its gradient {norm} at step {step}{first}; the checkpoints in "
+            f"{str(self.folder)!r} are from before. Look for broken images with `pullpush data`, lower the scale of "
+            f"the loss, or train again with --optimizer.lr {self.config.optimizer.lr / 10:g}"
         )
+
+
+def _is_too_large(error: BaseException) -> bool:
+    """Whether memory is at its end, of a GPU or of the machine."""
+    out = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return out or "can't allocate memory" in str(error)
 
 
 def learning_rate(step: float, steps: int, warmup: float) -> float:
