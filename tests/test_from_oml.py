@@ -50,7 +50,7 @@ def test_no_name_is_left_out() -> None:
     }
 
 
-@pytest.mark.parametrize("code", sorted({row[1].strip("`") for row in TABLE} - {"-"}))
+@pytest.mark.parametrize("code", sorted({row[1].strip("`") for row in TABLE if not row[1].startswith("-")}))
 def test_our_code_is_right(code: str) -> None:
     assert eval(f"Criterion({code})", HERE)(torch.randn(8, D), torch.arange(8) % C).isfinite()
 
@@ -80,7 +80,7 @@ def test_the_two_loops_print_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("there", "here", "values"),
-    [pytest.param(a.strip("`"), b.strip("`"), c, id=a.strip("`")) for a, b, c in TABLE if b != "-"],
+    [pytest.param(a.strip("`"), b.strip("`"), c, id=a.strip("`")) for a, b, c in TABLE if not b.startswith("-")],
 )
 def test_values_of_losses(there: str, here: str, values: str) -> None:
     pytest.importorskip("oml", reason="Open Metric Learning is not installed (it asks for NumPy 1)")
