@@ -1,9 +1,10 @@
-"""Draws docs/images/: the board, the report and the search page in Chromium, each light and dark.
+"""Draws docs/images/, each light and dark: the board, the report and the search page in Chromium, and the gallery's
+figures of the demo run.
 
     python docs/screenshots.py FOLDER
 
-The board and the report are of the demo run, the searches of a run on Fashion-MNIST (MIT licence). FOLDER takes both
-runs, the images and the index; what is there already is used again.
+The searches are of a run on Fashion-MNIST (MIT licence). FOLDER takes both runs, the images and the index; what is
+there already is used again.
 """
 
 import io
@@ -23,12 +24,16 @@ from playwright.sync_api import Browser, sync_playwright
 from pullpush import search
 from pullpush.board import Board
 from pullpush.data.sources import open_items
+from pullpush.reports.context import Context
+from pullpush.reports.layout import build
+from pullpush.runs.reader import RunFolder
 from pullpush.server.app import make_app
 from pullpush.server.middleware import Rules
 from pullpush.server.service import Service
 
 IMAGES = Path(__file__).parent / "images"
 EACH = 300
+FIGURES = ("loss", "validation_recall", "similarities", "class_recall", "maps")
 # Several descriptions a class, as people would name it.
 SAID = {
     "T-shirt/top": "a T-shirt|a short-sleeved top",
@@ -111,6 +116,14 @@ def demo(folder: Path) -> tuple[Board, Path]:
     return board, folder / "demo" / "report.html"
 
 
+def draw_figures(run: Path) -> None:
+    """The gallery's figures, as they are in the report of a run."""
+    for block in (block for section in build(Context(RunFolder(run), 50)) for block in section.blocks):
+        if block.figure and (name := block.figure.path.stem) in FIGURES:
+            for path, drawn in ((f"{name}.png", block.figure.light), (f"{name}-dark.png", block.figure.dark)):
+                Image.open(io.BytesIO(drawn)).convert("RGB").quantize(64).save(IMAGES / path, optimize=True)
+
+
 def shoot(
     browser: Browser, name: str, url: str, seen: str, width: int = 1080, height: int = 720, click: str = ""
 ) -> None:
@@ -136,6 +149,7 @@ def shoot(
 def main() -> None:
     folder = Path(sys.argv[1])
     board, report = demo(folder)
+    draw_figures(report.parent)
     server, url = serve(prepare(folder))
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
