@@ -81,16 +81,19 @@ class _Bars:
         from rich.table import Table
         from rich.text import Text
 
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+
         def drawn() -> Any:
             rows = []
             for each in works:
                 row = Table.grid(padding=(0, 1))
-                bar = ProgressBar(each.total, each.done, width=20, pulse=each.total is None)
-                row.add_row(Text(each.what, style="bold"), bar, Text(each.numbers))
+                numbers = each.numbers
+                room = self.console.width - len(each.what) - len(numbers) - 3
+                bar = ProgressBar(each.total, each.done, width=max(6, min(20, room)), pulse=each.total is None)
+                row.add_row(Text(each.what, style="bold"), bar, Text(numbers))
                 rows.append(row)
             return Group(*rows)
 
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         own = sys.stdout.isatty()  # what goes elsewhere must not be drawn into the bar
         self._live = Live(
             get_renderable=drawn, console=self.console, refresh_per_second=4, transient=True, redirect_stdout=own
