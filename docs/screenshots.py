@@ -121,7 +121,7 @@ def draw_figures(run: Path) -> None:
     for block in (block for section in build(Context(RunFolder(run), 50)) for block in section.blocks):
         if block.figure and (name := block.figure.path.stem) in FIGURES:
             for path, drawn in ((f"{name}.png", block.figure.light), (f"{name}-dark.png", block.figure.dark)):
-                Image.open(io.BytesIO(drawn)).convert("RGB").quantize(64).save(IMAGES / path, optimize=True)
+                Image.open(io.BytesIO(drawn)).convert("RGB").save(IMAGES / path, optimize=True)
 
 
 def shoot(
