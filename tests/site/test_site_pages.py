@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 import zlib
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -119,3 +120,17 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
         assert not [mark for mark in ('src="http', 'src="//', '<link rel="stylesheet" href="http') if mark in text], (
             path
         )
+
+
+def test_a_loss_is_shown_as_a_person_makes_it(site: Path) -> None:
+    """With its options and without the rectangle of the later call; and its figure in both themes."""
+    shown = (site / "reference" / "losses.html").read_text(encoding="utf-8")
+    circle = shown.partition('id="pullpush.losses.circle"')[2].partition('id="pullpush.losses.contrastive"')[0]
+    text = re.sub(r"<[^>]+>", "", circle)
+    assert re.search(r"circle\(\s*\*,\s*margin: CosineMargin = 0.4,\s*scale: Positive = 80.0,", text)
+    assert "Parameters:" in text
+    assert "Source: Sun et al." in text
+    assert "rectangle" not in text
+    assert "Returns:" not in text
+    page = (site / "losses" / "circle.html").read_text(encoding="utf-8")
+    assert all(f'src="images/circle{twin}"' in page for twin in (".png#only-light", "-dark.png#only-dark"))
