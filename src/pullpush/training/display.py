@@ -53,7 +53,7 @@ def _learning(config: Config) -> str:
     if own.tune in ("lora", "last-stages"):
         return f"{'adapters' if own.tune == 'lora' else f'its last {own.last_stages} stages'} and its head learn"
     fixed = own.frozen_stages if own.tune == "auto" else 0
-    return f"all but its first {fixed} stages learns" if fixed else "all of it learns"
+    return f"all but its first {fixed} stages learn" if fixed else "all of it learns"
 
 
 class Display(Callback):
