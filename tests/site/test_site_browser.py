@@ -100,11 +100,11 @@ def test_what_is_wrong_with_a_page_would_be_seen(address: str, browser: Browser)
     seen = watched(page, address)
     page.goto(f"{address}/index.html", wait_until="networkidle")
     assert page.evaluate(WRONG) == seen == []
-    page.evaluate(
-        """() => document.querySelector("article").insertAdjacentHTML("beforeend",
-        '<div style="width: 900px">wide</div><img src="gone.png"><span class="arithmatex">raw</span>')"""
-    )
-    page.wait_for_load_state("networkidle")
+    with page.expect_response(f"{address}/gone.png"):
+        page.evaluate(
+            """() => document.querySelector("article").insertAdjacentHTML("beforeend",
+            '<div style="width: 900px">wide</div><img src="gone.png"><span class="arithmatex">raw</span>')"""
+        )
     assert [str(each).rpartition("/")[2] for each in page.evaluate(WRONG)] == ["gone.png", "raw", "916 px wide"]
     assert f"404: {address}/gone.png" in seen
     page.close()
