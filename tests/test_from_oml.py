@@ -9,7 +9,7 @@ import torch
 
 from pullpush import losses, miners, relations
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
-from tests.support.pages import blocks, names, printed, section, tables
+from tests.support.pages import blocks, in_float64, names, printed, section, tables
 
 PAGE = "from-oml.md"
 C, D = 4, 6
@@ -68,12 +68,9 @@ def test_every_name_is_there() -> None:
 def test_the_two_loops_print_the_same() -> None:
     pytest.importorskip("oml", reason="Open Metric Learning is not installed (it asks for NumPy 1)")
     both, there, here = blocks(section(PAGE, "The same loop"))
-    torch.set_default_dtype(torch.float64)
-    try:
+    with in_float64():
         *theirs, metrics = printed(both, there)
         *found, ours = printed(both, here)
-    finally:
-        torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(torch.tensor(found), torch.tensor(theirs), rtol=1e-6, atol=0)
     assert ours == pytest.approx([float(metrics[0]["cmc"][k]) for k in (1, 10)])
 

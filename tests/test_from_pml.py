@@ -14,7 +14,7 @@ from pullpush import losses, miners, regularizers, similarities
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies, Regularizer, Sum
 from pullpush.maths.pairs import Pairs, make_pairs
 from pullpush.maths.rectangle import Rectangle
-from tests.support.pages import DOCS, blocks, names, printed, section, tables
+from tests.support.pages import DOCS, blocks, in_float64, names, printed, section, tables
 
 pml = pytest.importorskip("pytorch_metric_learning")
 import pytorch_metric_learning.distances as their_distances  # noqa: E402
@@ -112,11 +112,8 @@ def test_the_two_loops_print_the_same() -> None:
     run(here, rtol=2e-5)
     wide = here.replace("dim=16,", 'dim=16, storage="float64",')
     assert wide != here
-    torch.set_default_dtype(torch.float64)
-    try:
+    with in_float64():
         run(wide, rtol=1e-9)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def of_proxies(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:

@@ -64,7 +64,7 @@ def test_the_example_of_six_pairs_is_right() -> None:
 
 def test_the_page_needs_nothing_else_and_no_link_leads_nowhere() -> None:
     page = glossary.page()
-    assert "href=" not in page.replace('href="/page/style.css"', "")
+    assert "href=" not in page.replace('href="/page/glossary.css"', "")
     assert "src=" not in page
     assert "(<code>docs/evaluation.md</code>)" in page
     assert list(glossary.groups())[:2] == ["", "An example of four images"]

@@ -22,7 +22,7 @@ PAGE = """\
 <title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<link rel="stylesheet" href="/page/style.css">
+<link rel="stylesheet" href="/page/glossary.css">
 </head>
 <body class="glossary">
 <main>

@@ -1,9 +1,13 @@
 """What a page of the documentation says, for tests that run it: its Python and its tables."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["DOCS", "blocks", "names", "printed", "section", "tables"]
+import torch
+
+__all__ = ["DOCS", "blocks", "in_float64", "names", "printed", "section", "tables"]
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -37,3 +41,13 @@ def printed(*codes: str) -> list[tuple[object, ...]]:
     for code in codes:
         exec(code, space)
     return lines
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """Within it, what is made is of double precision."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse
 
-from pullpush import glossary
 from pullpush.board.state import PAGES, folders, is_run, items_of, run_state, summary
 from pullpush.errors import UserError
 from pullpush.runs.reader import RunFolder
@@ -16,6 +15,7 @@ from pullpush.server.connections import Connections
 from pullpush.server.error_answers import add_errors
 from pullpush.server.metrics import Metrics
 from pullpush.server.middleware import Rules, SecurityMiddleware
+from pullpush.server.numbers import add_numbers
 
 __all__ = ["make_app"]
 
@@ -43,6 +43,7 @@ def make_app(root: Path, rules: Rules, connections: Connections) -> SecurityMidd
     app.state.search = None
     _add_pages(app, root)
     _add_runs(app, root)
+    add_numbers(app, FRESH)
     add_errors(app)
     return SecurityMiddleware(app, rules, Metrics({"connections": lambda: len(connections)}))
 
@@ -58,10 +59,6 @@ def _add_pages(app: FastAPI, root: Path) -> None:
     @app.get("/favicon.ico")
     async def icon() -> Response:
         return Response(status_code=204, headers=KEPT)
-
-    @app.get("/numbers")
-    async def numbers() -> HTMLResponse:
-        return HTMLResponse(glossary.page(), headers=FRESH)
 
     @app.get("/health")
     async def health() -> dict[str, str]:

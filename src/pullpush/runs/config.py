@@ -172,6 +172,11 @@ class Config(Checked):
         return (256, 1) if with_texts(self.task) else (32, 4)
 
     @property
+    def validation_interval(self) -> int:
+        """Steps from one validation to the next."""
+        return self.validate_every or max(1, self.steps // 8)
+
+    @property
     def processes(self) -> int:
         """How many train together."""
         return self.devices * self.nodes

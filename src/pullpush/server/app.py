@@ -10,7 +10,6 @@ from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from starlette.formparsers import MultiPartParser
 
-from pullpush import glossary
 from pullpush.server.api import ROUTERS
 from pullpush.server.api.dependencies import IMMUTABLE
 from pullpush.server.api_docs import api_docs_page
@@ -18,6 +17,7 @@ from pullpush.server.connections import Connections
 from pullpush.server.error_answers import add_errors
 from pullpush.server.metrics import CONTENT_TYPE_LATEST, Metrics
 from pullpush.server.middleware import Rules, SecurityMiddleware
+from pullpush.server.numbers import add_numbers
 from pullpush.server.service import Service
 
 __all__ = ["make_app"]
@@ -50,6 +50,7 @@ def make_app(
     for router in ROUTERS:
         app.include_router(router)
     _add_pages(app, service, metrics)
+    add_numbers(app, FRESH)
     add_errors(app)
     return SecurityMiddleware(app, rules, metrics)
 
@@ -74,10 +75,6 @@ def _add_pages(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/docs", include_in_schema=False)
     async def documentation() -> HTMLResponse:
         return HTMLResponse(api_docs_page(app.openapi()))
-
-    @app.get("/numbers", include_in_schema=False)
-    async def numbers() -> HTMLResponse:
-        return HTMLResponse(glossary.page(), headers=FRESH)
 
     @app.get("/health", tags=["index"], summary="Whether the server lives")
     async def health() -> dict[str, Any]:

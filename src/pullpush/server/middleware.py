@@ -31,7 +31,16 @@ HEADERS = {
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
 COOKIE = "pullpush"
-OPEN_PATHS = ("/", "/favicon.ico", "/page/app.js", "/page/style.css", "/api/session", "/health", "/numbers")
+OPEN_PATHS = (
+    "/",
+    "/favicon.ico",
+    "/page/app.js",
+    "/page/style.css",
+    "/api/session",
+    "/health",
+    "/numbers",
+    "/page/glossary.css",
+)
 """What is answered without the token: the page itself (which then asks for it), what its numbers mean, and whether the
 server lives."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

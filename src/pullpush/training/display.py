@@ -87,7 +87,7 @@ class Display(Callback):
         elif not self._told and step - self._from[0] >= TIMED:
             self._told = True
             mean = (now - self._from[1] - self._validating) / (step - self._from[0])
-            left, every = run.config.steps - step, run.config.validate_every or max(1, run.config.steps // 8)
+            left, every = run.config.steps - step, run.config.validation_interval
             each = self._validating / max(self._validations, 1)
             seconds = left * mean + math.ceil(left / every) * each
             if seconds > WORTH and not run.config.minutes:

@@ -237,7 +237,7 @@ def _restarted(run: Run, collapse: Collapse) -> Run:
 def _fit(run: Run) -> None:
     """The steps that are not done yet."""
     config, batches, waiting = run.config, run.task.batches(run.step), list[dict[str, Any]]()
-    validate_every = config.validate_every or max(1, config.steps // 8)
+    validate_every = config.validation_interval
     if run.collapse and run.collapse.ends:
         return
     try:
