@@ -193,7 +193,7 @@ def test_how_long_the_other_steps_take_is_told_once_from_those_that_were_timed(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(display_module, "perf_counter", lambda: clock[0])
-    run: Any = SimpleNamespace(config=SimpleNamespace(steps=100, minutes=0, validate_every=10))
+    run: Any = SimpleNamespace(config=SimpleNamespace(steps=100, minutes=0, validation_interval=10))
     display = Display()
     with progress.showing():
         for step in range(1, 41):

@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from pullpush.errors import UserError
 from pullpush.progress import counted
@@ -28,6 +30,7 @@ __all__ = [
     "mask_own",
     "matrix",
     "nearest",
+    "one_thread_a_product",
     "positions",
     "prepare",
     "search",
@@ -182,6 +185,18 @@ def prepare(queries: Floats, gallery: Floats, similarity: Similarity, own: Ints 
     return Space(queries, gallery, np.where(scale > 0, scale, 1.0))
 
 
+@cache
+def _numpy_threads() -> ThreadpoolController:
+    """To look for the libraries reads the process's whole map of memory, tens of milliseconds of a large one."""
+    return ThreadpoolController()
+
+
+def one_thread_a_product() -> AbstractContextManager[Any]:
+    """numpy's products within take one thread each, as their callers are threads, or the products small."""
+    limited: AbstractContextManager[Any] = _numpy_threads().limit(limits=1, user_api="blas")
+    return limited
+
+
 def for_each_block(queries: Floats, gallery: Floats, act: Callable[[int, Floats], None]) -> None:
     """Call `act(start, similarities)` for all queries, block by block, in as many threads as torch uses.
 
@@ -204,7 +219,7 @@ def for_each_block(queries: Floats, gallery: Floats, act: Callable[[int, Floats]
             act(start + at, similarities[at : at + step])
         return len(part)
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+    with one_thread_a_product(), ThreadPoolExecutor(threads) as pool:
         done = pool.map(block, range(0, len(queries), rows))
         for _ in counted(done, "ranking", len(queries), "queries", int):
             pass

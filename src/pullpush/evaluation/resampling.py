@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from pullpush.evaluation.bootstrap import FEW, class_draws
+from pullpush.evaluation.knn import one_thread_a_product
 from pullpush.evaluation.streaming import Counts
 
 __all__ = ["intervals"]
@@ -42,7 +42,7 @@ def intervals(
         return {name: (np.nan, np.nan) for name in metrics}
     classes = len(counts.class_same)
     draws = class_draws(classes, replicates, seed)
-    with threadpool_limits(1, "blas"):  # for such small products threads cost more than they save
+    with one_thread_a_product():  # for such small products threads cost more than they save
         parts = [_read(*_curves(counts, np.ones((1, classes))), fars)]
         while drawn := list(islice(draws, AT_ONCE)):
             parts.append(_read(*_curves(counts, np.stack(drawn)), fars))

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from pullpush.evaluation import knn
 from pullpush.evaluation.knn import Floats, Ints
@@ -100,8 +99,8 @@ def stream(sides: Sides, plan: Plan) -> Counts:
     """Counts all pairs, in as many threads as torch uses."""
     work = _Stream(sides, plan)
     starts = range(0, len(sides.queries), ROWS)
-    # one BLAS thread each: threads make their own tiles, so none waits for another
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    # threads make their own tiles, so none waits for another
+    with knn.one_thread_a_product(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for _ in counted(pool.map(work.block, starts), "comparing", len(sides.queries), "items", int):
             pass
     return work.counts()
