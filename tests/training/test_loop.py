@@ -26,7 +26,7 @@ from pullpush.evaluation import evaluate_items
 from pullpush.runs.checkpoint import load_checkpoint, save_checkpoint
 from pullpush.runs.groups import DataConfig
 from pullpush.runs.log import append, keep_until, read_log
-from pullpush.training import Stopped, towers, train
+from pullpush.training import Stopped, towers, trackers, train
 from pullpush.training import run as run_module
 from pullpush.training.callbacks import Callback
 from pullpush.training.loop import make_items
@@ -365,7 +365,9 @@ def test_mlflow_takes_what_the_log_takes(small: Options, tmp_path: Path, monkeyp
     with pytest.raises(Stopped):
         train(**{**small, "trackers": ["mlflow"], "steps": 8}, out=str(tmp_path / "run"), callbacks=[stopping])
     run = train(resume=tmp_path / "run", quiet=True)
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not logging.getLogger("pullpush").disabled  # as a store of MLflow does when it is opened
+    with trackers._loggers_kept():
+        client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("pullpush")
     (held,) = client.search_runs([experiment.experiment_id])
     assert (held.info.run_name, held.info.status, held.data.params["steps"]) == ("run", "FINISHED", "8")
@@ -374,7 +376,35 @@ def test_mlflow_takes_what_the_log_takes(small: Options, tmp_path: Path, monkeyp
         assert point.value == pytest.approx(losses.pop(point.step))
     assert not losses
     assert "validation/recall1" in held.data.metrics
-    assert not logging.getLogger("pullpush").disabled
+
+
+def test_trackio_takes_what_the_log_takes(
+    small: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In its own store; a run that goes on stays one run, one that begins anew is another."""
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "store"))  # which it reads once, as it is imported
+    pytest.importorskip("trackio", reason="the extra trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    options = {**small, "trackers": ["trackio"], "steps": 8}
+    stopping = lambda run, step: os.kill(os.getpid(), signal.SIGTERM) if step == 4 else None  # noqa: E731
+    with pytest.raises(Stopped):
+        train(**options, out=str(tmp_path / "run"), callbacks=[stopping])
+    run = train(resume=tmp_path / "run", quiet=True)
+    assert "trackio" not in capsys.readouterr().out.lower()
+    (held,) = SQLiteStorage.get_run_records("pullpush")
+    assert held["name"] == "run"
+    config = SQLiteStorage.get_run_config("pullpush", "run", run_id=held["id"])
+    assert config is not None
+    assert config["steps"] == 8
+    lines = SQLiteStorage.get_logs("pullpush", "run", run_id=held["id"])
+    told = {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+    log = read_log(run / "log.jsonl")
+    assert told == pytest.approx({line["step"]: line["train/loss"] for line in log if "train/loss" in line})
+    assert any("validation/recall@1" in line for line in lines)
+
+    train(**{**options, "steps": 1}, out=str(tmp_path / "again" / "run"), quiet=True)
+    assert len(SQLiteStorage.get_run_records("pullpush")) == 2
 
 
 @pytest.mark.parametrize("name", ["nowhere", "os.path.join", "no_such_package.Logger"])

@@ -1,8 +1,11 @@
 """Embeddings in the plane: near to one another where they are similar, and the same for the same seed."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pullpush.errors import UserError
@@ -81,7 +84,10 @@ def _umap(vectors: Floats, start: NDArray[np.float64], seed: int) -> NDArray[np.
     nearest, cosine = (np.take_along_axis(each, order, axis=1) for each in (near.indices, cosine))
     index = np.column_stack([own, nearest]).astype(np.int32)  # each is its own first neighbour, as UMAP expects
     distance = np.column_stack([0.0 * own, 1 - cosine]).clip(min=0).astype(np.float32)
-    with warnings.catch_warnings():  # that a seed means one thread, and that small graphs may fall apart
+    with (
+        _threads_kept(),
+        warnings.catch_warnings(),
+    ):  # that a seed means one thread, and that small graphs may fall apart
         warnings.simplefilter("ignore")
         points = UMAP(
             n_neighbors=NEIGHBOURS,
@@ -93,6 +99,16 @@ def _umap(vectors: Floats, start: NDArray[np.float64], seed: int) -> NDArray[np.
             random_state=seed,
         ).fit_transform(vectors)
     return np.asarray(points, np.float64)
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """numba's first loop in threads gives OpenMP, and with it torch, a thread for each core, whatever was set."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _principal(vectors: Floats) -> NDArray[np.float64]:

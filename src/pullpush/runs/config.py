@@ -113,7 +113,7 @@ class Config(Checked):
         gate: keep the untrained model where training shows no gain on the validation classes.
         checkpoint_every: save the state after every so many steps, to go on from with --resume.
         tensorboard: write logs for TensorBoard beside log.jsonl.
-        trackers: other programs that take the numbers (or --track): csv, comet, mlflow, neptune, wandb, each with its
+        trackers: other programs that take the numbers (or --track): csv, comet, mlflow, trackio, wandb, each with its
             package, or the full name of a class of Fabric's Logger.
         report: draw the report at the end.
         nmi: cluster the test embeddings too, which takes seconds where there are many classes.

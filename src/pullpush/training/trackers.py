@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 from lightning_fabric.loggers.logger import Logger
@@ -23,14 +24,14 @@ from pullpush.training.callbacks import Callback
 if TYPE_CHECKING:
     from pullpush.training.run import Run
 
-__all__ = ["TRACKERS", "Trackers", "tracker"]
+__all__ = ["TRACKERS", "Trackers", "TrackioLogger", "tracker"]
 
 # What people type, and the class that it stands for; any other class is named in full.
 TRACKERS = {
     "csv": "lightning_fabric.loggers.CSVLogger",
     "comet": "pytorch_lightning.loggers.CometLogger",
     "mlflow": "pytorch_lightning.loggers.MLFlowLogger",
-    "neptune": "pytorch_lightning.loggers.NeptuneLogger",
+    "trackio": "pullpush.training.trackers.TrackioLogger",
     "wandb": "pytorch_lightning.loggers.WandbLogger",
 }
 
@@ -51,8 +52,39 @@ def _mlflow(run: Run) -> dict[str, Any]:
     return own | ({"run_id": begun[0].info.run_id} if begun and run.step else {})
 
 
+class TrackioLogger(Logger):
+    """Numbers and configuration of a run, for trackio's pages.
+
+    Where they go, here or to a Space, is for trackio's own environment variables to say, as for any other program that
+    uses it: `trackio show --project pullpush` opens them.
+
+    Args:
+        run: goes on under its name where it has begun; else it is a new run, beside one of its name.
+    """
+
+    name, version = "trackio", 0
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.begun = run.folder.name, run.step > 0
+        self.tracked: Any = None
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        import trackio
+
+        with redirect_stdout(io.StringIO()):  # what it says of itself would tear the progress bar
+            self.tracked = trackio.init("pullpush", self.run, config=params, resume="allow" if self.begun else "never")
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.tracked.log(metrics, step=step)
+
+    def finalize(self, status: str) -> None:
+        with redirect_stdout(io.StringIO()):
+            self.tracked.finish()
+
+
 OPTIONS: dict[str, Callable[[Run], dict[str, Any]]] = {
     "mlflow": _mlflow,
+    "trackio": lambda run: {"run": run},
     "wandb": lambda run: {"project": "pullpush", "name": run.folder.name},
 }
 """What trackers are given beside the folder, where their own defaults would mix up runs."""
