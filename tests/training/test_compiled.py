@@ -49,9 +49,7 @@ def test_without_a_compiler_it_runs_as_it_is(caplog: pytest.LogCaptureFixture) -
         asked.append(graph)
         raise RuntimeError("no compiler here")
 
-    def double(
-        x: torch.Tensor,
-    ) -> torch.Tensor:
+    def double(x: torch.Tensor) -> torch.Tensor:
         return 2 * x
 
     torch._dynamo.reset()  # past its limit for one function torch asks no compiler
@@ -60,4 +58,6 @@ def test_without_a_compiler_it_runs_as_it_is(caplog: pytest.LogCaptureFixture) -
     x = torch.ones(2, 3)
     assert torch.equal(encode(x), 2 * x)
     assert asked
+    assert encode.compiled is None
+    assert not compiling.log.disabled
     assert "no compilation of the encoder 'image', it runs as it is: RuntimeError: no compiler here" in caplog.text
