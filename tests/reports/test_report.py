@@ -185,9 +185,13 @@ def test_missing_parts_are_left_out_and_named_below(
     assert [i for i in parsed.ids if i in SECTIONS] == sections
 
 
-def test_an_empty_run_folder_gives_a_page_and_no_folder_an_error(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    text = Page(reports.report(tmp_path / "empty")).text
+def test_a_run_that_has_only_begun_gives_a_page_and_what_is_no_run_an_error(tmp_path: Path) -> None:
+    (tmp_path / "begun").mkdir()
+    with pytest.raises(UserError, match="begun' holds no run"):
+        reports.report(tmp_path / "begun")
+    assert not list((tmp_path / "begun").iterdir())
+    (tmp_path / "begun" / "config.yaml").write_text("steps: 5\n", encoding="utf-8")
+    text = Page(reports.report(tmp_path / "begun")).text
     assert "no evaluation of the test split was recorded" in text
     assert "the table of before and after is left out" in text
     assert "unseen" not in text

@@ -14,7 +14,7 @@ from pullpush.doctor.declaration import Finding
 from pullpush.doctor.findings import FINDINGS
 from pullpush.errors import UserError
 from pullpush.files import read_jsonl, read_text
-from pullpush.runs.reader import RunFolder, or_else
+from pullpush.runs.reader import RUN_FILES, RunFolder, or_else
 from pullpush.runs.retrieved import RETRIEVED
 
 __all__ = ["PAGES", "folders", "is_run", "items_of", "run_state", "summary"]
@@ -132,7 +132,7 @@ def _listed(metrics: Any) -> dict[str, float]:
 
 def _changed(folder: Path) -> float:
     """When it was last written to, in seconds."""
-    files = (folder / name for name in ("config.yaml", "log.jsonl", "metrics.json"))
+    files = (folder / name for name in RUN_FILES)
     return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
 

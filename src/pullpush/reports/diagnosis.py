@@ -87,7 +87,7 @@ def diagnose_run(path: Path | str) -> Diagnosis:
     Raises:
         UserError: no run folder, or a file in it is damaged.
     """
-    run, not_seen, notes = RunFolder(Path(path)), list[str](), list[str]()
+    run, not_seen, notes = RunFolder.named(path), list[str](), list[str]()
     if not run.trained:
         raise UserError(f"{str(run.path)!r} is an evaluation of a model that was not trained here: nothing to diagnose")
     objective, history = _objective(run), _history(run)

@@ -141,7 +141,7 @@ def report(run: Path | str, *, window: int = 50) -> Path:
 
 def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
     """As `report`; returns the page and a sentence for each file that is damaged."""
-    context = Context(RunFolder(Path(run)), window)
+    context = Context(RunFolder.named(run), window)
     sections = build(context)
     metrics, queried = context.known_metrics, context.queried
     rows = metric_rows(metrics.get("test") or {})

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,10 @@ from pullpush.files.text import CURE
 from pullpush.runs.config import RESTARTED
 from pullpush.runs.neighbours import read_neighbours
 
-__all__ = ["Absent", "Curve", "Missing", "RunFolder", "or_else"]
+__all__ = ["RUN_FILES", "Absent", "Curve", "Missing", "RunFolder", "or_else"]
 
+RUN_FILES = ("config.yaml", "log.jsonl", "metrics.json")
+"""What each run has one of, as soon as it has begun."""
 T = TypeVar("T")
 U = TypeVar("U")
 Way = Literal["image_to_text", "text_to_image"]
@@ -87,6 +89,18 @@ class RunFolder:
     def __post_init__(self) -> None:
         if not self.path.is_dir():
             raise UserError(f"there is no run folder '{self.path}'; one is made by: pullpush train --out {self.path}")
+
+    @classmethod
+    def named(cls, path: Path | str) -> Self:
+        """The run in a folder that a person names.
+
+        Raises:
+            UserError: no such folder, or no run has begun in it.
+        """
+        run = cls(Path(path))
+        if not any((run.path / name).exists() for name in RUN_FILES):
+            raise UserError(f"'{run.path}' holds no run: it has none of {', '.join(RUN_FILES)}")
+        return run
 
     @property
     def name(self) -> str:
