@@ -43,8 +43,8 @@ def board(
 def demo(
     *, out: str = "runs/demo", port: Port = 8000, browser: bool = True, steps: Count | None = None, serve: bool = True
 ) -> None:
-    """Trains a model on built-in images with a live page in the browser, then opens a page to search with it. Takes
-    about five minutes.
+    """Trains a model on built-in images with a live page in the browser, then opens a page to search images of
+    classes that it never saw. Takes five to ten minutes.
 
     A demo that was stopped goes on; one that is done is shown, and its search served.
 
@@ -56,8 +56,8 @@ def demo(
         serve: build an index at the end and serve its search page until Ctrl-C.
 
     Examples:
-        pullpush demo                   about five minutes on two cores
-        pullpush demo --steps 60        a minute, and a weaker model
+        pullpush demo                   five to ten minutes on two cores
+        pullpush demo --steps 60        two to four minutes, and a weaker model
     """
     from pullpush.board import live
 
@@ -91,12 +91,15 @@ def _trained(folder: Path, steps: int | None) -> None:
 
 
 def _searched(folder: Path, page: "Board", port: int) -> None:
-    """Indexes the data, and serves the search until it is told to stop."""
+    """Indexes the test images, and serves the search until it is told to stop."""
+    from pullpush.runs.reader import RunFolder
     from pullpush.search import build_index
     from pullpush.server import serve
 
     index = folder.parent.parent / "indexes" / folder.name
-    print(build_index(str(folder), "emoji", index, progress=True))  # of one that is there, what is missing
+    print(
+        build_index(str(folder), RunFolder(folder).split("test"), index, progress=True)
+    )  # of one that is there, what is missing
 
     def ready(address: str) -> None:
         page.searches(address)
