@@ -133,7 +133,7 @@ def test_every_long_verb_says_what_it_does(
             "drawing the map of 32 images",
         },
         ("data", str(photos)): {"reading", "checking images"},
-        ("report", str(tmp_path)): {"drawing the report"},
+        ("report", str(run)): {"drawing the report"},
     }
     for words, wanted in verbs.items():
         begun.clear()

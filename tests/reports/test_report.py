@@ -187,7 +187,7 @@ def test_missing_parts_are_left_out_and_named_below(
 
 def test_a_run_that_has_only_begun_gives_a_page_and_what_is_no_run_an_error(tmp_path: Path) -> None:
     (tmp_path / "begun").mkdir()
-    with pytest.raises(UserError, match="begun' holds no run"):
+    with pytest.raises(UserError, match="begun' is no run folder"):
         reports.report(tmp_path / "begun")
     assert not list((tmp_path / "begun").iterdir())
     (tmp_path / "begun" / "config.yaml").write_text("steps: 5\n", encoding="utf-8")

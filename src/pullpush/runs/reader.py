@@ -99,7 +99,7 @@ class RunFolder:
         """
         run = cls(Path(path))
         if not any((run.path / name).exists() for name in RUN_FILES):
-            raise UserError(f"'{run.path}' holds no run: it has none of {', '.join(RUN_FILES)}")
+            raise UserError(f"'{run.path}' is no run folder: it has none of {', '.join(RUN_FILES)}")
         return run
 
     @property
