@@ -52,7 +52,6 @@ def test_without_a_compiler_it_runs_as_it_is(caplog: pytest.LogCaptureFixture) -
     def double(x: torch.Tensor) -> torch.Tensor:
         return 2 * x
 
-    torch._dynamo.reset()  # past its limit for one function torch asks no compiler
     encode = compiling.Compiled(double, "encoder 'image'", whole=False)
     encode.compiled = torch.compile(double, backend=none)
     x = torch.ones(2, 3)
