@@ -83,8 +83,8 @@ def compiled() -> Callable[[Floats, Scan, int, Ints, Bools], Taken]:
 
     def scanned(tile: Floats, wanted: Scan, least: int, counts: Ints, mask: Bools) -> Taken:
         room = getattr(local, "room", None)
-        if room is None or room.shape[1] < tile.size:
-            room = local.room = np.empty((2, tile.size), np.int32)
+        if room is None or room.shape[1] <= tile.size:
+            room = local.room = np.empty((3, tile.size + 8), np.int32)
         row = mask.view(np.uint8)[0, : -(-tile.shape[1] // 8) * 8]
         row[tile.shape[1] :] = 0
         found, reached = kernel(tile, *wanted.edges, least, counts, row, *room)
@@ -94,30 +94,43 @@ def compiled() -> Callable[[Floats, Scan, int, Ints, Bools], Taken]:
 
 
 def _kernel(
-    tile: Any, floor: Any, low: Any, high: Any, least: Any, counts: Any, mask: Any, index: Any, places: Any
+    tile: Any, floor: Any, low: Any, high: Any, least: Any, counts: Any, mask: Any, index: Any, places: Any, some: Any
 ) -> tuple[int, int]:
-    """Fills `index` and `places`, and gives how many it has filled and how many pairs reach `high`. `mask` is room for
-    a row: eight bytes at a time say that there is nothing, which is the rule."""
+    """Fills `index` and `places`, and gives how many it has filled and how many pairs reach `high`.
+
+    `mask` and `some` are room for a row. No step branches on a number of the tile, which no processor can foresee: what
+    is passed over is written too, and overwritten by the next. Eight bytes of the mask at a time say that there is
+    nothing, which is the rule.
+    """
     words, scale = mask.view(np.uint64), np.float32(GRID)
     found, reached = 0, 0
     for i in range(tile.shape[0]):
         row: Any = tile[i]
-        past: Any = np.int32(0)
-        for j in range(tile.shape[1]):  # without a branch and in 32 bits, so that it runs on vectors
-            in_zone = np.uint8(row[j] >= low) & np.uint8(row[j] < high)
-            mask[j] = np.uint8(row[j] >= floor) | in_zone
-            past = np.int32(past + np.int32(row[j] >= high))
-        reached += past
+        if high < np.inf:
+            past: Any = np.int32(0)
+            for j in range(tile.shape[1]):  # in 32 bits, so that it runs on vectors
+                in_zone = np.uint8(row[j] >= low) & np.uint8(row[j] < high)
+                mask[j] = np.uint8(row[j] >= floor) | in_zone
+                past = np.int32(past + np.int32(row[j] >= high))
+            reached += past
+        else:
+            for j in range(tile.shape[1]):
+                mask[j] = np.uint8(row[j] >= floor)
+        eights, taken = 0, 0
         for word in range(len(words)):
-            if words[word]:
-                for j in range(8 * word, 8 * word + 8):
-                    if mask[j]:
-                        number = np.rint(row[j] * scale)
-                        at = int(min(max(number, np.float32(-GRID)), np.float32(GRID))) + GRID
-                        counts[at] += 1
-                        if at >= least:
-                            index[found], places[found] = i * tile.shape[1] + j, at
-                            found += 1
+            places[found + eights] = word
+            eights += int(words[word] != 0)
+        for each in range(eights):
+            first = 8 * places[found + each]
+            for j in range(first, first + 8):
+                some[taken] = j
+                taken += int(mask[j])
+        for each in range(taken):
+            j = some[each]
+            at = int(min(max(np.rint(row[j] * scale), np.float32(-GRID)), np.float32(GRID))) + GRID
+            counts[at] += 1
+            index[found], places[found] = i * tile.shape[1] + j, at
+            found += int(at >= least)
     return found, reached
 
 
