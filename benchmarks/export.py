@@ -1,5 +1,6 @@
 """One image, and 32, through the default encoder: ONNX Runtime, OpenVINO and eight bits against eager PyTorch, all on
 as many threads as torch uses: `export/onnx/64px x 32/eager`. Twice as fast is promised, three times with eight bits.
+Other backbones, with random weights, follow: `export/onnx/convnext_atto x 32/eager`; of them nothing is promised.
 """
 
 import shutil
@@ -23,11 +24,17 @@ from pullpush.search import build_index
 from pullpush.search.engine import open_index
 
 SIZES, BATCHES = (64, 224), (1, 32)
+OTHERS = ("convnext_atto", "vit_tiny_patch16_224")
 
 
 def run() -> list[dict[str, Any]]:
     """Medians in ms."""
-    return [row for size in SIZES for row in (*_of_size(size), *_of_queries(size))]
+    rows = []
+    for size in SIZES:
+        rows += _of_encoder(f"{size}px", ImageEncoder(size=size)) + _of_queries(size)
+    for name in OTHERS:
+        rows += _of_encoder(name, ImageEncoder(name, size=224, weights="none"))
+    return rows
 
 
 def _of_queries(size: int) -> list[dict[str, Any]]:
@@ -47,8 +54,8 @@ def _of_queries(size: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _of_size(size: int) -> list[dict[str, Any]]:
-    model = Model([ImageEncoder(size=size)], "")
+def _of_encoder(what: str, encoder: ImageEncoder) -> list[dict[str, Any]]:
+    model, size = Model([encoder], ""), encoder.preprocessing.size
     eager = graphs_of(model)[0].module
     images = np.random.default_rng(0).random((max(BATCHES), 3, size, size), np.float32)
     rows = []
@@ -58,7 +65,7 @@ def _of_size(size: int) -> list[dict[str, Any]]:
             for n in BATCHES:
                 some = images[:n]
                 mine, other = compare(partial(function, some), partial(_eagerly, eager, some), repeats=15)
-                rows.append(result(f"export/{name}/{size}px x {n}/eager", 1e3 * mine, 1e3 * other, "ms"))
+                rows.append(result(f"export/{name}/{what} x {n}/eager", 1e3 * mine, 1e3 * other, "ms"))
     return rows
 
 
