@@ -2,7 +2,8 @@
 that do not fit the cache, `loop/step/224px photographs/bare`. The bare step has its batch at hand.
 
 Two processes decode; where there are no more than two cores, they compete with the step, and the ratio says what that
-costs. Photographs are JPEGs made large from those in the folder `$PULLPUSH_PHOTOS`, else drawn.
+costs. `loop/step/224px photographs, a core free/bare` says what the loop itself costs: one process decodes, and step
+and bare step take one thread. Photographs are JPEGs made large from those in the folder `$PULLPUSH_PHOTOS`, else drawn.
 """
 
 import contextlib
@@ -55,17 +56,21 @@ def run() -> list[dict[str, Any]]:
     """Medians over blocks, in ms a step."""
     with tempfile.TemporaryDirectory() as folder:
         photos = photographs(Path(folder) / "photos")
-        large = {"data": {"source": str(photos), "cache": "no", "workers": 2}, "encoder": {"size": 224}}
-        return [
-            _measured("loop/step/64px/bare", {"data": {"source": "emoji", "check": False}}, Path(folder) / "small", 5),
-            _measured(
-                "loop/step/224px photographs/bare",
-                {**large, "batch": {"classes": 6, "samples": 4}},
-                Path(folder) / "large",
-                8,
-                blocks=5,
-            ),
-        ]
+        small = {"data": {"source": "emoji", "check": False}}
+        rows = [_measured("loop/step/64px/bare", small, Path(folder) / "small", 5)]
+        threads = torch.get_num_threads()
+        for name, workers, used in (("", 2, threads), (", a core free", 1, 1)):
+            large = {
+                "data": {"source": str(photos), "cache": "no", "workers": workers},
+                "encoder": {"size": 224},
+                "batch": {"classes": 6, "samples": 4},
+            }
+            torch.set_num_threads(used)
+            rows.append(
+                _measured(f"loop/step/224px photographs{name}/bare", large, Path(folder) / f"{workers}", 8, blocks=5)
+            )
+        torch.set_num_threads(threads)
+        return rows
 
 
 def photographs(folder: Path) -> Path:
