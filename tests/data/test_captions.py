@@ -33,6 +33,22 @@ def test_a_text_file_beside_each_image_has_a_description_a_line(pictures: Path) 
     ]
 
 
+def test_the_mark_of_windows_editors_is_no_part_of_a_text(pictures: Path) -> None:
+    (pictures / "a.txt").write_text("a cat\n", encoding="utf-8-sig")
+    assert texts_of(pictures)["a.png"] == ["a cat"]
+
+
+def test_an_empty_text_joins_no_classes(pictures: Path) -> None:
+    """A separator too many, or a missing value in a list, is no text that two images share."""
+    paths = ["a.png", "b.jpg", "c.png"]
+    pd.DataFrame({"path": paths, "text": ["a cat|", "a dog| |", "a cow"]}).to_csv(pictures / "list.csv", index=False)
+    frame = pd.DataFrame({"path": paths, "text": [["a cat", None], ["a dog", None], ["a cow", ""]]})
+    frame.to_parquet(pictures / "list.parquet")
+    for name in ("list.csv", "list.parquet"):
+        assert texts_of(pictures / name) == {"a.png": ["a cat"], "b.jpg": ["a dog"], "c.png": ["a cow"]}
+        assert len(open_items(pictures / name).classes) == 3
+
+
 def test_captions_csv_may_name_an_image_several_times(pictures: Path) -> None:
     (pictures / "captions.csv").write_text('path,text\na.png,a cat|feline\na.png,"cat, sitting"\nb.jpg,a dog\n')
     assert texts_of(pictures) == {"a.png": ["a cat", "feline", "cat, sitting"], "b.jpg": ["a dog"], "c.png": []}

@@ -37,6 +37,12 @@ def test_defaults_and_access(items):
     assert items.open(0).getpixel((0, 0)) == (0, 0, 255)
 
 
+def test_texts_that_are_missing_or_empty_are_none(items):
+    for text in ([["one", "", None, " "], None, pd.NA], [("one",), np.nan, ""], [np.array(["one"]), [], [np.nan]]):
+        assert items.assign(text=text).table["text"].tolist() == [["one"], [], []]
+    assert items.assign(text=[7, "7", ["7"]]).table["text"].tolist() == [["7"]] * 3
+
+
 def test_select_keeps_ids_and_labels(items):
     train = items.split("train")
     assert train.ids.tolist() == [0, 2]
@@ -76,6 +82,10 @@ def test_box_is_cropped(items):
         ({"split": ["train", "tst", ""]}, "'tst' is unknown"),
         ({"role": ["both", "queries", "both"]}, "'queries' is unknown"),
         ({"label": [0, 1, 2]}, "labels run from 0 to 2"),
+        ({"label": [0, 1, np.nan]}, "the column 'label' must hold a whole number"),
+        ({"label": [0, 1, 0.5]}, "the column 'label' must hold a whole number"),
+        ({"label": ["x", "y", "x"]}, "the column 'label' must .*`Items.build` numbers the names"),
+        ({"id": [0, 1, None]}, "the column 'id' must hold a whole number"),
     ],
 )
 def test_wrong_columns(items, columns, message):

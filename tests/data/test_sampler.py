@@ -183,6 +183,8 @@ def test_seen_per_class_counts_what_is_shown():
         (lambda y: ClassBalancedSampler(y, 0, 2), "classes .* must be a whole number from 1"),
         (lambda y: ClassBalancedSampler(y, 2, 2, seed=-1), "seed .* from 0 .*, not -1"),
         (lambda y: ShuffledSampler(len(y), 100), "lower batch"),
+        (lambda y: ShuffledSampler(len(y), 2, keys="ab"), "2 keys for 12 rows"),
+        (lambda y: ClassBalancedSampler(y, 2, 2, keys=range(13)), "13 keys for 12 rows"),
     ],
 )
 def test_wrong_options(make, message):

@@ -2,14 +2,17 @@
 
 import importlib.util
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from pullpush.data.items import BOX
 from pullpush.data.sets.emoji import VENDORS
 from pullpush.data.sources import compare_with_published, open_items
 from pullpush.data.synthetic import make_tree
 from pullpush.errors import UserError
+from pullpush.images.files import idx_bytes
 
 
 def picture(path, colour="red"):
@@ -166,6 +169,12 @@ def test_manifest_paths_are_relative_to_root(tmp_path, rows):
     assert len(open_items(file, root=tmp_path)) == 4
 
 
+def test_a_manifest_of_images_in_an_archive(tmp_path, rows):
+    (tmp_path / "images-ubyte").write_bytes(idx_bytes(np.full((4, 2, 2), 9, np.uint8)))
+    rows["path"] = [f"images-ubyte#{row}" for row in range(4)]
+    assert open_items(write(tmp_path, rows)).open(3).getpixel((1, 1)) == (9, 9, 9)
+
+
 def test_manifest_missing_files(tmp_path, rows):
     (tmp_path / "c.png").unlink()
     file = write(tmp_path, rows)
@@ -186,6 +195,9 @@ def test_manifest_missing_files(tmp_path, rows):
         ({"split": ["train", "dev", "", ""]}, "split 'dev' is unknown"),
         ({"is_query": ["maybe"] * 4}, "is_query must be True, False"),
         ({"x_1": [1] * 4}, "a box needs the columns"),
+        (dict.fromkeys(BOX, (1, None, "left", 4)), "1 rows have a box that is not four numbers, the first is row 3"),
+        (dict.fromkeys(BOX, (1, None, 3, np.inf)), "1 rows have a box that is not four numbers, the first is row 4"),
+        ({**dict.fromkeys(BOX, [1] * 4), "x_2": [4, 4, 4, None]}, "1 rows have a box .* is row 4; .*all four empty"),
     ],
 )
 def test_wrong_manifests(tmp_path, rows, change, message):

@@ -4,6 +4,7 @@ import gzip
 import os
 from itertools import count, islice
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -158,6 +159,7 @@ def test_preprocessing_and_cache_keep_the_middle():
     assert middle.shape == (3, 20, 20)
     assert (middle[0] == 255).all()
     assert (middle[1] == 0).all()
+    assert square(torch.from_numpy(np.array(wide)).permute(2, 0, 1), 10)[1].max() == 0
     assert square(Image.new("RGB", (1, 1)), 8).shape == (3, 8, 8)
     assert Preprocessing(16, MEAN, STD).transform(wide).shape == (3, 16, 16)
 

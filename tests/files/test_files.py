@@ -278,6 +278,13 @@ def test_lines_that_are_damaged_are_left_out_and_counted(tmp_path: Path) -> None
     assert left_out == [2, 4, 5, 6, 8]
 
 
+def test_names_of_any_bytes_are_added_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    files.write_text(path, "\udce9\n")
+    files.append_text(path, "\udce9\n")
+    assert path.read_bytes() == b"\xe9\n" * 2
+
+
 def test_words_that_pandas_takes_for_missing_are_names(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("label,x\nNA,1\nNone,\nnull,2\nnan,3\n,4\n")

@@ -102,6 +102,12 @@ def test_every_mode_is_the_same_for_training_embedding_uploads_and_index(
         assert np.array_equal(np.asarray(seen), wanted)
 
 
+@pytest.mark.parametrize("shape", [(), (9,), (0, 4, 3), (4, 4, 1), (4, 4, 2), (4, 4, 5), (2, 4, 4, 3)])
+def test_arrays_that_are_no_image_are_told_what_to_be(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"image 3 is an array of uint8 \[.*\]: give uint8 \[h, w\] or \[h, w, 3\]"):
+        any_rgb(np.zeros(shape, np.uint8), "3")
+
+
 def test_the_modes_are_all_that_there_are() -> None:
     assert set(Image.MODES) <= set(MODES)
 

@@ -22,7 +22,7 @@ from pullpush.files.tables import from_arrow, path_column, read_arrow, to_arrow
 from pullpush.images import open_rgb
 from pullpush.notebook import lines, table, thumbnails
 
-__all__ = ["BOX", "SPLITS", "Items", "crop"]
+__all__ = ["BOX", "SPLITS", "Items", "crop", "strings"]
 
 SPLITS = ("train", "validation", "test")
 ROLES = ("query", "gallery", "both")
@@ -190,9 +190,9 @@ def _complete(table: pd.DataFrame, name: str) -> pd.DataFrame:
     defaults = {"id": np.arange(len(table)), "split": "", "role": "both", "category": "", "domain": "", "text": ""}
     table = table.reset_index(drop=True)
     table = table.assign(**{column: value for column, value in defaults.items() if column not in table.columns})
-    table["text"] = pd.Series([_strings(value) for value in table["text"]], dtype=object)
-    table["id"] = table["id"].astype(np.int64)
-    table["label"] = table["label"].astype(np.int64)
+    table["text"] = pd.Series([strings(value) for value in table["text"]], dtype=object)
+    for column in ("id", "label"):
+        table[column] = _whole(table[column], f"{name}: the column {column!r}")
     for column in ("split", "role", "category", "domain"):
         table[column] = table[column].fillna("").map(readable)
     twice = table["id"][table["id"].duplicated()]
@@ -206,9 +206,16 @@ def _complete(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table
 
 
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [readable(value)] if value else []
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return []
-    return [readable(v) for v in value]
+def _whole(column: pd.Series, what: str) -> pd.Series:
+    with suppress(ValueError, TypeError, OverflowError):  # names, or missing values
+        given = pd.to_numeric(column)
+        numbers = given.astype(np.int64)
+        if (numbers == given).all():
+            return numbers
+    raise UserError(f"{what} must hold a whole number in each row; `Items.build` numbers the names of classes")
+
+
+def strings(value: Any) -> list[str]:
+    """The texts of an item, of one or of several; without those that are missing or empty."""
+    several = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    return [text for each in several if pd.notna(each) and (text := readable(each).strip())]

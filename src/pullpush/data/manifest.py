@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from pullpush.bounds import checked
 from pullpush.data.folder import SPLIT_FOLDERS
-from pullpush.data.items import BOX, Items
+from pullpush.data.items import BOX, Items, strings
 from pullpush.data.readers import Missing
 from pullpush.data.tables import need_column, read_list_of_items
 from pullpush.data.texts import classes_by_text
 from pullpush.errors import UserError
 from pullpush.files.tables import read_parquet
+from pullpush.images.files import file_of
 from pullpush.names import few
 
 __all__ = ["COLUMNS", "existing", "manifest_images", "read_manifest"]
@@ -75,7 +76,7 @@ def _read_items(file: Path, root: str | Path | None, missing: str, classes: bool
     kept = ("category", "domain", "role", *BOX, "split")
     columns: dict[str, Any] = {c: frame[c].to_numpy() for c in kept if c in frame}
     if "text" in frame:
-        columns["text"] = [[part.strip() for part in t.split("|")] if isinstance(t, str) else t for t in frame["text"]]
+        columns["text"] = [strings(text.split("|") if isinstance(text, str) else text) for text in frame["text"]]
     labels = list(frame["label"].astype(str)) if "label" in frame else [""] * len(frame)
     if "label" not in frame and "text" in frame:
         digits = len(str(len(frame)))  # so that classes are numbered in the order of the rows
@@ -87,7 +88,7 @@ def _read_items(file: Path, root: str | Path | None, missing: str, classes: bool
 
 def existing(frame: pd.DataFrame, origin: str, missing: str, notes: list[str]) -> pd.DataFrame:
     """The rows whose `path` exists; the others are an error, or (`missing="skip"`) a note."""
-    there = np.fromiter((os.path.isfile(p) for p in frame["path"]), bool, len(frame))
+    there = np.fromiter((os.path.isfile(file_of(p)) for p in frame["path"]), bool, len(frame))
     if there.all():
         return frame
     gone = frame["path"][~there]
@@ -124,6 +125,11 @@ def _check_columns(frame: pd.DataFrame, file: Path, classes: bool) -> None:
     boxed = [c for c in BOX if c in names]
     if boxed and len(boxed) < 4:
         raise UserError(f"{file}: a box needs the columns {', '.join(BOX)}; only {', '.join(boxed)} are there")
+    numbers = np.isfinite(frame[boxed].apply(pd.to_numeric, errors="coerce"))
+    wrong = np.flatnonzero(~(numbers.all(axis=1) | frame[boxed].isna().all(axis=1)))
+    if len(wrong):
+        what = f"{len(wrong)} rows have a box that is not four numbers, the first is row {wrong[0] + 1}"
+        raise UserError(f"{file}: {what}; mend it, or leave all four empty")
 
 
 def _splits(frame: pd.DataFrame, file: Path) -> list[str]:

@@ -30,9 +30,13 @@ class BatchSampler:
     tells how many batches it has consumed: `sampler.seek(consumed)`.
     """
 
-    def __init__(self, batch: int, seed: int, rank: int, world: int, passes: int | None, rows: int) -> None:
+    def __init__(
+        self, batch: int, seed: int, rank: int, world: int, passes: int | None, rows: int, keys: Sequence[Any] | None
+    ) -> None:
         if not 0 <= rank < world:
             raise UserError(f"rank={rank} must be from 0 to world - 1 = {world - 1}")
+        if keys is not None and len(keys) != rows:
+            raise UserError(f"there are {len(keys)} keys for {rows} rows: give each row one")
         self.batch, self.seed, self.rank, self.world, self.passes = batch, seed, rank, world, passes
         self.position = 0
         self.notes: list[str] = []
@@ -135,7 +139,7 @@ class ClassBalancedSampler(BatchSampler):
         passes: Count | None = 1,
     ) -> None:
         labels = _classes(labels)[0]
-        super().__init__(classes * samples, seed, rank, world, passes, len(labels))
+        super().__init__(classes * samples, seed, rank, world, passes, len(labels), keys)
         if classes % world:
             cure = f"--batch.classes must be a multiple of {world}"
             raise UserError(f"{classes} classes a batch cannot be shared among {world} ranks: {cure}")
@@ -250,7 +254,7 @@ class ShuffledSampler(BatchSampler):
         keys: Sequence[Any] | None = None,
         passes: Count | None = 1,
     ) -> None:
-        super().__init__(batch, seed, rank, world, passes, rows)
+        super().__init__(batch, seed, rank, world, passes, rows, keys)
         if batch > rows:
             raise UserError(f"a batch of {batch} needs as many items, there are {rows}; lower batch")
         if batch % world:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from pullpush.data.items import Items
+from pullpush.data.items import Items, strings
 from pullpush.data.tables import need_column, read_list_of_items
 from pullpush.errors import UserError
 from pullpush.files import read_text
@@ -49,7 +49,7 @@ def classes_by_text(names: Sequence[str], texts: Sequence[Sequence[str] | None])
         names: one an item; a class has that of its first item.
         texts: the texts of each item.
     """
-    listed = [[plain(str(text)) for text in of] if isinstance(of, list | np.ndarray) else [] for of in texts]
+    listed = [[plain(text) for text in of or ()] for of in texts]
     rows = np.repeat(np.arange(len(names)), [len(of) for of in listed])
     different, codes = np.unique([text for of in listed for text in of], return_inverse=True)
     size = len(names) + len(different)
@@ -88,7 +88,7 @@ def _from_table(table: Path, root: Path, files: Sequence[Path], notes: list[str]
         need_column(frame, column, table)
     listed: dict[str, list[str]] = {}
     for path, text in zip(frame["path"], frame["text"], strict=True):
-        listed.setdefault(str(root / path), []).extend(entry for part in text.split("|") if (entry := part.strip()))
+        listed.setdefault(str(root / path), []).extend(strings(text.split("|")))
     known = {str(file) for file in files}
     named = {path: texts for path, texts in listed.items() if path in known and texts}
     if not named:
@@ -99,5 +99,4 @@ def _from_table(table: Path, root: Path, files: Sequence[Path], notes: list[str]
 def _from_files(files: Sequence[Path]) -> dict[str, list[str]]:
     beside = {str(file): file.with_suffix(SUFFIX) for file in files}
     texts = {path: read_text(file, "save it as UTF-8").splitlines() for path, file in beside.items() if file.is_file()}
-    entries = {path: [line.strip() for line in lines if line.strip()] for path, lines in texts.items()}
-    return {path: lines for path, lines in entries.items() if lines}
+    return {path: entries for path, lines in texts.items() if (entries := strings(lines))}

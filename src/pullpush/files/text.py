@@ -45,7 +45,7 @@ def damaged(path: str | os.PathLike[str], error: BaseException | str, cure: str 
 
 
 def read_text(path: str | os.PathLike[str], cure: str = CURE, largest: int = LARGEST) -> str:
-    """The text of a UTF-8 file, at most `largest` bytes long.
+    """The text of a UTF-8 file, with or without its mark, at most `largest` bytes long.
 
     Raises:
         UserError: no such file, unreadable, too long, or not UTF-8.
@@ -54,7 +54,7 @@ def read_text(path: str | os.PathLike[str], cure: str = CURE, largest: int = LAR
     if size > largest:
         raise damaged(path, f"it has {size:,} bytes, at most {largest:,} are expected", cure)
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"can't read {str(path)!r}: {_reason(error)}; {cure}") from error
     except UnicodeDecodeError as error:

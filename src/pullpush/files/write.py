@@ -126,8 +126,8 @@ def write_text(path: str | os.PathLike[str], content: str, then: str = "") -> No
 def append_text(path: str | os.PathLike[str], content: str, then: str = "") -> None:
     """Adds `content` to the end of a file, not flushed to the disk; Args and Raises as of `replacing`."""
     try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(content)
+        with open(path, "ab") as file:
+            file.write(content.encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise unwritable(path, error, then) from error
 

@@ -113,9 +113,9 @@ def any_rgb(image: str | os.PathLike[str] | Image.Image | NDArray[Any], place: s
     if isinstance(image, str | os.PathLike):
         return open_rgb(image)
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        if image.dtype != np.uint8 or not image.size or image.ndim < 2 or image.shape[2:] not in ((), (3,), (4,)):
             shape = f"{image.dtype} {list(image.shape)}"
-            raise UserError(f"image {place} is an array of {shape}: give uint8 [h, w, 3], values 0 to 255")
+            raise UserError(f"image {place} is an array of {shape}: give uint8 [h, w] or [h, w, 3], values 0 to 255")
     elif not isinstance(image, Image.Image):
         raise UserError(f"image {place} is a {type(image).__name__}: give paths, PIL images or uint8 arrays")
     try:

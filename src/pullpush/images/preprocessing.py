@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
 from pullpush.images.decode import Fit, resize_and_center
 from pullpush.transfer import moved
 
-__all__ = ["Preprocessing", "normalise", "square"]
+__all__ = ["Preprocessing", "normalise", "square", "squares"]
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,17 @@ class Preprocessing:
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB images to float32 `[n, 3, size, size]`, channels last in memory."""
-        if not images:
-            return torch.empty(0, 3, self.size, self.size)
-        pixels = np.stack([resize_and_center(image, self.size, self.fit) for image in images])
-        return normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), self.mean, self.std)
+        return normalise(squares(images, self.size, self.fit), self.mean, self.std)
 
     def transform(self, image: Image.Image | Tensor) -> Tensor:
         """One RGB image, or uint8 tensor `[3, h, w]`, to float32 `[3, size, size]`."""
         return normalise(square(image, self.size, self.fit)[None], self.mean, self.std)[0]
+
+
+def squares(images: Sequence[Image.Image], side: int, fit: Fit = "crop") -> Tensor:
+    """RGB images as squares, uint8 `[n, 3, side, side]`, channels last in memory; see `resize_and_center`."""
+    pixels = np.array([resize_and_center(image, side, fit) for image in images], np.uint8)
+    return torch.from_numpy(pixels.reshape(-1, side, side, 3)).permute(0, 3, 1, 2)
 
 
 def square(image: Image.Image | Tensor, side: int, fit: Fit = "crop") -> Tensor:
@@ -50,9 +54,11 @@ def square(image: Image.Image | Tensor, side: int, fit: Fit = "crop") -> Tensor:
         return torch.from_numpy(resize_and_center(image, side, fit).copy()).permute(2, 0, 1).contiguous()
     if image.shape[-2:] == (side, side):
         return image
-    resized: Tensor = resize(image, [side] if fit.startswith("crop") else [side, side], antialias=True)
-    middle: Tensor = center_crop(resized, [side, side])
-    return middle
+    how, _, resample = fit.partition(" ")
+    if how == "crop":
+        image = center_crop(image, [min(image.shape[-2:])] * 2)
+    resized: Tensor = resize(image, [side, side], InterpolationMode(resample or "bicubic"), antialias=True)
+    return resized
 
 
 def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], size: int | None = None) -> Tensor:

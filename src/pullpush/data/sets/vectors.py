@@ -33,7 +33,8 @@ def read_vectors(*, root: str | Path | None = None) -> Items:
     path = Path(root)
     kinds = {"vectors": "f", "labels": "iuU", "paths": "U", "texts": "U", "category": "U", "domain": "U"}
     arrays = read_npz(path, kinds, optional=("paths", "texts", "category", "domain"), cure=CURE)
-    vectors, labels = arrays.pop("vectors"), arrays.pop("labels")
+    with np.errstate(over="ignore"):  # too large for float32: named below
+        vectors, labels = arrays.pop("vectors").astype(np.float32), arrays.pop("labels")
     if vectors.ndim != 2 or not vectors.size:
         shape = list(vectors.shape)
         raise UserError(f"{path}: vectors must be [n, d] with at least one number, they are {shape}; {CURE}")
@@ -43,11 +44,12 @@ def read_vectors(*, root: str | Path | None = None) -> Items:
             raise UserError(f"{path}: {name} must be [{len(vectors)}], as there are vectors, they are {shape}")
     bad = np.flatnonzero(~np.isfinite(vectors).all(1))
     if len(bad):
-        raise UserError(f"{path}: {len(bad)} vectors hold numbers that are not finite, the first is vector {bad[0]}")
+        what = f"{len(bad)} vectors hold numbers that are not finite, the first is vector {bad[0]}"
+        raise UserError(f"{path}: {what}; they are read as float32")
     paths = [str(path.parent / each) for each in arrays["paths"]] if "paths" in arrays else _drawn(vectors)
     columns = {name.replace("texts", "text"): column for name, column in arrays.items() if name != "paths"}
     items = Items.build("vectors", paths, labels.astype(str).tolist())
-    return items.assign(**columns, vector=list(vectors.astype(np.float32)))
+    return items.assign(**columns, vector=list(vectors))
 
 
 def _drawn(vectors: NDArray[np.float32]) -> list[str]:
