@@ -1,6 +1,7 @@
 """Models for other programs: what is written embeds as the model does, or nothing is written."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,13 +11,16 @@ import torch
 from PIL import Image
 
 from pullpush.cli import main
+from pullpush.data.items import Items
 from pullpush.data.synthetic import make_tree
 from pullpush.encoders import ImageEncoder, View, Views, load, save
-from pullpush.encoders.model import Role
-from pullpush.encoders.runtimes import functions_of, run_by, with_runtime
+from pullpush.encoders.model import Model, Role
+from pullpush.encoders.runtimes.runtime import functions_of, run_by, with_runtime
 from pullpush.encoders.text import TextEncoder
+from pullpush.encoders.vector import VectorEncoder
 from pullpush.errors import UserError
 from pullpush.export import Exported, export
+from pullpush.export.check import BATCHES, run_of
 from pullpush.training import train
 from tests.support.texts import small_text_model
 from tests.support.tiny_models import TINY
@@ -89,12 +93,17 @@ def test_a_runtime_serves_all_views(run: Path, onnx: Exported, images: list[Imag
             np.testing.assert_allclose(model.embed(images, role=role), mine, atol=1e-4)
 
 
+@pytest.mark.parametrize("towers", ["", "image", "text"])
 @pytest.mark.parametrize("to", ["onnx", "sentence-transformers"])
-def test_images_and_texts_in_one_space(tmp_path: Path, images: list[Image.Image], to: Any) -> None:
+def test_images_and_texts_in_one_space(tmp_path: Path, images: list[Image.Image], to: Any, towers: str) -> None:
+    """One of the towers may be of transformers, which does not make it a joint model of that."""
     torch.manual_seed(0)
-    image = ImageEncoder("test_vit", weights="none", size=32, dim=16)
-    text = TextEncoder(small_text_model(tmp_path / "text"), dim=16)
+    name = f"hf:{TINY['clip'](tmp_path / 'clip')}" if towers else ""
+    image = ImageEncoder(name if towers == "image" else "test_vit", weights="none", size=32, dim=16)
+    text = TextEncoder(name if towers == "text" else small_text_model(tmp_path / "text"), dim=16)
     save(tmp_path / "model", image, text)
+    with pytest.raises(UserError, match="of other encoders than that of images has no place"):
+        export(tmp_path / "model", "hf", tmp_path / "hf")
     export(tmp_path / "model", to, tmp_path / "out")
     model, texts = load(tmp_path / "model"), ["a red fruit", "one", "a much longer sentence of many words"]
     if to == "onnx":
@@ -127,6 +136,38 @@ def test_an_export_that_embeds_otherwise_is_refused(run: Path, tmp_path: Path, m
     with pytest.raises(UserError, match=r"embeds images otherwise than the model: the least cosine is 0\.9"):
         export(run, "torch", tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_without_its_test_images_the_run_is_still_exported(run: Path, tmp_path: Path) -> None:
+    """As far as recall@1 can't be measured any more, it is left out."""
+    shutil.copytree(run, tmp_path / "run")
+    items = Items.load(run / "items.parquet")
+    test = np.flatnonzero(items.table["split"] == "test")
+    drawn = np.random.default_rng(0).permutation(len(test))[: sum(BATCHES)]
+    gone = np.setdiff1d(np.arange(len(test)), drawn)[0]
+    paths = [str(tmp_path / "gone.png") if row == test[gone] else path for row, path in enumerate(items.table["path"])]
+    items.assign(path=paths).save(tmp_path / "run" / "items.parquet")
+    found = export(tmp_path / "run", "torch", tmp_path / "out").check
+    assert (found.images, found.recall) == ("test", None)
+
+
+def test_a_runtime_that_embeds_otherwise_leaves_the_model_as_it_was(
+    images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model([ImageEncoder("test_vit", weights="none", size=32, dim=16)], "")
+    wanted, whole = model.embed(images), with_runtime.__globals__["functions_of"]
+    monkeypatch.setitem(with_runtime.__globals__, "functions_of", lambda *given: _turned(whole(*given)))
+    with pytest.raises(UserError, match="encoders of the kind 'vector' can't be exported"):
+        with_runtime(Model([VectorEncoder(4, dim=2)], ""), "torch")
+    with pytest.raises(UserError, match=r"torch embeds images otherwise than PyTorch \(cosine 0\.9"):
+        with_runtime(model, "torch")
+    np.testing.assert_array_equal(model.embed(images), wanted)
+
+
+def test_a_library_s_model_belongs_to_no_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    assert run_of(Path("timm:test_resnet")) is None
+    assert all(each is not None and each.path == run for each in (run_of(run), run_of(Path("model"))))
 
 
 def _turned(embeds: dict[str, Any]) -> dict[str, Any]:

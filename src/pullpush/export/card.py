@@ -112,6 +112,12 @@ embeddings = torch.nn.functional.normalize(embeddings)
 ```
 
 """
+LIMITS = """\
+For finding and comparing images of the kind that it was trained on. A cosine is no probability, and where the line \
+between same and different lies depends on the collection (`pullpush verify`). It has not been tested for decisions \
+about people, and it carries whatever is uneven in its training images and in the weights that it began with; their \
+licences hold for it too.
+"""
 
 
 def card(model: Model, to: str, int8: bool, run: RunFolder | None, check: Check, kind: str | None = None) -> str:
@@ -136,7 +142,7 @@ def card(model: Model, to: str, int8: bool, run: RunFolder | None, check: Check,
             "## Trained on\n",
             _trained(run, model),
             "## Intended use, and limits\n",
-            _limits(),
+            LIMITS,
         ]
     )
 
@@ -202,11 +208,8 @@ def _found(run: RunFolder | None) -> str:
     assert run is not None
     table = ["| | before training | after |", "| --- | --- | --- |"]
     for name in rows:
-        table.append(
-            f"| {name} | {before[name]:.3f} | {after[name]:.3f} |"
-            if name in before
-            else f"| {name} | | {after[name]:.3f} |"
-        )
+        first = "" if before.get(name) is None else f"{before[name]:.3f} "
+        table.append(f"| {name} | {first}| {after[name]:.3f} |")
     what = or_else(lambda: f"{len(run.split('test')):,} images of {run.queried}", "the test")
     return f"On {what}, each compared with all others:\n\n" + "\n".join(table) + "\n"
 
@@ -235,13 +238,4 @@ def _trained(run: RunFolder | None, model: Model) -> str:
     return (
         f"{len(items):,} images of {classes:,} classes (`{data.get('source')}`), {config.get('steps')} steps with the "
         f"loss `{loss.get('name')}`, from the backbone `{encoder.get('name')}` at {encoder.get('size')} pixels.\n"
-    )
-
-
-def _limits() -> str:
-    return (
-        "For finding and comparing images of the kind that it was trained on. A cosine is no probability, and where "
-        "the line between same and different lies depends on the collection (`pullpush verify`). It has not been "
-        "tested for decisions about people, and it carries whatever is uneven in its training images and in the "
-        "weights that it began with; their licences hold for it too.\n"
     )

@@ -1,6 +1,7 @@
 """Does an export embed as the model does?"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from PIL import Image
 
 from pullpush.data.items import Items
 from pullpush.encoders.model import Model
-from pullpush.encoders.runtimes import LEAST
+from pullpush.encoders.runtimes.runtime import LEAST
 from pullpush.encoders.views import Views
 from pullpush.errors import UserError
 from pullpush.evaluation import evaluate_items, protocol_for
 from pullpush.evaluation.knn import unit
+from pullpush.images import Unreadable
 from pullpush.progress import counted
 from pullpush.runs.reader import Missing, RunFolder
 
@@ -75,9 +77,10 @@ def check(model: Model, embeds: Mapping[str, Embed], run: RunFolder | None, leas
             )
     recall = recall_of_model = None
     if split == "test" and run is not None and "image" in embeds:
-        items = run.split("test")
-        recall_of_model = _recall(run.embeddings("test", "after"), items)
-        recall = recall_of_model and _recall(_embedded(embeds["image"], items), items)
+        with suppress(Missing, Unreadable):  # images, or the embeddings of the run, are no longer there
+            items = run.split("test")
+            recall_of_model = _recall(run.embeddings("test", "after"), items)
+            recall = None if recall_of_model is None else _recall(_embedded(embeds["image"], items), items)
     if recall is not None and recall_of_model is not None and recall < recall_of_model - LOST:
         raise UserError(
             f"the export finds less: recall@1 {recall:.4f} of the test, the model {recall_of_model:.4f}; at most "
@@ -133,8 +136,8 @@ def _recall(embeddings: NDArray[np.float32], items: Items) -> float | None:
 
 
 def run_of(path: Path) -> RunFolder | None:
-    """The run that a model folder belongs to."""
-    for folder in (path, path.resolve().parent):
+    """The run that a model folder belongs to; none of a library's model."""
+    for folder in (path, path.resolve().parent) if path.is_dir() else ():
         if (folder / "config.yaml").is_file() and (folder / "items.parquet").is_file():
             return RunFolder(folder)
     return None

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-import torch
 from PIL import Image
 
 from pullpush.encoders import load
 from pullpush.encoders.graph import graphs_of
 from pullpush.encoders.model import Model
 from pullpush.encoders.pretrained import Weights
-from pullpush.encoders.runtimes import LEAST, RuntimeName, functions_of, runtime, share, tokens_of, write_graphs
+from pullpush.encoders.runtimes.runtime import LEAST, RuntimeName, functions_of, runtime, share, tokens_of, write_graphs
 from pullpush.errors import UserError
 from pullpush.export import hf, sentence_transformers, transformers
 from pullpush.export.card import card
@@ -22,6 +20,7 @@ from pullpush.export.check import Check, Embed, check, of_split, run_of
 from pullpush.export.int8 import IMAGES, quantize
 from pullpush.files import unwritable
 from pullpush.files.write import replacing_folder
+from pullpush.images.preprocessing import normalise
 from pullpush.names import did_you_mean
 
 __all__ = ["Exported", "Format", "export"]
@@ -142,9 +141,8 @@ def _write_int8(model: Model, to: RuntimeName, folder: Path, images: Sequence[Im
     for file, graph in zip(files, graphs_of(model), strict=True):
         if graph.longest:
             continue  # texts keep float32
-        side = graph.example[0].shape[-1]
-        resized = torch.nn.functional.interpolate(squares.float(), (side, side), mode="bicubic", antialias=True)
-        quantize(file, np.ascontiguousarray((resized / 255).clamp(0, 1).numpy()))
+        seen = normalise(squares, (0.0,) * 3, (1.0,) * 3, graph.example[0].shape[-1])
+        quantize(file, seen.contiguous().numpy())
     if to == "openvino":
         convert = vars(runtime("openvino"))["convert"]
         for file in files:

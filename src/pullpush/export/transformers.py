@@ -41,8 +41,9 @@ def is_own(encoder: Encoder) -> bool:
 
 def is_own_pair(model: Model) -> bool:
     """Whether it has the two towers of one family of joint models."""
-    both = [getattr(encoder.backbone, "model", None) for encoder in model.encoders.values()]
-    return set(model.encoders) == {"image", "text"} and len({_family(each) for each in both} - {""}) == 1
+    if set(model.encoders) != {"image", "text"} or not all(map(is_own, model.encoders.values())):
+        return False
+    return len({_family(cast(Any, encoder.backbone).model) for encoder in model.encoders.values()}) == 1
 
 
 def write(encoder: ImageEncoder, folder: Path) -> None:
@@ -220,9 +221,8 @@ def _alike(model: Any, encoder: ImageEncoder, images: Tensor) -> bool:
 
 
 def _family(model: Any) -> str:
-    """Of joint models; of others nothing that two of them share."""
-    kind = str(getattr(getattr(model, "config", None), "model_type", ""))
-    return kind.removesuffix("_vision_model").removesuffix("_text_model")
+    """The model type; of a tower that of the joint model."""
+    return str(model.config.model_type).removesuffix("_vision_model").removesuffix("_text_model")
 
 
 def _refused(backbone: Vision | Words, what: str) -> UserError:

@@ -121,16 +121,19 @@ def with_runtime(model: Model, name: RuntimeName) -> Model:
     Raises:
         UserError: packages of the runtime are not installed, or its embeddings differ.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        write_graphs(model, name, Path(folder))
+        functions = functions_of(name, Path(folder))
     noise = list(np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8))
     texts = ["one", "and two more", "words"]
     given = [(kind, noise if kind == "image" else texts) for kind in model.encoders]
     before = [model.embed_as(kind, inputs) for kind, inputs in given]
-    with tempfile.TemporaryDirectory() as folder:
-        write_graphs(model, name, Path(folder))
-        run_by(model, functions_of(name, Path(folder)))
+    run_by(model, functions)
     for (kind, inputs), wanted in zip(given, before, strict=True):
         least = float((model.embed_as(kind, inputs) * wanted).sum(axis=1).min())
         if not least >= LEAST:
+            for each in model.encoders.values():
+                each.computed = None
             raise UserError(f"{name} embeds {kind}s otherwise than PyTorch (cosine {least:.5f}); leave the runtime out")
     return model
 
