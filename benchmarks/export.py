@@ -17,8 +17,8 @@ from pullpush.data.synthetic import make_tree
 from pullpush.encoders import ImageEncoder, save
 from pullpush.encoders.graph import graphs_of
 from pullpush.encoders.model import Model
-from pullpush.encoders.runtimes import functions_of, write_graphs
 from pullpush.encoders.runtimes.openvino import convert
+from pullpush.encoders.runtimes.runtime import functions_of, write_graphs
 from pullpush.export.int8 import quantize
 from pullpush.search import build_index
 from pullpush.search.engine import open_index

@@ -177,6 +177,7 @@ def test_embed_takes_paths_pictures_and_arrays_alike(bundle: Path, tmp_path) -> 
     for one in (images[0], paths[0], np.asarray(images[0])):
         np.testing.assert_allclose(model.embed(one), expected[:1], atol=1e-6)
     assert model.embed([]).shape == (0, 8)
+    assert model.preprocess([]).shape == (0, 3, 32, 32)
 
 
 def test_embed_decodes_like_everyone_else(bundle: Path) -> None:

@@ -76,6 +76,12 @@ def test_components_are_those_of_scikit_learn_and_keep_every_cosine():
     np.testing.assert_allclose(few.reduce(x[:3], 3) @ few.reduce(x[:3], 3).T, x[:3] @ x[:3].T, atol=1e-5)
 
 
+def test_a_number_of_dimensions_may_be_written_as_a_float():
+    for fewer in (Compression(), Compression.fit(unit())):
+        for dtype in DTYPES:
+            np.testing.assert_array_equal(fewer(unit(), 4.0, dtype), fewer(unit(), 4, dtype))
+
+
 def test_a_prefix_is_the_first_dimensions_at_length_one():
     x = unit()
     for row, short in zip(x.astype(float), Compression()(x, 5), strict=True):
@@ -100,6 +106,8 @@ def test_bits_are_counted_from_the_mean_of_the_training_embeddings(reduction, di
     ("wrong", "message"),
     [
         (lambda: encode(unit(), "int4"), "dtype must be"),
+        (lambda: encode(unit() * np.nan, "int8"), "NaN, which int8 can't hold: store them as float32"),
+        (lambda: Compression.fit(unit())(unit() * np.nan, 4, "binary"), "NaN, which binary can't hold"),
         (lambda: Compression()(unit(), 13), "dim must be a whole number from 1 to 12, not 13"),
         (lambda: Compression()(unit(), 0, "binary"), "dim must be a whole number from 1 to 12"),
         (lambda: Compression.fit(unit())(unit(), 13, "binary"), "dim must be a whole number from 1 to 12"),

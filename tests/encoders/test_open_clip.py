@@ -20,7 +20,7 @@ from torch import Tensor
 from pullpush.data.sources import open_items
 from pullpush.encoders import ImageEncoder, TextEncoder, load, save
 from pullpush.encoders import hub as hub_module
-from pullpush.encoders.backbones import own_size, text_backbone
+from pullpush.encoders.backbones import joint, own_size, text_backbone
 from pullpush.encoders.explain import explain
 from pullpush.encoders.graph import graphs_of
 from pullpush.encoders.model import Model
@@ -67,6 +67,21 @@ def named(folders: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Cal
         monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", dict.fromkeys(tags, file))
 
     return make
+
+
+@pytest.mark.parametrize("kind", ["vit", "siglip"])
+def test_what_joins_the_towers_is_read_without_them(
+    kind: str, folders: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = images_of(folders(kind)).backbone
+    wanted = (64 if kind == "siglip" else 24, backbone.temperature, backbone.bias)
+    pickled = Path(shutil.copytree(folders(kind), tmp_path / kind))
+    (file,) = pickled.glob("*.safetensors")
+    torch.save({"state_dict": read_safetensors(file)}, pickled / "open_clip_pytorch_model.bin")
+    file.unlink()
+    assert joint(f"open_clip:{pickled}") == wanted
+    monkeypatch.setattr(open_clip, "CustomTextCLIP", None)
+    assert joint(f"open_clip:{folders(kind)}") == wanted
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -218,6 +218,14 @@ def test_a_folder_that_is_a_model_wins(folder: Path, tmp_path: Path, monkeypatch
     assert load("sentence_transformers:named").source == f"sentence_transformers:{tmp_path / 'named'}"
 
 
+def test_a_folder_that_is_called_as_a_model_of_timm_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test_resnet").mkdir()
+    assert load("timm:test_resnet", weights="none").source == "timm:test_resnet"
+
+
 class Code:
     """What a pickle runs."""
 

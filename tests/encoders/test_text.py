@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from pullpush.encoders import ImageEncoder, TextEncoder, TwoTowers
+from pullpush.encoders import ImageEncoder, Model, TextEncoder, TwoTowers
 from pullpush.encoders import hub as hub_module
 from pullpush.errors import UserError
 
@@ -73,6 +73,9 @@ def test_errors_name_the_input_and_the_cure(text: TextEncoder, tmp_path, monkeyp
         TextEncoder(str(tmp_path))
     with pytest.raises(UserError, match="'linear', 'mlp', 'none', not 'quadratic'"):
         TextEncoder(head="quadratic")
+    for wrong in (None, float("nan"), 7):
+        with pytest.raises(UserError, match=f"text number 1 is {wrong}, a .*: give strings"):
+            Model([text], "").embed_text(["a cat", wrong])
     with pytest.raises(UserError, match="list of strings"):
         text("a cat")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -290,6 +290,17 @@ def test_an_adapter_is_kept_apart_from_its_base(kind: str, tmp_path: Path) -> No
         load(tmp_path / "model")
 
 
+def test_an_adapter_leaves_no_second_backbone_behind_the_pooling(tmp_path: Path) -> None:
+    """It would stay on the CPU when the model goes to another device."""
+    encoder, inputs = _with_base("image", tmp_path, pool="mean")
+    tune(encoder, "lora", lora=Lora(rank=2, keep="adapter"))
+    save(tmp_path / "model", encoder.eval())
+    read = load(tmp_path / "model").image
+    torch.testing.assert_close(read(inputs), encoder(inputs), rtol=0, atol=1e-5)
+    assert read._pooling is not None
+    assert read._pooling.backbone is read.backbone
+
+
 def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
     encoder, _ = _with_base("image", tmp_path)
     tune(encoder, "lora", lora=Lora(keep="adapter"))
@@ -310,7 +321,7 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
 TINY = "test_vit"
 
 
-def _with_base(kind: str, folder: Path) -> tuple[Encoder, Any]:
+def _with_base(kind: str, folder: Path, **options: Any) -> tuple[Encoder, Any]:
     """An encoder whose backbone lies in a file or a folder, and something that it takes."""
     if kind == "text":
         if not (folder / "text").exists():
@@ -318,5 +329,5 @@ def _with_base(kind: str, folder: Path) -> tuple[Encoder, Any]:
         return TextEncoder(str(folder / "text"), dim=4, head="linear", freeze=False), ["one", "and two more"]
     if not (folder / "base.pth").exists():
         torch.save(ImageEncoder(TINY, weights="none", size=32).backbone.state_dict(), folder / "base.pth")
-    encoder = ImageEncoder(TINY, weights=str(folder / "base.pth"), size=32, dim=4)
+    encoder = ImageEncoder(TINY, weights=str(folder / "base.pth"), size=32, dim=4, **options)
     return encoder, torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -44,6 +44,8 @@ def test_a_head_on_vectors_is_trained_and_kept(file: Path, tmp_path: Path, capsy
     np.testing.assert_allclose(
         model.embed_as("vector", given), np.load(run / "embeddings" / "test-after.npy"), atol=1e-5
     )
+    encoder = model.encoders["vector"]
+    assert encoder(encoder.prepare([])).shape == (0, 32)
     with pytest.raises(UserError, match="no image encoder, only vector"):
         model.embed("cat.png")
     with pytest.raises(UserError, match="vector 1 must be 64 finite numbers"):
@@ -96,6 +98,7 @@ def test_features_of_a_head_alone_are_the_standardised_vectors(file: Path, tmp_p
         ({"vectors": np.zeros(3), "labels": np.arange(3)}, r"vectors must be \[n, d\]"),
         ({"vectors": np.zeros((3, 4)), "labels": np.arange(2)}, r"labels must be \[3\]"),
         ({"vectors": np.full((3, 4), np.nan), "labels": np.arange(3)}, "not finite, the first is vector 0"),
+        ({"vectors": np.full((3, 4), [[1], [1e300], [1]]), "labels": np.arange(3)}, "the first is vector 1; .*float32"),
         ({"vectors": np.array([["a"]]), "labels": np.arange(1)}, "bad.npz"),
     ],
 )

@@ -13,7 +13,7 @@ from pullpush.errors import UserError
 from pullpush.extras import need
 from pullpush.files.tensors import hash_tensors, read_safetensors
 
-__all__ = ["TENSORS", "checksum", "with_adapter", "write_adapter"]
+__all__ = ["CURE", "TENSORS", "checksum", "with_adapter", "write_adapter"]
 
 TENSORS = "adapter_model.safetensors"
 PREFIX = "base_model.model."

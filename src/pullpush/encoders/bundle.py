@@ -247,5 +247,5 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if strange is not None:
         raise damaged(file, f"encoders of the kind {strange!r} are not known, only {', '.join(known)}", CURE)
     if not (folder / WEIGHTS).is_file():
-        raise UserError(f"the model in '{folder}' is damaged: {WEIGHTS} is missing; restore it from a copy")
+        raise UserError(f"the model in '{folder}' is damaged: {WEIGHTS} is missing; {CURE}")
     return config

@@ -47,10 +47,12 @@ def encode(embeddings: Floats, dtype: Dtype = "float32", origin: Floats | None =
         `[n, dim]` of that type; of `binary` uint8 `[n, ceil(dim / 8)]`, the first dimension in the highest bit.
 
     Raises:
-        UserError: another type.
+        UserError: another type, or NaN where that has no place for it.
     """
     check("dtype", dtype, Dtype)
     x = np.asarray(embeddings, np.float32)
+    if dtype in ("int8", "binary") and np.isnan(x).any():
+        raise UserError(f"embeddings hold NaN, which {dtype} can't hold: store them as float32, or mend the model")
     if dtype == "binary":
         return np.asarray(np.packbits(x >= (0.0 if origin is None else origin), axis=1))
     if dtype == "int8":
@@ -142,10 +144,8 @@ class Compression:
         Raises:
             UserError: `dim` is below 1 or more than there are.
         """
-        whole = embeddings.shape[1]
-        if dim is None or check("dim", dim, Annotated[int, Bound(1, whole)]) == whole:
-            return embeddings
-        return _unit(self._first(embeddings, dim))
+        dim = self._checked(embeddings, dim)
+        return embeddings if dim == embeddings.shape[1] else _unit(self._first(embeddings, dim))
 
     def __call__(self, embeddings: Floats, dim: int | None = None, dtype: Dtype = "float32") -> NDArray[Any]:
         """Embeddings of `dim` dimensions, as `dtype` stores them.
@@ -160,13 +160,18 @@ class Compression:
         """
         if dtype != "binary" or self.mean is None:
             return encode(self.reduce(embeddings, dim), dtype)
-        self.reduce(embeddings[:0], dim)  # checks the dimensions
         # Bits do not depend on the length, so the mean is taken off before that is made 1.
-        every = dim is None or dim == embeddings.shape[1]
-        x, mean = (each if every else self._first(each, dim or 0) for each in (embeddings, self.mean[None]))
+        dim = self._checked(embeddings, dim)
+        x, mean = (self._first(each, dim) for each in (embeddings, self.mean[None]))
         return encode(x, dtype, mean[0])
 
+    def _checked(self, embeddings: Floats, dim: int | None) -> int:
+        whole = embeddings.shape[1]
+        return whole if dim is None else int(check("dim", dim, Annotated[int, Bound(1, whole)]))
+
     def _first(self, x: Floats, dim: int) -> Floats:
+        if dim == x.shape[1]:
+            return x
         if self.reduction == "pca" and self.components is not None:
             return x @ self.components[:dim].T
         return x[:, :dim]

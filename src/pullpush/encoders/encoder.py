@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pullpush.bounds import Dim, Part, checked
 from pullpush.data.items import Items
-from pullpush.encoders.adapter import write_adapter
+from pullpush.encoders.adapter import CURE, write_adapter
 from pullpush.encoders.lora import Lora, is_adapter, merged
 from pullpush.encoders.stages import stages
 from pullpush.encoders.weights import Loaded
@@ -23,7 +23,6 @@ __all__ = ["CONFIG", "CURE", "WEIGHTS", "Encoder", "Head", "Stored", "make_head"
 
 Head = Literal["linear", "mlp", "none"]
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-CURE = "restore it from a copy, or write the model again from its run"
 
 
 class Stored(NamedTuple):

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
-import numpy as np
 import timm
 import torch
 from PIL.Image import Image
@@ -22,8 +21,8 @@ from pullpush.encoders.stages import freeze_stages
 from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.files import Fields, check_fields, damaged
-from pullpush.images import Fit, any_rgb, resize_and_center
-from pullpush.images.preprocessing import Preprocessing
+from pullpush.images import Fit, any_rgb
+from pullpush.images.preprocessing import Preprocessing, squares
 
 __all__ = ["ImageEncoder"]
 
@@ -110,8 +109,7 @@ class ImageEncoder(Encoder):
 
     def squares(self, inputs: Sequence[Any], side: int, first: int = 0) -> Tensor:
         """The squares of the same as uint8 `[n, 3, side, side]`, from which views are made (`views.py`)."""
-        pixels = np.stack([resize_and_center(image, side, self.preprocessing.fit) for image in _opened(inputs, first)])
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+        return squares(_opened(inputs, first), side, self.preprocessing.fit).to(self.device)
 
     def example(self) -> Tensor:
         """One image; see `Encoder.example`."""
@@ -197,11 +195,10 @@ class ImageEncoder(Encoder):
             if not least <= config[name] <= most:
                 reason = f"{name} is {config[name]:,}, {least} to {most:,} is built"
                 raise damaged(stored.bundle / CONFIG, reason, CURE)
-        fit = config.get("fit", "crop")
-        if fit not in get_args(Fit):
-            raise damaged(stored.bundle / CONFIG, f"fit is {fit!r}, not one of {', '.join(get_args(Fit))}", CURE)
-        if config.get("pool", "auto") not in get_args(Pool):
-            raise damaged(stored.bundle / CONFIG, f"pool is {config['pool']!r}, not one of {get_args(Pool)}", CURE)
+        for name, kind in (("fit", Fit), ("pool", Pool)):
+            if name in config and config[name] not in get_args(kind):
+                reason = f"{name} is {config[name]!r}, not one of {', '.join(get_args(kind))}"
+                raise damaged(stored.bundle / CONFIG, reason, CURE)
         adapter = config.get("adapter")
         if adapter is None:
             _check_shapes(stored)
@@ -212,9 +209,12 @@ class ImageEncoder(Encoder):
         if adapter is not None:
             folder = stored.bundle / cls.kind
             encoder.backbone = with_adapter(encoder.backbone, folder, str(adapter.get("base")), encoder.name)
+            if encoder._pooling is not None:
+                encoder._pooling.backbone = encoder.backbone
             own = {f"backbone.{name}": value for name, value in encoder.backbone.state_dict().items()}
             stored = stored._replace(tensors={**stored.tensors, **own})
-        encoder.preprocessing = Preprocessing(config["size"], tuple(config["mean"]), tuple(config["std"]), fit)
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+        encoder.preprocessing = Preprocessing(config["size"], mean, std, config.get("fit", "crop"))
         encoder.frozen_norm = config["frozen_norm"]
         encoder.load_state_dict(stored.tensors)
         encoder.loaded = dataclasses.replace(encoder.loaded, source="bundle", matched=len(stored.tensors))

@@ -101,7 +101,7 @@ class Model:
         """
         if dim is None or dim == self.dim:
             return self
-        check("dim", dim, Annotated[int, Bound(1, self.dim)])
+        dim = check("dim", dim, Annotated[int, Bound(1, self.dim)])
         smaller = copy.copy(self)
         smaller._dim = dim
         whole = self.fingerprint.partition("-")[0]

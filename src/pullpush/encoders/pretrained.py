@@ -153,9 +153,9 @@ def _listed(weights: Weights | None) -> tuple[str, ...]:
 
 
 def _absolute(name: str) -> str:
-    """The same name from wherever it is read: `LIBRARY:FOLDER`, or `open_clip:MODEL:FILE`."""
+    """The same name from wherever it is read: `LIBRARY:FOLDER`, or `open_clip:MODEL:FILE`; timm has names alone."""
     for said, own in (name.split(":", 1), name.rsplit(":", 1)):
-        if Path(own).exists():
+        if said != "timm" and Path(own).exists():
             return f"{said}:{os.path.abspath(own)}"
     return name
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pullpush.bounds import Dim, Part, Seed, checked
 from pullpush.encoders.adapter import with_adapter
-from pullpush.encoders.backbones.backbone import TEXT, text_backbone
+from pullpush.encoders.backbones import TEXT, text_backbone
 from pullpush.encoders.backbones.sentence_transformers import no_progress_bars
 from pullpush.encoders.encoder import Encoder, Head, Stored, seeded
 from pullpush.encoders.lora import merged
@@ -57,6 +57,9 @@ class TextEncoder(Encoder):
 
     def prepare(self, inputs: Sequence[str], first: int = 0) -> Sequence[str]:
         """The strings themselves; see `Encoder.prepare`."""
+        for place, text in enumerate(inputs, first):
+            if not isinstance(text, str):
+                raise UserError(f"text number {place} is {text!r}, a {type(text).__name__}: give strings")
         return inputs
 
     def example(self) -> dict[str, Any]:

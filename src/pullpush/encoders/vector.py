@@ -96,7 +96,7 @@ class VectorEncoder(Encoder):
             shape = np.shape(vector)
             if shape != (self.width,) or not np.isfinite(vector).all():
                 raise UserError(f"vector {place} must be {self.width} finite numbers, it has the shape {shape}")
-        return torch.from_numpy(np.array(inputs, np.float32)).to(self.device)
+        return torch.from_numpy(np.array(inputs, np.float32).reshape(-1, self.width)).to(self.device)
 
     def features(self, inputs: Tensor) -> Tensor:
         """The vectors, standardised, `[n, width]`."""

@@ -6,7 +6,7 @@ somebody waits.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -86,8 +86,8 @@ class Views:
         UserError: none, or one twice.
     """
 
-    query: tuple[View, ...] = field(default=PLAIN)
-    gallery: tuple[View, ...] = field(default=PLAIN)
+    query: tuple[View, ...] = PLAIN
+    gallery: tuple[View, ...] = PLAIN
 
     def __post_init__(self) -> None:
         for name, views in (("query", self.query), ("gallery", self.gallery)):

@@ -45,7 +45,9 @@ def read_npy(
     try:
         with ONE_AT_A_TIME, Path(path).open("rb") as file:
             held = _header(file, size, kinds)
-        if shape is not None and not _fits(held, shape):
+        if shape is not None and (
+            len(held) != len(shape) or any(n not in (None, has) for n, has in zip(shape, held, strict=True))
+        ):
             raise ValueError(f"its shape is {list(held)}, not {[n if n is not None else 'any' for n in shape]}")
         empty = 0 in held  # nothing to map
         with ONE_AT_A_TIME:
@@ -105,7 +107,3 @@ def _header(file: IO[bytes], size: int, kinds: str) -> tuple[int, ...]:
     if needs != has:
         raise ValueError(f"its shape {list(shape)} of {dtype} needs {needs:,} bytes, there are {has:,}")
     return tuple(shape)
-
-
-def _fits(held: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(held) == len(wanted) and all(w in (None, f) for f, w in zip(held, wanted, strict=True))

@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -21,20 +21,26 @@ def hash_tensors(digest: Any, tensors: Iterable[tuple[str, Tensor]]) -> None:
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
 
 
-def read_safetensors(path: str | os.PathLike[str], cure: str = CURE) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name, on the CPU.
+def read_safetensors(
+    path: str | os.PathLike[str], cure: str = CURE, names: Collection[str] | None = None
+) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on the CPU; with `names`, of those that it has of them alone.
 
     Raises:
         UserError: no such file, another kind of file, or cut off.
     """
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
     size = regular(path, cure).stat().st_size
     try:
         with open(path, "rb") as file:
             header = int.from_bytes(file.read(8), "little")
         if size < 8 or header > min(LONGEST_HEADER, size - 8):
             raise ValueError(f"its header has {header:,} bytes, the file {size:,}")
-        from safetensors.torch import load_file
-
+        if names is not None:
+            with safe_open(path, "pt") as opened:
+                return {name: opened.get_tensor(name) for name in set(names).intersection(opened.keys())}
         return load_file(path)
     except Exception as error:  # the library's own error, and those of headers that name no known type or shape
         raise damaged(path, error, cure) from error

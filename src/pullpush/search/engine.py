@@ -14,7 +14,7 @@ from pullpush.encoders import load
 from pullpush.encoders.decision import Decision
 from pullpush.encoders.model import Model, Role
 from pullpush.encoders.rerank import Rerank
-from pullpush.encoders.runtimes import RuntimeName, with_runtime
+from pullpush.encoders.runtimes.runtime import RuntimeName, with_runtime
 from pullpush.search import layout
 from pullpush.search.errors import BadQuery, NoIndex
 from pullpush.search.gallery import Identity

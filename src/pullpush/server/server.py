@@ -10,7 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from pullpush.encoders.model import Model
-from pullpush.encoders.runtimes import RuntimeName
+from pullpush.encoders.runtimes.runtime import RuntimeName
 from pullpush.errors import UserError
 from pullpush.search.changes import tidy
 from pullpush.search.engine import open_index

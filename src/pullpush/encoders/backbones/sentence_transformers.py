@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from PIL import Image
 from torch import Tensor, nn
 
-from pullpush.encoders.backbones.backbone import About
+from pullpush.encoders.backbones import About
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
@@ -42,9 +42,9 @@ def about(name: str) -> About:
             place = "/".join(filter(None, (place, structure["image"][0]))) if "image" in kinds else place
         elif first["type"].endswith("CLIPModel"):
             kinds = ("image", "text")
-        elif "image" in ((_json(source, "sentence_bert_config.json", place) or {}).get("modality_config") or {}):
-            own = _json(source, "sentence_bert_config.json", place)["modality_config"]
-            kinds = tuple(kind for kind in ("image", "text") if kind in own)
+        else:
+            own = (_json(source, "sentence_bert_config.json", place) or {}).get("modality_config") or ()
+            kinds = tuple(kind for kind in ("image", "text") if kind in own) or kinds
         if "image" not in kinds:
             return About(kinds)
         from transformers import AutoImageProcessor

@@ -10,7 +10,7 @@ import timm
 from timm.models import PretrainedCfg
 from torch import nn
 
-from pullpush.encoders.backbones.backbone import About
+from pullpush.encoders.backbones import About
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.encoders.weights import Loaded, by_position, load_file, read_weights
 from pullpush.errors import UserError

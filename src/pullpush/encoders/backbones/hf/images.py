@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pullpush.encoders.backbones.backbone import scale_of
+from pullpush.encoders.backbones import scale_of
 from pullpush.encoders.backbones.hf.loading import (
     config_of,
     lacking,

@@ -5,16 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor
 
-from pullpush.encoders.backbones import sentence_transformers
-from pullpush.encoders.backbones.backbone import About, Joint, scale_of
+from pullpush.encoders.backbones import About, Joint, scale_of, sentence_transformers
 from pullpush.encoders.backbones.hf.images import trained_size
 from pullpush.encoders.backbones.hf.loading import config_of, loading, transformers, where
 from pullpush.encoders.backbones.hf.texts import has_tower
 from pullpush.encoders.weights import read_weights
 from pullpush.extras import need
+from pullpush.files.tensors import read_safetensors
 
 __all__ = ["about", "joint"]
 
@@ -80,7 +79,5 @@ def _tensors(name: str, how: Mapping[str, Any]) -> dict[str, Tensor]:
         if path is None:
             pickled = file("pytorch_model.bin")
             return {} if pickled is None else read_weights(pickled)
-        with safe_open(path, "pt") as opened:
-            if each in opened.keys():  # noqa: SIM118
-                held[each] = opened.get_tensor(each)
+        held |= read_safetensors(path, names=[each])
     return held

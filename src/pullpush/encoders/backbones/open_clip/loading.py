@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from pullpush.encoders.backbones.backbone import About, Joint, scale_of
+from pullpush.encoders.backbones import About, Joint, scale_of
 from pullpush.encoders.hub import hub_or_cache
 from pullpush.errors import UserError
 from pullpush.extras import need
 from pullpush.files import read_json
+from pullpush.files.tensors import read_safetensors
 from pullpush.images import Fit, fit_of
 from pullpush.names import did_you_mean
 
@@ -93,9 +94,15 @@ def about(name: str) -> About:
 
 
 def joint(name: str) -> Joint:
-    """What joins the two towers, by the weights that the name says."""
+    """What joins the two towers, by the weights that the name says; of a file of safetensors nothing else is read."""
     source = source_of(name)
-    return Joint(int(source.config["embed_dim"]), *logit(loaded(source, source.side, "auto")))
+    dim, file = int(source.config["embed_dim"]), _checkpoint(source)
+    shared = {"logit_scale"} if source.config.get("init_logit_bias") is None else {"logit_scale", "logit_bias"}
+    if file.suffix == ".safetensors":
+        held = read_safetensors(file, "give the file that open_clip wrote of this model", shared)
+        if held.keys() == shared:
+            return Joint(dim, *scale_of(held))
+    return Joint(dim, *logit(loaded(source, source.side, "auto")))
 
 
 def own_size(name: str) -> int:
