@@ -116,6 +116,7 @@ def test_what_can_be_mended_is_said(folder: Path, tmp_path: Path) -> None:
     cases = [
         ({"root": tmp_path / "none"}, r"no fonts \(\.ttf.*none.*--root DIR"),
         ({"root": folder, "characters": "a"}, "4 glyphs of 1 class"),
+        ({"root": folder, "characters": "digits+latn"}, "unknown set of characters 'latn': did you mean 'latin'"),
         ({"root": folder, "size": 4}, "size of glyphs .*from 8 to 512"),
         ({"root": folder, "by": "colour"}, "'character' or 'font'"),
         ({"root": folder, "font": "x"}, "no option 'font'"),

@@ -74,6 +74,11 @@ def test_held_out_vendor_is_never_trained_on():
     assert set(items.split("train").table["role"]) == {"both"}
 
 
+def test_what_holds_out_all_that_is_trained_on_is_refused(fake_items):
+    with pytest.raises(UserError, match="nothing is left to train on where photos are held out"):
+        split_by_class(fake_items([4] * 12, domain="photos", held_out=True))
+
+
 def test_folds_cover_each_class_once_and_spare_the_test(fake_items):
     items = split_by_class(fake_items([2] * 40), test=0.5, validation=0.1)
     folds = class_folds(items, 4, seed=3)

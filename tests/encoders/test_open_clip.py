@@ -248,6 +248,26 @@ def test_names_and_tags_are_the_librarys(named: Callable[..., None], folders: Ca
         images_of("tiny")
 
 
+@pytest.mark.parametrize("name", ["tiny:ours", "hf-hub:we/tiny"])
+def test_a_bundle_holds_the_towers_of_any_name(
+    name: str,
+    folders: Callable[[str], str],
+    named: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tag of weights and a place on the hub have colons of their own."""
+    named("ours")
+    text = texts_of(folders("vit"))
+    text.name = f"open_clip:{name}"
+    save(tmp_path / "model", images_of(folders("vit")), text)
+    monkeypatch.setattr(hub_module, "hub_reachable", lambda: False)
+    read = load(tmp_path / "model").encoders["text"]
+    assert read.name == text.name
+    with torch.no_grad():
+        torch.testing.assert_close(read(WORDS), text(WORDS))
+
+
 def test_weights_are_random_or_those_of_a_file(folders: Callable[[str], str], tmp_path: Path) -> None:
     folder, x = folders("vit"), pixels(32)
     tensors = read_safetensors(f"{folder}/open_clip_model.safetensors")

@@ -238,5 +238,7 @@ def _hold_out(items: Items) -> Items:
     role = np.where(test & held, "query", np.where(test, "gallery", items.table["role"]))
     result = items.assign(role=role).select(~held | test)
     domains = ", ".join(sorted(items.table["domain"][held].unique()))
+    if "train" not in set(result.table["split"]):
+        raise UserError(f"{items.name}: nothing is left to train on where {domains} are held out: hold out fewer")
     result.notes.append(f"held out ({domains}): {int((held & ~test).sum())} items left out of training and validation")
     return result

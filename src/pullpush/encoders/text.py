@@ -107,8 +107,8 @@ class TextEncoder(Encoder):
         """The encoder of a bundle; see `Encoder.rebuild`."""
         options, folder = dict(stored.config), stored.bundle / cls.kind
         if (adapter := options.pop("adapter", None)) is None:
-            said = options["name"].rpartition(":")[0] or TEXT
-            encoder = cls(**{**options, "name": f"{said}:{folder}"})
+            said, colon, _ = options["name"].partition(":")
+            encoder = cls(**{**options, "name": f"{said if colon else TEXT}:{folder}"})
             encoder.name = options["name"]
         else:
             encoder = cls(**options)

@@ -14,7 +14,9 @@ import torch
 from timm.models import save_for_hf
 from torch import nn
 
+from pullpush.encoders.backbones import IMAGE, TEXT
 from pullpush.encoders.backbones.timm import create
+from pullpush.encoders.encoder import Encoder
 from pullpush.encoders.image import ImageEncoder
 from pullpush.encoders.model import Model
 from pullpush.errors import UserError
@@ -49,12 +51,13 @@ def write(model: Model, folder: Path) -> None:
         save_backbone(model.image, folder, with_head=model.image.head_name == "linear")
 
 
-def check_library(encoder: ImageEncoder, to: str) -> None:
-    """Raises `UserError` where the backbone is neither of timm nor of transformers, or its pooling is not its own."""
+def check_library(encoder: Encoder, to: str) -> None:
+    """Raises `UserError` where the backbone is neither of its kind's own library nor of transformers, or its pooling is
+    not its own."""
     owner, colon, _ = encoder.name.partition(":")
-    if colon and owner not in ("timm", "hf"):
-        raise UserError(f"image models of {owner} have no place in --to {to}; export it --to {GRAPHS}")
-    if encoder.pool_name != "auto":
+    if colon and owner not in (IMAGE if encoder.kind == "image" else TEXT, "hf"):
+        raise UserError(f"{encoder.kind} models of {owner} have no place in --to {to}; export it --to {GRAPHS}")
+    if isinstance(encoder, ImageEncoder) and encoder.pool_name != "auto":
         raise UserError(f"--encoder.pool {encoder.pool_name} has no place in --to {to}; export it --to {GRAPHS}")
 
 

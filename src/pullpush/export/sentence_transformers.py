@@ -78,12 +78,12 @@ def read(model: Model, folder: Path) -> dict[str, Embed]:
 def _modules(encoder: Encoder) -> list[nn.Module]:
     from sentence_transformers.base.modules import Normalize
 
+    if not isinstance(encoder, ImageEncoder | TextEncoder):
+        raise UserError(f"encoders of the kind {encoder.kind!r} can't be exported, only those of images and texts")
+    check_library(encoder, "sentence-transformers")
     if isinstance(encoder, TextEncoder):
         own = _of_words(encoder.backbone) if transformers.is_own(encoder) else encoder.backbone.children()
         return [*own, *_head(encoder), Normalize()]
-    if not isinstance(encoder, ImageEncoder):
-        raise UserError(f"encoders of the kind {encoder.kind!r} can't be exported, only those of images and texts")
-    check_library(encoder, "sentence-transformers")
     with tempfile.TemporaryDirectory() as folder:
         if transformers.is_own(encoder):
             with no_progress_bars():

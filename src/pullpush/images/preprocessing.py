@@ -44,8 +44,9 @@ class Preprocessing:
 
 def squares(images: Sequence[Image.Image], side: int, fit: Fit = "crop") -> Tensor:
     """RGB images as squares, uint8 `[n, 3, side, side]`, channels last in memory; see `resize_and_center`."""
-    pixels = np.array([resize_and_center(image, side, fit) for image in images], np.uint8)
-    return torch.from_numpy(pixels.reshape(-1, side, side, 3)).permute(0, 3, 1, 2)
+    pixels = [resize_and_center(image, side, fit) for image in images]
+    together = np.stack(pixels) if pixels else np.empty((0, side, side, 3), np.uint8)
+    return torch.from_numpy(together).permute(0, 3, 1, 2)
 
 
 def square(image: Image.Image | Tensor, side: int, fit: Fit = "crop") -> Tensor:

@@ -17,6 +17,7 @@ from pullpush.data.items import Items
 from pullpush.errors import UserError
 from pullpush.images import find_images
 from pullpush.images.files import MAX_BYTES, keep_images
+from pullpush.names import look_up
 from pullpush.progress import counted
 
 __all__ = ["read_glyphs"]
@@ -101,9 +102,10 @@ def read_glyphs(
 
 def _characters(characters: str) -> str:
     """The characters, each once: of the sets that are named, or those that are given."""
-    sets = [CHARACTERS.get(name.strip()) for name in characters.split("+")]
-    chosen = characters if None in sets else "".join(each or "" for each in sets)
-    return "".join(dict.fromkeys(character for character in chosen if not character.isspace()))
+    names = [name.strip() for name in characters.split("+")]
+    if CHARACTERS.keys() & set(names):
+        characters = "".join(look_up("set of characters", name, CHARACTERS) for name in names)
+    return "".join(dict.fromkeys(character for character in characters if not character.isspace()))
 
 
 def _files(root: str | Path | None) -> list[str]:

@@ -31,6 +31,8 @@ from pullpush.errors import UserError
 from pullpush.names import did_you_mean
 
 __all__ = [
+    "IMAGE",
+    "TEXT",
     "About",
     "Joint",
     "Library",
