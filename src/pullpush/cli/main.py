@@ -51,7 +51,7 @@ Deep metric learning: trains models that bring images of one class close togethe
 belongs together, also of classes that they have never seen, and searches with them."""
 EXAMPLES = """\
 examples:
-  pullpush demo                                   from nothing to a search page, in five minutes
+  pullpush demo                                   from nothing to a search page, in minutes
   pullpush train                                  the built-in emoji data, the default recipe
   pullpush train --data photos/ --loss circle --loss.margin 0.4 --out runs/circle
   pullpush data photos/                           look before you train
