@@ -50,7 +50,9 @@ def test_select_keeps_ids_and_labels(items):
     assert train.classes == items.classes
     assert items.select([2, 0]).ids.tolist() == [2, 0]
     assert items.select(torch.tensor([False, True, False])).ids.tolist() == [1]
-    assert len(items.split("validation")) == 0
+    assert len(items.split("validation")) == len(items.select([])) == 0
+    with pytest.raises(IndexError, match="wrong length"):
+        items.select([True, False])
     with pytest.raises(UserError, match="no split"):
         items.split("tset")
 

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 import pullpush
 from pullpush.cli import main
 from pullpush.data.items import Items
 from pullpush.data.sources import open_items
+from pullpush.encoders.vector import VectorEncoder
 from pullpush.errors import UserError
 from pullpush.runs.folder import open_run
 from pullpush.runs.log import read_log
@@ -108,6 +110,18 @@ def test_bad_files_are_named(arrays: dict[str, Any], message: str, tmp_path: Pat
         open_items("vectors", root=tmp_path / "bad.npz")
     with pytest.raises(UserError, match=r"--data.root FILE.npz"):
         open_items("vectors")
+
+
+def test_a_column_that_is_constant_in_training_counts_for_nothing() -> None:
+    """A value that appears in the test alone must not outweigh all others."""
+    vectors = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) * [1, 1e-8, 1] + [0, 0, 0.1]
+    vectors[:, 2] = np.float32(0.1)
+    vectors[30:, 2] = 7
+    items = Items.build("some", ["-"] * 40, ["a", "b"] * 20, split=["train"] * 30 + ["test"] * 10, vector=list(vectors))
+    encoder = VectorEncoder.for_items(items, dim=2, head="linear", hidden=8, dropout=0.0, seed=0)
+    features = encoder.features(encoder.prepare(VectorEncoder.of_items(items)))
+    assert (features[:, 2] == 0).all()
+    torch.testing.assert_close(features[:30, :2].std(0, correction=0), torch.ones(2))
 
 
 def test_items_without_vectors_are_refused(tmp_path: Path, photos: Path) -> None:

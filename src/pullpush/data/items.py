@@ -91,10 +91,8 @@ class Items:
 
     def select(self, mask: Any) -> Self:
         """The items under a boolean mask, or those at the given row numbers. Ids and labels stay."""
-        mask = np.asarray(mask)
-        rows = np.flatnonzero(mask) if mask.dtype == bool else mask
         chosen = copy(self)  # not checked again
-        chosen.table, chosen.notes = self.table.iloc[rows].reset_index(drop=True), list(self.notes)
+        chosen.table, chosen.notes = self.table.iloc[np.asarray(mask)].reset_index(drop=True), list(self.notes)
         return chosen
 
     def split(self, name: str) -> Self:

@@ -17,7 +17,7 @@ __all__ = ["VectorEncoder"]
 
 
 class Standardised(nn.Module):
-    """Each column with the mean 0 and the variance 1 of the vectors that it was made for."""
+    """Each column with the mean 0 and the variance 1 of the vectors that it was made for; 0 where these are alike."""
 
     mean: Tensor
     scale: Tensor
@@ -75,8 +75,10 @@ class VectorEncoder(Encoder):
             raise UserError(f"{items.name}: the vectors have {widths[0]} to {widths[-1]} numbers: give all as many")
         encoder = cls(widths[0], dim=dim, head=head, hidden=hidden, dropout=dropout, seed=seed)
         x = torch.from_numpy(np.stack(cls.of_items(items.split("train")))).double()
-        encoder.backbone.mean.copy_(x.mean(0))
-        encoder.backbone.scale.copy_(x.std(0, correction=0).clamp_min(1e-6).reciprocal())
+        mean, deviation = x.mean(0), x.std(0, correction=0)
+        encoder.backbone.mean.copy_(mean)
+        varies = deviation > 1e-12 * mean.abs()  # what no training vector shows would outweigh all that they do
+        encoder.backbone.scale.copy_(torch.where(varies, deviation.reciprocal(), 0.0))
         return encoder
 
     @classmethod
