@@ -9,7 +9,7 @@ from PIL import Image
 
 from pullpush.data.items import BOX
 from pullpush.data.sets.emoji import VENDORS
-from pullpush.data.sources import compare_with_published, open_items
+from pullpush.data.sources import compare_with_published, open_images, open_items
 from pullpush.data.synthetic import make_tree
 from pullpush.errors import UserError
 from pullpush.images.files import idx_bytes
@@ -173,6 +173,14 @@ def test_a_manifest_of_images_in_an_archive(tmp_path, rows):
     (tmp_path / "images-ubyte").write_bytes(idx_bytes(np.full((4, 2, 2), 9, np.uint8)))
     rows["path"] = [f"images-ubyte#{row}" for row in range(4)]
     assert open_items(write(tmp_path, rows)).open(3).getpixel((1, 1)) == (9, 9, 9)
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, rows, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "lists").mkdir()
+    write(tmp_path, rows, "lists/list.csv")
+    for read in (open_items, open_images):
+        assert read("~/lists/list.csv", root="~").path(0) == str(tmp_path / "a.png")
 
 
 def test_manifest_missing_files(tmp_path, rows):

@@ -161,6 +161,13 @@ def test_the_fingerprint_is_of_weights_and_use(tmp_path) -> None:
     assert len({first, of(nudged, "nudged"), of(other_size, "size"), of(small(seed=1), "seed")}) == 4
 
 
+def test_a_model_has_one_encoder_of_a_kind(tmp_path) -> None:
+    for encoders, kinds in (((), r"\[\]"), ((None,), r"\[\]"), ((small(), small()), r"\['image', 'image'\]")):
+        with pytest.raises(UserError, match=f"one of a kind, not {kinds}"):
+            save(tmp_path / "model", *encoders)
+    assert not (tmp_path / "model").exists()
+
+
 def test_embed_takes_paths_pictures_and_arrays_alike(bundle: Path, tmp_path) -> None:
     model = load(bundle)
     images = pictures()

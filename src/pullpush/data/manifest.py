@@ -62,7 +62,7 @@ def _read_items(file: Path, root: str | Path | None, missing: str, classes: bool
     unknown = [str(c) for c in frame.columns if c not in COLUMNS]
     if unknown:
         notes.append(f"columns not used: {', '.join(unknown)}")
-    base = Path(root) if root is not None else file.parent
+    base = Path(root).expanduser() if root is not None else file.parent
     paths = [os.path.join(base, str(path)) for path in frame["path"]]
     frame = frame[[c for c in COLUMNS if c in frame]].assign(path=paths)
     frame = existing(frame, f"{file} (paths are relative to {base})", missing, notes)

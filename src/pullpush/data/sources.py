@@ -50,7 +50,7 @@ def open_items(source: str | Path | Items, *, root: str | Path | None = None, **
     if root is not None:
         if "root" not in known:
             raise UserError(f"{label} has no option root: leave out --root {str(root)!r}")
-        options["root"] = root
+        options["root"] = Path(root).expanduser()
     for option in options:
         if option not in known:
             hint = f"{did_you_mean(option, known, '', '{!r}')} its options: {', '.join(known) or 'none'}".strip()

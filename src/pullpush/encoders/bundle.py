@@ -68,15 +68,17 @@ def save(
         then: what to do once it can be written, for the message.
 
     Raises:
-        UserError: `folder` exists (unless `replace`), or can't be written.
+        UserError: `folder` exists (unless `replace`), or can't be written; no encoder, or two of a kind.
     """
-    folder = Path(folder)
+    folder, given = Path(folder), [each for each in encoders if each is not None]
+    kinds_given = [each.kind for each in given]
+    if not given or len(set(kinds_given)) < len(given):
+        raise UserError(f"a model has one encoder or more, one of a kind, not {kinds_given}")
     if folder.exists() and not replace:
         raise UserError(f"'{folder}' exists already and is kept: choose another folder or remove it")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(folder) as partial:
-            given = [each for each in encoders if each is not None]
             return _write(partial, given, extra, decision, compression, views, rerank)
     except (OSError, SafetensorError) as error:
         raise unwritable(folder, error, then) from error
