@@ -117,6 +117,8 @@ class Encoder(nn.Module):
 
     kind: ClassVar[str]
     loaded: Loaded | None = None
+    weights: str = ""
+    """Of the backbone, as they were asked for."""
     frozen_stages: int = 0
     lora: Lora | None = None
     """How the adapters of the backbone were made, where it has some (`tuning.tune`)."""
@@ -253,7 +255,8 @@ class Encoder(nn.Module):
     @property
     def adapted(self) -> dict[str, str]:
         """What `config` says of adapters that are kept apart: the checksum of their base, and its weights."""
-        return {"base": self.base, "weights": ""}
+        file = Path(self.weights)
+        return {"base": self.base, "weights": str(file.resolve()) if file.is_file() else self.weights}
 
     def saved_state(self) -> dict[str, Tensor]:
         """The tensors that a bundle keeps, the adapters as a part of the weights; what `save_backbone` writes is not

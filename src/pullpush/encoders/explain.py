@@ -1,5 +1,6 @@
 """Why two images match: their cosine as a sum over places of either image."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from pullpush.encoders.image import ImageEncoder
 from pullpush.maths.similarity import normalize
@@ -119,12 +119,11 @@ def _close(mean: Tensor, features: Tensor) -> bool:
     return bool((mean - features).abs().max() <= CLOSE * features.abs().max().clamp_min(1e-12))
 
 
+@torch.no_grad()
 def _outputs(head: nn.Module, places: Tensor) -> Tensor:
     """The head's output at each place, in float64."""
-    if not isinstance(head, nn.Linear):
-        return places.double()
-    with torch.no_grad():
-        return linear(places.double(), head.weight.double(), None if head.bias is None else head.bias.double())
+    outputs: Tensor = copy.deepcopy(head).double()(places.double())
+    return outputs
 
 
 def _along(end: Tensor, function: Callable[[Tensor], Tensor], direction: Tensor) -> Tensor:

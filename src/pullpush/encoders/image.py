@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
 import timm
@@ -179,12 +178,6 @@ class ImageEncoder(Encoder):
             **({"architecture": own} if (own := getattr(self.backbone, "architecture", None)) else {}),
         }
 
-    @property
-    def adapted(self) -> dict[str, str]:
-        """See `Encoder.adapted`."""
-        file = Path(self.weights)
-        return {"base": self.base, "weights": str(file.resolve()) if file.is_file() else self.weights}
-
     @classmethod
     def rebuild(cls, stored: Stored) -> Self:
         """The encoder of a bundle; see `Encoder.rebuild`."""
@@ -240,16 +233,13 @@ def _check_shapes(stored: Stored) -> None:
     }
     other = sorted(name for name in needed.keys() | held.keys() if needed.get(name) != held.get(name))
     if other:
+        found, wanted = (list(each[other[0]]) if other[0] in each else "none" for each in (held, needed))
         raise UserError(
             f"the model in '{stored.bundle}' is damaged, or another than its {CONFIG} says: of the tensors in "
             f"{WEIGHTS}, {len(other)} are not those of '{options['name']}' in timm {timm.__version__}, the first "
-            f"'{other[0]}' {_shape(held, other[0])} instead of {_shape(needed, other[0])}. It was written with timm "
+            f"'{other[0]}' {found} instead of {wanted}. It was written with timm "
             f"{stored.timm}: install that, or {CURE}"
         )
-
-
-def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
-    return str(list(shapes[name])) if name in shapes else "none"
 
 
 def _output_width(backbone: nn.Module, name: str, size: int) -> int:

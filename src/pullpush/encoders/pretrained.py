@@ -133,12 +133,11 @@ def fingerprint(encoders: Sequence[Encoder]) -> str:
 
 def _modules(backbone: nn.Module) -> list[Any]:
     """What the modules of a sentence-transformers model say of themselves, such as how tokens are pooled."""
-    found: list[Any] = []
-    for name, module in backbone.named_modules():
-        config = getattr(module, "get_config_dict", None)
-        if config is not None:
-            found.append([name, type(module).__name__, {k: str(v) for k, v in config().items()}])
-    return found
+    return [
+        [name, type(module).__name__, {key: str(value) for key, value in config().items()}]
+        for name, module in backbone.named_modules()
+        if (config := getattr(module, "get_config_dict", None)) is not None
+    ]
 
 
 def _plain(tokens: Mapping[str, Any]) -> dict[str, Any]:

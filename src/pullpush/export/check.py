@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,6 @@ class Check:
     images: str
     recall: float | None = None
     recall_of_model: float | None = None
-
-    def values(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def check(model: Model, embeds: Mapping[str, Embed], run: RunFolder | None, least: float = LEAST) -> Check:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -52,7 +52,7 @@ class Exported:
     def values(self) -> dict[str, Any]:
         """For JSON."""
         own = {"folder": str(self.folder), "to": self.to, "int8": self.int8, "bytes": self.size}
-        return own | self.check.values()
+        return own | asdict(self.check)
 
 
 def export(

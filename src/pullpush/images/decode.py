@@ -147,7 +147,13 @@ def opened(
         raise UnidentifiedImageError("not an image" if name is None else f"{name} images are not taken here")
     if name == "HEIF":
         return _heif(data, max_pixels, max_side)
-    image, exif = _with_pillow(data, name)
+    if name == "TIFF":
+        check_tiff(data)
+    data, exif = hide_exif(data, name)
+    try:
+        image = Image.open(io.BytesIO(data), formats=[name])
+    except Image.DecompressionBombError as error:
+        raise TooLarge(str(error)) from error
     _check_size(image.size, max_pixels, max_side)
     if exif:
         image.info["exif"] = exif
@@ -214,16 +220,6 @@ def reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError) and "<_io" in str(error):
         return "its header is damaged"
     return getattr(error, "strerror", None) or str(error).split("\n")[0].rstrip(".") or type(error).__name__
-
-
-def _with_pillow(data: bytes, name: str) -> tuple[Image.Image, bytes]:
-    if name == "TIFF":
-        check_tiff(data)
-    data, exif = hide_exif(data, name)
-    try:
-        return Image.open(io.BytesIO(data), formats=[name]), exif
-    except Image.DecompressionBombError as error:
-        raise TooLarge(str(error)) from error
 
 
 def _heif(data: bytes, max_pixels: int, max_side: int) -> Image.Image:

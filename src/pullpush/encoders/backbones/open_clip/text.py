@@ -77,11 +77,9 @@ class Text(nn.Module):
         Longer texts end where the context of the model ends.
         """
         tokens: Tensor = self.tokens_of(list(texts))
-        return {
-            "input_ids": tokens[:, : int(tokens.argmax(1).max()) + 1].contiguous()
-            if self.cut and len(tokens)
-            else tokens
-        }
+        if self.cut and len(tokens):
+            tokens = tokens[:, : int(tokens.argmax(1).max()) + 1].contiguous()
+        return {"input_ids": tokens}
 
     def forward(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Adds `sentence_embedding` [n, width] to the tokens."""
