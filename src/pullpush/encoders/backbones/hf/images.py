@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -19,17 +18,16 @@ from pullpush.encoders.backbones.hf.loading import (
     where,
 )
 from pullpush.encoders.backbones.hf.vision import FAMILIES, OTHER, Vision, check_embedding, family_of, rebuilt
+from pullpush.encoders.backbones.sentence_transformers import expected
 from pullpush.encoders.weights import Loaded, read_weights
 from pullpush.errors import UserError
 from pullpush.extras import need
-from pullpush.images import fit_of
 
 __all__ = ["image", "own_size", "trained_size", "vision_of"]
 
 # What makes one embedding in some models.
 POOLER = re.compile(r"(?:^|\.)pooler\.")
 USUAL = ".models.auto.image_processing_auto"
-BILINEAR = 2  # as Pillow counts
 
 
 def image(
@@ -48,12 +46,12 @@ def image(
     """
     need("hf")
     if architecture is not None:
-        return rebuilt(architecture), Loaded("none", 0, (), (), **_expected(None))
+        return rebuilt(architecture), Loaded("none", 0, (), (), **expected(None))
     with loading(name):
         how = where(name)
         config = config_of(name, how)
         model, missing, unexpected, source = _model(name, config, weights, how)
-        expected = _expected(_processor(name, config, how)[0])
+        own = expected(_processor(name, config, how)[0])
     tower = _tower(name, model)
     refuse_random(name, [each for each in missing if not POOLER.search(each)])
     if missing:  # checkpoints of classifiers have no pooler: these read the class token
@@ -62,7 +60,7 @@ def image(
     if backbone.family is OTHER:
         check_embedding(name, tower, size)
     matched = 0 if weights == "none" else len(backbone.state_dict())
-    return backbone, Loaded(source, matched, (), unexpected, **expected)
+    return backbone, Loaded(source, matched, (), unexpected, **own)
 
 
 def own_size(name: str) -> int:
@@ -128,16 +126,3 @@ def _processor(name: str, config: Any, how: Mapping[str, Any]) -> tuple[Any, boo
             raise
     kinds = transformers(USUAL).IMAGE_PROCESSOR_MAPPING_NAMES.get(family_of(config))
     return (None if kinds is None else getattr(transformers(), kinds["torchvision"])()), False
-
-
-def _expected(processor: Any) -> dict[str, Any]:
-    """What the weights expect of images: mean and standard deviation of pixels on a 0..1 scale, and the fit."""
-    if processor is None:
-        return {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    crop = getattr(processor, "do_center_crop", False) or not getattr(processor.size, "height", None)
-    fit = fit_of(not crop, processor.resample == BILINEAR)
-    if not processor.do_normalize:
-        return {"mean": (0.0,) * 3, "std": (1.0,) * 3, "fit": fit}
-    scale = 255 * processor.rescale_factor if processor.do_rescale else 255
-    mean, std = (np.broadcast_to(each, 3) / scale for each in (processor.image_mean, processor.image_std))
-    return {"mean": tuple(mean.tolist()), "std": tuple(std.tolist()), "fit": fit}
