@@ -206,31 +206,27 @@ def _give_head(encoder: ImageEncoder, left: Mapping[str, Tensor], where: Path) -
     Raises:
         UserError: there are several, whose nonlinearities a file of weights does not say; or it does not fit.
     """
+    classifier = str(getattr(encoder.backbone, "pretrained_cfg", {}).get("classifier") or "fc")
     layers = {
         name: value
         for name, value in left.items()
         if name.rpartition(".")[2] == "weight" and value.ndim == 2 and not set(name.split(".")) & set(LOSSES)
-    }
-    classifier = str(getattr(encoder.backbone, "pretrained_cfg", {}).get("classifier") or "fc")
-    after = {
-        name: value
-        for name, value in layers.items()
         if not (name.removesuffix(".weight").endswith(classifier) and len(value) in CLASSIFIERS)
     }
-    if not after:
+    if not layers:
         return
-    (name, weight), *others = after.items()
+    (name, weight), *others = layers.items()
     if others or weight.shape[1] != encoder.width:
         raise UserError(
             f"'{where}' holds more than the backbone and a linear layer of its {encoder.width} outputs: "
-            f"{few(f'{each} {list(value.shape)}' for each, value in after.items())}. A file of weights does not say "
+            f"{few(f'{each} {list(value.shape)}' for each, value in layers.items())}. A file of weights does not say "
             "how they are joined: save the backbone alone"
         )
-    bias = left.get(f"{name.removesuffix('weight')}bias")
+    own = name.removesuffix("weight")
+    bias = left.get(f"{own}bias")
     head = make_head("linear", encoder.width, len(weight))
     head.load_state_dict({"weight": weight, "bias": torch.zeros(len(weight)) if bias is None else bias})
     encoder.head, encoder.head_name, encoder.dim = head, "linear", len(weight)
-    own = name.removesuffix("weight")
     unused = tuple(each for each in encoder.loaded.unexpected if not each.startswith(own))
     said = f"{encoder.loaded.source}, its head {own.rstrip('.')}"
     encoder.loaded = replace(encoder.loaded, source=said, unexpected=unused)

@@ -3,7 +3,7 @@
 import importlib.resources
 import importlib.util
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +157,7 @@ def _had(name: str) -> Iterator[str]:
     if name in PACKAGE_MODELS and importlib.util.find_spec(PACKAGE):
         source = str(importlib.resources.files(PACKAGE) / "model")
     try:
-        if Path(source).is_dir():
-            yield source
-            return
-        with hub_or_cache():
+        with nullcontext() if Path(source).is_dir() else hub_or_cache():
             yield source
     except UserError:
         raise
