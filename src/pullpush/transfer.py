@@ -7,10 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["arriving", "fetched", "moved"]
+from pullpush.errors import UserError
+
+__all__ = ["arriving", "device_of", "fetched", "moved"]
 
 # Kinds of devices that copy from pinned memory while they compute.
 PINNED = {"cuda"}
+
+
+def device_of(name: str) -> torch.device:
+    """A device by its name, such as `cpu`, `cuda`, `cuda:1` or `mps`; `auto` is the GPU by CUDA, or the CPU where there
+    is none.
+
+    Raises:
+        UserError: it is none, or is not there.
+    """
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"no device {name!r}: {first}; give auto, cpu, or cuda:1 for the second GPU") from None
+    return device
 
 
 def moved(inputs: Any, device: torch.device) -> Any:

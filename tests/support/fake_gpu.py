@@ -19,7 +19,7 @@ __all__ = ["GPU", "fake_gpu"]
 GPU = torch.device("meta")
 # What gives a value, or a size that follows from values.
 ASKING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim"}
-COPYING = {"_to_copy", "copy_"}
+COPYING = {"_to_copy", "copy_", "to"}  # to: in inference mode
 
 
 class Waiting(TorchDispatchMode):

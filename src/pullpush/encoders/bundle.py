@@ -84,7 +84,7 @@ def save(
         raise unwritable(folder, error, then) from error
 
 
-def load(path: str | os.PathLike[str], device: str = "cpu") -> Model:
+def load(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Model:
     """The model of a bundle folder, or of a run folder (its `model/`).
 
     Args:

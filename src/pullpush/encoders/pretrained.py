@@ -24,6 +24,7 @@ from pullpush.encoders.text import TextEncoder
 from pullpush.encoders.weights import fill, read_all
 from pullpush.errors import UserError
 from pullpush.names import few
+from pullpush.transfer import device_of
 
 __all__ = ["Weights", "is_library_name", "load", "short_name"]
 
@@ -53,27 +54,27 @@ PROBES = (
 """Texts of which tokenizers that differ make different numbers, the last one longer than any model reads."""
 
 
-def load(source: str | os.PathLike[str], device: str = "cpu", *, weights: Weights | None = None) -> Model:
+def load(source: str | os.PathLike[str], device: str = "auto", *, weights: Weights | None = None) -> Model:
     """A model: one that was trained here, or that of a library, without training.
 
     Args:
         source: a run folder or a model folder; or `LIBRARY:NAME`, such as `timm:vit_small_patch16_224.dino`,
             `hf:FOLDER_OR_NAME`, `open_clip:FOLDER_OR_NAME`, `sentence_transformers:FOLDER_OR_NAME`. A folder that is a
             run or a model wins.
-        device: where the encoders are put.
+        device: where they compute: `auto` (the GPU, where there is one), `cpu`, `cuda:1`, ...
         weights: of an image model of a library: its weights file, such as one that PyTorch Metric Learning or Open
             Metric Learning has trained (safetensors, .pt, .pth), or the files of its parts (trunk and embedder). A
             linear layer after the backbone becomes the head. `none` for random weights.
 
     Raises:
-        UserError: no such model, it cannot be had, or is damaged; weights that do not fit, or leave some of the
-            backbone's random.
+        UserError: no such model, it cannot be had, or is damaged; no such device; weights that do not fit, or leave
+            some of the backbone's random.
     """
-    said, files = os.fspath(source), _listed(weights)
+    said, files, place = os.fspath(source), _listed(weights), device_of(device)
     if bundle.holds_model(Path(said)):
         if files:
             raise UserError(f"'{said}' holds its own weights: give --weights with the name of a library's model alone")
-        model = bundle.load(said, device)
+        model = bundle.load(said, place)
         model.source = os.path.abspath(said)
         return model
     if not is_library_name(said):
@@ -92,7 +93,7 @@ def load(source: str | os.PathLike[str], device: str = "cpu", *, weights: Weight
     if len(set(dims.values())) > 1:
         found = " and ".join(f"{kind}s in {dim}" for kind, dim in dims.items())
         raise UserError(f"{said!r} embeds {found} dimensions, so they have no space in common")
-    model = Model([each.to(device) for each in encoders], fingerprint(encoders))
+    model = Model([each.to(place) for each in encoders], fingerprint(encoders))
     model.source, model.weights = name, files
     return model
 

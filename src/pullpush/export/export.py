@@ -97,7 +97,7 @@ def export(
     folder, run = Path(out), run_of(Path(path))
     if folder.exists() and not replace:
         raise UserError(f"'{folder}' exists already and is kept: choose another --out or remove it")
-    model = load(path, weights=weights)
+    model = load(path, "cpu", weights=weights)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing_folder(folder) as partial:

@@ -115,12 +115,14 @@ def run_by(model: Model, functions: Mapping[str, Function]) -> Model:
 
 
 def with_runtime(model: Model, name: RuntimeName) -> Model:
-    """The model, in place, run by another runtime, which takes some seconds to be written; its embeddings are compared
-    with those of eager PyTorch first.
+    """The model, in place, on the CPU and run by another runtime, which takes some seconds to be written; its
+    embeddings are compared with those of eager PyTorch first.
 
     Raises:
         UserError: packages of the runtime are not installed, or its embeddings differ.
     """
+    for encoder in model.encoders.values():
+        encoder.cpu()
     with tempfile.TemporaryDirectory() as folder:
         write_graphs(model, name, Path(folder))
         functions = functions_of(name, Path(folder))
