@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,23 +45,45 @@ def test_a_pipe_gets_lines_with_rate_and_time_left_and_no_carriage_return() -> N
     assert done.stdout == "done\n"
 
 
+def _read(terminal: int) -> bytes:
+    """All that is written on it until its other end is closed."""
+    seen = b""
+    with suppress(OSError):
+        while part := os.read(terminal, 4096):
+            seen += part
+    return seen
+
+
 def test_a_terminal_gets_a_bar() -> None:
     mine, its = pty.openpty()
     child = subprocess.Popen([sys.executable, "-c", SLOW], stdout=its, stderr=its, env={**os.environ, "TERM": "xterm"})
     os.close(its)
-    seen = b""
-    while True:
-        try:
-            part = os.read(mine, 4096)
-        except OSError:
-            break
-        if not part:
-            break
-        seen += part
+    seen = _read(mine)
     assert child.wait() == 0
     assert b"40 images (" in seen
     assert b"left" in seen
     assert b"done" in seen
+
+
+NOTED = """
+import time
+from pullpush import progress
+with progress.showing(), progress.work("training", 2000, "steps", 1234) as work:
+    for _ in range(20):
+        time.sleep(0.05)
+        work.advance(1, "loss 0.1234, recall@1 0.512")
+"""
+
+
+def test_what_does_not_fit_beside_a_bar_stands_below_it() -> None:
+    mine, its = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    child = subprocess.Popen([sys.executable, "-c", NOTED], stdout=its, stderr=its, env=environment)
+    os.close(its)
+    lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", _read(mine).decode()).replace("\r", "\n").splitlines()
+    assert child.wait() == 0
+    assert any(re.match(r"training .*1,2\d\d of 2,000 steps \(\d+%\).* left *$", line) for line in lines), lines
+    assert any(line.rstrip() == "  loss 0.1234, recall@1 0.512" for line in lines), lines
 
 
 def test_lines_come_every_few_seconds_of_the_innermost_work(monkeypatch: pytest.MonkeyPatch) -> None:

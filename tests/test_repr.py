@@ -65,6 +65,12 @@ def test_a_criterion_shows_its_memory() -> None:
     ]
 
 
+def test_a_criterion_shows_what_is_learned_only_where_something_is() -> None:
+    assert "LearnedOptions" not in repr(pullpush.Criterion("circle"))
+    assert "LearnedOptions" not in repr(pullpush.Criterion("circle", memory=_memory()))
+    assert "log_temperature" in repr(pullpush.Criterion("n_pair", learn="temperature"))
+
+
 def test_samplers() -> None:
     names = ["a", "a", "b", "b", "c"]
     balanced = pullpush.ClassBalancedSampler(names, 2, 2)

@@ -15,6 +15,8 @@ __all__ = ["Work", "counted", "duration", "plan", "say", "showing", "work"]
 
 # Seconds before the first line of a piece of work, and between lines.
 FIRST, EVERY = 1.0, 5.0
+# Columns of a bar, at least.
+SHORTEST = 6
 
 
 @dataclass
@@ -35,17 +37,22 @@ class Work:
         self.note = note or self.note
 
     @property
-    def numbers(self) -> str:
+    def counts(self) -> str:
         """Done, rate and time left, as people read them."""
         seconds = time.monotonic() - self.since
         rate = (self.done - self.first) / max(seconds, 1e-9)
         if self.total is None:
             count = f"{self.done:,} {self.unit}, " if self.done else ""
-            return f"{count}{duration(seconds)} so far{self.note and f', {self.note}'}"
+            return f"{count}{duration(seconds)} so far"
         share = f" ({100 * self.done // self.total}%)" if self.total else ""
         speed = f", {rate:,.0f} {self.unit}/s" if rate >= 10 else f", {rate:.2g} {self.unit}/s" if rate else ""
         left = f", {duration((self.total - self.done) / rate)} left" if rate else f", {duration(seconds)} so far"
-        return f"{self.done:,} of {self.total:,} {self.unit}{share}{speed}{left}{self.note and f', {self.note}'}"
+        return f"{self.done:,} of {self.total:,} {self.unit}{share}{speed}{left}"
+
+    @property
+    def numbers(self) -> str:
+        """`counts` and the note."""
+        return f"{self.counts}{self.note and f', {self.note}'}"
 
 
 class _Lines:
@@ -84,14 +91,16 @@ class _Bars:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
 
         def drawn() -> Any:
-            rows = []
+            rows: list[Any] = []
             for each in works:
                 row = Table.grid(padding=(0, 1))
-                numbers = each.numbers
-                room = self.console.width - len(each.what) - len(numbers) - 3
-                bar = ProgressBar(each.total, each.done, width=max(6, min(20, room)), pulse=each.total is None)
-                row.add_row(Text(each.what, style="bold"), bar, Text(numbers))
-                rows.append(row)
+                space = self.console.width - len(each.what) - 3
+                fits = len(each.numbers) + SHORTEST <= space
+                numbers = each.numbers if fits else each.counts
+                room = space - len(numbers)
+                bar = ProgressBar(each.total, each.done, width=max(SHORTEST, min(20, room)), pulse=each.total is None)
+                row.add_row(Text(each.what, style="bold"), bar, Text(numbers, no_wrap=True, overflow="ellipsis"))
+                rows += [row] if fits or not each.note else [row, Text(f"  {each.note}")]
             return Group(*rows)
 
         own = sys.stdout.isatty()  # what goes elsewhere must not be drawn into the bar

@@ -252,3 +252,40 @@ def test_second_derivatives_are_right_or_refused(name, way):
     else:
         expected = slope_of_the_gradient(ours, x, labels, ids, towards)
         torch.testing.assert_close(twice(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["no anchor", "no reference"])
+@pytest.mark.parametrize(
+    ("name", "miner"), [*((name, None) for name in ALL), *(("triplet", name) for name in [None, *miners.REGISTRY])]
+)
+def test_a_batch_of_nothing_costs_nothing(name, miner, way):
+    ours = Criterion("triplet", kind="hard", miner=miner) if name == "triplet" else criterion(name)
+    x = torch.randn(3 if way == "no reference" else 0, DIM, dtype=torch.float64, requires_grad=True)
+    labels, nothing = torch.arange(len(x)), torch.zeros(0, dtype=torch.int64)
+    if way == "no anchor":
+        found = ours(x, labels)
+    elif ours.proxies is not None:
+        pytest.skip("proxies are the only references")
+    else:
+        found = ours(x, labels, references=x[:0].detach(), reference_labels=nothing)
+    assert found == 0
+    assert (torch.autograd.grad(found, x)[0] == 0).all()
+
+
+def test_an_empty_list_is_labels_and_ids_of_nothing():
+    assert Criterion("contrastive")(torch.zeros(0, DIM), [], []) == 0
+
+
+def test_vicreg_of_nothing_is_0():
+    assert Regularizer("vicreg")(torch.zeros(0, DIM), torch.zeros(0, dtype=torch.int64)) == 0
+
+
+def test_a_memory_is_of_one_criterion_and_one_direction():
+    memory = exact_memory(8, DIM)
+    with pytest.raises(UserError, match="give each its own"):
+        Criterion("nt_xent", symmetric=True, memory=memory, reverse_memory=memory)
+    parts = [Criterion("nt_xent", symmetric=True, reverse_memory=memory) for _ in range(2)]
+    with pytest.raises(UserError, match="share a memory"):
+        Sum(parts)
+    with pytest.raises(UserError, match="share a memory"):
+        Sum([Sum(parts[:1]), parts[1]])

@@ -397,3 +397,18 @@ def test_a_memory_read_as_it_was_written_gathers_all_embeddings_and_the_default_
     without, default = _trained(lambda: None), _trained(lambda: CrossBatchMemory(600, 16))
     assert default < without + 0.05
     assert _trained(lambda: exact_memory(600, 16)) > without + 0.2
+
+
+@pytest.mark.parametrize("items", [0, -3, 2.5, "many", torch.zeros(0, dtype=torch.int64)])
+def test_a_table_needs_items(items):
+    with pytest.raises(UserError, match="items of CrossBatchMemory must be a whole number from 1"):
+        CrossBatchMemory(4, DIM, layout="table", items=items)
+
+
+@pytest.mark.parametrize("counts", [(3, 1, 3), (1, 3, 3), (3, 3, 1)])
+def test_one_label_is_not_taken_for_many_items(counts):
+    remembered = memory()
+    embeddings, labels, ids = (part[:count] for part, count in zip(held(3), counts, strict=True))
+    with pytest.raises(UserError, match="give as many of each"):
+        remembered.enqueue(embeddings, labels, ids)
+    assert remembered.empty

@@ -109,6 +109,13 @@ def test_the_configuration_of_another_program_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "config.yaml").read_text() == "database: postgres\n"
 
 
+def test_a_configuration_without_data_is_no_run_to_go_on_with(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("steps: 2\n")
+    with pytest.raises(UserError, match=r"names no data.*--data and another --out"):
+        train(resume=tmp_path, quiet=True)
+    assert (tmp_path / "config.yaml").read_text() == "steps: 2\n"
+
+
 def test_only_one_process_trains_in_a_folder(tiny: Options, tmp_path: Path) -> None:
     out = tmp_path / "run"
 

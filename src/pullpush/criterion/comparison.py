@@ -101,7 +101,7 @@ class Comparison:
         pairs = make_pairs(anchors.labels, anchors.ids, columns.labels, columns.ids, self.relation, columns.valid)
         dim = anchors.embeddings.shape[1]
         rectangle = Rectangle(similarity, pairs, reference_similarity, self.similarity_name, dim)
-        if self.miner is not None:
+        if self.miner is not None and similarity.numel():
             rectangle = rectangle._replace(pairs=self.miner(rectangle))
         return self.loss(rectangle, **learned)
 

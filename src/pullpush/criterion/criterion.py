@@ -207,6 +207,10 @@ class Criterion(nn.Module):
         parts |= {name: repr(each) for name in ("memory", "proxies") if (each := getattr(self, name)) is not None}
         return table([{"": name, "Criterion": what} for name, what in parts.items()])
 
+    def __repr__(self) -> str:
+        """As of any module, without a part that holds nothing."""
+        return super().__repr__().replace("\n  (learned): LearnedOptions()", "")
+
     def extra_repr(self) -> str:
         """The loss with its options, and what else is chosen; memory and proxies print themselves."""
         parts = [repr(self.loss), f"similarity={getattr(self.similarity, '__name__', 'of your own')}"]
@@ -227,3 +231,5 @@ def _check_together(criterion: Criterion) -> None:
         raise UserError("proxies are of single classes: take relation='same_class' or 'shared_label'")
     if criterion.reverse_memory is not None and not criterion.symmetric:
         raise UserError("reverse_memory is of the second direction: give symmetric=True")
+    if criterion.reverse_memory is not None and criterion.reverse_memory is criterion.memory:
+        raise UserError("memory and reverse_memory are one, which each direction would write: give each its own")

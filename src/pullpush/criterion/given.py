@@ -153,12 +153,13 @@ def _numbers(name: str, values: Any, embeddings: Tensor) -> Tensor:
 def _as_tensor(name: str, values: Any) -> Tensor:
     plain = values.tolist() if hasattr(values, "tolist") else values  # of an array or a column of a table
     try:
-        return torch.tensor(_numbered(plain))
+        numbers = torch.tensor(_numbered(plain))
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{name} are a {type(values).__name__} of what is neither numbers nor names: give integers or strings, one "
             "for each embedding"
         ) from error
+    return numbers if numbers.numel() else numbers.long()  # of an empty list the type is a guess
 
 
 def _numbered(values: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pullpush.bounds import Bound, Dim, NonNegative, Whole, checked
+from pullpush.bounds import Bound, Count, Dim, NonNegative, Whole, check, checked
 from pullpush.criterion import distributed, drift
 from pullpush.criterion.columns import Columns
 from pullpush.criterion.drift import AGES, Drift, Moments
@@ -119,6 +119,8 @@ class CrossBatchMemory(nn.Module):
         if isinstance(items, Tensor):
             known = torch.unique(items)
             items = len(known)
+        if items is not None:
+            items = int(check("items of CrossBatchMemory", items, Count))
         self.size = _places(size, items)
         if layout == "table":
             if items is None:
@@ -286,9 +288,13 @@ class CrossBatchMemory(nn.Module):
         finite, and during the first `start_step` batches, only the step is counted.
 
         Raises:
-            UserError: ids that are none of a table's items; embeddings or labels that do not fit.
+            UserError: ids that are none of a table's items; embeddings, labels or ids that do not fit.
         """
         self.check("embeddings", embeddings, labels)
+        if not len(embeddings) == len(labels) == len(ids):
+            raise UserError(
+                f"{len(embeddings)} embeddings come with {len(labels)} labels and {len(ids)} ids: give as many of each"
+            )
         self._enter(self._note(embeddings.detach()), labels, ids)
 
     @torch.no_grad()

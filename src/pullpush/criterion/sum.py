@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pullpush.criterion.memory import CrossBatchMemory
 from pullpush.errors import UserError
 
 __all__ = ["Sum"]
@@ -28,8 +29,8 @@ class Sum(nn.Module):
         self.weights = [1.0] * len(criteria) if weights is None else [float(w) for w in weights]
         if not criteria or len(self.weights) != len(criteria):
             raise UserError(f"{len(criteria)} criteria with {len(self.weights)} weights: give one weight for each")
-        memories = [m for m in (getattr(c, "memory", None) for c in criteria) if m is not None]
-        if len({id(m) for m in memories}) < len(memories):
+        memories = [m for c in criteria for m in c.modules() if isinstance(m, CrossBatchMemory)]
+        if len(set(memories)) < len(memories):
             raise UserError("two criteria of a sum share a memory, which each would write: give each its own")
         self.criteria = nn.ModuleList(criteria)
 

@@ -112,6 +112,8 @@ def min_of(x: Tensor, mask: Tensor, dim: int = -1, empty: float = float("inf")) 
 def _extreme(x: Tensor, mask: Tensor, dim: int, empty: float, largest: bool) -> Tensor:
     limit = torch.finfo(x.dtype).min if largest else torch.finfo(x.dtype).max
     filled = torch.where(mask, x, limit)
+    if not filled.shape[dim]:
+        return filled.sum(dim) + empty
     extreme = filled.amax(dim) if largest else filled.amin(dim)
     return torch.where(any_of(mask, dim), extreme, empty)
 
@@ -177,7 +179,7 @@ class _LogSumExp(torch.autograd.Function):
         filled = torch.where(mask, x, empty)
         if not filled.shape[dim]:
             ctx.shape = x.shape
-            return filled.logsumexp(dim), filled
+            return filled.sum(dim) + empty, filled
         top = filled.amax(dim, keepdim=True)
         share = filled.softmax(dim)
         value = top - share.amax(dim, keepdim=True).log()

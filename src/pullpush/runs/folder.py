@@ -104,6 +104,11 @@ def prepare(folder: Path, config: Config, resume: bool) -> bool:
         return True
     if (folder / "metrics.json").exists():
         raise UserError(f"{str(folder)!r} is finished, and has no {LAST} to go on from: start anew with another --out")
+    if resume and not any(name.partition(".")[0] == "data" for name in read_yaml(folder / "config.yaml")):
+        raise UserError(
+            f"{str(folder / 'config.yaml')!r} names no data, as that of a run does, and there is no {LAST}: give "
+            f"pullpush train --config {folder / 'config.yaml'} with --data and another --out"
+        )
     write_config(config, folder / "config.yaml", THEN)
     write_json(folder / "environment.json", environment(), THEN)
     return False

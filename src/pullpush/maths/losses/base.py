@@ -54,7 +54,7 @@ def _lone_positives(cells: Tensor, pairs: Pairs) -> Tensor | None:
     """Columns [anchors, 1] of the positives, where each anchor has one and all other cells are negative, as with
     proxies; else None."""
     rows, columns = pairs.positive.shape
-    if len(cells) != rows or int(count_of(pairs.negative).sum()) != rows * (columns - 1):
+    if not rows or len(cells) != rows or int(count_of(pairs.negative).sum()) != rows * (columns - 1):
         return None
     places = cells - torch.arange(0, rows * columns, columns)
     return places[:, None] if (places.amin() >= 0) & (places.amax() < columns) else None

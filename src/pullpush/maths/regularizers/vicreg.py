@@ -107,9 +107,8 @@ def vicreg(
     alike = invariance_weight * sum_of(squared, pairs.positive)
     spread = (_variance(embeddings, target, epsilon) + _variance(references, target, epsilon)) / 2
     apart = _covariance(embeddings) + _covariance(references)
-    rest = of_the_batch(
-        variance_weight * spread + covariance_weight * apart, torch.ones_like(alike[0]), len(embeddings)
-    )
+    terms = variance_weight * spread + covariance_weight * apart
+    rest = of_the_batch(terms, torch.ones_like(terms), len(embeddings))
     return AnchorLoss(
         torch.stack([alike, rest.total], 1),
         torch.stack([count_of(pairs.positive, dtype=alike.dtype), rest.count], 1),
