@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,17 @@ def test_a_run_half_written_is_shown_as_far_as_it_can_be_read(tmp_path: Path) ->
     state = run_state(folder)
     assert (state["retrieved"], state["sample"], state["problems"]) == ([], [], [])
     assert len(state["curves"]["loss"]["train/loss"]) == 300
+
+
+@pytest.mark.parametrize("content", [None, b"{["])
+def test_texts_that_cannot_be_read_leave_the_rest_of_the_page(tmp_path: Path, content: bytes | None) -> None:
+    folder = make_run(tmp_path / "run")
+    line = {"step": 0, "texts": True, "queries": [0], "hits": [[0]]}
+    (folder / "retrieved.jsonl").write_text(json.dumps(line) + "\n")
+    if content is not None:
+        (folder / "texts.parquet").write_bytes(content)
+    state = run_state(folder)
+    assert (state["retrieved"], len(state["curves"]["loss"]["train/loss"])) == ([], 300)
 
 
 def test_over_http(address: str) -> None:
@@ -189,6 +201,18 @@ def test_the_list_of_runs_side_by_side(page: Callable[..., Page]) -> None:
     opened.wait_for_selector("#compared svg path.c2")
     opened.locator("#runs a", has_text="stopped").click()
     opened.wait_for_selector("#status:has-text('--resume')")
+
+
+def test_a_page_that_is_open_before_its_run_has_begun(page: Callable[..., Page], root: Path) -> None:
+    opened = page("/#later")
+    opened.wait_for_selector("#message:has-text('there is no run later yet')")
+    shutil.copytree(root / "done", root / "later")
+    try:
+        opened.wait_for_selector("#grid figure.right")
+        assert opened.is_hidden("#message")
+        opened.close()
+    finally:
+        shutil.rmtree(root / "later")
 
 
 def test_a_run_that_is_shown_while_it_trains(

@@ -14,7 +14,7 @@ from pullpush.doctor.declaration import Finding
 from pullpush.doctor.findings import FINDINGS
 from pullpush.errors import UserError
 from pullpush.files import read_jsonl, read_text
-from pullpush.runs.reader import RUN_FILES, RunFolder, or_else
+from pullpush.runs.reader import RUN_FILES, Missing, RunFolder, or_else
 from pullpush.runs.retrieved import RETRIEVED
 
 __all__ = ["PAGES", "folders", "is_run", "items_of", "run_state", "summary"]
@@ -71,12 +71,13 @@ def summary(run: RunFolder) -> dict[str, Any]:
 def run_state(folder: Path) -> dict[str, Any]:
     """A run as its page shows it."""
     run = RunFolder(folder)
+    retrieved = _retrieved(run)
     return {
         **summary(run),
         "curves": or_else(lambda: _curves(run.log), {}),
         "problems": _findings(run),
-        "retrieved": _retrieved(folder),
-        "sample": _sample(folder),
+        "retrieved": retrieved,
+        "sample": [] if retrieved else _sample(folder),
         "options": or_else(lambda: run.config_text, ""),
     }
 
@@ -146,10 +147,8 @@ def _curves(log: pd.DataFrame) -> dict[str, dict[str, list[list[float]]]]:
 
 
 def _points(values: pd.Series) -> list[list[float]]:
-    rows: Iterable[int] = (
-        np.unique(np.linspace(0, len(values) - 1, min(POINTS, len(values))).astype(int)) if len(values) else ()
-    )
-    return [[int(values.index[row]), float(values.iloc[row])] for row in rows if np.isfinite(values.iloc[row])]
+    drawn = values.iloc[np.unique(np.linspace(0, len(values) - 1, min(POINTS, len(values))).astype(int))]
+    return [[int(step), float(value)] for step, value in drawn.items() if np.isfinite(value)]
 
 
 def _findings(run: RunFolder) -> list[dict[str, Any]]:
@@ -159,25 +158,20 @@ def _findings(run: RunFolder) -> list[dict[str, Any]]:
     return [{**each, "evidence": Finding(*(each[name] for name in shown)).seen} for each in last.values()]
 
 
-def _retrieved(folder: Path) -> list[dict[str, Any]]:
+def _retrieved(run: RunFolder) -> list[dict[str, Any]]:
     """What the validation queries found at each validation: rows of the item table, and whether they are right."""
-    items, path = items_of(folder), folder / RETRIEVED
+    items, path = items_of(run.path), run.path / RETRIEVED
     if items is None or not path.is_file():
         return []
     try:
         lines, _ = read_jsonl(path, {"step": int, "texts": bool, "queries": list, "hits": list})
         rows = np.flatnonzero(items.table["split"].to_numpy() == "validation")
-        texts = _texts(folder) if lines and lines[0]["texts"] else None
-        relation = _within(or_else(lambda: RunFolder(folder).config, {}), "text", "relation")
+        texts = run.texts("validation") if lines and lines[0]["texts"] else None
+        relation = _within(or_else(lambda: run.config, {}), "text", "relation")
         belongs = items.table["id" if texts is not None and relation == "item" else "label"].to_numpy()
         return [{"step": line["step"], "rows": list(_answers(line, rows, belongs, items, texts))} for line in lines]
-    except (UserError, IndexError, KeyError, TypeError):  # half written, or of another version
+    except (Missing, UserError, IndexError, KeyError, TypeError):  # half written, or of another version
         return []
-
-
-def _texts(folder: Path) -> pd.DataFrame:
-    table = pd.read_parquet(folder / "texts.parquet")
-    return table[table["split"] == "validation"].reset_index(drop=True)
 
 
 def _answers(

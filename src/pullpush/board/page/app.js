@@ -172,6 +172,8 @@ function drawLinks(state) {
 
 async function drawRun(name) {
   if (!shown || shown.name !== name) shown = { name, follows: true, pace: [] };
+  // The page may be open before the run has begun: what is not listed is not asked for.
+  if (!shown.state && !(await get("/api/runs")).runs.some((run) => run.name === name)) throw new Error(`there is no run ${name} yet`);
   const state = await get(`/api/runs/${encodeURIComponent(name)}`);
   if (!shown || shown.name !== name) return;
   shown.state = state;
