@@ -1,12 +1,13 @@
 """Gradients in chunks are the gradients of the whole."""
 
+import contextlib
 import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from pullpush.criterion import Criterion, cached_step, chunked
+from pullpush.criterion import Criterion, cached_step, chunked, gradient_cache
 from tests.support.batches import exact_memory
 
 
@@ -96,3 +97,30 @@ def test_batch_statistics_are_warned_about():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         step()
+
+
+class Averaged(nn.Linear):
+    """Notes, as DDP would average them or not, the chunks that are embedded with a graph."""
+
+    averaging = True
+
+    def forward(self, x):
+        if torch.is_grad_enabled():
+            self.__dict__.setdefault("averaged", []).append(self.averaging)
+        return super().forward(x)
+
+    @contextlib.contextmanager
+    def no_sync(self):
+        self.averaging = False
+        yield
+        self.averaging = True
+
+
+def test_every_encoder_is_averaged_over_the_ranks_with_its_last_chunk(monkeypatch):
+    monkeypatch.setattr(gradient_cache, "DistributedDataParallel", Averaged)
+    first, second, unused = (Averaged(3, 2) for _ in range(3))
+    chunks = [chunked(torch.randn(4, 3), 2)] * 4
+    cached_step([first, second, first, unused], chunks, lambda a, b, c, d: (a * b * c).sum())
+    assert first.averaged == [False, False, False, True]
+    assert second.averaged == [False, True]
+    assert "averaged" not in vars(unused)

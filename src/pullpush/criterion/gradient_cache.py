@@ -54,15 +54,16 @@ def cached_step(
     whole = [torch.cat([embedded for embedded, _ in tower]).requires_grad_() for tower in encoded]
     loss = criterion(*whole)
     backward(loss)
-    last = sum(len(own) for own in chunks)
-    for encoder, own, tower, embeddings in zip(encoders, chunks, encoded, whole, strict=True):
-        if embeddings.grad is None:
-            continue
-        gradients = torch.split(embeddings.grad, [len(embedded) for embedded, _ in tower])
-        for chunk, (_, state), gradient in zip(own, tower, gradients, strict=True):
-            last -= 1
-            with _replayed(state), _without_sync(encoder, last > 0):
-                torch.autograd.backward(encoder(chunk), gradient)
+    left = [
+        (encoder, chunk, state, gradient)
+        for encoder, own, tower, x in zip(encoders, chunks, encoded, whole, strict=True)
+        if x.grad is not None
+        for chunk, (_, state), gradient in zip(own, tower, x.grad.split([len(e) for e, _ in tower]), strict=True)
+    ]
+    while left:
+        encoder, chunk, state, gradient = left.pop(0)
+        with _replayed(state), _without_sync(encoder, any(encoder is later for later, *_ in left)):
+            torch.autograd.backward(encoder(chunk), gradient)
     return loss.detach()
 
 
@@ -101,7 +102,7 @@ def _replayed(state: _RandomState) -> Any:
 
 
 def _without_sync(encoder: Encoder, more: bool) -> contextlib.AbstractContextManager[Any]:
-    """DDP averages once, with the last chunk."""
+    """DDP averages once, with its last chunk."""
     return encoder.no_sync() if more and isinstance(encoder, DistributedDataParallel) else contextlib.nullcontext()
 
 

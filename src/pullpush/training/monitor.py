@@ -20,7 +20,7 @@ from pullpush.training.probes import LastBatch, learned_options, measure_batch, 
 
 if TYPE_CHECKING:
     from pullpush.training.run import Run
-    from pullpush.training.trainable import Trainable
+    from pullpush.training.task import Task
 
 __all__ = ["Monitor"]
 
@@ -92,7 +92,7 @@ class Monitor(Callback):
             self.report(step, finding)
 
 
-def _at_start(task: Trainable) -> Measures:
+def _at_start(task: Task) -> Measures:
     """What is known before the first step: whether the weights came, whether the test has positives."""
     measures = measure_queries(task.splits["test"].table, *task.queries())
     loaded, frozen = task.encoder.loaded, task.encoder.freeze

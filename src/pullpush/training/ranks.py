@@ -14,7 +14,7 @@ from pullpush.encoders import View
 
 if TYPE_CHECKING:
     from pullpush.training.run import Run
-    from pullpush.training.trainable import Trainable
+    from pullpush.training.task import Task
 
 __all__ = ["Asked", "Ranks", "together"]
 
@@ -43,7 +43,7 @@ class Ranks:
         task: the same on each of them, but for what is learned: that is the first one's, and becomes that of all.
     """
 
-    def __init__(self, fabric: Fabric, task: Trainable) -> None:
+    def __init__(self, fabric: Fabric, task: Task) -> None:
         self.fabric, self.task = fabric, task
 
     def embed(self, asked: Asked) -> Tensor:

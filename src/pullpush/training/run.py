@@ -15,7 +15,7 @@ from pullpush.errors import UserError
 from pullpush.runs.config import Config
 from pullpush.training.averages import MovingAverage
 from pullpush.training.collapse import Collapse
-from pullpush.training.trainable import Trainable
+from pullpush.training.task import Task
 
 __all__ = ["Run", "clip_gradients", "learning_rate"]
 
@@ -45,7 +45,7 @@ class Run:
 
     config: Config
     folder: Path
-    task: Trainable
+    task: Task
     fabric: Fabric
     module: nn.Module
     optimizer: torch.optim.Optimizer
@@ -146,8 +146,7 @@ class Run:
 
     def _too_large(self, step: int) -> UserError:
         """What to tell of a step that does not fit into memory."""
-        sampler = getattr(self.task, "sampler", None)
-        halved = f"--batch.classes {max(1, sampler.classes // 2)}" if sampler else "fewer --batch.classes"
+        halved = f"--batch.classes {max(1, self.task.sampler.classes // 2)}"
         saving = "" if self.config.gradient_cache else " or --gradient_cache 32,"
         return UserError(
             f"the memory is too small for a batch at step {step}: train with {halved},{saving} "

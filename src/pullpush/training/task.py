@@ -38,7 +38,7 @@ __all__ = ["Task"]
 
 
 class Task:
-    """The towers of a run, the sampler of their batches, and the criterion: what a run trains (`Trainable`).
+    """The towers of a run, the sampler of their batches, and the criterion: what a run trains.
 
     With one tower a label is a class. With two, an item of the first is compared with an entry of the second, both
     ways; a label then is what belongs together (class or item) and what the entry says, so that equal texts are told.
@@ -55,6 +55,9 @@ class Task:
         step: the module that learns.
         views: in which the model sees images.
         towers: one or two.
+        encoder: of the items.
+        criterion: the loss.
+        sampler: of the training batches.
         splits: the items of each split.
         costs: what learns, and the memory that this takes.
         notes: what a person should know before the first step.
@@ -154,6 +157,7 @@ class Task:
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
+        """The metrics that are printed at the end."""
         if self.other is not None:
             return "text_to_image/recall@1", "text_to_image/recall@10", "image_to_text/recall@1"
         if protocol_for(self.items).draws:  # VehicleID: a figure without its way says little
@@ -162,6 +166,7 @@ class Task:
 
     @cached_property
     def followed(self) -> tuple[str, ...]:
+        """Those that are printed at each validation; log.jsonl has all."""
         if self.other is not None:
             return "text_to_image/recall@1", "image_to_text/recall@1", "loss_miner"
         plain = ("recall@1", "recall@10", "map@r", "loss_miner", "loss_all")
@@ -169,6 +174,7 @@ class Task:
 
     @property
     def encoders(self) -> list[nn.Module]:
+        """The parts of `step` that make embeddings."""
         return self.step.encoders
 
     @property
@@ -178,6 +184,7 @@ class Task:
         return "map@r" if self.other is None else "text_to_image/recall@1"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
+        """For the optimiser; each group holds its own highest learning rate as `lr` and `initial_lr`."""
         o = self.config.optimizer
         groups = [
             {**group, "name": f"{tower.name}/{group['name']}" if self.other else group["name"]}
@@ -191,11 +198,13 @@ class Task:
         return [{**group, "initial_lr": group["lr"]} for group in groups]
 
     def batches(self, done: int) -> Iterator[list[Batch]]:
+        """Batches for the steps after `done`, the same ones whether the run was resumed there or not."""
         self.sampler.seek(done)
         for step, batch in enumerate(self.first.loader(self.sampler), done):
             yield [batch] if self.other is None else [batch, self.other.batch(batch.rows, step)]
 
     def prepare(self, batch: Sequence[Batch], device: torch.device) -> tuple[list[Any], Tensor, Tensor]:
+        """What `step` takes. Fills the memory where that is to be done."""
         self._fill_memory(device)
         inputs = [tower.given(each, device) for tower, each in zip(self.towers, batch, strict=True)]
         rows = batch[0].rows
@@ -221,6 +230,7 @@ class Task:
     def gradients(
         self, arguments: tuple[list[Any], Tensor, Tensor], chunk: int, backward: Callable[[Tensor], None]
     ) -> Tensor:
+        """The loss of `step` and its gradients, `chunk` inputs at a time."""
         return self.step.in_chunks(*arguments, chunk, backward)
 
     def logged(self, batch: Sequence[Batch]) -> dict[str, float]:
@@ -233,16 +243,20 @@ class Task:
         return {"train/duplicates": float(twice.any(1).double().mean())}
 
     def embed(self, split: str, device: torch.device) -> dict[str, Tensor]:
+        """Embeddings of a split by tower, [n, dim], on the CPU."""
         return {tower.name: self._embedded(Asked(place, split), device) for place, tower in enumerate(self.towers)}
 
     def embed_texts(self, split: str, device: torch.device) -> dict[str, Tensor]:
+        """The same without the items: what `evaluate` needs beside `seen`."""
         towers = list(enumerate(self.towers))[1:]
         return {tower.name: self._embedded(Asked(place, split), device) for place, tower in towers}
 
     def can_see(self, views: Sequence[View]) -> list[View]:
+        """Those of the views that the encoder takes; none where it doesn't take images."""
         return [view for view in views if self.first.can_see(view)] if isinstance(self.first, ImageTower) else []
 
     def embed_views(self, split: str, views: Sequence[View], device: torch.device) -> dict[View, Tensor]:
+        """Embeddings of the images of a split in each view, [n, dim], on the CPU."""
         assert isinstance(self.first, ImageTower)
         if self.ranks is None:
             return self.first.embed_views(self.first.entries(split), views, device)
@@ -255,9 +269,11 @@ class Task:
         return tower.embed(tower.entries(asked.split), device, asked.split)
 
     def count(self, asked: Asked) -> int:
+        """How many entries are asked for."""
         return len(self.towers[asked.tower].entries(asked.split))
 
     def part(self, asked: Asked, places: Tensor, device: torch.device) -> Tensor:
+        """What is asked for, of the entries at these places among them; on the CPU."""
         tower = self.towers[asked.tower]
         if not len(places):
             return torch.zeros(0, *[len(asked.views)] * bool(asked.views), tower.encoder.dim)
@@ -273,7 +289,10 @@ class Task:
         self, split: str, embedded: Mapping[str, Tensor], seen: tuple[Tensor, Tensor] | None = None
     ) -> Evaluation | CrossModal:
         """Retrieval by the protocol of the data; with two towers in both directions over all entries, and among
-        the items alone where classes have several."""
+        the items alone where classes have several.
+
+        `seen`: the items as queries and as gallery, in the place of how they are embedded.
+        """
         items = self.splits[split]
         queries, x = seen or (None, embedded[self.first.name])
         if self.other is None:
@@ -316,11 +335,13 @@ class Task:
         return losses
 
     def queries(self) -> tuple[pd.DataFrame | None, str]:
+        """What the test asks with, where that is not its items, and by which column of the items it is answered."""
         if self.other is None:
             return None, "label"
         return self.other.table("test"), self.config.text.relation_column
 
     def classes_seen(self, steps: int) -> pd.DataFrame:
+        """How often the sampler draws items of each class in so many steps: class, items, drawn."""
         train = self.splits["train"]
         labels, sizes, drawn = seen_per_class(self.sampler, train.labels, steps)
         return pd.DataFrame({"class": [train.classes[label] for label in labels], "items": sizes, "drawn": drawn})
@@ -336,6 +357,7 @@ class Task:
         decision: Decision | None = None,
         rerank: Rerank | None = None,
     ) -> None:
+        """The model bundle, which says what made it, and how it is used."""
         about = {"task": self.config.task, "data": self.items.name, "loss": json.dumps(self.config.loss.named())}
         encoders = [tower.encoder for tower in self.towers]
         made: dict[str, Any] = {"extra": about, "views": self.views, "then": go_on(folder.parent)}
