@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from pullpush.criterion import Criterion, CrossBatchMemory, Proxies
 from pullpush.data.sampler import ClassBalancedSampler
@@ -412,3 +412,15 @@ def test_one_label_is_not_taken_for_many_items(counts):
     with pytest.raises(UserError, match="give as many of each"):
         remembered.enqueue(embeddings, labels, ids)
     assert remembered.empty
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return zip(*held(20), strict=True)
+
+
+def test_a_memory_is_filled_from_the_start_of_a_stream():
+    remembered = memory(12)
+    remembered.fill(nn.Identity(), DataLoader(Stream(), batch_size=5))
+    assert remembered.ids.tolist() == held(20)[2][:12].tolist()
+    assert (remembered.entered == 0).all()

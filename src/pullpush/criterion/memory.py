@@ -304,7 +304,7 @@ class CrossBatchMemory(nn.Module):
         Args:
             encoder: a batch of inputs to embeddings.
             loader: batches `(inputs, labels, ids)`. Of a DataLoader, `size` items of its data set are drawn; of
-                anything else the first batches are taken.
+                a stream (`IterableDataset`) and anything else the first batches are taken.
             seed: of the draw.
 
         Raises:

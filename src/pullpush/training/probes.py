@@ -133,9 +133,6 @@ def _measure_memory(criterion: Criterion, inputs: dict[str, Tensor]) -> Measures
         return measures
     now = inputs["references" if "references" in inputs else "embeddings"][rows]
     age = ages[places].double()
-    return Measures(
-        memory_open=measures["memory_open"],
-        memory_drift=health.drift(now, held.embeddings[places].float()),
-        memory_age=float(age.mean()),
-        memory_oldest=float(ages.max()),
-    )
+    drift = health.drift(now, held.embeddings[places].float())
+    measures.update(memory_drift=drift, memory_age=float(age.mean()), memory_oldest=float(ages.max()))
+    return measures

@@ -1,4 +1,4 @@
-"""Softmax of each positive among the negatives: NT-Xent, its decoupled form, N-pair."""
+"""Softmax of each positive among the negatives: NT-Xent, and its decoupled form."""
 
 from pullpush.bounds import Positive
 from pullpush.maths.choice import loss
@@ -47,5 +47,4 @@ def decoupled_contrastive(rectangle: Rectangle, *, temperature: Positive = 0.1) 
 
     Source: Yeh et al., Decoupled Contrastive Learning, ECCV 2022 (L_DC).
     """
-    logits = widen(rectangle.similarity) / temperature
-    return without_itself(logits, rectangle.pairs)
+    return without_itself(widen(rectangle.similarity) / temperature, rectangle.pairs)
