@@ -42,14 +42,17 @@ def test_devices_that_are_not_there(bundle: Path) -> None:
             pullpush.load(bundle, name)
 
 
+def test_a_loaded_model_is_where_it_was_asked_for(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pullpush.load(bundle, "meta").image.device == GPU
+    monkeypatch.setattr(pretrained, "device_of", {"auto": GPU}.__getitem__)
+    assert pullpush.load(bundle).image.device == GPU
+
+
 def test_a_model_embeds_where_it_is(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of what it is given stays behind on the CPU, where the model is not."""
-    asked = list[str]()
-    monkeypatch.setattr(pretrained, "device_of", lambda name: asked.append(name) or GPU)
+    model = pullpush.load(bundle, "cpu")
     with fake_gpu(monkeypatch) as found:
-        model = pullpush.load(bundle)
-        assert asked == ["auto"]
-        assert model.image.device == GPU
+        model.image.to(GPU)
         found()
         assert model.embed(IMAGES).shape == (3, 8)
         assert [each.shape for each in model.embed_both(IMAGES)] == [(3, 8), (3, 8)]
@@ -64,7 +67,8 @@ def test_another_runtime_is_written_on_the_cpu(bundle: Path, monkeypatch: pytest
         raise UserError("seen")
 
     monkeypatch.setattr(runtime, "write_graphs", written)
+    model = pullpush.load(bundle, "cpu")
     with fake_gpu(monkeypatch):
-        model = pullpush.load(bundle, "meta")
+        model.image.to(GPU)
         with pytest.raises(UserError, match="seen"):
             runtime.with_runtime(model, "onnx")
