@@ -52,6 +52,14 @@ def test_a_query_is_the_weighted_sum_of_its_parts(engine: search.Engine, model: 
     )
 
 
+def test_an_array_of_ids_or_of_images_is_several(engine: search.Engine) -> None:
+    ids = vectors(engine)[0]
+    images = [np.asarray(picture(colour, 3)) for colour in ("red", "blue")]
+    several = engine.query(image=images, like=ids[:3].tolist(), minus=ids[80:82].tolist())
+    assert engine.query(image=np.stack(images), like=ids[:3], minus=ids[80:82]) == several
+    assert engine.query(image=images[0]) == engine.query(image=[images[0]])
+
+
 def test_many_looked_up_together_are_each_alone(engine: search.Engine) -> None:
     ids, known = vectors(engine)
     version = engine.version

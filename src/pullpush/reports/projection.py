@@ -73,11 +73,8 @@ def _draw_map(axes: Axes, title: str, one: Map, theme: Theme) -> None:
     x, y = one.points.T
     axes.scatter(x[grey], y[grey], s=5, color=theme.muted, linewidths=0, alpha=0.45)
     for place, chosen_label in enumerate(chosen):
-        look, own, name = (
-            theme.look(place),
-            labels == chosen_label,
-            one.items.classes[int(chosen_label)].replace("_", " "),
-        )
+        look, own = theme.look(place), labels == chosen_label
+        name = one.items.classes[int(chosen_label)].replace("_", " ")
         axes.scatter(
             x[own],
             y[own],

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from pullpush.data.items import Items
+from pullpush.data.items import SPLITS, Items
 from pullpush.doctor.findings.training import is_worse
 from pullpush.evaluation import Evaluation
 from pullpush.evaluation.bootstrap import Interval, mean_interval
@@ -79,7 +79,7 @@ def split_table(items: Items) -> pd.DataFrame:
     """Items and classes of each split that is there."""
     table = items.table[items.table["split"] != ""]
     frame = table.groupby("split")["label"].agg(items="size", classes="nunique")
-    return frame.reindex([s for s in ("train", "validation", "test") if s in frame.index])
+    return frame.reindex([split for split in SPLITS if split in frame.index])
 
 
 def how_obtained(run: RunFolder, after: Evaluation | None, tested: Mapping[str, Any]) -> list[str]:

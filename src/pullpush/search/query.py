@@ -112,12 +112,11 @@ def mix(parts: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = N
 
 
 def listed(value: Any) -> list[Any]:
-    """One or several, or None, as a list."""
+    """One or several, or None, as a list; an array of one dimension is several ids, of four several images."""
     if value is None:
         return []
-    if isinstance(value, str | os.PathLike | Image.Image | np.ndarray) or not isinstance(value, Iterable):
-        return [value]
-    return list(value)
+    several = value.ndim in (1, 4) if isinstance(value, np.ndarray) else isinstance(value, Iterable)
+    return list(value) if several and not isinstance(value, str | os.PathLike | Image.Image) else [value]
 
 
 def _check_where(where: Mapping[str, str], values: Mapping[str, Collection[str]]) -> None:
