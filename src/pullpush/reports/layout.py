@@ -147,19 +147,14 @@ def draw(run: Path | str, *, window: int = 50) -> tuple[Path, list[str]]:
     rows = metric_rows(metrics.get("test") or {})
     main, lead = main_row(rows), sentence(context.run, metrics, rows, queried)
     bad = kept_sentence(metrics) if metrics.get("kept") == "start" else WORSE if main and main.worse else ""
+    if rows:
+        result = Result(metrics=rows, main=main, queried=queried, trained=context.run.trained)
+        sections = [Section("", [result]), *sections, Section(glossary.TITLE, [_glossary()], "numbers")]
     page = Page(
         "report",
         context.run.name if context.run.trained else f"{context.run.name}, not trained here",
         STANDS_OUT.format(lead, bad) if bad else lead,
-        [
-            *(
-                [Section("", [Result(metrics=rows, main=main, queried=queried, trained=context.run.trained)])]
-                if rows
-                else []
-            ),
-            *sections,
-            *([Section(glossary.TITLE, [_glossary()], "numbers")] if rows else []),
-        ],
+        sections,
         [*context.run.notes, *context.notes, *([] if rows else [NO_METRICS]), AGAIN],
     )
     path = page.write(context.run.path / "report.html", f"then draw it again: pullpush report {run}")
