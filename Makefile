@@ -28,7 +28,7 @@ icons: $(VENV)/.installed
 test: $(VENV)/.installed
 	sh tools/system.sh
 	$(MAKE) check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -41,7 +41,7 @@ quick: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python tools/quick.py
 
 coverage: $(VENV)/.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py $(if $(AREA),--area $(AREA))
@@ -62,7 +62,7 @@ wheel: $(VENV)/.installed
 	$(BIN)/python tools/wheel.py $(EXTRAS_TRIED)
 
 lowest: $(LOWEST)/.installed
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 $(LOWEST)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)

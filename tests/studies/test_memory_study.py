@@ -83,7 +83,8 @@ def test_the_sentence_follows_from_the_differences(found: pd.DataFrame, sentence
     assert said.count("lowers") == bool((found["high"] < 0).any())
 
 
-def test_cost_counts_the_bytes() -> None:
+def test_cost_counts_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.Timer, "blocked_autorange", lambda timer, **options: timer.timeit(2))  # else a minute
     cost = memory_cost((64,), batch=4).set_index("storage")
     # 128 numbers a place, and label, id and step in 8 bytes each; beside them cursor, step, moments, drift
     beside = 16 + 2 * 512 + 32 * (4 + 8) + 4
