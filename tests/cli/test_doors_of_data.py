@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pullpush.cli import main
+from pullpush.cli.items import of_the_run
 from pullpush.data.items import Items
 from pullpush.data.synthetic import make_tree
 from tests.support.bare import BARE
@@ -48,6 +49,29 @@ def test_a_run_evaluates_and_embeds_its_own_test_split(
     shutil.copytree(run / "model", tmp_path / "alone")
     assert main(["embed", str(tmp_path / "alone"), "--out", str(tmp_path / "no.npz")]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_same_name_is_not_the_data_of_the_run(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(*words: str) -> int:
+        assert main(["verify", str(run), *words, "--json"]) == 0
+        return int(json.loads(capsys.readouterr().out)["items"])
+
+    other = make_tree("folder", tmp_path / photos.name, classes=3, images=5)
+    test = measured()
+    assert measured("--data", str(photos)) == test != 15
+    assert measured("--data", str(other)) == 15
+    monkeypatch.chdir(tmp_path)
+    assert measured("--data", photos.name) == 15
+    monkeypatch.chdir(photos.parent)
+    assert measured("--data", photos.name) == test
+
+
+def test_a_model_of_a_library_is_of_no_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert of_the_run(str(run / "model")) is not None
+    monkeypatch.chdir(run)
+    assert of_the_run("timm:resnet50") is None
 
 
 def test_no_classes_are_needed_to_embed_and_broken_files_are_left_out(

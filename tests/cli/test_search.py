@@ -14,6 +14,7 @@ ASKED = [
     (["--image", "a.png"], {"image": ["a.png"]}),
     (["cat", "--image", "a.png", "--image", "b.png"], {"text": "cat", "image": ["a.png", "b.png"]}),
     (["--like", "12", "--minus", "40", "--minus", "glasses"], {"like": [12], "minus": [40, "glasses"]}),
+    (["cat", "--minus", "²", "--minus=--5", "--minus=-5"], {"text": "cat", "minus": ["²", "--5", -5]}),
     (
         ["cat", "--where", "category=food", "--where", "label=x"],
         {"text": "cat", "where": {"category": "food", "label": "x"}},

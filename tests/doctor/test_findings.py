@@ -336,6 +336,25 @@ def test_arrays() -> None:
         pullpush.diagnose(healthy, labels, loss="nt_xent", temperatur=1.0)
     with pytest.raises(UserError, match="which loss"):
         pullpush.diagnose(healthy, labels, temperature=1.0)
+    for wrong, named in (
+        ({"similarity": "cosin"}, "unknown similarity 'cosin': did you mean 'cosine'"),
+        ({"references": healthy[:, :-1], "reference_labels": labels}, "references have .* dimensions"),
+        ({"reference_labels": labels}, "reference_labels are of references"),
+        ({"ids": [str(each) for each in labels]}, "ids must be"),
+    ):
+        with pytest.raises(UserError, match=named):
+            pullpush.diagnose(healthy, labels, **wrong)
+
+
+def test_ids_and_arrays_of_any_kind_are_diagnosed_alike() -> None:
+    """References have numbers of their own, whatever the ids are; an array may run backwards."""
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(20).repeat_interleave(2)
+    x = normalize(torch.eye(20)[labels] + 0.1 * torch.randn(40, 20, generator=g)).numpy()
+    both = {"references": x, "reference_labels": labels}
+    plain = pullpush.diagnose(x, labels, torch.arange(40), **both)
+    assert pullpush.diagnose(x, labels, -1 - torch.arange(40), **both) == plain
+    assert pullpush.diagnose(x[::-1], labels.numpy()[::-1]) == pullpush.diagnose(x[::-1].copy(), labels.flip(0))
 
 
 def test_lengths_count_only_where_the_loss_sees_them() -> None:

@@ -123,6 +123,12 @@ def test_perfect_classes_are_always_named_and_what_cannot_be_told_is_none():
         assert result.values()["dir@far=1e-1"] == 1
 
 
+def test_each_rate_has_a_name_of_its_own():
+    x, labels = np.repeat(np.eye(8), 6, axis=0), np.repeat(np.arange(8), 6)
+    for result in identification(x, labels, fars=(0.15, 0.1)):
+        assert {"dir@far=1.5e-1", "dir@far=1e-1"} <= result.values().keys()
+
+
 def test_names_order_and_repeated_items_change_nothing():
     x, labels = clustered(150, 15, noise=0.5)
     ids = np.arange(150)

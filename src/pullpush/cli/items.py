@@ -20,10 +20,11 @@ SHOWN = 10
 
 
 def of_the_run(model: str) -> "Items | None":
-    """The items of the run that `model` is, or is of."""
+    """The items of the run that `model` is, or is of; a library's model is of none, wherever it is named."""
     from pullpush.data.items import Items
 
-    tables = [folder / "items.parquet" for folder in (Path(model), Path(model).resolve().parent)]
+    folders = (Path(model), Path(model).resolve().parent) if Path(model).is_dir() else ()
+    tables = [folder / "items.parquet" for folder in folders]
     return next((Items.load(table) for table in tables if table.exists()), None)
 
 
@@ -34,10 +35,17 @@ def asked(model: str, data: str | None, root: str | None, split: str, options: d
     items = of_the_run(model)
     if data is not None and Path(data, "items.parquet").is_file():  # those of another run
         return split_of(of_the_run(data), split or "test", data)
-    if data is None or (items and items.name == data and not options):
+    if data is None or (items and not options and root is None and _is_of(data, items)):
         return split_of(items, split or "test", model)
     items = open_items(data, root=root, **(options or {}))
     return split_of(items, split or ("test" if (items.table["split"] == "test").any() else ""), data)
+
+
+def _is_of(data: str, items: "Items") -> bool:
+    """Whether what a run was trained on is meant: the same folder, or the same name."""
+    if not Path(data).is_dir():
+        return items.name == data
+    return bool(len(items)) and Path(items.path(0)).resolve().is_relative_to(Path(data).resolve())
 
 
 def split_of(items: "Items | None", split: str, what: str) -> "Items":

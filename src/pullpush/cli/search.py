@@ -1,6 +1,7 @@
 """pullpush index, pullpush search, pullpush serve"""
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
@@ -120,7 +121,7 @@ def search(
 
     engine = open_index(index, store=store)
     conditions = dict(_pair(each) for each in where or [])
-    away: list[Any] = [int(each) if each.lstrip("-").isdigit() else each for each in minus or []]
+    away: list[Any] = [int(each) if re.fullmatch("-?[0-9]+", each) else each for each in minus or []]
     hits = engine.query(
         text=text,
         image=image,

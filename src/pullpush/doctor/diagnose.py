@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from pullpush.maths.choice import Loss, chosen
 from pullpush.maths.pairs import make_pairs
 from pullpush.maths.rectangle import Rectangle, value
 from pullpush.maths.similarity import SIMILARITIES
+from pullpush.names import look_up
 
 __all__ = ["diagnose", "examine", "explained_by", "ranked"]
 
@@ -71,7 +73,8 @@ def diagnose(
         options: of the loss, such as temperature=1.
 
     Raises:
-        UserError: shapes that do not fit, an unknown loss or option, options without a loss.
+        UserError: shapes that do not fit, an unknown loss, similarity or option, options without a loss, labels of
+            references that are not there.
     """
     if options and not loss:
         raise UserError(f"{', '.join(options)}: an option of which loss? name it, as loss='nt_xent'")
@@ -82,9 +85,14 @@ def diagnose(
     if references is not None:
         y = _matrix(references, "references")
         other = _column(reference_labels, len(y), "reference_labels")
-        other_numbers = -1 - torch.arange(len(y))
+        if y.shape[1] != x.shape[1]:
+            raise UserError(f"references have {y.shape[1]} dimensions and the embeddings {x.shape[1]}: give as many")
+        other_numbers = min(0, int(numbers.min())) - 1 - torch.arange(len(y))  # none is an id of the other side
+    elif reference_labels is not None:
+        raise UserError("reference_labels are of references: give them too, or leave the labels out")
     trained = chosen("loss", loss, losses.REGISTRY, options) if loss else None
     what = Objective(trained, similarity or "")
+    similar = look_up("similarity", what.similarity, SIMILARITIES)
     measures = measure_sides({"embeddings": x} if y is None else {"image": x, "text": y})
     rows = _drawn(len(x), seed)
     columns = rows if y is None else (rows if len(y) == len(x) else _drawn(len(y), seed))
@@ -92,7 +100,7 @@ def diagnose(
     if not (a.isfinite().all() and b.isfinite().all()):
         return examine(measures, what)
     pairs = make_pairs(own[rows], numbers[rows], other[columns], other_numbers[columns])
-    s = SIMILARITIES[what.similarity](a, b)
+    s = similar(a, b)
     measures |= measure_cells(s, pairs, what, itself=y is None)
     measures |= measure_duplicates([(a, own[rows], numbers[rows]), (b, other[columns], other_numbers[columns])])
     if trained is not None and not (trained.traits.proxies or trained.traits.wants_references):
@@ -105,16 +113,23 @@ def _drawn(n: int, seed: int) -> Tensor:
 
 
 def _matrix(values: Any, name: str) -> Tensor:
-    x = torch.as_tensor(values)
+    x = _tensor(values, name)
     if x.ndim != 2 or not len(x):
         raise UserError(f"{name} must be [n, dim] with at least one row, got {list(x.shape)}")
-    return x.detach().cpu().float()
+    return x.float()
+
+
+def _tensor(values: Any, name: str) -> Tensor:
+    try:  # a copy, as torch takes no view of an array that runs backwards
+        return torch.as_tensor(values if isinstance(values, Tensor) else np.array(values)).detach().cpu()
+    except (TypeError, ValueError):
+        raise UserError(f"{name} must be numbers, not {type(values).__name__} of others") from None
 
 
 def _column(values: Any, length: int, name: str) -> Tensor:
     if values is None:
         raise UserError(f"{name} are missing: give one for each of the {length} rows")
-    x = torch.as_tensor(values).detach().cpu()
+    x = _tensor(values, name)
     if x.shape != (length,) or x.is_floating_point():
         raise UserError(f"{name} must be {length} whole numbers, got {list(x.shape)} of {x.dtype}")
     return x.long()

@@ -12,6 +12,7 @@ from pullpush.evaluation.classes import RULE, Closest, Rule, closest_classes
 from pullpush.evaluation.evaluate import sides
 from pullpush.evaluation.knn import Floats, Ints
 from pullpush.evaluation.ranks import TIE, Side, unique_rows
+from pullpush.evaluation.verification import named
 from pullpush.evaluation.votes import knn_accuracy
 
 __all__ = ["FARS", "SHOTS", "Identification", "Rate", "detection_rate", "identification", "naming", "threshold_at"]
@@ -52,7 +53,7 @@ class Identification:
         """For metrics.json and `--json`: `accuracy`, `dir@far=1e-2` and so on, each with its `/interval`."""
         rates = {
             "accuracy": self.accuracy,
-            **{f"dir@far={far:.0e}".replace("e-0", "e-"): r for far, r in self.detected.items()},
+            **{named("dir", far): r for far, r in self.detected.items()},
         }
         pairs = (
             (f"{name}{tail}", value)

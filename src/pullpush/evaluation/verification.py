@@ -126,7 +126,7 @@ def verify(
     Raises:
         UserError: for what `evaluate` refuses; fewer than two classes, or no class with two items; rates out of bounds.
     """
-    wished = {named(far): far for far in _checked(fars)}
+    wished = {named("tar", far): far for far in _checked(fars)}
     if not 0 < confidence < 1 or replicates < 0:
         raise UserError(
             f"confidence {confidence}, replicates {replicates}: give one above 0 and below 1, the other at least 0"
@@ -155,10 +155,10 @@ def verify(
     )
 
 
-def named(far: float) -> str:
-    """The name of the metric: `tar@far=1e-3`."""
+def named(what: str, far: float) -> str:
+    """The name of a metric at a false accept rate: `tar@far=1e-3`."""
     digits, power = f"{far:e}".split("e")
-    return f"tar@far={float(digits):g}e{int(power)}"
+    return f"{what}@far={float(digits):g}e{int(power)}"
 
 
 def pairs_of(queries: Side, references: Side) -> Sides:
