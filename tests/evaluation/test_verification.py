@@ -123,7 +123,7 @@ def test_it_is_what_pyeer_finds(grain: float) -> None:
     for rate in FARS:
         at, missed = eer_stats.get_fmr_op(far, frr, rate)
         found = verify(x, labels, fars=(far[at],), replicates=0).metrics
-        assert found[named(far[at])] == pytest.approx(1 - missed, abs=loose)
+        assert found[named("tar", far[at])] == pytest.approx(1 - missed, abs=loose)
 
 
 def test_the_ways_agree_to_the_last_pair(monkeypatch) -> None:
