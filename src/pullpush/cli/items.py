@@ -35,17 +35,11 @@ def asked(model: str, data: str | None, root: str | None, split: str, options: d
     items = of_the_run(model)
     if data is not None and Path(data, "items.parquet").is_file():  # those of another run
         return split_of(of_the_run(data), split or "test", data)
-    if data is None or (items and not options and root is None and _is_of(data, items)):
+    of_its_name = items and items.name == data and not options and root is None
+    if data is None or (of_its_name and not Path(data).exists()):  # a folder is measured as it is, whatever its name
         return split_of(items, split or "test", model)
     items = open_items(data, root=root, **(options or {}))
     return split_of(items, split or ("test" if (items.table["split"] == "test").any() else ""), data)
-
-
-def _is_of(data: str, items: "Items") -> bool:
-    """Whether what a run was trained on is meant: the same folder, or the same name."""
-    if not Path(data).is_dir():
-        return items.name == data
-    return bool(len(items)) and Path(items.path(0)).resolve().is_relative_to(Path(data).resolve())
 
 
 def split_of(items: "Items | None", split: str, what: str) -> "Items":
