@@ -97,9 +97,8 @@ def _searched(folder: Path, page: "Board", port: int) -> None:
     from pullpush.server import serve
 
     index = folder.parent.parent / "indexes" / folder.name
-    print(
-        build_index(str(folder), RunFolder(folder).split("test"), index, progress=True)
-    )  # of one that is there, what is missing
+    items = RunFolder(folder).split("test")
+    print(build_index(str(folder), items, index, progress=True))  # of one that is there, what is missing
 
     def ready(address: str) -> None:
         page.searches(address)
